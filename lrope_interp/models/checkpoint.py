@@ -1,0 +1,119 @@
+"""Models on disk: safetensors and JSON, never a pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.models.config import LRopeConfig
+
+if TYPE_CHECKING:
+    from lrope_interp.models.transformer import LRopeTransformer
+
+MODEL_FORMAT = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+
+
+def save_pretrained(
+    model: LRopeTransformer, folder: Path, extra_config: dict[str, Any] | None = None
+) -> None:
+    """Write `config.json` and `model.safetensors` into `folder`, making it if need be.
+
+    Args:
+        model: What to save; tied weights are written once.
+        folder: Where to.
+        extra_config: More top-level keys for `config.json` ("training", for example).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    payload = {"format": MODEL_FORMAT, "model": model.cfg.to_dict(), **(extra_config or {})}
+    (folder / CONFIG_FILE).write_text(json.dumps(payload, indent=2) + "\n", encoding="utf-8")
+    save_weights(model, folder / WEIGHTS_FILE)
+
+
+def save_weights(model: LRopeTransformer, path: Path) -> None:
+    """Write the parameters under a temporary name and rename."""
+    weights = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file(weights, temporary, metadata={"format": "pt"})
+    temporary.replace(path)
+
+
+def from_pretrained(folder: Path, device: str | None = None, n_ctx: int | None = None) -> LRopeTransformer:
+    """Load what `save_pretrained` wrote; see `LRopeTransformer.from_pretrained`."""
+    from lrope_interp.models.transformer import LRopeTransformer
+
+    fields = dict(read_config(folder)["model"])
+    fields["device"] = device or "cpu"
+    if n_ctx is not None:
+        fields["n_ctx"] = n_ctx
+    model = LRopeTransformer(LRopeConfig.from_dict(fields))
+    load_weights(model, folder / WEIGHTS_FILE)
+    return model.eval()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return `config.json`, checked for its format."""
+    path = folder / CONFIG_FILE
+    if not folder.is_dir():
+        raise LRopeError(
+            f"no folder {folder}; `lrope-interp runs` lists the runs, `lrope-interp train` makes one"
+        )
+    if not path.is_file():
+        raise LRopeError(f"{folder} has no {CONFIG_FILE}, so it is not a run or a saved model")
+    try:
+        payload = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise LRopeError(f"{path} is not valid JSON: {error}") from None
+    found = payload.get("format") if isinstance(payload, dict) else None
+    if not isinstance(found, int) or "model" not in payload:
+        raise LRopeError(f"{path} is not a configuration of lrope-interp (no format or model entry)")
+    if found > MODEL_FORMAT:
+        raise LRopeError(
+            f"{path} has format {found}; this version reads up to {MODEL_FORMAT}. Upgrade lrope-interp."
+        )
+    return payload
+
+
+def load_weights(model: LRopeTransformer, path: Path) -> None:
+    """Copy weights from a safetensors file into the model; names and shapes must match."""
+    weights = read_weights(path)
+    own = dict(model.named_parameters())
+    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if missing or extra:
+        raise LRopeError(
+            f"{path} does not fit its configuration: missing {missing[:3]}, unexpected {extra[:3]}"
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            if parameter.shape != weights[name].shape:
+                raise LRopeError(
+                    f"{path}: {name} has shape {tuple(weights[name].shape)}, the configuration says "
+                    f"{tuple(parameter.shape)}"
+                )
+            parameter.copy_(weights[name])
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file; a pickle is refused by name and by content."""
+    if not path.is_file():
+        pickles = [found.name for pattern in _PICKLES for found in sorted(path.parent.glob(pattern))]
+        if pickles:
+            raise LRopeError(
+                f"{path.parent} holds {pickles[0]}, which is a pickle: loading it would run its code, so "
+                "it is never loaded. Convert it to safetensors where it was made."
+            )
+        raise LRopeError(
+            f"{path.parent} has no {path.name}; the run is not finished (`lrope-interp train --resume`)"
+        )
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise LRopeError(f"{path} is not a safetensors file ({error}); pickles are never loaded") from None

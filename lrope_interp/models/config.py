@@ -1,0 +1,169 @@
+"""The model's configuration: every field that TransformerLens tools read, and ours."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformer_lens.config import TransformerBridgeConfig
+
+from lrope_interp.errors import LRopeError, unknown
+
+INCREMENT_MODES = ("per_layer", "shared", "fixed")
+ATTENTION_IMPLEMENTATIONS = ("auto", "sdpa", "eager")
+ACTIVATIONS = ("silu", "gelu", "gelu_new", "relu")
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+class LRopeConfig(TransformerBridgeConfig):
+    """Shape and behaviour of an `LRopeTransformer`; mutable, as in TransformerLens.
+
+    Args:
+        n_layers: Number of blocks.
+        d_model: Width of the residual stream.
+        n_heads: Attention heads a layer.
+        d_head: Width of a head, even; `d_model // n_heads` if not given.
+        d_mlp: Width of the gated MLP; four times `d_model` if not given.
+        d_vocab: Size of the vocabulary; 257 is the 256 bytes and EOS.
+        n_ctx: Longest accepted input, in tokens. Nothing is tabulated, so it can be raised freely.
+        increments: "per_layer" (a head in every layer reads its input), "shared" (one head reads
+            the token embedding for all layers) or "fixed" (ordinary RoPE, increments of 1).
+        per_head: Whether every attention head has its own increment.
+        max_increment: Upper end of the increment's range (0, max_increment); above 1.
+        rope_base: RoPE's base; plane k turns by ``position * rope_base ** (-2k / d_head)``.
+        eps: Added to the mean square in RMSNorm.
+        act_fn: Gate activation of the MLP.
+        use_biases: Whether attention, MLP and unembedding have biases.
+        tie_embeddings: Whether the unembedding is the transposed embedding.
+        attn_impl: "auto" (fused, unless a hook watches scores or pattern), "sdpa" or "eager".
+        seed: Seed of the initial weights; None draws one from torch's global generator.
+        device: Where the weights live; the first CUDA device if there is one, else the CPU.
+        dtype: Weights' dtype; the increment heads stay float32 whatever it is.
+        model_name: A label, shown by TransformerLens.
+        normalization_type: "RMS", or "RMSPre" once the gains are folded into the weights.
+
+    Raises:
+        LRopeError: A value that no model can be built from.
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        d_model: int,
+        n_heads: int,
+        d_head: int | None = None,
+        d_mlp: int | None = None,
+        d_vocab: int = 257,
+        n_ctx: int = 512,
+        increments: str = "per_layer",
+        per_head: bool = False,
+        max_increment: float = 10.0,
+        rope_base: float = 10000.0,
+        eps: float = 1e-5,
+        act_fn: str = "silu",
+        use_biases: bool = False,
+        tie_embeddings: bool = True,
+        attn_impl: str = "auto",
+        seed: int | None = None,
+        device: str | None = None,
+        dtype: torch.dtype | str = torch.float32,
+        model_name: str = "lrope",
+        normalization_type: str = "RMS",
+    ) -> None:
+        d_head = d_model // n_heads if d_head is None else d_head
+        super().__init__(
+            d_model=d_model,
+            d_head=d_head,
+            n_layers=n_layers,
+            n_ctx=n_ctx,
+            n_heads=n_heads,
+            d_vocab=d_vocab,
+            d_vocab_out=d_vocab,
+            d_mlp=4 * d_model if d_mlp is None else d_mlp,
+            device=device,
+            dtype=_dtype(dtype),
+            act_fn=act_fn,
+            eps=eps,
+            seed=seed,
+            model_name=model_name,
+            normalization_type=normalization_type,
+            final_rms=True,
+            gated_mlp=True,
+            uses_rms_norm=True,
+            positional_embedding_type="rotary",
+            rotary_dim=d_head,
+            default_prepend_bos=True,
+            default_padding_side="right",
+            tie_word_embeddings=tie_embeddings,
+        )
+        self.increments = increments.replace("-", "_")
+        self.per_head = per_head
+        self.max_increment = float(max_increment)
+        self.rope_base = float(rope_base)
+        self.rotary_base = rope_base
+        self.use_biases = use_biases
+        self.tie_embeddings = tie_embeddings
+        self.attn_impl = attn_impl
+        self.attn_scale = math.sqrt(d_head)
+        self._validate()
+
+    def _validate(self) -> None:
+        """Refuse what no model can be built from."""
+        for name in ("n_layers", "d_model", "n_heads", "d_head", "d_mlp", "d_vocab", "n_ctx"):
+            if getattr(self, name) < 1:
+                raise LRopeError(f"{name} must be at least 1; got {getattr(self, name)}")
+        if self.d_head % 2:
+            raise LRopeError(f"d_head must be even, because RoPE turns pairs; got {self.d_head}")
+        if self.max_increment <= 1:
+            raise LRopeError(
+                f"max_increment must be above 1, the starting increment; got {self.max_increment}"
+            )
+        if self.rope_base <= 1:
+            raise LRopeError(f"rope_base must be above 1; got {self.rope_base}")
+        for name, choices in (
+            ("increments", INCREMENT_MODES),
+            ("attn_impl", ATTENTION_IMPLEMENTATIONS),
+            ("act_fn", ACTIVATIONS),
+        ):
+            if getattr(self, name) not in choices:
+                raise unknown(f"value for {name}:", getattr(self, name), choices)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `config.json` holds under "model": everything but the device."""
+        names = [name for name in inspect.signature(type(self)).parameters if name != "device"]
+        values = {name: getattr(self, name) for name in names}
+        values["dtype"] = str(self.dtype).removeprefix("torch.")
+        return values
+
+    @classmethod
+    def from_dict(cls, config_dict: Mapping[str, Any]) -> LRopeConfig:
+        """Build a configuration from `to_dict`'s form.
+
+        Raises:
+            LRopeError: A key that is not a field, or a missing one.
+        """
+        known = inspect.signature(cls).parameters
+        for key in config_dict:
+            if key not in known:
+                raise unknown("model configuration key", key, known)
+        try:
+            return cls(**config_dict)
+        except TypeError as error:
+            raise LRopeError(f"the model configuration is incomplete or has a wrong type: {error}") from None
+
+
+def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """Return a torch dtype given itself or its name."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    return DTYPES[dtype]

@@ -1,0 +1,117 @@
+"""Control models: what increments look like when nothing, or only the trunk, was trained.
+
+An untrained model's increments are all 1 and control nothing. Here every weight is random, and each
+head's last weight is scaled so that its pre-sigmoid values spread as the trained layer's do.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.models.increments import IncrementHead
+from lrope_interp.models.initialization import initialize, parameter_generator
+from lrope_interp.models.transformer import LRopeTransformer
+
+_RANDOM_GAIN_STD = 0.2
+
+
+def randomised_control(
+    model: LRopeTransformer,
+    tokens: Int[Tensor, "batch pos"],
+    seed: int,
+    trunk: Literal["untrained", "trained"] = "untrained",
+) -> LRopeTransformer:
+    """Return a control model of the same configuration, in eval mode.
+
+    Args:
+        model: The trained model whose pre-sigmoid spread is matched, layer by layer.
+        tokens: Text on which the spread is measured; the first position is left out.
+        seed: Of every random weight.
+        trunk: "untrained" draws all weights; "trained" keeps the trunk and draws only the heads.
+
+    Returns:
+        A model whose every increment head has, on `tokens`, the pre-sigmoid mean and standard
+        deviation of the trained layer's.
+
+    Raises:
+        LRopeError: A model without increment heads, or whose trained increments are constant.
+    """
+    if model.cfg.increments == "fixed":
+        raise LRopeError("a fixed model has no increment heads to randomise")
+    control = copy.deepcopy(model)
+    control.reset_hooks(including_permanent=True)
+    if trunk == "untrained":
+        _randomise(control, seed)
+    heads = dict(_heads(control))
+    trained = _pre_sigmoid(model, tokens)
+    for name, head in heads.items():
+        _draw_head(head, name, seed)
+        _match_spread(control, head, name, tokens, trained[name])
+    return control.eval()
+
+
+def _randomise(control: LRopeTransformer, seed: int) -> None:
+    """Draw all weights, gains included, so that no layer is close to the identity by chance."""
+    initialize(control, seed, control.cfg.n_layers)
+    with torch.no_grad():
+        for name, parameter in control.named_parameters():
+            if name.endswith(".w"):
+                noise = torch.randn(parameter.shape, generator=parameter_generator(seed, name))
+                parameter.add_((_RANDOM_GAIN_STD * noise).to(parameter))
+
+
+def _draw_head(head: IncrementHead, name: str, seed: int) -> None:
+    """Draw a head's weights at a scale where its GELU is not linear; the bias of the last is set later."""
+    with torch.no_grad():
+        for leaf in ("W_in", "W_out"):
+            parameter = getattr(head, leaf)
+            values = torch.randn(parameter.shape, generator=parameter_generator(seed, f"{name}.{leaf}"))
+            parameter.copy_((values / parameter.shape[0] ** 0.5).to(parameter))
+        head.b_in.zero_()
+        head.b_out.zero_()
+
+
+def _match_spread(
+    control: LRopeTransformer,
+    head: IncrementHead,
+    name: str,
+    tokens: Tensor,
+    trained: Float[Tensor, "n n_out"],
+) -> None:
+    """Scale and shift the last layer to the trained layer's mean and s.d. (layers before it are done)."""
+    own = _pre_sigmoid(control, tokens)[name]
+    if bool((trained.std(0) <= 1e-6 * (1 + trained.mean(0).abs())).any()):
+        raise LRopeError(f"the increments of {name} are constant, so no control can have their spread")
+    factor = trained.std(0) / own.std(0)
+    with torch.no_grad():
+        head.W_out.mul_(factor)
+        head.b_out.copy_(trained.mean(0) - own.mean(0) * factor)
+
+
+def _heads(model: LRopeTransformer) -> list[tuple[str, IncrementHead]]:
+    """Return every increment head with its module name, front to back."""
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, IncrementHead)]
+
+
+def _pre_sigmoid(model: LRopeTransformer, tokens: Tensor) -> dict[str, Float[Tensor, "n n_out"]]:
+    """Return each head's pre-sigmoid values on `tokens`, first position left out."""
+    by_hook = {_pre_hook(name): name for name, _ in _heads(model)}
+    with torch.no_grad():
+        _, cache = model.run_with_cache(
+            tokens, names_filter=list(by_hook), return_type=None, return_cache_object=False
+        )
+    n_out = model.cfg.n_heads if model.cfg.per_head else 1
+    return {name: cache[hook][:, 1:].reshape(-1, n_out) for hook, name in by_hook.items()}
+
+
+def _pre_hook(head_name: str) -> str:
+    """Return the name of the hook that sees a head's pre-sigmoid values."""
+    if head_name == "shared_increments":
+        return "shared_increments.hook_increments_pre"
+    return head_name.removesuffix(".increments") + ".hook_increments_pre"

@@ -1,0 +1,116 @@
+"""The increment head and the running sum that turns increments into positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+
+from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.normalization import RMSNorm
+
+
+class IncrementHead(nn.Module):
+    """RMSNorm -> Linear(d_model, d_model / 4) -> GELU -> Linear(-> 1, or one a head).
+
+    Gives the value before the sigmoid. `max_increment * sigmoid(.)` is the increment: the step
+    taken on arriving at a token, that is, the gap before it. The last weight starts at zero and
+    its bias at the value that gives increment 1, so that an untrained model is ordinary RoPE.
+
+    The last layer runs in float32 with autocast off, and all parameters stay float32 under
+    ``.to(bfloat16)``: near 10 a bf16 increment would move in steps of 0.06.
+    """
+
+    def __init__(self, cfg: LRopeConfig) -> None:
+        super().__init__()
+        d_hidden = max(1, cfg.d_model // 4)
+        n_out = cfg.n_heads if cfg.per_head else 1
+        self.per_head = cfg.per_head
+        self.max_increment = cfg.max_increment
+        self.ln = RMSNorm(cfg.d_model, cfg.eps)
+        self.W_in = nn.Parameter(torch.empty(cfg.d_model, d_hidden))
+        self.b_in = nn.Parameter(torch.empty(d_hidden))
+        self.W_out = nn.Parameter(torch.empty(d_hidden, n_out))
+        self.b_out = nn.Parameter(torch.empty(n_out))
+
+    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos *head"]:
+        """Return the pre-sigmoid value, float32: [batch, pos], or [batch, pos, head] if per head."""
+        pre = self.read_out(self.hidden(x))
+        return pre if self.per_head else pre.squeeze(-1)
+
+    def hidden(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_hidden"]:
+        """Return what the last layer reads, float32."""
+        return F.gelu(F.linear(self.ln(x.float()), self.W_in.T, self.b_in)).float()
+
+    def read_out(self, hidden: Float[Tensor, "batch pos d_hidden"]) -> Float[Tensor, "batch pos n_out"]:
+        """Apply the last layer in float32, whatever autocast says."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return F.linear(hidden, self.W_out.T, self.b_out)
+
+    def squash(self, pre: Float[Tensor, "batch pos *head"]) -> Float[Tensor, "batch pos *head"]:
+        """Return the increments, in (0, max_increment)."""
+        return self.max_increment * torch.sigmoid(pre)
+
+    def start_bias(self) -> float:
+        """Return the bias that gives increment 1."""
+        return -math.log(self.max_increment - 1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> IncrementHead:
+        """Follow device moves but not changes of dtype."""
+
+        def keep_float32(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return tensor.to(moved.device) if moved.dtype != tensor.dtype else moved
+
+        super()._apply(keep_float32, recurse)
+        return self
+
+
+class SharedIncrementHead(IncrementHead):
+    """One head that reads the token embedding once for all layers.
+
+    Its two hooks belong to no layer; every block has its own `hook_increments`.
+    """
+
+    def __init__(self, cfg: LRopeConfig) -> None:
+        super().__init__(cfg)
+        self.hook_increments_in = HookPoint()
+        self.hook_increments_pre = HookPoint()
+
+    def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos *head"]:
+        """Return the increments of every layer, before any block's hook."""
+        return self.squash(self.hook_increments_pre(super().forward(self.hook_increments_in(x))))
+
+
+def accumulate(
+    increments: Float[Tensor, "batch pos *head"],
+    start: Float[Tensor, "batch *head "] | None = None,
+    is_token: Bool[Tensor, "batch pos"] | None = None,
+) -> Float[Tensor, "batch pos *head"]:
+    """Return positions: ``position[t] - position[t-1] == increment[t]``, float64.
+
+    Args:
+        increments: Steps taken on arriving at each token.
+        start: Position already reached, in a cache; 0 if None.
+        is_token: False where there is padding, which does not advance the position.
+
+    Returns:
+        The running sum over `pos`. On MPS, which has no float64, it lives on the CPU.
+    """
+    steps = increments.cpu() if increments.device.type == "mps" else increments
+    with torch.autocast(steps.device.type, enabled=False):
+        steps = steps.double()
+        if is_token is not None:
+            mask = is_token.to(steps.device)
+            steps = steps * (mask.unsqueeze(-1) if steps.ndim == 3 else mask)
+        if steps.ndim == 3:
+            total = steps.transpose(1, 2).contiguous().cumsum(-1).transpose(1, 2)
+        else:
+            total = steps.cumsum(-1)
+        return total if start is None else total + start.to(total.device).unsqueeze(1)

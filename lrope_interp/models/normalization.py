@@ -1,0 +1,50 @@
+"""RMSNorm with TransformerLens' two hook points."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+
+
+class RMSNorm(nn.Module):
+    """``w * x / rms(x)`` over the last axis, computed in float32 at least, without hook points."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.w = nn.Parameter(torch.ones(width))
+
+    def scale(self, x: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead 1"]:
+        """Return ``sqrt(mean(x ** 2) + eps)``, at least float32."""
+        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        return (wide.pow(2).mean(-1, keepdim=True) + self.eps).sqrt()
+
+    def gain(
+        self, normalized: Float[Tensor, "*lead width"], dtype: torch.dtype
+    ) -> Float[Tensor, "*lead width"]:
+        """Multiply by the gain, in the model's dtype."""
+        return normalized.to(dtype) * self.w
+
+    def forward(self, x: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead width"]:
+        """Normalise without firing any hook."""
+        return self.gain(x / self.scale(x), x.dtype)
+
+
+class HookedRMSNorm(RMSNorm):
+    """RMSNorm that fires `hook_scale` and `hook_normalized` (before the gain, as HookedTransformer)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__(width, eps)
+        self.hook_scale = HookPoint()
+        self.hook_normalized = HookPoint()
+
+    def forward(self, x: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead width"]:
+        """Normalise and fire both hooks."""
+        return self.gain(self.hook_normalized(x / self.hook_scale(self.scale(x))), x.dtype)
+
+    def unhooked(self, x: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead width"]:
+        """Normalise without firing the hooks a second time (forked q, k, v inputs)."""
+        return RMSNorm.forward(self, x)

@@ -1,0 +1,132 @@
+"""Text in and out of the model, with HookedTransformer's method names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.tokenizers import EOS_ID, ByteTokenizer
+
+
+class TextMethods:
+    """Mixed into the model: `to_tokens`, `to_string` and their relatives, over bytes."""
+
+    cfg: Any
+    tokenizer: ByteTokenizer | None
+
+    def to_tokens(
+        self,
+        input: str | list[str],
+        prepend_bos: bool | None = None,
+        padding_side: str | None = None,
+        move_to_device: bool = True,
+        truncate: bool = False,
+    ) -> Int[Tensor, "batch pos"]:
+        """Return token ids, [batch, pos]; EOS (256) leads each row unless `prepend_bos` is False.
+
+        Shorter rows are padded with EOS on `padding_side`; use `attention_mask` to hide the pads.
+
+        Raises:
+            LRopeError: A text longer than n_ctx (unless `truncate`), or a model without byte vocabulary.
+        """
+        tokenizer = self._byte_tokenizer()
+        texts = [input] if isinstance(input, str) else list(input)
+        lead = [EOS_ID] if self._prepends(prepend_bos) else []
+        rows = [lead + tokenizer.encode(text).tolist() for text in texts]
+        n_ctx = self.cfg.n_ctx
+        if truncate:
+            rows = [row[:n_ctx] for row in rows]
+        longest = max(map(len, rows), default=0)
+        if longest > n_ctx:
+            raise too_long(n_ctx, longest)
+        side = padding_side or self.cfg.default_padding_side
+        tokens = torch.tensor([_padded(row, longest, side) for row in rows], dtype=torch.long)
+        return tokens.to(self.cfg.device) if move_to_device else tokens
+
+    def to_string(self, tokens: Any) -> str | list[str]:
+        """Return the text of 0-D or 1-D tokens, or one text a row; EOS and broken bytes do not raise."""
+        tokenizer = self._byte_tokenizer()
+        ids = torch.as_tensor(np.asarray(tokens) if not isinstance(tokens, Tensor) else tokens)
+        if ids.ndim <= 1:
+            return tokenizer.decode(ids.reshape(-1).tolist())
+        return [tokenizer.decode(row) for row in ids.tolist()]
+
+    def to_str_tokens(
+        self, input: Any, prepend_bos: bool | None = None, padding_side: str | None = None
+    ) -> list[str] | list[list[str]]:
+        """Return one readable string a token (``中·1/3``); for a list of texts, one list each."""
+        tokenizer = self._byte_tokenizer()
+        if isinstance(input, list) and input and isinstance(input[0], str):
+            return [tokenizer.str_tokens(self.to_tokens(text, prepend_bos)[0].tolist()) for text in input]
+        if isinstance(input, str):
+            return tokenizer.str_tokens(self.to_tokens(input, prepend_bos, padding_side)[0].tolist())
+        ids = np.asarray(input.cpu() if isinstance(input, Tensor) else input)
+        return tokenizer.str_tokens(ids.reshape(-1).tolist())
+
+    def to_single_token(self, string: str) -> int:
+        """Return the id of a string of one byte.
+
+        Raises:
+            LRopeError: The string has more or fewer bytes.
+        """
+        ids = self._byte_tokenizer().encode(string)
+        if len(ids) != 1:
+            raise LRopeError(f"{string!r} is {len(ids)} tokens, not one; every byte is a token here")
+        return int(ids[0])
+
+    def to_single_str_token(self, int_token: int) -> str:
+        """Return the readable string of one id."""
+        return self._byte_tokenizer().str_tokens([int_token])[0]
+
+    def get_token_position(
+        self,
+        single_token: str | int,
+        input: Any,
+        mode: str = "first",
+        prepend_bos: bool | None = None,
+        padding_side: str | None = None,
+    ) -> int:
+        """Return where a token first or last stands in a text or in one row of tokens."""
+        if isinstance(input, str):
+            tokens = self.to_tokens(input, prepend_bos, padding_side)[0]
+        else:
+            tokens = torch.as_tensor(input).reshape(-1)
+        wanted = self.to_single_token(single_token) if isinstance(single_token, str) else int(single_token)
+        where = (tokens == wanted).nonzero().reshape(-1)
+        if len(where) == 0:
+            raise LRopeError(f"token {single_token!r} does not occur in the input")
+        if mode not in ("first", "last"):
+            raise LRopeError(f"mode must be 'first' or 'last'; got {mode!r}")
+        return int(where[0 if mode == "first" else -1])
+
+    def _byte_tokenizer(self) -> ByteTokenizer:
+        """Return the tokenizer, or raise where the vocabulary is not one of bytes."""
+        if self.tokenizer is None:
+            raise LRopeError(
+                f"this model has d_vocab={self.cfg.d_vocab} and no tokenizer; give it tokens instead of text"
+            )
+        return self.tokenizer
+
+    def _prepends(self, prepend_bos: bool | None) -> bool:
+        return self.cfg.default_prepend_bos if prepend_bos is None else prepend_bos
+
+
+def too_long(n_ctx: int, n_tokens: int) -> LRopeError:
+    """Build the error for an input that the model does not accept."""
+    return LRopeError(
+        f"n_ctx={n_ctx} cannot hold {n_tokens} tokens; raise it with from_pretrained(..., n_ctx={n_tokens}), "
+        "which changes no weight, or let capture window the text"
+    )
+
+
+def _padded(row: list[int], length: int, side: str) -> list[int]:
+    """Fill a row up with EOS."""
+    if side not in ("left", "right"):
+        raise LRopeError(f"padding_side must be 'left' or 'right'; got {side!r}")
+    pads = [EOS_ID] * (length - len(row))
+    return pads + row if side == "left" else row + pads

@@ -1,0 +1,225 @@
+"""The model: one forward pass, in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
+from transformer_lens.hook_points import HookPoint
+
+from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.models.block import Block, Stream
+from lrope_interp.models.caching import HookedModel
+from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.embeddings import Embed, Unembed
+from lrope_interp.models.increments import SharedIncrementHead
+from lrope_interp.models.initialization import initialize
+from lrope_interp.models.normalization import HookedRMSNorm
+from lrope_interp.models.text import TextMethods, too_long
+from lrope_interp.models.weights import WeightViews
+from lrope_interp.tokenizers import ByteTokenizer
+
+
+class LRopeTransformer(TextMethods, WeightViews, HookedModel):
+    """A decoder whose layers learn how far each token advances the position.
+
+    Hook names, parameter names and shapes, and method signatures are HookedTransformer's, and two
+    more hook points stand in every block: `hook_increments` (float32) and `hook_positions`
+    (float64). ``position[t] - position[t-1] == increment[t]``: the increment is the step taken on
+    arriving at a token. Ablating is a hook, never a mode of the model.
+
+    Example:
+        >>> model = LRopeTransformer.from_pretrained("runs/tiny-bilingual-per_layer-s0")
+        >>> logits, cache = model.run_with_cache("How far apart are we?")
+        >>> cache["increments", 0].shape
+        torch.Size([1, 22])
+    """
+
+    def __init__(self, cfg: LRopeConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.tokenizer = ByteTokenizer() if cfg.d_vocab == ByteTokenizer.vocab_size else None
+        self.embed = Embed(cfg)
+        self.hook_embed = HookPoint()
+        if cfg.increments == "shared":
+            self.shared_increments = SharedIncrementHead(cfg)
+        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layers))
+        self.ln_final = HookedRMSNorm(cfg.d_model, cfg.eps)
+        self.unembed = Unembed(cfg, self.embed)
+        self.setup()
+        self.reset_parameters()
+        self.to(device=torch.device(str(cfg.device)), dtype=cfg.dtype)
+
+    def reset_parameters(self) -> None:
+        """Draw all weights again from `cfg.seed`."""
+        seed = self.cfg.seed if self.cfg.seed is not None else int(torch.randint(2**31, ()).item())
+        initialize(self, seed, self.cfg.n_layers)
+
+    def forward(
+        self,
+        input: str | list[str] | Int[Tensor, "*batch pos"] | Float[Tensor, "batch pos d_model"],
+        return_type: str | None = "logits",
+        loss_per_token: bool = False,
+        prepend_bos: bool | None = None,
+        padding_side: str | None = None,
+        start_at_layer: int | None = None,
+        tokens: Int[Tensor, "*batch pos"] | None = None,
+        stop_at_layer: int | None = None,
+        attention_mask: Int[Tensor, "batch pos"] | None = None,
+        past_kv_cache: TransformerLensKeyValueCache | None = None,
+    ) -> Any:
+        """Run the model; the only forward pass there is.
+
+        Args:
+            input: Text, texts, token ids, or with `start_at_layer` a residual stream.
+            return_type: "logits", "loss" (mean nats a token), "both", or None for nothing.
+            loss_per_token: Whether the loss keeps its [batch, pos - 1] axes.
+            prepend_bos: Whether EOS leads texts (never added to tokens).
+            padding_side: Of shorter texts.
+            start_at_layer: First block to run; `input` is then its `resid_pre`.
+            tokens: Needed with `start_at_layer` for a loss, and by a shared increment head.
+            stop_at_layer: First block *not* to run; the residual before it is returned.
+            attention_mask: 1 at tokens, 0 at padding, over the new tokens; the only source of masks.
+            past_kv_cache: Keys, values and positions so far; extended unless frozen.
+
+        Raises:
+            LRopeError: Input longer than n_ctx, ids outside the vocabulary, or missing `tokens`.
+        """
+        if start_at_layer is None:
+            tokens = self._as_tokens(input, prepend_bos, padding_side)
+            resid = self.hook_embed(self.embed(tokens))
+        else:
+            assert isinstance(input, Tensor)
+            resid, tokens = input, tokens if tokens is None else self._as_tokens(tokens, None, None)
+        stream = self._stream(resid, tokens, start_at_layer, attention_mask, past_kv_cache)
+        layers = list(range(self.cfg.n_layers))[start_at_layer:stop_at_layer]
+        for layer in layers:
+            entry = None if past_kv_cache is None else past_kv_cache[layer]
+            resid = self.blocks[layer](resid, stream, entry)
+        if stop_at_layer is not None:
+            return resid
+        if return_type is None:
+            self.unembed(self.ln_final(resid))
+            return None
+        return self._outputs(
+            self.unembed(self.ln_final(resid)), tokens, attention_mask, return_type, loss_per_token
+        )
+
+    def loss_fn(
+        self,
+        logits: Float[Tensor, "batch pos d_vocab"],
+        tokens: Int[Tensor, "batch pos"],
+        attention_mask: Int[Tensor, "batch pos"] | None = None,
+        per_token: bool = False,
+    ) -> Float[Tensor, "*shape"]:
+        """Return the next-token cross entropy in nats, EOS targets included, pads left out."""
+        losses = F.cross_entropy(logits[:, :-1].float().transpose(1, 2), tokens[:, 1:], reduction="none")
+        if attention_mask is not None:
+            counts = (attention_mask[:, 1:] * attention_mask[:, :-1]).to(losses)
+            losses = losses * counts
+            return losses if per_token else losses.sum() / counts.sum()
+        return losses if per_token else losses.mean()
+
+    def save_pretrained(self, folder: str | Path, extra_config: dict[str, Any] | None = None) -> None:
+        """Write `model.safetensors` and `config.json`; see `models.checkpoint`."""
+        from lrope_interp.models.checkpoint import save_pretrained
+
+        save_pretrained(self, Path(folder), extra_config)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, device: str | None = None, n_ctx: int | None = None
+    ) -> LRopeTransformer:
+        """Load a run folder, or any folder with configuration and weights, in eval mode.
+
+        Args:
+            folder: Holds `config.json` and `model.safetensors`.
+            device: Where to put the model; the CPU if None.
+            n_ctx: A new limit on the input's length, which needs no new weight.
+
+        Raises:
+            LRopeError: Folder missing, incomplete, of a newer format, or holding a pickle.
+        """
+        from lrope_interp.models.checkpoint import from_pretrained
+
+        return from_pretrained(Path(folder), device, n_ctx)
+
+    def to(self, *args: Any, **kwargs: Any) -> LRopeTransformer:
+        """Move the model and keep `cfg.device` and `cfg.dtype` true; increment heads stay float32."""
+        kwargs.pop("print_details", None)
+        super().to(*args, **kwargs)
+        self.cfg.device = str(self.W_E.device)
+        self.cfg.dtype = self.W_E.dtype
+        return self
+
+    def _as_tokens(
+        self, input: Any, prepend_bos: bool | None, padding_side: str | None
+    ) -> Int[Tensor, "batch pos"]:
+        """Return ids [batch, pos] on the model's device, checked."""
+        if isinstance(input, str | list):
+            return self.to_tokens(input, prepend_bos, padding_side)
+        if not isinstance(input, Tensor) or input.is_floating_point():
+            raise LRopeError(
+                "input must be text, a list of texts or token ids; for a residual give start_at_layer"
+            )
+        tokens = input.unsqueeze(0) if input.ndim == 1 else input
+        if tokens.ndim != 2 or tokens.shape[1] == 0:
+            raise LRopeError(
+                f"tokens must be [pos] or [batch, pos] with pos > 0; got shape {tuple(input.shape)}"
+            )
+        if tokens.shape[1] > self.cfg.n_ctx:
+            raise too_long(self.cfg.n_ctx, tokens.shape[1])
+        if not torch.compiler.is_compiling() and (
+            int(tokens.max()) >= self.cfg.d_vocab or int(tokens.min()) < 0
+        ):
+            raise LRopeError(
+                f"token ids must lie in 0..{self.cfg.d_vocab - 1}; got {tokens.min()}..{tokens.max()}"
+            )
+        return tokens.to(self.W_E.device)
+
+    def _stream(
+        self,
+        resid: Tensor,
+        tokens: Tensor | None,
+        start_at_layer: int | None,
+        attention_mask: Tensor | None,
+        past_kv_cache: TransformerLensKeyValueCache | None,
+    ) -> Stream:
+        """Gather what all blocks share: masks and, in shared mode, the increments."""
+        shared = None
+        if self.cfg.increments == "shared":
+            if tokens is None:
+                raise LRopeError("a shared increment head reads the tokens: give tokens= with start_at_layer")
+            embedded = resid if start_at_layer is None else self.embed(tokens)
+            shared = self.shared_increments(embedded)
+        is_token = None if attention_mask is None else attention_mask.to(resid.device).bool()
+        is_key = is_token
+        if past_kv_cache is not None:
+            new = torch.ones(resid.shape[:2], dtype=torch.int, device=resid.device)
+            new = new if attention_mask is None else attention_mask.to(new)
+            is_key = past_kv_cache.append_attention_mask(new).to(resid.device).bool()
+        return Stream(shared, is_token, is_key)
+
+    def _outputs(
+        self,
+        logits: Tensor,
+        tokens: Tensor | None,
+        attention_mask: Tensor | None,
+        return_type: str | None,
+        loss_per_token: bool,
+    ) -> Any:
+        """Return what `return_type` asks for."""
+        if return_type == "logits":
+            return logits
+        if return_type not in ("loss", "both"):
+            raise unknown("return_type", return_type, ("logits", "loss", "both"))
+        if tokens is None:
+            raise LRopeError("a loss needs the tokens: give tokens= with start_at_layer")
+        loss = self.loss_fn(logits, tokens, attention_mask, loss_per_token)
+        return loss if return_type == "loss" else (logits, loss)
