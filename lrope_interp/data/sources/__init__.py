@@ -1,0 +1,1 @@
+"""One file a source of text: each returns a `CorpusPart`."""

@@ -1,0 +1,48 @@
+"""A text that the user brings to be measured (``--text FILE``): its paragraphs are the units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lrope_interp.data.documents import Document
+from lrope_interp.data.sources.files import language_of, paragraphs, read_text
+from lrope_interp.data.splits import hash_splits
+
+LEAST_UNITS_TO_SPLIT = 60
+
+
+def text_documents(path: Path | str, *, encoding_errors: str = "strict") -> tuple[Document, ...]:
+    """Return one document a paragraph between blank lines of a UTF-8 text file, in reading order.
+
+    Args:
+        path: The file.
+        encoding_errors: "strict" refuses bytes that are not UTF-8, "replace" puts U+FFFD there.
+
+    Raises:
+        LRopeError: The file is missing, empty, binary, or not UTF-8.
+    """
+    path = Path(path).expanduser()
+    text = read_text(path, encoding_errors)
+    language = language_of(text, path.suffix)
+    units = (text[start:stop] for start, stop in paragraphs(text))
+    return tuple(
+        Document(f"{path.name}#{number}", unit, "text", language)
+        for number, unit in enumerate((unit for unit in units if unit.strip()), start=1)
+    )
+
+
+def text_splits(documents: Sequence[Document]) -> dict[str, tuple[Document, ...]]:
+    """Split the units of a text 40/20/40 by hash if it has 60 different ones, else test on all.
+
+    Returns:
+        Either "fit", "dev" and "test", or "test" alone: then sign, threshold and tables have to
+        come from the model's own corpus. Order within a split is that of the text.
+    """
+    splits = hash_splits((document.sha256 for document in documents), 1.0)
+    if len(splits) < LEAST_UNITS_TO_SPLIT:
+        return {"test": tuple(documents)}
+    return {
+        split: tuple(document for document in documents if splits[document.sha256] == split)
+        for split in ("fit", "dev", "test")
+    }

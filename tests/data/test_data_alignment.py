@@ -1,0 +1,109 @@
+"""Bytes, characters and byte classes, for any Unicode text."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrope_interp.data import (
+    BYTE_CLASSES,
+    byte_class,
+    byte_to_character,
+    character_starts,
+    character_widths,
+)
+from lrope_interp.data.alignment import Kind, character_kinds
+from lrope_interp.errors import LRopeError
+
+anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+MIXED = "Né 中文。😀\u0301\n\t\x00"
+
+
+@given(anything)
+def test_bytes_and_characters_round_trip_for_any_unicode(text: str) -> None:
+    raw = text.encode("utf-8")
+    starts = character_starts(text)
+    stops = np.append(starts, len(raw))[1:]
+    pieces = [raw[a:b].decode("utf-8") for a, b in zip(starts, stops, strict=True)]
+    assert pieces == list(text)
+    assert character_widths(text).tolist() == [len(one.encode("utf-8")) for one in text]
+    of_byte = byte_to_character(text)
+    assert len(of_byte) == len(raw)
+    assert of_byte[starts].tolist() == list(range(len(text)))
+
+
+@given(anything)
+def test_kinds_agree_with_the_unicode_database(text: str) -> None:
+    kinds = character_kinds(text)
+    assert [bool(kind & Kind.WORD) for kind in kinds] == [unicodedata.category(c)[0] in "LMN" for c in text]
+    assert [bool(kind & Kind.PUNCTUATION) for kind in kinds] == [
+        unicodedata.category(c)[0] == "P" for c in text
+    ]
+
+
+def test_white_space_is_the_unicode_property_and_not_isspace() -> None:
+    kinds = character_kinds("\x1c\x1f \u3000\u2028\u200b\x85")
+    assert [bool(kind & Kind.SPACE) for kind in kinds] == [False, False, True, True, True, False, True]
+
+
+@given(anything)
+def test_chinese_characters_are_those_that_unicode_names_so(text: str) -> None:
+    named = [unicodedata.name(c, "").startswith("CJK UNIFIED") for c in text]
+    found = [bool(kind & Kind.HAN) for kind in character_kinds(text)]
+    assert all(is_found for is_named, is_found in zip(named, found, strict=True) if is_named)
+
+
+@pytest.mark.parametrize(
+    ("character", "is_han"),
+    [
+        ("中", True),
+        ("々", True),
+        ("〇", True),
+        ("𠀀", True),
+        ("。", False),
+        ("の", False),
+        ("한", False),
+        ("Ａ", False),
+    ],
+)
+def test_only_chinese_characters_count_as_chinese(character: str, is_han: bool) -> None:
+    assert bool(character_kinds(character)[0] & Kind.HAN) is is_han
+
+
+def test_every_byte_gets_the_class_worked_out_by_hand() -> None:
+    names = [BYTE_CLASSES[index] for index in byte_class(MIXED)]
+    assert names == [
+        "A-Z",
+        *["other lead", "other continuation"],  # é
+        "space",
+        *["han lead", "han continuation", "han continuation"] * 2,
+        *["other lead", "other continuation", "other continuation"],  # 。 is no Chinese letter
+        *["other lead", *["other continuation"] * 3],  # emoji
+        *["other lead", "other continuation"],  # combining acute
+        "newline",
+        "space",  # tab
+        "other",  # NUL
+    ]
+
+
+def test_ascii_bytes_are_told_apart_by_themselves() -> None:
+    names = [BYTE_CLASSES[index] for index in byte_class("aZ7 .!?,$\r")]
+    assert names == [
+        *["a-z", "A-Z", "0-9", "space"],
+        *["punctuation .!?"] * 3,
+        *["other punctuation"] * 2,
+        "newline",
+    ]
+
+
+def test_the_empty_text_has_no_bytes() -> None:
+    assert [len(one) for one in (byte_class(""), character_starts(""), byte_to_character(""))] == [0, 0, 0]
+
+
+def test_a_lone_surrogate_is_refused_with_its_place() -> None:
+    with pytest.raises(LRopeError, match="character 2"):
+        character_starts("ab\ud800")

@@ -1,0 +1,139 @@
+"""The user's own text: files and folders, good and bad."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lrope_interp.data import SPLITS, assert_held_out, load_corpus, text_documents, text_splits
+from lrope_interp.data.sources.files import language_of, read_text, runs_of_paragraphs
+from lrope_interp.errors import LRopeError
+
+
+def _paragraphs(n: int, size: int = 700) -> list[str]:
+    return [f"Paragraph {k}. " + "x" * size for k in range(n)]
+
+
+def _write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
+    return path
+
+
+def test_a_text_file_becomes_runs_of_paragraphs_of_two_thousand_bytes(tmp_path: Path) -> None:
+    text = "\n\n".join(_paragraphs(30))
+    corpus = load_corpus(f"file:{_write(tmp_path / 'a.txt', text)}")
+    documents = corpus.documents()
+    assert all(one.n_bytes >= 2_000 for one in documents)
+    assert "\n\n".join(one.text for one in documents) == text
+    assert all(corpus.documents(split) for split in SPLITS)
+    assert_held_out(corpus.manifest(), corpus.documents("test"))
+
+
+def test_paragraphs_one_a_line_are_cut_at_line_ends() -> None:
+    text = "\n".join(_paragraphs(30))
+    pieces = list(runs_of_paragraphs(text))
+    assert len(pieces) == 10
+    assert "\n".join(pieces) == text
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_kind_of_line_end_separates_paragraphs(end: str) -> None:
+    text = f"{end}{end}" + f"{end} \t{end}".join(f"{k}{end}" + "x" * 2_000 for k in range(5)) + end
+    pieces = list(runs_of_paragraphs(text))
+    assert [piece[0] for piece in pieces] == list("01234")
+    assert all(end in piece for piece in pieces)  # kept as they are
+
+
+def test_what_is_left_over_joins_the_last_document() -> None:
+    pieces = list(runs_of_paragraphs("a" * 2_000 + "\n\n" + "b" * 10 + "\n\n\n"))
+    assert pieces == ["a" * 2_000 + "\n\n" + "b" * 10]
+
+
+def test_a_folder_gives_one_document_a_visible_text_file(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / ".git").mkdir()
+    for name in ("a.txt", "b.MD", "deep/c.py", "deep/d.rst", ".hidden.txt", ".git/e.txt", "f.png"):
+        _write(tmp_path / name, f"text of {name}")
+    _write(tmp_path / "copy.txt", "text of a.txt")
+    _write(tmp_path / "empty.txt", " \n")
+    corpus = load_corpus(f"file:{tmp_path}")
+    assert [one.name for one in corpus.documents()] == ["a.txt", "b.MD", "deep/c.py", "deep/d.rst"]
+    assert [one.language for one in corpus.documents()] == ["und", "und", "code", "und"]
+    assert corpus.parts[0].source["n_duplicates_removed"] == 1
+    assert all(len(corpus.documents(split)) == 1 for split in SPLITS)
+
+
+def test_a_byte_order_mark_is_dropped_and_line_ends_are_kept(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.txt", b"\xef\xbb\xbfa\r\nb\rc\x85\n")
+    with pytest.raises(LRopeError, match="byte 9 "):
+        read_text(path)
+    assert read_text(path, "replace") == "a\r\nb\rc\ufffd\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b" \n\t\n", "is empty"),
+        (b"ab\0c", "binary.*byte 2"),
+        ("text".encode("utf-16"), "binary"),
+        (b"abc\xff\xfe", "not UTF-8 at byte 3 .*--encoding-errors replace"),
+        (b"too short", "1 different document.*at least 4.*8,000"),
+        (b"\n\n".join([b"x" * 3_000] * 9), "1 different document"),
+    ],
+)
+def test_a_text_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = _write(tmp_path / "bad.txt", content)
+    with pytest.raises(LRopeError, match=message) as caught:
+        load_corpus(f"file:{path}")
+    assert "bad.txt" in str(caught.value)
+
+
+def test_a_broken_file_in_a_folder_is_named(tmp_path: Path) -> None:
+    for k in range(5):
+        _write(tmp_path / f"{k}.txt", f"text {k}")
+    _write(tmp_path / "broken.md", b"ab\xc3")
+    with pytest.raises(LRopeError, match=r"broken\.md is not UTF-8 at byte 2"):
+        load_corpus(f"file:{tmp_path}")
+    corpus = load_corpus(f"file:{tmp_path}", encoding_errors="replace")
+    assert "ab\ufffd" in {one.text for one in corpus.documents()}
+    assert corpus.manifest()["encoding_errors"] == "replace"
+
+
+def test_missing_files_empty_folders_and_wrong_options_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LRopeError, match="there is no file"):
+        load_corpus(f"file:{tmp_path / 'none.txt'}")
+    with pytest.raises(LRopeError, match="has no text file"):
+        load_corpus(f"file:{tmp_path}")
+    with pytest.raises(LRopeError, match="needs a path"):
+        load_corpus("file:")
+    path = _write(tmp_path / "a.txt", "text")
+    with pytest.raises(LRopeError, match="'replace'"):
+        load_corpus(f"file:{path}", encoding_errors="replaced")
+    with pytest.raises(LRopeError, match="is a folder"):
+        text_documents(tmp_path)
+
+
+def test_the_language_is_guessed_from_script_and_suffix() -> None:
+    assert language_of("中文和 English 的句子都在这里") == "zh"
+    assert language_of("English with 中文") == "und"
+    assert language_of("x = '中文'", ".PY") == "code"
+
+
+def test_the_units_of_a_text_are_its_paragraphs(tmp_path: Path) -> None:
+    path = _write(tmp_path / "t.txt", "\n\none\ntwo\n\n \nthree\r\n\r\nfour\n")
+    documents = text_documents(path)
+    assert [one.text for one in documents] == ["one\ntwo", "three", "four\n"]
+    assert [one.name for one in documents] == ["t.txt#1", "t.txt#2", "t.txt#3"]
+
+
+def test_a_text_is_split_only_from_sixty_different_units(tmp_path: Path) -> None:
+    few = text_documents(_write(tmp_path / "few.txt", "\n\n".join(["same", *_paragraphs(58, 9)] * 2)))
+    assert text_splits(few) == {"test": few}
+    many = text_documents(_write(tmp_path / "many.txt", "\n\n".join(_paragraphs(200, 9))))
+    splits = text_splits(many)
+    assert list(splits) == ["fit", "dev", "test"]
+    assert sum(map(len, splits.values())) == 200
+    assert set().union(*splits.values()) == set(many)
+    assert {k: set(v) for k, v in text_splits(many[::-1]).items()} == {k: set(v) for k, v in splits.items()}
