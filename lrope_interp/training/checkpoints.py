@@ -1,0 +1,173 @@
+"""Checkpoints that survive a crash: written aside, fsynced, renamed, verified before use.
+
+A checkpoint is a folder `checkpoints/step-00000200` with the weights and `config.json` (so that
+`from_pretrained` reads it), the optimiser's moments (safetensors too) and `state.json`, which holds
+the step, the few numbers that the loop carries, and the SHA-256 of the tensors. Nothing is pickled.
+The newest two are kept, so that a torn one costs some steps and never the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.checkpoint import load_weights
+from lrope_interp.runs import sync_folder
+from lrope_interp.training.optimiser import load_optimiser_tensors, optimiser_tensors
+
+CHECKPOINT_FORMAT = 1
+KEPT = 2
+_WEIGHTS, _MOMENTS, _STATE = "model.safetensors", "optimiser.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose files have the checksums that they were written with."""
+
+    folder: Path
+    step: int
+    state: Mapping[str, Any]
+
+    def load(self, model: LRopeTransformer, optimiser: torch.optim.Optimizer) -> None:
+        """Put weights and moments into `model` and `optimiser`."""
+        load_weights(model, self.folder / _WEIGHTS)
+        load_optimiser_tensors(model, optimiser, load_file(self.folder / _MOMENTS))
+
+
+def save_checkpoint(
+    run_folder: Path,
+    step: int,
+    model: LRopeTransformer,
+    optimiser: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+) -> Path:
+    """Write the checkpoint of `step`, then remove all but the newest two.
+
+    Args:
+        run_folder: The run; the checkpoint lies under its `checkpoints/`.
+        step: Optimiser steps done.
+        model: Its weights are saved.
+        optimiser: Its moments are saved.
+        state: What else the loop needs to go on, as JSON.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        LRopeError: The disk is full or cannot be written; older checkpoints are untouched.
+    """
+    root = run_folder / "checkpoints"
+    partial = root / f".step-{step:08d}.{secrets.token_hex(4)}"
+    target = root / f"step-{step:08d}"
+    try:
+        partial.mkdir(parents=True)
+        model.save_pretrained(partial)
+        save_file(_contiguous(optimiser_tensors(model, optimiser)), partial / _MOMENTS)
+        _write_state(partial, step, state)
+        _replace(partial, target)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise LRopeError(
+            f"the checkpoint of step {step} could not be written to {root}: {error}. Make room, then go on "
+            f"from the one before with `lrope-interp train --resume --out {run_folder}`"
+        ) from error
+    for folder in _folders(run_folder)[KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)
+    return target
+
+
+def newest_checkpoint(run_folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """Return the newest checkpoint whose checksums hold, or None where there is none.
+
+    Args:
+        run_folder: The run.
+        warn: Told of every torn checkpoint that is passed over.
+
+    Raises:
+        LRopeError: The newest checkpoint was written by a newer version.
+    """
+    for folder in _folders(run_folder):
+        try:
+            return _verified(folder)
+        except _TornError as error:
+            warn(f"the checkpoint {folder} is torn ({error}); the one before it is used")
+    return None
+
+
+def remove_partial_checkpoints(run_folder: Path) -> None:
+    """Remove what a killed process left half-written; only the holder of the run's lock may."""
+    for folder in (run_folder / "checkpoints").glob(".step-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _TornError(Exception):
+    """A checkpoint is not what was written."""
+
+
+def _folders(run_folder: Path) -> list[Path]:
+    """Return the checkpoint folders, newest first."""
+    folders = [path for path in (run_folder / "checkpoints").glob("step-*") if path.is_dir()]
+    return sorted(folders, key=lambda path: path.name, reverse=True)
+
+
+def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors in name order, as safetensors wants them."""
+    return {name: tensors[name].detach().contiguous() for name in sorted(tensors)}
+
+
+def _write_state(folder: Path, step: int, state: Mapping[str, Any]) -> None:
+    for name in (_WEIGHTS, _MOMENTS):
+        _sync(folder / name)
+    checksums = {name: _sha256(folder / name) for name in (_WEIGHTS, _MOMENTS)}
+    payload = {"format": CHECKPOINT_FORMAT, "step": step, "state": dict(state), "sha256": checksums}
+    (folder / _STATE).write_text(json.dumps(payload, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    _sync(folder / _STATE)
+    sync_folder(folder)
+
+
+def _replace(partial: Path, target: Path) -> None:
+    if target.exists():  # a torn one, or one that a resumed run reaches again
+        shutil.rmtree(target)
+    partial.rename(target)
+    sync_folder(target.parent)
+
+
+def _verified(folder: Path) -> Checkpoint:
+    try:
+        payload = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        version, step = payload["format"], payload["step"]
+        checksums, state = dict(payload["sha256"]), dict(payload["state"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _TornError(f"{_STATE}: {error}") from None
+    if version > CHECKPOINT_FORMAT:
+        raise LRopeError(
+            f"{folder} has format {version}; this version reads up to {CHECKPOINT_FORMAT}. "
+            "Upgrade lrope-interp."
+        )
+    for name in (_WEIGHTS, _MOMENTS):
+        if not (folder / name).is_file() or _sha256(folder / name) != checksums.get(name):
+            raise _TornError(f"{name} has not the checksum that it was written with")
+    return Checkpoint(folder, step, state)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

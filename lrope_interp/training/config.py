@@ -1,0 +1,212 @@
+"""What a training run is told: one frozen config, logged as it is used, and three presets."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from lrope_interp.errors import LRopeError, unknown
+
+INCREMENTS = ("per_layer", "shared", "fixed")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("auto", "float32", "bfloat16")
+ENCODING_ERRORS = ("strict", "replace")
+
+_CHOICES = {
+    "increments": INCREMENTS,
+    "device": DEVICES,
+    "dtype": DTYPES,
+    "encoding_errors": ENCODING_ERRORS,
+}
+_LEAST = {
+    "n_steps": 1, "batch_size": 1, "n_ctx": 2, "warmup": 0, "seed": 0, "eval_every": 1,
+    "checkpoint_every": 1, "log_every": 1, "validation_bytes": 1, "n_layers": 1, "d_model": 1,
+    "n_heads": 1, "d_head": 2, "d_mlp": 1,
+}  # fmt: skip
+_RANGES = {  # above the first (or at it, where closed is True), at most the second
+    "lr": (0.0, 1.0, False),
+    "min_lr_share": (0.0, 1.0, True),
+    "weight_decay": (0.0, 10.0, True),
+    "grad_clip": (0.0, math.inf, False),
+    "head_lr_multiplier": (0.0, 1000.0, True),
+    "max_epochs": (0.0, math.inf, True),
+    "max_increment": (1.0, math.inf, False),
+    "rope_base": (1.0, math.inf, False),
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run, and nothing else: two runs with equal configs are equal.
+
+    Attributes:
+        preset: The preset that the other values come from where nothing else was asked for.
+        data: Corpus name, or ``file:PATH``.
+        encoding_errors: What to do with bytes that are not UTF-8: "strict" refuses, "replace".
+        increments: "per_layer", "shared" or "fixed".
+        per_head: Whether every attention head has increments of its own.
+        n_steps: Optimiser steps.
+        batch_size: Windows a step.
+        n_ctx: Tokens a window.
+        lr: Peak learning rate.
+        warmup: Steps of linear warm-up; a cosine follows.
+        min_lr_share: The learning rate of the last step, as a share of the peak.
+        head_lr_multiplier: Learning rate of the increment heads, as a multiple of the others'.
+        weight_decay: AdamW's, for matrices; norms, biases and the heads' last layers are exempt.
+        betas: AdamW's moment decays.
+        grad_clip: Largest gradient norm; longer gradients are scaled down to it.
+        seed: Seed of the initial weights and of the data order.
+        device: "auto" takes CUDA, then MPS, then the CPU.
+        dtype: What autocast computes in; "auto" is bfloat16 where the hardware has it.
+        log_every: Steps between two lines of metrics.
+        eval_every: Steps between two validations; the last step always has one.
+        validation_bytes: Size of the fixed validation text.
+        checkpoint_every: Steps between two checkpoints.
+        max_epochs: Lower `n_steps` so that the text is seen at most so often; 0 means no cap.
+        n_layers: Blocks of the model; the fields below are `LRopeConfig`'s.
+    """
+
+    preset: str = "tiny"
+    data: str = "bilingual"
+    encoding_errors: str = "strict"
+    increments: str = "per_layer"
+    per_head: bool = False
+    n_steps: int = 600
+    batch_size: int = 16
+    n_ctx: int = 256
+    lr: float = 3e-3
+    warmup: int = 60
+    min_lr_share: float = 0.1
+    head_lr_multiplier: float = 1.0
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    grad_clip: float = 1.0
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    log_every: int = 10
+    eval_every: int = 100
+    validation_bytes: int = 100_000
+    checkpoint_every: int = 200
+    max_epochs: float = 0.0
+    n_layers: int = 6
+    d_model: int = 128
+    n_heads: int = 4
+    d_head: int = 32
+    d_mlp: int = 512
+    max_increment: float = 10.0
+    rope_base: float = 10000.0
+
+    def __post_init__(self) -> None:
+        """Check every value; "per-layer" and "per_layer" are the same word."""
+        object.__setattr__(self, "increments", self.increments.replace("-", "_"))
+        if self.preset not in PRESET_NAMES:
+            raise unknown("preset", self.preset, PRESET_NAMES)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise unknown(name.replace("_", " "), getattr(self, name), choices)
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise LRopeError(f"{name}={getattr(self, name)} is too small: the least is {least}")
+        for name, (low, high, is_closed) in _RANGES.items():
+            _check_range(name, getattr(self, name), low, high, is_closed)
+        for beta in self.betas:
+            _check_range("betas", beta, 0.0, 1.0 - 1e-9, True)
+        if self.d_head % 2:
+            raise LRopeError(f"d_head={self.d_head} is odd, and RoPE turns pairs: use {self.d_head + 1}")
+        if self.per_head and self.increments == "fixed":
+            raise LRopeError("fixed increments are 1 in every head: leave out per_head, or use per_layer")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Build a config from what `to_dict` gave; an unknown key or a wrong type is refused."""
+        defaults = {item.name: item.default for item in fields(cls)}
+        for key in values:
+            if key not in defaults:
+                raise unknown("training option", key, defaults)
+        return cls(**{key: _typed(key, value, defaults[key]) for key, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `config.json` holds under "training"."""
+        return {**asdict(self), "betas": list(self.betas)}
+
+    def with_steps(self, n_steps: int) -> TrainConfig:
+        """Return this config with another length; the warm-up is at most a tenth of it."""
+        return replace(self, n_steps=n_steps, warmup=min(self.warmup, max(1, n_steps // 10)))
+
+    def command(self) -> str:
+        """Return the command line that asks for this run: the options that differ from the preset."""
+        preset = train_config(self.preset)
+        words = ["lrope-interp", "train", "--preset", self.preset, "--data", self.data]
+        words += ["--increments", self.increments.replace("_", "-")]
+        words += ["--per-head"] if self.per_head else []
+        words += ["--steps", str(self.n_steps)] if self.n_steps != preset.n_steps else []
+        words += ["--seed", str(self.seed)]
+        if self.encoding_errors != preset.encoding_errors:
+            words += ["--encoding-errors", self.encoding_errors]
+        return shlex.join(words)
+
+
+_SMALL: dict[str, Any] = {"d_model": 256, "n_heads": 8, "d_head": 32, "d_mlp": 1024}
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {},
+    "small": {**_SMALL, "n_steps": 4000, "lr": 2e-3, "warmup": 200, "eval_every": 500},
+    "paper": {
+        **_SMALL,
+        "n_ctx": 512,
+        "batch_size": 64,
+        "n_steps": 50_000,
+        "lr": 1e-3,
+        "warmup": 1000,
+        "eval_every": 1000,
+        "max_epochs": 10.0,
+    },
+}
+PRESET_NAMES = tuple(PRESETS)
+
+
+def train_config(preset: str = "tiny", **overrides: Any) -> TrainConfig:
+    """Return the config of a preset with some values replaced.
+
+    Args:
+        preset: "tiny", "small" or "paper".
+        overrides: Fields of `TrainConfig`; None means "as the preset has it". An `n_steps` given
+            here is obeyed whatever the size of the text: it lifts the preset's cap on epochs.
+
+    Returns:
+        The config.
+    """
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    base = TrainConfig.from_dict({"preset": preset, **PRESETS[preset]})
+    if "n_steps" in given:
+        base = replace(base.with_steps(_typed("n_steps", given["n_steps"], 1)), max_epochs=0.0)
+    return TrainConfig.from_dict({**base.to_dict(), **given})
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    """Return `value` in the type of `default`, or refuse it."""
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        if len(value) != len(default):
+            raise LRopeError(f"{name} wants {len(default)} values; got {list(value)}")
+        return tuple(_typed(name, item, 0.0) for item in value)
+    if type(value) is not type(default):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+        raise LRopeError(f"{name}={value!r}: {wanted.get(type(default), 'a list')} is wanted")
+    return value
+
+
+def _check_range(name: str, value: float, low: float, high: float, is_closed: bool) -> None:
+    is_low_enough = value >= low if is_closed else value > low
+    if not (is_low_enough and value <= high):  # also refuses NaN
+        above = f"at least {low:g}" if is_closed else f"above {low:g}"
+        raise LRopeError(
+            f"{name}={value:g} is out of range: it must be {above}"
+            + (f" and at most {high:g}" if high < math.inf else "")
+        )

@@ -1,0 +1,230 @@
+"""The steps of a run: read a batch, step, log, save, validate.
+
+The order within a step is what makes a resumed run equal an uninterrupted one bit for bit: the
+metrics line comes before the checkpoint, and the validation after it, so that going on from a
+checkpoint begins with the validation that may still be due.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.tokenizers import EOS_ID
+from lrope_interp.training import events
+from lrope_interp.training.checkpoints import Checkpoint, save_checkpoint
+from lrope_interp.training.clock import Clock
+from lrope_interp.training.devices import autocast
+from lrope_interp.training.events import IncrementStatistics, OnEvent
+from lrope_interp.training.interruption import StopFlag, StopRequested
+from lrope_interp.training.metrics import JsonLines, watch_increments
+from lrope_interp.training.optimiser import (
+    build_optimiser,
+    clip_gradients,
+    learning_rate_share,
+    set_learning_rate,
+)
+from lrope_interp.training.preparation import Prepared
+from lrope_interp.training.validation import nats_per_byte
+
+
+class TrainingLoop:
+    """The state that changes from step to step, and the steps.
+
+    Args:
+        folder: The run folder; its lock is held.
+        prepared: Text, config and validation.
+        model: With its initial weights.
+        logs: `metrics.jsonl` and `timing.jsonl`.
+        emit: Told of every event.
+        stop: Looked at between steps.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        prepared: Prepared,
+        model: LRopeTransformer,
+        logs: tuple[JsonLines, JsonLines],
+        emit: OnEvent,
+        stop: StopFlag,
+    ) -> None:
+        self.folder, self.prepared, self.config = folder, prepared, prepared.config
+        self.model, self.emit, self.stop = model.train(), emit, stop
+        self.metrics, self.timing = logs
+        self.optimiser = build_optimiser(model, self.config)
+        self.clock = Clock()
+        self.step, self.n_bytes = 0, 0
+        self.losses: list[float] = []  # since the last line of metrics
+        self.unread: list[tuple[int, Tensor, Tensor]] = []  # step, loss, gradient norm
+        self.latest: dict[str, float] = {}
+        self.saved_step = -1
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to where a checkpoint was written."""
+        checkpoint.load(self.model, self.optimiser)
+        self.step = self.saved_step = checkpoint.step
+        self.n_bytes, self.losses = checkpoint.state["n_bytes"], list(checkpoint.state["losses"])
+        self.latest = dict(checkpoint.state["latest"])
+        self.clock = Clock(checkpoint.state["seconds"])
+
+    def run(self) -> dict[str, object]:
+        """Train to the last step and return the summary."""
+        self._announce()
+        try:
+            while True:
+                if self._is_due(self.config.eval_every, with_last=True):
+                    self._validate()
+                if self.step == self.config.n_steps:
+                    return self._summary()
+                self.stop.raise_if_set()
+                self._train_step()
+                if self._is_due(self.config.checkpoint_every) and self.step < self.config.n_steps:
+                    self._save()
+        except StopRequested:  # between two steps; any other KeyboardInterrupt may come within one
+            self._save()
+            raise
+
+    def _announce(self) -> None:
+        n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        epochs = self.prepared.sampler.epochs(self.config.n_steps)
+        where = (self.config.device, self.config.dtype)
+        self.emit(events.Started(self.folder, self.step, self.config.n_steps, n_parameters, *where, epochs))
+
+    def _is_due(self, every: int, with_last: bool = False) -> bool:
+        is_last = with_last and self.step == self.config.n_steps
+        return self.step > 0 and (self.step % every == 0 or is_last)
+
+    def _train_step(self) -> None:
+        """Take one optimiser step and report it."""
+        self.clock.restart()
+        batch = self.prepared.sampler.batch(self.step)
+        n_bytes = int((batch[:, 1:] != EOS_ID).sum())
+        self.step += 1
+        share = learning_rate_share(self.step, self.config)
+        set_learning_rate(self.optimiser, share)
+        is_logged = self.step == 1 or self._is_due(self.config.log_every, with_last=True)
+        with watch_increments(self.model, is_logged) as increments:
+            loss = self._loss(torch.from_numpy(batch))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = clip_gradients(self.model.parameters(), self.config.grad_clip)
+        self.unread.append((self.step, loss.detach(), norm))
+        if is_logged or self.config.device == "cpu":  # reading waits for an accelerator
+            self._read_losses()
+        self.optimiser.step()
+        self.n_bytes += n_bytes
+        self.clock.stepped(1, n_bytes)
+        if not self.unread:
+            self._report(share * self.config.lr, is_logged, tuple(increments))
+
+    def _loss(self, tokens: Int64[Tensor, "batch pos"]) -> Float[Tensor, ""]:
+        """Return the mean cross entropy over all next tokens, EOS included, in nats."""
+        with autocast(self.config.device, self.config.dtype):
+            logits = self.model(tokens[:, :-1])
+        targets = tokens[:, 1:].flatten().to(logits.device)
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets)
+
+    def _read_losses(self) -> None:
+        """Fetch what was not read yet; a loss or a gradient that is not finite ends the run."""
+        for step, loss, norm in self.unread:
+            self.latest |= {"loss": float(loss), "grad_norm": float(norm)}
+            for name in ("loss", "grad_norm"):
+                if not math.isfinite(self.latest[name]):
+                    raise self._not_finite(step, name)
+            self.losses.append(self.latest["loss"])
+        self.unread.clear()
+
+    def _not_finite(self, step: int, name: str) -> LRopeError:
+        kept = f"the checkpoint of step {self.saved_step}" if self.saved_step > 0 else "no checkpoint yet"
+        return LRopeError(
+            f"{name} is {self.latest[name]} at step {step}, so training stopped; {self.folder} keeps {kept}. "
+            "Start a new run with a lower learning rate, in float32, or with another seed"
+        )
+
+    def _report(self, lr: float, is_logged: bool, increments: tuple[IncrementStatistics, ...]) -> None:
+        if is_logged:
+            self._write_lines(lr, increments)
+        to_go = self.config.n_steps - self.step
+        n_validations = -(-to_go // self.config.eval_every)
+        self.emit(
+            events.Step(
+                step=self.step,
+                n_steps=self.config.n_steps,
+                loss=self.latest["loss"],
+                bits=self.latest["loss"] / math.log(2),
+                lr=lr,
+                bytes_per_second=self.clock.bytes_per_second,
+                seconds_left=self.clock.seconds_left(to_go, n_validations),
+                increments=increments,
+            )
+        )
+
+    def _write_lines(self, lr: float, increments: tuple[IncrementStatistics, ...]) -> None:
+        """Log the mean loss since the line before; all wall-clock figures go to their own file."""
+        loss = math.fsum(self.losses) / len(self.losses)
+        self.losses.clear()
+        self.latest["train_loss"] = loss
+        line = {
+            "step": self.step,
+            "split": "train",
+            "loss": loss,
+            "bits_per_byte": loss / math.log(2),
+            "lr": lr,
+            "grad_norm": self.latest["grad_norm"],
+            "bytes": self.n_bytes,
+            "increments": [one.to_dict() for one in increments],
+        }
+        self.metrics.write(line)
+        speed = {"seconds": self.clock.seconds, "bytes_per_second": self.clock.bytes_per_second}
+        self.timing.write({"step": self.step, **speed})
+
+    def _validate(self) -> None:
+        windows = self.prepared.validation
+        self.clock.restart()
+        nats = nats_per_byte(
+            self.model, windows, dtype=self.config.dtype, between_batches=self.stop.raise_if_set
+        )
+        self.clock.validated()
+        bits = nats / math.log(2)
+        self.latest["validation"] = nats
+        line = {"step": self.step, "split": "validation", "nats_per_byte": nats, "bits_per_byte": bits}
+        self.metrics.write(line | {"bytes": windows.n_bytes})
+        self.emit(events.Validated(self.step, self.config.n_steps, nats, bits, windows.n_bytes))
+
+    def _save(self) -> None:
+        """Write a checkpoint of the present step; the logs are on the disk before it."""
+        if self.saved_step == self.step or self.step == 0:
+            return
+        self._read_losses()
+        self.metrics.sync()
+        self.timing.sync()
+        state = {
+            "n_bytes": self.n_bytes,
+            "losses": self.losses,
+            "latest": self.latest,
+            "seconds": self.clock.seconds,
+        }
+        path = save_checkpoint(self.folder, self.step, self.model, self.optimiser, state)
+        self.saved_step = self.step
+        self.emit(events.Checkpointed(self.step, self.config.n_steps, path))
+
+    def _summary(self) -> dict[str, object]:
+        nats = self.latest["validation"]
+        return {
+            "step": self.step,
+            "validation_nats_per_byte": nats,
+            "validation_bits_per_byte": nats / math.log(2),
+            "validation_bytes": self.prepared.validation.n_bytes,
+            "train_loss": self.latest["train_loss"],
+            "bytes": self.n_bytes,
+            "seconds": self.clock.seconds,
+            "bytes_per_second": self.n_bytes / max(1e-9, self.clock.seconds),
+        }

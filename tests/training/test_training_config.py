@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.training.config import PRESETS, TrainConfig, train_config
+
+
+def test_the_presets_have_the_published_shapes() -> None:
+    tiny, small, paper = (train_config(preset) for preset in PRESETS)
+    assert (tiny.d_model, tiny.n_layers, tiny.n_heads, tiny.n_ctx) == (128, 6, 4, 256)
+    assert (tiny.n_steps, tiny.batch_size) == (600, 16)
+    assert (small.d_model, small.n_layers, small.n_heads, small.d_head, small.d_mlp) == (256, 6, 8, 32, 1024)
+    assert (small.n_steps, small.batch_size, small.n_ctx) == (4000, 16, 256)
+    assert (paper.d_model, paper.d_mlp, paper.n_ctx, paper.batch_size) == (256, 1024, 512, 64)
+    assert (paper.n_steps, paper.lr, paper.max_epochs) == (50_000, 1e-3, 10.0)
+
+
+def test_a_config_survives_json() -> None:
+    config = train_config("paper", data="code", per_head=True, seed=3)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        train_config().seed = 1  # type: ignore[misc]
+
+
+def test_per_layer_may_be_written_with_a_hyphen() -> None:
+    assert train_config(increments="per-layer") == train_config(increments="per_layer")
+
+
+def test_none_means_as_the_preset_has_it() -> None:
+    assert train_config("small", n_steps=None, data=None) == train_config("small")
+
+
+def test_an_explicit_number_of_steps_lifts_the_cap_and_shortens_the_warm_up() -> None:
+    config = train_config("paper", n_steps=300)
+    assert (config.n_steps, config.max_epochs, config.warmup) == (300, 0.0, 30)
+    assert train_config("paper", n_steps=300, warmup=7).warmup == 7
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"increments": "perlayer"}, "Did you mean 'per_layer'"),
+        ({"device": "gpu"}, "Choose from: auto, cpu, cuda, mps"),
+        ({"dtype": "float23"}, "Did you mean 'float32'"),
+        ({"encoding_errors": "replaced"}, "Did you mean 'replace'"),
+        ({"n_step": 3}, "Did you mean 'n_steps'"),
+        ({"n_steps": 0}, "the least is 1"),
+        ({"n_steps": 2.5}, "a whole number is wanted"),
+        ({"n_steps": True}, "a whole number is wanted"),
+        ({"per_head": "yes"}, "true or false is wanted"),
+        ({"lr": 0.0}, "above 0 and at most 1"),
+        ({"lr": float("nan")}, "out of range"),
+        ({"min_lr_share": 1.5}, "at least 0 and at most 1"),
+        ({"betas": [0.9]}, "wants 2 values"),
+        ({"betas": [0.9, 1.0]}, "out of range"),
+        ({"seed": -1}, "the least is 0"),
+        ({"d_head": 7}, "use 8"),
+        ({"increments": "fixed", "per_head": True}, "leave out per_head"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_the_message_helps(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(LRopeError, match=message):
+        train_config(**wrong)
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(LRopeError, match="Did you mean 'small'"):
+        train_config("smal")
+    with pytest.raises(LRopeError, match="unknown preset"):
+        TrainConfig(preset="huge")
+
+
+def test_the_command_asks_for_the_same_run() -> None:
+    assert train_config().command() == (
+        "lrope-interp train --preset tiny --data bilingual --increments per-layer --seed 0"
+    )
+    config = train_config("small", n_steps=20, per_head=True, data="file:my text.txt", seed=4)
+    assert config.command() == (
+        "lrope-interp train --preset small --data 'file:my text.txt' --increments per-layer --per-head "
+        "--steps 20 --seed 4"
+    )

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.runs import read_run
+from lrope_interp.training import checkpoints
+from lrope_interp.training.config import TrainConfig
+from lrope_interp.training.events import Checkpointed, Event, Finished, Started, Step, Warned
+from lrope_interp.training.lock import locked
+from lrope_interp.training.loop import train
+
+MakeConfig = Callable[..., TrainConfig]
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, make_config: MakeConfig) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    train(make_config(), folder)
+    return folder
+
+
+def outcome(folder: Path) -> tuple[str, bytes]:
+    weights = (folder / "model.safetensors").read_bytes()
+    return hashlib.sha256(weights).hexdigest(), (folder / "metrics.jsonl").read_bytes()
+
+
+def at(step: int, kind: type[Event], action: Callable[[], object]) -> Callable[[Event], None]:
+    """Do something when the loop tells of a step (or a checkpoint)."""
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, kind) and getattr(event, "step", None) == step:
+            action()
+
+    return on_event
+
+
+def interrupt(number: int = signal.SIGINT) -> Callable[[], None]:
+    return lambda: signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("step", [1, 5, 7, 8, 12])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(
+    tmp_path: Path, make_config: MakeConfig, uninterrupted: Path, step: int, number: int
+) -> None:
+    """Step 5 stops within its validation, 8 at a checkpoint that is due, 12 is the last."""
+    folder, told = tmp_path / "run", []
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(), folder, on_event=at(step, Step, interrupt(number)))
+    assert read_run(folder, allow_unfinished=True).status == "running"
+    run = train(None, folder, resume=True, on_event=told.append)
+    assert run.is_finished
+    assert next(event for event in told if isinstance(event, Started)).step == step
+    assert outcome(folder) == outcome(uninterrupted)
+
+
+def test_a_second_ctrl_c_stops_at_once_and_saves_nothing(
+    tmp_path: Path, make_config: MakeConfig, uninterrupted: Path
+) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(), tmp_path / "run", on_event=at(3, Step, twice))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    train(None, tmp_path / "run", resume=True)
+    assert outcome(tmp_path / "run") == outcome(uninterrupted)
+
+
+def test_signal_handlers_are_put_back(tmp_path: Path, make_config: MakeConfig) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    train(make_config(n_steps=1), tmp_path / "run")
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+KILLED = """
+import json, os, signal, sys, torch
+torch.set_num_threads(1)
+from lrope_interp.training.config import TrainConfig
+from lrope_interp.training.loop import train
+def on_event(event):
+    if type(event).__name__ == "Step" and event.step == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+train(TrainConfig.from_dict(json.loads(sys.argv[1])), sys.argv[2], on_event=on_event)
+"""
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(
+    tmp_path: Path, make_config: MakeConfig, uninterrupted: Path
+) -> None:
+    folder, told = tmp_path / "run", []
+    config = json.dumps(make_config().to_dict())
+    process = subprocess.run([sys.executable, "-c", KILLED, config, str(folder)], check=False, env=os.environ)
+    assert process.returncode == -signal.SIGKILL
+    train(None, folder, resume=True, on_event=told.append)
+    assert next(event for event in told if isinstance(event, Started)).step == 4
+    assert outcome(folder) == outcome(uninterrupted)
+
+
+def test_stopped_within_a_checkpoint_write_the_one_before_counts(
+    tmp_path: Path, make_config: MakeConfig, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, right = tmp_path / "run", checkpoints._write_state
+
+    def stopping(partial: Path, step: int, *rest: object) -> None:
+        if step == 8:
+            raise KeyboardInterrupt  # after the tensors, before their checksums
+        right(partial, step, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checkpoints, "_write_state", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(), folder)
+    monkeypatch.undo()
+    assert any(path.name.startswith(".step-") for path in (folder / "checkpoints").iterdir())
+    train(None, folder, resume=True)
+    assert outcome(folder) == outcome(uninterrupted)
+    assert not any(path.name.startswith(".") for path in (folder / "checkpoints").iterdir())
+
+
+def test_a_torn_checkpoint_costs_steps_but_not_the_run(
+    tmp_path: Path, make_config: MakeConfig, uninterrupted: Path
+) -> None:
+    folder, told = tmp_path / "run", []
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(), folder, on_event=at(10, Step, interrupt()))
+    (folder / "checkpoints" / "step-00000010" / "optimiser.safetensors").write_bytes(b"torn")
+    train(None, folder, resume=True, on_event=told.append)
+    (warning,) = [event for event in told if isinstance(event, Warned)]
+    assert "step-00000010 is torn" in warning.message
+    assert next(event for event in told if isinstance(event, Started)).step == 8
+    assert outcome(folder) == outcome(uninterrupted)
+
+
+def test_without_any_checkpoint_it_begins_again(
+    tmp_path: Path, make_config: MakeConfig, uninterrupted: Path
+) -> None:
+    def crash() -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        train(make_config(), tmp_path / "run", on_event=at(3, Step, crash))
+    train(None, tmp_path / "run", resume=True)
+    assert outcome(tmp_path / "run") == outcome(uninterrupted)
+
+
+def test_a_finished_run_is_returned_at_once(uninterrupted: Path) -> None:
+    before, told = outcome(uninterrupted), []
+    run = train(None, uninterrupted, resume=True, on_event=told.append)
+    assert run.is_finished
+    assert [type(event) for event in told] == [Finished]
+    assert outcome(uninterrupted) == before
+
+
+def test_a_missing_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LRopeError, match="there is no run folder"):
+        train(None, tmp_path / "nowhere", resume=True)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, make_config: MakeConfig) -> Path:
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(), tmp_path / "run", on_event=at(4, Checkpointed, interrupt()))
+    return tmp_path / "run"
+
+
+def test_other_options_are_refused_and_shown(stopped: Path, make_config: MakeConfig) -> None:
+    with pytest.raises(LRopeError, match=r"seed was 0, now 5; device was cpu, now mps"):
+        train(make_config(seed=5, device="mps"), stopped, resume=True)
+    assert train(make_config(device="auto"), stopped, resume=True).is_finished
+
+
+def test_two_processes_cannot_train_in_one_folder(stopped: Path) -> None:
+    with locked(stopped), pytest.raises(LRopeError, match="another process is training"):
+        train(None, stopped, resume=True)
+
+
+def test_a_run_in_training_cannot_be_overwritten(stopped: Path, make_config: MakeConfig) -> None:
+    with locked(stopped), pytest.raises(LRopeError, match="another process is training"):
+        train(make_config(), stopped, overwrite=True)
+
+
+def test_a_corpus_that_has_changed_is_refused(
+    tmp_path: Path, make_config: MakeConfig, text_file: Path
+) -> None:
+    copy, folder = tmp_path / "copy.txt", tmp_path / "run"
+    copy.write_text(text_file.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(data=f"file:{copy}"), folder, on_event=at(4, Checkpointed, interrupt()))
+    copy.write_text(copy.read_text(encoding="utf-8").replace("why", "how"), encoding="utf-8")
+    with pytest.raises(LRopeError, match="has changed since"):
+        train(None, folder, resume=True)
+
+
+def test_another_number_of_threads_is_told(stopped: Path) -> None:
+    info = json.loads((stopped / "run.json").read_text())
+    (stopped / "run.json").write_text(json.dumps(info | {"threads": 64}))
+    told: list[Event] = []
+    train(None, stopped, resume=True, on_event=told.append)
+    assert "64 threads" in next(event for event in told if isinstance(event, Warned)).message
+
+
+def test_a_checkpoint_of_a_newer_format_is_refused(stopped: Path) -> None:
+    path = stopped / "checkpoints" / "step-00000004" / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    with pytest.raises(LRopeError, match="Upgrade lrope-interp"):
+        train(None, stopped, resume=True)
