@@ -1,0 +1,146 @@
+"""What every analysis of the command line shares: find the run, load it, write the result whole."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrope_interp._cli_output import Output
+from lrope_interp.errors import LRopeError
+from lrope_interp.runs import Run, new_folder, newest_finished_run, numbered_folder, read_run
+
+if TYPE_CHECKING:
+    from lrope_interp.models import LRopeTransformer
+    from lrope_interp.probes.selection import Selection
+    from lrope_interp.results import Result
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which run is read, and where the result goes.
+
+    Attributes:
+        run: The run.
+        command: Name of the command, and of the result folder inside the run.
+        out: ``--out``, if it was given.
+        overwrite: Whether ``--out`` may replace a result of ours.
+    """
+
+    run: Run
+    command: str
+    out: Path | None
+    overwrite: bool
+
+    @property
+    def folder(self) -> Path:
+        """Where the result is written: never a folder that was there before, unless asked."""
+        return self.out or numbered_folder(self.run.folder / self.command)
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How it is computed: what changes no number but the seed."""
+
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int = 16
+
+
+def find_run(model: Path | None, out: Output) -> Run:
+    """Return the run of ``--model``, or the newest finished one, and say which that is."""
+    if model is not None:
+        return read_run(model)
+    run = newest_finished_run()
+    out.note(f"using {run.folder}, the newest finished run")
+    return run
+
+
+def load_model(run: Run, device: str) -> LRopeTransformer:
+    """Load the model of a run onto ``--device``."""
+    from lrope_interp.training.malloc import set_malloc_thresholds
+
+    set_malloc_thresholds()
+    from lrope_interp.models import LRopeTransformer
+    from lrope_interp.training.devices import resolve_device
+
+    return LRopeTransformer.from_pretrained(run.folder, device=resolve_device(device))
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is to be read: a corpus, or the user's own text."""
+
+    data: str | None
+    text: Path | None
+    max_bytes: int
+    encoding_errors: str
+
+    def check(self) -> None:
+        """Refuse two texts."""
+        if self.data is not None and self.text is not None:
+            raise LRopeError("--data and --text both say what to read: give one of them")
+
+    def select(self, run: Run) -> Selection:
+        """Return held-out documents, checked against what the run was trained on."""
+        from lrope_interp.probes.selection import read_manifest, select_corpus, select_text
+
+        self.check()
+        manifest = read_manifest(run.folder)
+        limits = {"max_bytes": self.max_bytes, "encoding_errors": self.encoding_errors}
+        if self.text is not None:
+            return select_text(manifest, self.text, **limits)
+        return select_corpus(manifest, self.data, **limits)
+
+
+def write(place: Place, make: Callable[[], Result], render: Callable[[Result], str]) -> tuple[Result, Path]:
+    """Make a result and its report in a folder that appears whole or not at all.
+
+    The folder is opened before anything is computed: one that cannot be written is found at once.
+
+    Args:
+        place: Where to.
+        make: Computes the result.
+        render: Turns the *saved* result into the report.
+
+    Returns:
+        The result as it was read back, and its folder.
+    """
+    from lrope_interp.reports.page import write_page
+    from lrope_interp.results import load_result, save_result, stamp
+
+    folder = place.folder
+    with new_folder(folder, overwrite=place.overwrite, marker="result.json") as partial:
+        made = stamp(make(), command=command_line(place.run), model_folder=place.run.folder)
+        save_result(made, partial)
+        result = load_result(partial)
+        write_page(render(result), partial / "report.html")
+    return result, folder
+
+
+def command_line(run: Run) -> str:
+    """Return the command as it was given, with the run that was chosen where none was named."""
+    words = ["lrope-interp", *sys.argv[1:]]
+    is_named = any(word == "--model" or word.startswith("--model=") for word in words)
+    return shlex.join(words if is_named else [*words, "--model", str(run.folder)])
+
+
+def close(result: Result, folder: Path, out: Output) -> None:
+    """Say what to mind and where the result lies; print the JSON summary if asked."""
+    for warning in result.warnings:
+        out.warn(warning)
+    out.line(f"result  {folder}")
+    out.line(f"report  {folder / 'report.html'}")
+    out.finish(
+        {
+            "result": folder,
+            "report": folder / "report.html",
+            "kind": result.kind,
+            "headline": result.headline,
+            "warnings": result.warnings,
+            "provenance": result.provenance,
+        }
+    )

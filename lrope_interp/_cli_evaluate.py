@@ -1,0 +1,78 @@
+"""`lrope-interp eval`: nats and bits per byte of any text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lrope_interp import _cli_analysis as analysis
+from lrope_interp._cli_output import Output, number
+from lrope_interp.errors import LRopeError
+
+if TYPE_CHECKING:
+    from lrope_interp.data import Document
+    from lrope_interp.results import Result
+
+
+def run(place: analysis.Place, source: analysis.Source, how: analysis.Computing, out: Output) -> None:
+    """Score the test split of a corpus, or a whole text, and print it by language."""
+    model = analysis.load_model(place.run, how.device)
+    from lrope_interp.probes.evaluate import evaluate
+    from lrope_interp.reports.evaluation import render_evaluation
+
+    def make() -> Result:
+        documents, data = _documents(place, source, out)
+        with out.progress() as on_progress:
+            return evaluate(
+                model,
+                documents,
+                data=data,
+                seed=how.seed,
+                batch_size=how.batch_size,
+                on_progress=on_progress,
+            )
+
+    result, folder = analysis.write(place, make, render_evaluation)
+    languages: Any = result.tables["languages"]
+    rows = [
+        [
+            str(line.language),
+            number(line.nats_per_byte, 4),
+            _interval(line),
+            f"{line.n_bytes:,}",
+            f"{line.n_documents:,}",
+        ]
+        for line in languages.itertuples(index=False)
+    ]
+    header = ["text", "nats/byte", "95 % interval", "bytes", "documents"]
+    out.table(f"{result.headline['bits_per_byte']:.4f} bits per byte", header, rows)
+    analysis.close(result, folder, out)
+
+
+def _documents(
+    place: analysis.Place, source: analysis.Source, out: Output
+) -> tuple[tuple[Document, ...], Mapping[str, Any]]:
+    """Return what is scored and its provenance: held-out text of a corpus, or a file as a whole."""
+    from lrope_interp.data import assert_held_out, evaluation_documents, load_corpus
+    from lrope_interp.data.texts import text_documents
+    from lrope_interp.probes.selection import describe, read_manifest
+
+    source.check()
+    manifest = read_manifest(place.run.folder)
+    if source.text is not None:
+        documents = text_documents(source.text, encoding_errors=source.encoding_errors)
+        try:
+            assert_held_out(manifest, documents)
+        except LRopeError as error:
+            out.warn(str(error))
+        return documents, describe(f"text:{source.text.name}", documents, "all")
+    name = source.data or manifest["name"]
+    corpus = load_corpus(name, encoding_errors=source.encoding_errors).held_out_from(manifest)
+    documents = evaluation_documents(corpus, "test", source.max_bytes)
+    assert_held_out(manifest, documents)
+    return documents, describe(corpus.name, documents)
+
+
+def _interval(line: Any) -> str:
+    low, high = number(line.ci_low, 4), number(line.ci_high, 4)
+    return "-" if "-" in (low, high) else f"[{low}, {high}]"

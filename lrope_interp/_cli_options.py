@@ -1,0 +1,74 @@
+"""The options of the command line: one meaning each, whichever command has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lrope_interp.errors import LRopeError, unknown
+
+MAX_BYTES = 200_000
+ENCODING_ERRORS = ("strict", "replace")
+
+Model = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="RUN", help="Run folder. Default: the newest finished run under ./runs."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data", metavar="NAME|file:PATH", help="Corpus. Default: the one the model was trained on."
+    ),
+]
+TextFile = Annotated[
+    Path | None, typer.Option("--text", metavar="FILE", help="Your own text instead of a corpus.")
+]
+MaxBytes = Annotated[
+    int,
+    typer.Option("--max-bytes", min=1, help="Most bytes a language for each of fit, dev and test."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Where to write. Default: a new folder in the run."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace --out, if it is a folder that this command wrote.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Windows at a time: bounds the memory.")]
+Layer = Annotated[str, typer.Option("--layer", metavar="N|all", help="One layer, or all of them.")]
+EncodingErrors = Annotated[
+    str,
+    typer.Option(
+        "--encoding-errors",
+        metavar="|".join(ENCODING_ERRORS),
+        help="What to do with bytes that are not UTF-8.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes.")]
+
+
+def pick_layers(value: str, n_layers: int) -> list[int]:
+    """Return the layers that ``--layer N|all`` asks for."""
+    names = [str(layer) for layer in range(n_layers)]
+    if value == "all":
+        return list(range(n_layers))
+    if value in names:
+        return [int(value)]
+    if value.lstrip("-").isdecimal():  # to a number the nearest is a number, however it is spelled
+        raise LRopeError(
+            f"unknown layer {value}: the model has {n_layers}, counted from 0, and the nearest is "
+            f"{max(0, min(int(value), n_layers - 1))}; --layer all takes all"
+        )
+    raise unknown("layer", value, [*names, "all"])
+
+
+def check_encoding_errors(value: str) -> str:
+    """Return ``--encoding-errors`` if it is one of the choices."""
+    if value not in ENCODING_ERRORS:
+        raise unknown("value for --encoding-errors:", value, ENCODING_ERRORS)
+    return value

@@ -1,0 +1,129 @@
+"""What a command says: results on stdout, notes and progress on stderr, JSON alone if asked for."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Without a terminal nothing wraps at 80 columns: a table in a log must keep its rows.
+WIDTH_WITHOUT_TERMINAL = 140
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Output:
+    """The voice of one command.
+
+    Attributes:
+        as_json: Print one JSON object on stdout and nothing else there.
+        is_quiet: No progress and no notes.
+    """
+
+    as_json: bool = False
+    is_quiet: bool = False
+
+    def note(self, text: str) -> None:
+        """Say on stderr what the user may want to know but did not ask for."""
+        if not self.is_quiet:
+            typer.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """Say on stderr what the user must know, quiet or not."""
+        typer.echo(f"warning: {text}", err=True)
+
+    def line(self, text: str = "") -> None:
+        """Print a line of the result; paths go here, unwrapped."""
+        if not self.as_json:
+            typer.echo(text)
+
+    def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table of the result; columns of numbers are set to the right."""
+        if self.as_json:
+            return
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        for k, name in enumerate(header):
+            is_numeric = bool(rows) and all(row[k] == "-" or row[k][:1].isdigit() for row in rows)
+            table.add_column(name, justify="right" if is_numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        console(to_stderr=False).print(table)
+
+    def finish(self, payload: Mapping[str, Any]) -> None:
+        """Print the JSON object, if JSON was asked for; numbers that do not exist are null."""
+        if self.as_json:
+            typer.echo(json.dumps(_plain(payload), indent=2, ensure_ascii=False, allow_nan=False))
+
+    @contextmanager
+    def progress(self) -> Iterator[OnProgress]:
+        """Show how far a computation is; yields what to call with (stage, done, total)."""
+        if self.is_quiet or not sys.stderr.isatty():
+            yield _StageLines(self)
+            return
+        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+        with Progress(*columns, TimeRemainingColumn(), console=console(to_stderr=True)) as bar:
+            tasks: dict[str, TaskID] = {}
+
+            def show(stage: str, done: int, total: int) -> None:
+                if stage not in tasks:
+                    tasks[stage] = bar.add_task(stage, total=total)
+                bar.update(tasks[stage], completed=done, total=total)
+
+            yield show
+
+
+class _StageLines:
+    """One line a stage, for logs and pipes."""
+
+    def __init__(self, out: Output) -> None:
+        self._out, self._stage = out, ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self._stage:
+            self._stage = stage
+            self._out.note(f"{stage} ({total}) ...")
+        del done
+
+
+def console(*, to_stderr: bool) -> Console:
+    """Return rich's console on stdout or stderr; it honours NO_COLOR and a missing terminal."""
+    from rich.console import Console
+
+    stream = sys.stderr if to_stderr else sys.stdout
+    width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
+    return Console(stderr=to_stderr, width=width, highlight=False, markup=False)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number for a table, "-" where there is none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:.{digits}f}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

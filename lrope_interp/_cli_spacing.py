@@ -1,0 +1,116 @@
+"""`lrope-interp show`: draw one text as each layer spaces it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lrope_interp import _cli_analysis as analysis
+from lrope_interp._cli_options import pick_layers
+from lrope_interp._cli_output import Output, number
+from lrope_interp.errors import LRopeError
+
+if TYPE_CHECKING:
+    from lrope_interp.results import Result
+
+
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which text, and what of it.
+
+    Attributes:
+        sentence: The text itself, or None.
+        file: A file that holds it, or None.
+        start: First character to show.
+        length: How many to show; None for as many as fit.
+        attention: "LAYER.HEAD", or None.
+        at: The character to look from: its number in the text, or the character itself.
+        encoding_errors: "strict" or "replace".
+    """
+
+    sentence: str | None
+    file: Path | None
+    start: int
+    length: int | None
+    attention: str | None
+    at: str | None
+    encoding_errors: str
+
+    def read(self) -> str:
+        """Return the whole text."""
+        if (self.sentence is None) == (self.file is None):
+            raise LRopeError(
+                'one text is wanted: lrope-interp show "The text itself", or --text FILE; '
+                + ("got neither" if self.file is None else "got both")
+            )
+        if self.file is None:
+            return self.sentence or ""
+        from lrope_interp.data.sources.files import read_text
+
+        return read_text(self.file.expanduser(), self.encoding_errors)
+
+    def character(self, text: str) -> int | None:
+        """Return the number of the character that ``--at`` names, in the whole text."""
+        if self.at is None:
+            return None
+        if self.at.isascii() and self.at.isdigit():
+            return int(self.at)
+        found = text.find(self.at, self.start) if len(self.at) == 1 else -1
+        if found < 0:
+            raise LRopeError(
+                f"--at wants the number of a character (0 is the first) or one character that occurs after "
+                f"--start; got {self.at!r}"
+            )
+        return found
+
+
+def run(place: analysis.Place, shown: Shown, layer: str, device: str, out: Output) -> None:
+    """Place the characters of the text, and draw them."""
+    text = shown.read()
+    at = shown.character(text)
+    model = analysis.load_model(place.run, device)
+    layers = pick_layers(layer, model.cfg.n_layers)
+    from lrope_interp.probes.spacing import spacing
+    from lrope_interp.reports.spacing import render_spacing
+
+    def make() -> Result:
+        return spacing(
+            model,
+            text,
+            layer=layers[0] if layer != "all" else None,
+            start=shown.start,
+            length=shown.length,
+            attention=shown.attention,
+            at=at,
+        )
+
+    result, folder = analysis.write(place, make, render_spacing)
+    _print_extremes(result, out)
+    analysis.close(result, folder, out)
+
+
+def _print_extremes(result: Result, out: Output) -> None:
+    """Print where each row opens most, against its own mean increment a byte."""
+    characters: Any = result.tables["characters"]
+    rows = []
+    for (layer, head), row in characters.groupby(["layer", "head"], dropna=False):
+        n_bytes = row["bytes_hex"].str.split().str.len()
+        mean = row["increment"].sum() / n_bytes.sum()
+        share = (row["increment"] / n_bytes / mean)[row["character"] > 0]
+        of_character = share.groupby(row["text"], sort=False).mean().nlargest(SHOWN)
+        widest = [f"{_visible(character)} {value:.2f}" for character, value in of_character.items()]
+        name = f"layer {layer}" if pd.isna(head) else f"head {layer}.{head}"
+        rows.append([name, number(mean), "   ".join(widest)])
+    out.table("Widest steps a byte, as multiples of the row's mean", ["row", "mean", "widest"], rows)
+
+
+def _visible(character: str) -> str:
+    if character == " ":
+        return "␣"
+    return character if character.isprintable() else ascii(character)[1:-1]

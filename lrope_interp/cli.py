@@ -1,0 +1,235 @@
+"""The command line: parse, call one function, say where the result lies.
+
+Nothing heavy is imported before a command runs, so that ``--help`` answers at once. Any mistake of
+the user ends with one line on stderr and exit code 2; an interruption with 130.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import lrope_interp
+from lrope_interp import _cli_options as options
+from lrope_interp.errors import LRopeError
+
+app = typer.Typer(
+    name="lrope-interp",
+    help="Train small models that learn how far apart their tokens are, and measure what the distances mean.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; the entry point of ``lrope-interp`` and ``python -m lrope_interp``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a letter must not end the command
+            stream.reconfigure(errors="replace")
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="lrope-interp")
+    except LRopeError as error:
+        _fail(str(error))
+    except OSError as error:  # a disk that is full, a folder that is closed to us
+        if error.filename is None and error.strerror is None:
+            raise
+        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+
+
+def _fail(message: str) -> None:
+    with suppress(BrokenPipeError):
+        typer.echo(f"Error: {message}", err=True)
+    raise SystemExit(2)
+
+
+def _version(is_asked: bool) -> bool:
+    if is_asked:
+        typer.echo(f"lrope-interp {lrope_interp.__version__}")
+        raise typer.Exit
+    return False
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def train(
+    preset: Annotated[str | None, typer.Option(metavar="tiny|small|paper", help="Default: tiny.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="NAME|file:PATH", help="Corpus. Default: bilingual.")
+    ] = None,
+    increments: Annotated[
+        str | None, typer.Option(metavar="per-layer|shared|fixed", help="Default: per-layer.")
+    ] = None,
+    per_head: Annotated[bool, typer.Option("--per-head", help="One increment for each head.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Default: what the preset says.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Default: what the preset says.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the weights and the data order. Default: 0.")
+    ] = None,
+    device: options.Device = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run folder. Default: runs/<preset>-<data>-<increments>-s<seed>."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with --out, or with the newest unfinished run.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out, if it is a run.")] = False,
+    encoding_errors: options.EncodingErrors = "strict",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a model on real text; leaves a run folder with a report."""
+    from lrope_interp import _cli_training
+    from lrope_interp._cli_output import Output
+
+    asked = {
+        "preset": preset,
+        "data": data,
+        "increments": increments,
+        "per_head": per_head or None,
+        "n_steps": steps,
+        "batch_size": batch_size,
+        "seed": seed,
+        "device": None if device == "auto" else device,
+        "encoding_errors": None
+        if encoding_errors == "strict"
+        else options.check_encoding_errors(encoding_errors),
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if resume and overwrite:
+        raise LRopeError("--resume goes on with a run and --overwrite replaces it: give one of them")
+    request = _cli_training.Request(given, out, resume, overwrite)
+    _cli_training.run(request, Output(as_json, quiet))
+
+
+@app.command()
+def boundaries(
+    model: options.Model = None,
+    data: options.Data = None,
+    text: options.TextFile = None,
+    layer: options.Layer = "all",
+    max_bytes: options.MaxBytes = options.MAX_BYTES,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = 16,
+    encoding_errors: options.EncodingErrors = "strict",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Test increments as detectors of boundaries, with controls."""
+    from lrope_interp import _cli_analysis as analysis
+    from lrope_interp import _cli_boundaries
+    from lrope_interp._cli_output import Output
+
+    output = Output(as_json, quiet)
+    source = analysis.Source(data, text, max_bytes, options.check_encoding_errors(encoding_errors))
+    place = analysis.Place(analysis.find_run(model, output), "boundaries", out, overwrite)
+    how = analysis.Computing(seed, device, batch_size)
+    _cli_boundaries.run(place, source, how, layer, output)
+
+
+@app.command()
+def show(
+    sentence: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The text to show.")] = None,
+    text: Annotated[
+        Path | None, typer.Option("--text", metavar="FILE", help="A file with the text instead.")
+    ] = None,
+    model: options.Model = None,
+    layer: options.Layer = "all",
+    start: Annotated[int, typer.Option(min=0, help="First character to show.")] = 0,
+    length: Annotated[int | None, typer.Option(min=1, help="Characters to show. Default: up to 120.")] = None,
+    attention: Annotated[
+        str | None, typer.Option(metavar="LAYER.HEAD", help="Draw where this head looks from --at.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHAR",
+            help="Number of a character of the text, or the character: its first after --start.",
+        ),
+    ] = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
+    encoding_errors: options.EncodingErrors = "strict",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw a text as the model spaces it, one row a layer."""
+    from lrope_interp import _cli_analysis as analysis
+    from lrope_interp import _cli_spacing
+    from lrope_interp._cli_output import Output
+
+    output = Output(as_json, quiet)
+    errors = options.check_encoding_errors(encoding_errors)
+    shown = _cli_spacing.Shown(sentence, text, start, length, attention, at, errors)
+    place = analysis.Place(analysis.find_run(model, output), "show", out, overwrite)
+    _cli_spacing.run(place, shown, layer, device, output)
+
+
+@app.command(name="eval")
+def evaluate(
+    model: options.Model = None,
+    data: options.Data = None,
+    text: options.TextFile = None,
+    max_bytes: options.MaxBytes = options.MAX_BYTES,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = 16,
+    encoding_errors: options.EncodingErrors = "strict",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score text in nats and bits per byte."""
+    from lrope_interp import _cli_analysis as analysis
+    from lrope_interp import _cli_evaluate
+    from lrope_interp._cli_output import Output
+
+    output = Output(as_json, quiet)
+    source = analysis.Source(data, text, max_bytes, options.check_encoding_errors(encoding_errors))
+    place = analysis.Place(analysis.find_run(model, output), "eval", out, overwrite)
+    _cli_evaluate.run(place, source, analysis.Computing(seed, device, batch_size), output)
+
+
+@app.command()
+def corpora(as_json: options.Json = False) -> None:
+    """List the corpora: what they are, and which are installed."""
+    from lrope_interp import _cli_listings
+    from lrope_interp._cli_output import Output
+
+    _cli_listings.corpora(Output(as_json))
+
+
+@app.command()
+def runs(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="Where the runs are. Default: ./runs.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the runs, and the reports of the newest finished one."""
+    from lrope_interp import _cli_listings
+    from lrope_interp._cli_output import Output
+
+    _cli_listings.runs(folder, Output(as_json))

@@ -1,0 +1,179 @@
+"""The commands end to end, on a run that fits in a second."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_words import Cli, Train
+
+from lrope_interp.results import load_result
+
+
+def test_boundaries_leaves_a_result_and_a_report(cli: Cli, run_copy: Path) -> None:
+    answer = cli("boundaries", "--layer", "0")
+    assert answer.code == 0
+    assert f"using {run_copy.relative_to(Path.cwd())}, the newest finished run" in answer.err
+    folder = run_copy / "boundaries"
+    assert {"result.json", "scores.csv", "gaps.parquet", "report.html"} <= {
+        one.name for one in folder.iterdir()
+    }
+    assert str(folder.relative_to(Path.cwd()) / "report.html") in answer.out
+    for row in (
+        "layer 0",
+        "entropy",
+        "surprisal",
+        "byte's mean increment, layer 0",
+        "untrained model, layer 0",
+    ):
+        assert row in answer.out
+    assert "layer 1" not in answer.out
+    for label in ("whitespace", "punctuation"):
+        _recompute_as_the_docs_do(folder, label)
+
+
+def _recompute_as_the_docs_do(folder: Path, label: str) -> None:
+    """Run the last example of docs/measuring.md, which ends with an assertion, on another folder."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "measuring.md"
+    code = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)[-1]
+    code = re.sub(r'folder = ".*"', f"folder = {str(folder)!r}", code)
+    code = code.replace("'whitespace'", repr(label)).replace("is_whitespace", f"is_{label}")
+    assert str(folder) in code
+    assert "assert abs(" in code
+    exec(code, {})
+
+
+def test_the_command_in_the_provenance_names_the_run(cli: Cli, run_copy: Path) -> None:
+    assert cli("eval").code == 0
+    provenance = load_result(run_copy / "eval").provenance
+    assert provenance["command"] == f"lrope-interp eval --model runs/{run_copy.name}"
+    assert provenance["model"] == run_copy.name
+
+
+def test_json_is_alone_on_stdout_and_agrees_with_the_saved_result(cli: Cli, run_copy: Path) -> None:
+    answer = cli("eval", "--json", "--model", run_copy)
+    found = json.loads(answer.out)
+    assert found["headline"]["nats_per_byte"] == load_result(found["result"]).headline["nats_per_byte"]
+    assert Path(found["report"]).is_file()
+
+
+def test_quiet_leaves_stderr_to_warnings(cli: Cli, run_copy: Path) -> None:
+    answer = cli("eval", "--quiet", "--model", run_copy)
+    assert all(line.startswith("warning: ") for line in answer.err.splitlines())
+
+
+def test_results_are_numbered_and_never_replaced(cli: Cli, run_copy: Path) -> None:
+    for _ in range(3):
+        assert cli("show", "A cat. 猫。", "--model", run_copy).code == 0
+    assert {"show", "show-2", "show-3"} <= {one.name for one in run_copy.iterdir()}
+
+
+def test_overwrite_replaces_a_result_of_ours_as_a_whole(cli: Cli, run_copy: Path, tmp_path: Path) -> None:
+    words = ["show", "A cat.", "--model", str(run_copy), "--out", str(tmp_path / "out")]
+    assert cli(*words).code == 0
+    (tmp_path / "out" / "old.txt").write_text("of the first time")
+    assert cli(*words).code == 2
+    assert cli(*words, "--overwrite").code == 0
+    assert not (tmp_path / "out" / "old.txt").exists()
+
+
+def test_show_takes_a_part_and_a_head(cli: Cli, run_copy: Path, text_file: Path) -> None:
+    answer = cli(
+        *("show", "--text", text_file, "--model", run_copy, "--layer", "1"),
+        *("--start", "4", "--length", "9", "--attention", "1.0", "--at", "7"),
+    )
+    assert answer.code == 0
+    tables = load_result(run_copy / "show").tables
+    assert sorted(set(tables["characters"]["character"])) == list(range(4, 13))
+    assert set(tables["characters"]["layer"]) == {1}
+    assert set(tables["attention"]["query_character"]) == {7}
+
+
+def test_at_takes_the_character_itself(cli: Cli, run_copy: Path) -> None:
+    cli("show", "abcabc", "--model", run_copy, "--start", "2", "--attention", "0.1", "--at", "b")
+    assert set(load_result(run_copy / "show").tables["attention"]["query_character"]) == {4}
+
+
+def test_eval_of_a_text_scores_all_of_it(cli: Cli, run_copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("One paragraph.\n\nAnother one, a little longer.\n")
+    found = json.loads(cli("eval", "--text", "mine.txt", "--json", "--model", run_copy).out)
+    assert found["provenance"]["data"]["n_bytes"] == len("One paragraph.") + len(
+        "Another one, a little longer.\n"
+    )
+
+
+def test_corpora_lists_every_corpus_and_how_to_install_it(cli: Cli) -> None:
+    from lrope_interp.data import CORPORA
+
+    found = json.loads(cli("corpora", "--json").out)["corpora"]
+    assert [one["name"] for one in found] == list(CORPORA)
+    assert all(one["is_installed"] or one["install"].startswith("pip install") for one in found)
+    assert all(name in cli("corpora").out for name in CORPORA)
+
+
+def test_runs_lists_the_runs_and_the_reports_of_the_newest(cli: Cli, run_copy: Path) -> None:
+    assert cli("show", "A cat.").code == 0
+    answer = cli("runs")
+    assert str(Path("runs") / run_copy.name) in answer.out
+    assert answer.out.splitlines()[-1].strip() == f"runs/{run_copy.name}/show/report.html"
+    assert json.loads(cli("runs", "--json").out)["runs"][0]["status"] == "finished"
+
+
+def test_no_runs_yet_says_how_to_make_one(cli: Cli) -> None:
+    answer = cli("runs")
+    assert answer.code == 0
+    assert "lrope-interp train" in answer.out
+
+
+TRAIN = ("train", "--steps", "4", "--batch-size", "1")
+
+
+def test_train_leaves_a_run_with_a_report_and_says_where(cli: Cli, text_file: Path) -> None:
+    answer = cli(*TRAIN, "--data", f"file:{text_file}", "--seed", "3", "--increments", "per-layer")
+    assert answer.code == 0
+    folder = Path("runs/tiny-file-text-per_layer-s3")
+    assert {"run.json", "config.json", "model.safetensors", "report.html"} <= {
+        one.name for one in folder.iterdir()
+    }
+    assert str(folder / "report.html") in answer.out
+    for word in ("nats", "bits", "kB/s", "left", "L0 ", "L5 "):
+        assert word in answer.err
+    assert "validation loss" in answer.out
+
+
+def test_ctrl_c_says_how_to_go_on_and_resume_does(
+    cli: Cli, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lrope_interp import _cli_progress
+    from lrope_interp.training.events import Step
+
+    take = _cli_progress.TrainingState.take
+
+    def interrupting(self: Any, event: Any) -> None:
+        take(self, event)
+        if isinstance(event, Step) and event.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_cli_progress.TrainingState, "take", interrupting)
+        answer = cli(*TRAIN, "--data", f"file:{text_file}", "--out", "mine")
+    assert answer.code == 130
+    assert "Go on (from step 2) with: lrope-interp train --resume --out mine" in answer.err
+    assert "Traceback" not in answer.err
+    refused = cli("train", "--resume", "--out", "mine", "--steps", "5")
+    assert refused.code == 2
+    assert "n_steps was 4, now 5" in refused.err
+    going_on = cli("train", "--resume", "--out", "mine", "--json")
+    assert going_on.code == 0
+    assert json.loads(going_on.out)["summary"]["step"] == 4
+
+
+def test_a_fixed_run_can_be_shown(cli: Cli, train_tiny: Train, tmp_path: Path) -> None:
+    folder = train_tiny("fixed")
+    answer = cli("show", "A cat.", "--model", folder, "--out", tmp_path / "out")
+    assert answer.code == 0
+    assert set(load_result(tmp_path / "out").tables["characters"]["increment"]) == {1.0}

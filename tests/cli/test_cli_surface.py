@@ -1,0 +1,123 @@
+"""What the command line promises before any command runs."""
+
+from __future__ import annotations
+
+import re
+import resource
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from lrope_interp import __version__
+from lrope_interp.cli import app
+
+HEAVY = ("torch", "transformer_lens", "pandas", "sklearn", "plotly", "scipy", "numpy")
+IMPORTED = f"import sys\nprint(*sorted(set({HEAVY!r}) & sys.modules.keys()))"
+
+
+def surface() -> dict[str, list[str]]:
+    """Return every command with its arguments and options."""
+    root: Any = typer.main.get_command(app)
+    commands = {"lrope-interp": root, **{name: root.commands[name] for name in sorted(root.commands)}}
+    return {name: [_parameter(one) for one in command.params] for name, command in commands.items()}
+
+
+def _parameter(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return parameter.metavar
+    takes = "" if parameter.is_flag else f" {parameter.metavar or 'N'}"
+    return f"{'/'.join(parameter.opts)}{takes}"
+
+
+def heavy_imports(code: str) -> str:
+    """Return which heavy packages a fresh interpreter has loaded after running `code`."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{IMPORTED}"], capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1]
+
+
+HELP = "from lrope_interp.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
+
+
+def test_commands_and_options_are_the_golden_list(repository: Path) -> None:
+    found = "".join(
+        f"{name}\n{''.join(f'  {one}{chr(10)}' for one in parameters)}"
+        for name, parameters in surface().items()
+    )
+    assert found == (repository / "tests" / "cli" / "golden.txt").read_text()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    assert heavy_imports(HELP) == ""
+
+
+def test_a_heavy_import_would_be_found() -> None:
+    assert heavy_imports(f"import numpy\n{HELP}") == "numpy"
+
+
+def test_help_takes_under_half_a_second_of_processor_time() -> None:
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "lrope_interp", "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+def test_version_is_the_package_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lrope_interp", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"lrope-interp {__version__}\n"
+
+
+def test_a_reader_that_stops_early_sees_no_traceback() -> None:
+    pipe = f"{shlex.quote(sys.executable)} -m lrope_interp corpora | head -c 1"
+    done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=True)
+    assert len(done.stdout) == 1
+    assert "Traceback" not in done.stderr
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """Return the `lrope-interp ...` lines of the code blocks of a page, as words."""
+    blocks = re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("lrope-interp ")]
+
+
+def pages() -> list[Path]:
+    top = Path(__file__).resolve().parents[2]
+    return [top / "README.md", *sorted((top / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_commands_that_a_page_shows_exist(page: Path) -> None:
+    known = surface()
+    for words in commands_in(page.read_text(encoding="utf-8")):
+        name = next((word for word in words[1:] if not word.startswith("-")), "lrope-interp")
+        assert name in known, f"{page.name}: {shlex.join(words)}"
+        options = {option for one in known[name] for option in one.split()[0].split("/")} | {"--help"}
+        used = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert used <= options, f"{page.name}: {shlex.join(words)}"
+
+
+def test_the_readme_shows_commands_and_its_make_targets_exist(repository: Path) -> None:
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", (repository / "Makefile").read_text(), flags=re.MULTILINE))
+    assert (
+        {"demo", "test"} <= set(re.findall(r"(?:^|`)make ([a-z-]+)", readme, flags=re.MULTILINE)) <= targets
+    )
+    assert len(commands_in(readme)) >= 3
+
+
+def test_a_command_that_does_not_exist_would_be_found() -> None:
+    assert commands_in("```bash\nlrope-interp frobnicate --x\n```\n") == [
+        ["lrope-interp", "frobnicate", "--x"]
+    ]

