@@ -1,0 +1,282 @@
+"""Read a model over whole documents: the one caller of `run_with_cache`.
+
+Documents are cut into overlapping windows, windows of all documents share batches, and every
+byte is read in the window that gives it the most context (EVALUATION 1). Every window is padded
+to n_ctx, so that neither the batch size nor the company of a document changes its numbers.
+
+Indices: in a window that starts at s, byte t of a document stands at index t + 1 - s of the
+sequence EOS, byte 0, byte 1, ...; its increment is read there, its prediction one index before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64, Int, Int64, UInt8
+from torch import Tensor
+
+from lrope_interp.data import Document, ScoringWindow, scoring_windows
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.tokenizers import EOS_ID
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with the name of a stage, what is done of it and all of it."""
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What a model did at every byte of some documents, joined end to end.
+
+    Attributes:
+        documents: What was read.
+        offsets: Where each document begins in the joined bytes; one more entry than documents.
+        byte: The bytes.
+        layers: The captured layers.
+        increments: Layer by head by byte; one head unless the model has increments per head.
+            `increments[..., t]` is the step taken on arriving at byte t, which it has seen.
+        entropy: Of the prediction of byte t, in nats; it has not seen byte t.
+        entropy_next: Of the prediction made right after byte t, in nats.
+        surprisal: -ln p of byte t, in nats.
+            The three are empty where predictions were not asked for.
+    """
+
+    documents: tuple[Document, ...]
+    offsets: Int64[np.ndarray, " documents_and_one"]
+    byte: UInt8[np.ndarray, " n_bytes"]
+    layers: tuple[int, ...]
+    increments: Float32[np.ndarray, "layers heads n_bytes"]
+    entropy: Float32[np.ndarray, " n_predicted"]
+    entropy_next: Float32[np.ndarray, " n_predicted"]
+    surprisal: Float32[np.ndarray, " n_predicted"]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all documents."""
+        return len(self.byte)
+
+    @cached_property
+    def document(self) -> Int64[np.ndarray, " n_bytes"]:
+        """The number of the document of each byte."""
+        return np.repeat(np.arange(len(self.documents)), np.diff(self.offsets))
+
+    @cached_property
+    def t(self) -> Int64[np.ndarray, " n_bytes"]:
+        """The place of each byte in its document."""
+        return np.arange(self.n_bytes) - self.offsets[:-1][self.document]
+
+    def span(self, document: int) -> slice:
+        """Where the bytes of one document lie."""
+        return slice(int(self.offsets[document]), int(self.offsets[document + 1]))
+
+    def positions(self, document: int) -> Float64[np.ndarray, "layers heads n_document"]:
+        """Running sum of the stitched increments of one document; EOS stands at 0.
+
+        In a document longer than a window this is no number that the model used: attention sees
+        differences within a window only.
+        """
+        return np.cumsum(self.increments[..., self.span(document)], axis=-1, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _Window:
+    document: int
+    window: ScoringWindow
+
+
+def capture(
+    model: LRopeTransformer,
+    documents: Sequence[Document],
+    *,
+    layers: Sequence[int] | None = None,
+    predictions: bool = True,
+    batch_size: int = BATCH_SIZE,
+    on_progress: Progress | None = None,
+) -> Captured:
+    """Run `model` over `documents` and return increments and predictions at every byte.
+
+    Args:
+        model: Any LRopeTransformer; a fixed one gives increments of one.
+        documents: Read as bytes, each from its own EOS.
+        layers: Which layers' increments to keep; None for all, empty for none.
+        predictions: Whether to compute entropy and surprisal. Without them the forward pass stops
+            after the last layer asked for.
+        batch_size: Windows at a time; it bounds the memory and changes nothing else.
+        on_progress: Told after every batch: "capture", windows done, windows in all.
+    """
+    kept = check_layers(model, layers)
+    out = _empty(model, documents, kept, predictions)
+    stop = None if predictions else max(kept, default=-1) + 1
+    todo = [
+        _Window(number, window)
+        for number, document in enumerate(documents)
+        if document.n_bytes
+        for window in scoring_windows(document.n_bytes + 1, model.cfg.n_ctx)
+    ]
+    _fill(model, out, todo, stop, batch_size, on_progress)
+    return out
+
+
+def capture_unhurried(
+    model: LRopeTransformer, document: Document, span: slice, *, layers: Sequence[int], batch_size: int
+) -> Float32[np.ndarray, "layers heads n_span"]:
+    """Return the increments of some bytes, each read at the end of a window of its own (stride 1).
+
+    It costs a window a byte, and is there to tell how much the stride of `capture` matters.
+    """
+    kept = check_layers(model, layers)
+    out = _empty(model, [document], kept, predictions=False)
+    n_ctx = model.cfg.n_ctx
+    todo = [
+        _Window(0, ScoringWindow(max(0, at + 1 - n_ctx), at + 1, at))
+        for at in range(span.start + 1, span.stop + 1)
+    ]
+    _fill(model, out, todo, max(kept, default=-1) + 1, batch_size, None)
+    return out.increments[..., span]
+
+
+def capture_pattern(
+    model: LRopeTransformer, document: Document, *, layer: int, head: int, byte: int
+) -> tuple[int, Float32[np.ndarray, " keys"]]:
+    """Return where one head looks from one byte, in the window in which that byte is scored.
+
+    Returns:
+        The sequence index of the first key (0 is EOS, byte t is t + 1) and the attention weights
+        on the keys from there up to the byte itself.
+    """
+    window = next(
+        w
+        for w in scoring_windows(document.n_bytes + 1, model.cfg.n_ctx)
+        if w.first_scored <= byte + 1 < w.stop
+    )
+    captured = _empty(model, [document], (), predictions=False)
+    tokens = torch.from_numpy(_tokens([_Window(0, window)], captured, model.cfg.n_ctx)).to(model.cfg.device)
+    name = f"blocks.{layer}.attn.hook_pattern"
+    with torch.inference_mode():
+        _, cache = model.run_with_cache(tokens, names_filter=name, stop_at_layer=layer + 1)
+    query = byte + 1 - window.start
+    return window.start, cache[name][0, head, query, : query + 1].float().cpu().numpy()
+
+
+def check_layers(model: LRopeTransformer, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the layers asked for, in order and once each; None asks for all.
+
+    Raises:
+        LRopeError: For a layer that the model does not have.
+    """
+    n_layers = model.cfg.n_layers
+    if layers is None:
+        return tuple(range(n_layers))
+    wrong = [layer for layer in layers if not 0 <= layer < n_layers]
+    if wrong:
+        raise LRopeError(
+            f"the model has layers 0 to {n_layers - 1}, not {wrong[0]}; choose one of them or 'all'"
+        )
+    return tuple(sorted(set(layers)))
+
+
+def staged(on_progress: Progress | None, stage: str) -> Progress | None:
+    """Return a callback that reports to `on_progress` under another name."""
+    return None if on_progress is None else lambda _, done, total: on_progress(stage, done, total)
+
+
+def _empty(
+    model: LRopeTransformer, documents: Sequence[Document], layers: tuple[int, ...], predictions: bool
+) -> Captured:
+    """Lay out the arrays to fill; they are all the memory that grows with the documents."""
+    joined = np.frombuffer(b"".join(document.encoded for document in documents), dtype=np.uint8)
+    offsets = np.cumsum([0] + [document.n_bytes for document in documents])
+    n_heads = model.cfg.n_heads if model.cfg.per_head else 1
+    predicted = [np.empty(len(joined) if predictions else 0, dtype=np.float32) for _ in range(3)]
+    return Captured(
+        tuple(documents),
+        offsets.astype(np.int64),
+        joined,
+        layers,
+        np.empty((len(layers), n_heads, len(joined)), dtype=np.float32),
+        *predicted,
+    )
+
+
+def _fill(
+    model: LRopeTransformer,
+    out: Captured,
+    todo: Sequence[_Window],
+    stop: int | None,
+    batch_size: int,
+    on_progress: Progress | None,
+) -> None:
+    """Run all windows, a batch at a time, and store what each scores."""
+    for done, batch in _batches(todo, max(1, batch_size)):
+        tokens = torch.from_numpy(_tokens(batch, out, model.cfg.n_ctx))
+        read = _forward(model, tokens, out.layers, stop)
+        for row, item in enumerate(batch):
+            _store(out, item, {name: values[..., row, :] for name, values in read.items()})
+        if on_progress is not None:
+            on_progress("capture", done, len(todo))
+
+
+def _batches(todo: Sequence[_Window], size: int) -> Iterator[tuple[int, Sequence[_Window]]]:
+    for start in range(0, len(todo), size):
+        batch = todo[start : start + size]
+        yield start + len(batch), batch
+
+
+def _tokens(batch: Sequence[_Window], out: Captured, n_ctx: int) -> Int64[np.ndarray, "batch n_ctx"]:
+    """Cut the windows from EOS + bytes; EOS also pads on the right, where causality hides it."""
+    tokens = np.full((len(batch), n_ctx), EOS_ID, dtype=np.int64)
+    for row, item in enumerate(batch):
+        start, stop, at = item.window.start, item.window.stop, int(out.offsets[item.document])
+        first = max(start - 1, 0)
+        tokens[row, first + 1 - start : stop - start] = out.byte[at + first : at + stop - 1]
+    return tokens
+
+
+def _forward(
+    model: LRopeTransformer, tokens: Int[Tensor, "batch pos"], layers: tuple[int, ...], stop: int | None
+) -> dict[str, Float[np.ndarray, "..."]]:
+    """One forward pass: increments as layer, head, batch, pos; the rest as batch, pos."""
+    names = [f"blocks.{layer}.hook_increments" for layer in layers]
+    tokens = tokens.to(model.cfg.device)
+    with torch.inference_mode():
+        logits, cache = model.run_with_cache(
+            tokens, names_filter=lambda name: name in names, stop_at_layer=stop
+        )
+        read = {} if stop is not None else _predictions(logits, tokens)
+        if names:
+            by_layer = [cache[name] if cache[name].ndim == 3 else cache[name].unsqueeze(-1) for name in names]
+            read["increments"] = torch.stack(by_layer).permute(0, 3, 1, 2)
+    return {name: values.float().cpu().numpy() for name, values in read.items()}
+
+
+def _predictions(
+    logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"]
+) -> dict[str, Float[Tensor, "batch pos"]]:
+    """Entropy of the prediction made *at* each index, surprisal of the token that stands *after* it."""
+    log_p = logits.float().log_softmax(dim=-1)
+    following = tokens.roll(-1, dims=1).unsqueeze(-1)
+    return {
+        "entropy": -(log_p.exp() * log_p).sum(dim=-1),
+        "surprisal": -log_p.gather(-1, following).squeeze(-1),
+    }
+
+
+def _store(out: Captured, item: _Window, read: dict[str, Float[np.ndarray, "..."]]) -> None:
+    """Copy what one window scores: bytes first_scored - 1 up to stop - 1 of its document."""
+    window, at = item.window, int(out.offsets[item.document])
+    to = slice(at + window.first_scored - 1, at + window.stop - 1)
+    here = slice(window.first_scored - window.start, window.stop - window.start)
+    before = slice(here.start - 1, here.stop - 1)
+    if "increments" in read:
+        out.increments[..., to] = read["increments"][..., here]
+    if "entropy" in read:
+        out.entropy[to] = read["entropy"][before]
+        out.entropy_next[to] = read["entropy"][here]
+        out.surprisal[to] = read["surprisal"][before]

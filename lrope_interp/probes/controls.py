@@ -1,0 +1,131 @@
+"""What the model's increments are held against: rules of the bytes, byte means, untrained models.
+
+An AUC of 0.97 at spaces is worth nothing where a table of 256 numbers reaches 0.99; these are the
+tables, the rules, and the models that never learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64
+
+from lrope_interp.data import Document
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.controls import randomised_control
+from lrope_interp.probes.capture import Captured, Progress, capture, staged
+from lrope_interp.probes.signals import Signal
+from lrope_interp.tokenizers import EOS_ID
+
+UNTRAINED_SEEDS = (0, 1, 2, 3, 4)
+_CALIBRATION_WINDOWS = 16
+
+
+def spacebyte(captured: Captured) -> Int64[np.ndarray, " n_bytes"]:
+    """SpaceByte's rule (arXiv 2404.14408): 1 right after the first of one or more spacelike bytes.
+
+    A byte is spacelike unless it is an ASCII letter or digit or continues a character; the first
+    byte of a longer character therefore counts as spacelike.
+    """
+    byte = captured.byte
+    is_word = ((byte | 0x20) - ord("a") < 26) | (byte - ord("0") < 10)  # unsigned: below wraps around
+    is_spacelike = ~(is_word | ((byte & 0xC0) == 0x80))
+    return (_shifted(is_spacelike, captured, 1) & ~_shifted(is_spacelike, captured, 2)).astype(np.int64)
+
+
+def character_start(captured: Captured) -> Int64[np.ndarray, " n_bytes"]:
+    """1 at the first byte of a character; it is all that some byte-level scores show."""
+    return ((captured.byte & 0xC0) != 0x80).astype(np.int64)
+
+
+RULES = (
+    Signal("spacebyte", spacebyte, is_rule=True),
+    Signal("character_start", character_start, is_rule=True),
+)
+
+
+def byte_mean(fit: Captured) -> Signal:
+    """Make the control that knows the byte and nothing else: each layer's mean increment by byte.
+
+    Args:
+        fit: Captured on documents that are neither dev nor test. A byte value that does not occur
+            there gets the layer's mean.
+    """
+    table = _mean_by_byte(fit)
+
+    def look_up(captured: Captured) -> Float32[np.ndarray, "layers heads n_bytes"]:
+        return table[..., captured.byte].astype(np.float32)
+
+    return Signal("byte_mean", look_up, is_rule=True)
+
+
+def untrained(
+    model: LRopeTransformer, fit: Sequence[Document], *, batch_size: int, on_progress: Progress | None = None
+) -> list[Signal]:
+    """Make the controls that never learned: one signal a seed.
+
+    Every weight is random, and each head is scaled so that its pre-sigmoid values spread as the
+    trained layer's do: a random function of the same text, as wide as the learned one.
+
+    Args:
+        model: The trained model.
+        fit: Documents on which the spread is measured.
+        batch_size: Windows at a time.
+        on_progress: Told about every forward pass, by stages "untrained 1/5", ...
+    """
+    tokens = calibration_tokens(fit, model.cfg.n_ctx).to(model.cfg.device)
+    return [
+        Signal(
+            "untrained",
+            partial(
+                _increments_of,
+                randomised_control(model, tokens, seed),
+                batch_size,
+                staged(on_progress, f"untrained {number}/{len(UNTRAINED_SEEDS)}"),
+            ),
+            seed=seed,
+        )
+        for number, seed in enumerate(UNTRAINED_SEEDS, start=1)
+    ]
+
+
+def calibration_tokens(documents: Sequence[Document], n_ctx: int) -> Int64[torch.Tensor, "windows pos"]:
+    """Return up to 16 full windows, spread evenly over the documents joined by EOS; none has pads."""
+    eos = np.array([EOS_ID], dtype=np.int64)
+    pieces = [part for one in documents for part in (eos, np.frombuffer(one.encoded, dtype=np.uint8))]
+    joined = np.concatenate([eos[:0], *pieces]).astype(np.int64)
+    width = min(n_ctx, len(joined))
+    n_windows = min(_CALIBRATION_WINDOWS, len(joined) // max(width, 1))
+    starts = np.linspace(0, len(joined) - width, n_windows).astype(np.int64)
+    return torch.from_numpy(joined[starts[:, None] + np.arange(width)])
+
+
+def _increments_of(
+    control: LRopeTransformer, batch_size: int, on_progress: Progress | None, captured: Captured
+) -> Float32[np.ndarray, "layers heads n_bytes"]:
+    return capture(
+        control,
+        captured.documents,
+        layers=captured.layers,
+        predictions=False,
+        batch_size=batch_size,
+        on_progress=on_progress,
+    ).increments
+
+
+def _mean_by_byte(fit: Captured) -> Float64[np.ndarray, "layers heads values"]:
+    counts = np.bincount(fit.byte, minlength=256)
+    flat = fit.increments.reshape(-1, fit.n_bytes)
+    sums = np.stack([np.bincount(fit.byte, weights=row, minlength=256) for row in flat])
+    overall = flat.mean(axis=1, dtype=np.float64, keepdims=True)
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), overall)
+    return means.reshape(*fit.increments.shape[:2], 256)
+
+
+def _shifted(flags: np.ndarray, captured: Captured, by: int) -> np.ndarray:
+    """Return the flag `by` bytes earlier in the same document, False before its start."""
+    earlier = np.concatenate([np.zeros(by, dtype=bool), flags])[: len(flags)]
+    return earlier & (captured.t >= by)

@@ -1,0 +1,235 @@
+"""Which documents an analysis reads, and the assertion that the model never trained on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from lrope_interp.data import (
+    Corpus,
+    CorpusPart,
+    Document,
+    assert_held_out,
+    documents_sha256,
+    evaluation_documents,
+    load_corpus,
+    training_documents,
+)
+from lrope_interp.data.documents import MANIFEST_FORMAT
+from lrope_interp.data.selection import MAX_BYTES, piece_of
+from lrope_interp.data.shingles import SharedShingles, shared_shingles
+from lrope_interp.data.texts import text_documents, text_splits
+from lrope_interp.errors import LRopeError
+
+MANIFEST_FILE = "data.json"
+HELD_OUT = ("fit", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Documents for one analysis; those of each split in the order of their hashes.
+
+    Attributes:
+        fit: For means and probes.
+        dev: For signs, thresholds and alignments.
+        test: For scores.
+        shared: For "dev" and "test", one mask a document: bytes in a 64-byte shingle that the
+            training text has too. No gap there is scored.
+        data: Provenance of what is scored: name, sha256, n_documents, n_bytes, split.
+        warnings: What a reader must know.
+    """
+
+    fit: tuple[Document, ...]
+    dev: tuple[Document, ...]
+    test: tuple[Document, ...]
+    shared: Mapping[str, tuple[Bool[np.ndarray, " _"], ...]]
+    data: Mapping[str, Any]
+    warnings: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        splits: Mapping[str, Iterable[Document]],
+        *,
+        training: Iterable[Document] | None = None,
+        warnings: Iterable[str] = (),
+    ) -> Selection:
+        """Put documents in canonical order and mark what they share with `training`.
+
+        Args:
+            name: Of the data, for the provenance.
+            splits: Documents for "fit", "dev" and "test".
+            training: What the model trained on; None leaves every gap in.
+            warnings: Carried along.
+        """
+        missing = [split for split in HELD_OUT if not splits.get(split)]
+        if missing:
+            raise LRopeError(
+                f"{name} has no document for {', '.join(missing)}; give more text, or another --data"
+            )
+        ordered = {split: _in_order(splits[split]) for split in HELD_OUT}
+        found = [*warnings]
+        dev_and_test = (*ordered["dev"], *ordered["test"])
+        shared = shared_shingles(dev_and_test, () if training is None else training)
+        found += [_shared_warning(shared, dev_and_test)] if shared.n_shared else []
+        n_dev = len(ordered["dev"])
+        return cls(
+            **ordered,
+            shared={"dev": shared.masks[:n_dev], "test": shared.masks[n_dev:]},
+            data=describe(name, ordered["test"]),
+            warnings=tuple(found),
+        )
+
+
+def describe(name: str, documents: tuple[Document, ...], split: str = "test") -> dict[str, Any]:
+    """Return the provenance of scored documents, as DESIGN 6 wants it."""
+    return {
+        "name": name,
+        "sha256": documents_sha256(documents),
+        "n_documents": len(documents),
+        "n_bytes": sum(document.n_bytes for document in documents),
+        "split": split,
+    }
+
+
+def read_manifest(run_folder: Path | str) -> dict[str, Any]:
+    """Read the `data.json` of a run: what its model was trained on."""
+    path = Path(run_folder) / MANIFEST_FILE
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LRopeError(
+            f"{run_folder} has no {MANIFEST_FILE}, so nothing says what its model was trained on; "
+            "give a run folder made by `lrope-interp train`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise LRopeError(f"{path} cannot be read: {error}") from None
+    if not isinstance(manifest, dict) or not {"name", "splits"} <= set(manifest):
+        raise LRopeError(f"{path} is not the {MANIFEST_FILE} of a run: it lacks a name or splits")
+    if manifest.get("format", 0) > MANIFEST_FORMAT:
+        raise LRopeError(
+            f"{path} has format {manifest['format']}; this version reads up to {MANIFEST_FORMAT}. "
+            "Upgrade lrope-interp."
+        )
+    return manifest
+
+
+def select_corpus(
+    manifest: Mapping[str, Any],
+    name: str | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+    encoding_errors: str = "strict",
+) -> Selection:
+    """Select held-out documents of a named corpus, by default of the model's own.
+
+    Args:
+        manifest: The run's `data.json`.
+        name: A corpus, as in `--data`. One that the model never saw is held out as a whole.
+        max_bytes: The most bytes of each language in each split.
+        encoding_errors: For `file:` corpora, "strict" or "replace".
+
+    Raises:
+        LRopeError: The corpus cannot be loaded, or the model was trained on what would be scored.
+    """
+    own = manifest["name"]
+    if name is None or name == own:
+        encoding_errors = manifest.get("encoding_errors", encoding_errors)
+    corpus = load_corpus(name or own, encoding_errors=encoding_errors).held_out_from(manifest)
+    for split in HELD_OUT:
+        assert_held_out(manifest, corpus.documents(split))
+    splits = {split: evaluation_documents(corpus, split, max_bytes) for split in HELD_OUT}
+    training, warnings = _training(manifest, corpus)
+    return Selection.of(corpus.name, splits, training=training, warnings=warnings)
+
+
+def select_text(
+    manifest: Mapping[str, Any],
+    path: Path | str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    encoding_errors: str = "strict",
+) -> Selection:
+    """Select the paragraphs of a text file.
+
+    With 60 paragraphs or more they are split by hash. With fewer, signs, thresholds, alignments
+    and tables come from the model's own corpus, and the whole file is test.
+
+    Args:
+        manifest: The run's `data.json`.
+        path: A UTF-8 text; its units are the paragraphs between blank lines.
+        max_bytes: The most bytes of each split.
+        encoding_errors: "strict" or "replace".
+    """
+    documents = text_documents(path, encoding_errors=encoding_errors)
+    assert_held_out(manifest, documents)
+    name = f"text:{Path(path).name}"
+    splits = dict(text_splits(documents))
+    training, warnings = _training(manifest)
+    if set(splits) == set(HELD_OUT):
+        limited = _as_corpus(name, documents)
+        splits = {split: evaluation_documents(limited, split, max_bytes) for split in HELD_OUT}
+    else:
+        own = select_corpus(manifest, max_bytes=max_bytes)
+        splits |= {"fit": own.fit, "dev": own.dev, "test": _limited(splits["test"], max_bytes)}
+        warnings += [
+            f"{Path(path).name} has {len(documents)} units, fewer than 60: signs, thresholds, alignments and "
+            f"byte means come from {manifest['name']}, and the whole file is test"
+        ]
+    if len(splits["test"]) == 1:
+        warnings.append("a single test unit gives no interval")
+    return Selection.of(name, splits, training=training, warnings=warnings)
+
+
+def _training(
+    manifest: Mapping[str, Any], loaded: Corpus | None = None
+) -> tuple[tuple[Document, ...] | None, list[str]]:
+    """Find the training text, if possible in the corpus at hand, or say why shingles were not looked for."""
+    wanted = frozenset(manifest["splits"]["train"]["sha256"])
+    if loaded is not None:
+        documents = tuple(one for one in loaded.documents() if one.sha256 in wanted)
+        if len(documents) == len(wanted):
+            return documents, []
+    try:
+        return training_documents(manifest), []
+    except LRopeError as error:
+        return None, [f"shingles shared with training text were not looked for: {error}"]
+
+
+def _limited(documents: tuple[Document, ...], max_bytes: int) -> tuple[Document, ...]:
+    """Return the documents whole if they fit, else one piece of equal length of each long one."""
+    if sum(document.n_bytes for document in documents) <= max_bytes:
+        return documents
+    return tuple(piece_of(document, max(max_bytes // len(documents), 1)) for document in documents)
+
+
+def _as_corpus(name: str, documents: tuple[Document, ...]) -> Corpus:
+    unique = {document.sha256: document for document in documents}
+    part = CorpusPart(name, documents[0].language, tuple(unique.values()), held_out_share=1.0)
+    return Corpus(name, (part,))
+
+
+def _in_order(documents: Iterable[Document]) -> tuple[Document, ...]:
+    """Sort by hash, and make the names of documents tell them apart."""
+    ordered = sorted(documents, key=lambda document: (document.sha256, document.name))
+    names = [document.name for document in ordered]
+    return tuple(
+        replace(one, name=f"{one.name}@{number}") if names.count(one.name) > 1 else one
+        for number, one in enumerate(ordered)
+    )
+
+
+def _shared_warning(shared: SharedShingles, documents: tuple[Document, ...]) -> str:
+    n_bytes = sum(document.n_bytes for document in documents)
+    return (
+        f"{shared.n_shared} 64-byte shingles in {shared.n_documents} of {len(documents)} dev and test "
+        f"documents also occur in training text; their {shared.n_bytes} of {n_bytes} bytes "
+        "are left out of every score"
+    )

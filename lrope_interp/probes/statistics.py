@@ -1,0 +1,202 @@
+"""How well one number a gap separates boundaries from the rest (EVALUATION 2).
+
+Every estimator is a function of the same curve: sort once by `Ranking`, count the positives of a
+label along it once by `Curve`, then read off whatever is asked. Higher values mean "boundary";
+a signal that falls at boundaries is negated by its caller. Ties are never broken: equal values
+share one threshold.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num
+
+MAX_ROC_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Values in falling order, with equal values in one group.
+
+    Attributes:
+        order: Indices that sort the values from high to low.
+        ends: For each group of equal values, the place in `order` just past its last member.
+    """
+
+    order: Int[np.ndarray, " n"]
+    ends: Int[np.ndarray, " groups"]
+
+    @classmethod
+    def of(cls, values: Num[np.ndarray, " n"]) -> Ranking:
+        """Rank `values`, which must be finite."""
+        order = np.argsort(values)[::-1]
+        falling = values[order]
+        last = np.append(np.flatnonzero(falling[1:] != falling[:-1]), len(values) - 1)
+        return cls(order=order, ends=last[: len(values)] + 1)
+
+    @property
+    def is_constant(self) -> bool:
+        """True where there is nothing to rank: fewer than two different values."""
+        return len(self.ends) < 2
+
+    def reversed(self) -> Ranking:
+        """Rank the same values negated, without sorting again."""
+        sizes = np.diff(self.ends, prepend=0)
+        return Ranking(order=self.order[::-1], ends=np.cumsum(sizes[::-1]))
+
+    @cached_property
+    def group_of(self) -> Int[np.ndarray, " n"]:
+        """The group of each value, 0 for the highest."""
+        groups = np.empty(len(self.order), dtype=np.int64)
+        groups[self.order] = np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0))
+        return groups
+
+
+@dataclass(frozen=True)
+class Curve:
+    """True and false positives when every gap down to a group's value is called a boundary.
+
+    Attributes:
+        above: Gaps called so far, one entry a group of equal values.
+        hits: Those of them that are boundaries.
+        values: The value of each group, falling: the threshold that calls it.
+    """
+
+    above: Int[np.ndarray, " groups"]
+    hits: Int[np.ndarray, " groups"]
+    values: Num[np.ndarray, " groups"]
+
+    @classmethod
+    def of(
+        cls,
+        values: Num[np.ndarray, " n"],
+        is_boundary: Bool[np.ndarray, " n"],
+        ranking: Ranking | None = None,
+    ) -> Curve:
+        """Count along `ranking`, or along the ranking of `values` where none is given."""
+        ranking = ranking or Ranking.of(values)
+        hits = np.cumsum(is_boundary[ranking.order], dtype=np.int64)
+        last = ranking.ends - 1
+        return cls(above=ranking.ends, hits=hits[last], values=values[ranking.order[last]])
+
+    @property
+    def n(self) -> int:
+        """All gaps."""
+        return int(self.above[-1]) if len(self.above) else 0
+
+    @property
+    def n_positive(self) -> int:
+        """All boundaries."""
+        return int(self.hits[-1]) if len(self.hits) else 0
+
+    @property
+    def is_scorable(self) -> bool:
+        """True where both kinds of gap occur."""
+        return 0 < self.n_positive < self.n
+
+    def roc_auc(self) -> float:
+        """Chance that a boundary lies above another gap, a tie counting one half; NaN without both kinds."""
+        if not self.is_scorable:
+            return math.nan
+        misses = self.above - self.hits
+        below = misses[-1] - misses
+        pairs = np.diff(self.hits, prepend=0) * (2 * below + np.diff(misses, prepend=0))
+        return float(pairs.sum(dtype=np.float64) / 2 / (self.n_positive * (self.n - self.n_positive)))
+
+    def average_precision(self) -> float:
+        """Precision averaged over the boundaries found; a signal that knows nothing scores the prevalence."""
+        if not self.is_scorable:
+            return math.nan
+        return float((np.diff(self.hits, prepend=0) * (self.hits / self.above)).sum() / self.n_positive)
+
+    def best_threshold(self) -> float:
+        """The value at and above which to call a boundary, so that F1 is highest; NaN without both kinds."""
+        if not self.is_scorable:
+            return math.nan
+        return float(self.values[np.argmax(2 * self.hits / (self.above + self.n_positive))])
+
+    def roc(self) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
+        """False and true positive rates from (0, 0) to (1, 1), at most `MAX_ROC_POINTS` of them."""
+        if not self.is_scorable:
+            return np.zeros(0), np.zeros(0)
+        false = np.concatenate([[0], self.above - self.hits]) / (self.n - self.n_positive)
+        true = np.concatenate([[0], self.hits]) / self.n_positive
+        keep = _spread(false + true, MAX_ROC_POINTS)
+        return false[keep], true[keep]
+
+
+def _spread(path: Float[np.ndarray, " points"], most: int) -> Int[np.ndarray, " kept"]:
+    """Pick at most `most` indices of a rising path, the ends among them, evenly along its length."""
+    if len(path) <= most:
+        return np.arange(len(path))
+    at = np.searchsorted(path, np.linspace(path[0], path[-1], most))
+    return np.unique(np.append(np.clip(at, 0, len(path) - 1)[:-1], len(path) - 1))
+
+
+def roc_auc(values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]) -> float:
+    """Area under the ROC curve: 0.5 is chance, and says nothing about what else separates the gaps."""
+    return Curve.of(values, is_boundary).roc_auc()
+
+
+def average_precision(values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]) -> float:
+    """Average precision; read it beside the prevalence, which is its chance level."""
+    return Curve.of(values, is_boundary).average_precision()
+
+
+def best_threshold(values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]) -> float:
+    """The threshold of the highest F1, to be found on dev and used on test."""
+    return Curve.of(values, is_boundary).best_threshold()
+
+
+def roc_curve(
+    values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
+    """False and true positive rates, thinned to at most 200 points."""
+    return Curve.of(values, is_boundary).roc()
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many gaps a call at a threshold gets right and wrong."""
+
+    hits: int
+    false_alarms: int
+    misses: int
+    rejections: int
+
+    @classmethod
+    def at(
+        cls, values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"], threshold: float
+    ) -> Confusion:
+        """Call a boundary wherever the value reaches `threshold`."""
+        called = values >= threshold
+        hits, all_called, all_true = (
+            int(np.count_nonzero(x)) for x in (called & is_boundary, called, is_boundary)
+        )
+        return cls(hits, all_called - hits, all_true - hits, len(values) - all_called - all_true + hits)
+
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; NaN where nothing is called and nothing is there."""
+        wanted = 2 * self.hits + self.false_alarms + self.misses
+        return 2 * self.hits / wanted if wanted else math.nan
+
+    def mcc(self) -> float:
+        """Matthews' correlation; NaN where calls or truth are all of one kind."""
+        called, true = self.hits + self.false_alarms, self.hits + self.misses
+        not_called, not_true = self.misses + self.rejections, self.false_alarms + self.rejections
+        scale = math.sqrt(called * true) * math.sqrt(not_called * not_true)
+        return (self.hits * self.rejections - self.false_alarms * self.misses) / scale if scale else math.nan
+
+
+def f1_at(values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"], threshold: float) -> float:
+    """F1 of calling a boundary wherever the value reaches `threshold`; NaN for a NaN threshold."""
+    return math.nan if math.isnan(threshold) else Confusion.at(values, is_boundary, threshold).f1()
+
+
+def mcc(values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"], threshold: float) -> float:
+    """Matthews' correlation of the same call; NaN for a NaN threshold."""
+    return math.nan if math.isnan(threshold) else Confusion.at(values, is_boundary, threshold).mcc()

@@ -1,0 +1,60 @@
+"""How much increments depend on where windows happen to begin (EVALUATION 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes.boundary_tables import table
+from lrope_interp.probes.capture import Captured, capture_unhurried
+
+CHECKED_BYTES = 1_000
+_COLUMNS = ("layer", "head", "shift", "n")
+
+
+def stride_frame(model: LRopeTransformer, captured: Captured, batch_size: int) -> pd.DataFrame:
+    """Compare captured increments with those read with all the context that a window holds.
+
+    Args:
+        model: The model that was captured.
+        captured: What it did; the longest document is checked, where it is longer than a window.
+        batch_size: Windows at a time.
+
+    Returns:
+        For each layer and head the `shift`: the root mean square difference over up to 1,000
+        bytes, as a share of the layer's standard deviation. Empty where every document fits into
+        one window. Layer 0 sees no context and has none.
+    """
+    sizes = np.diff(captured.offsets)
+    longest, n_ctx = int(np.argmax(sizes)), model.cfg.n_ctx
+    span = slice(max(n_ctx, int(sizes[longest]) - CHECKED_BYTES), int(sizes[longest]))
+    if span.start >= span.stop:
+        return table([], _COLUMNS)
+    wanted = capture_unhurried(
+        model, captured.documents[longest], span, layers=captured.layers, batch_size=batch_size
+    )
+    got = captured.increments[..., captured.span(longest)][..., span]
+    moved = np.sqrt(np.mean((got - wanted).astype(np.float64) ** 2, axis=-1))
+    spread = captured.increments.std(axis=-1, dtype=np.float64)
+    rows = [
+        {
+            "layer": captured.layers[at],
+            "head": head if moved.shape[1] > 1 else None,
+            "shift": float(moved[at, head] / spread[at, head]) if spread[at, head] else np.nan,
+            "n": span.stop - span.start,
+        }
+        for at, head in np.ndindex(*moved.shape)
+    ]
+    return table(rows, _COLUMNS)
+
+
+def stride_note(frame: pd.DataFrame, n_ctx: int) -> list[str]:
+    """Say in a sentence what the table says."""
+    if frame.empty:
+        return []
+    worst = frame.loc[frame["shift"].idxmax()]
+    return [
+        f"windows overlap by half ({n_ctx // 2} bytes): against full context, increments move by at most "
+        f"{float(worst['shift']):.2f} of their s.d. (layer {worst['layer']}, {worst['n']} bytes)"
+    ]

@@ -1,0 +1,257 @@
+"""What an analysis hands out: a frozen result, and its form on disk (DESIGN 6).
+
+A result is tidy tables plus provenance. Reports, notebooks and outside checks read the saved
+form alone: `result.json`, one CSV a table, and `gaps.parquet` where there are gaps. Nothing here
+loads torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lrope_interp.errors import LRopeError
+
+RESULT_FORMAT = 1
+RESULT_FILE = "result.json"
+GAPS_FILE = "gaps.parquet"
+QUOTE = '"'
+_VERSIONED = ("lrope-interp", "torch", "transformer-lens", "numpy", "pandas")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One analysis, finished.
+
+    Attributes:
+        kind: Which analysis ("boundaries", "spacing", "eval").
+        provenance: What `provenance` builds: model, data, seed, versions, command.
+        headline: A few numbers by name; None where a number could not be had.
+        tables: Tidy frames by name. Missing numbers are NaN or NA, missing words are "".
+        warnings: What a reader must know before believing the numbers.
+        gaps: One row a scored gap, from which the scores can be recomputed outside.
+        created: When the result was made (ISO 8601, UTC).
+    """
+
+    kind: str
+    provenance: dict[str, Any]
+    headline: dict[str, float | None]
+    tables: dict[str, pd.DataFrame]
+    warnings: tuple[str, ...] = ()
+    gaps: pd.DataFrame | None = None
+    created: str = field(default_factory=_now)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that the numbers depend on; a package that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def provenance(
+    *,
+    config: Mapping[str, Any],
+    data: Mapping[str, Any],
+    seed: int | None,
+    model: str = "",
+    model_sha256: str = "",
+) -> dict[str, Any]:
+    """Build a result's provenance in the shape of DESIGN 6, with the versions of this environment.
+
+    Args:
+        config: The model's configuration (`model.cfg.to_dict()`).
+        data: What was scored: name, sha256, n_documents, n_bytes, split.
+        seed: The seed of everything random in the analysis.
+        model: The run folder, where one is known; see `stamp`.
+        model_sha256: The digest of the weights.
+    """
+    return {
+        "model": model,
+        "model_sha256": model_sha256,
+        "config": dict(config),
+        "data": dict(data),
+        "seed": seed,
+        "versions": versions(),
+        "command": "",
+    }
+
+
+def stamp(result: Result, *, command: str = "", model_folder: Path | str | None = None) -> Result:
+    """Return `result` with what only its caller knows: the command line and the run folder.
+
+    Args:
+        result: Any result.
+        command: The command that makes the result again.
+        model_folder: The folder that the model came from; its `model.safetensors` is hashed.
+    """
+    known: dict[str, Any] = {"command": command} if command else {}
+    if model_folder is not None:
+        known["model"] = Path(model_folder).name
+        known["model_sha256"] = file_sha256(Path(model_folder) / "model.safetensors")
+    return replace(result, provenance={**result.provenance, **known})
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal."""
+    try:
+        with Path(path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise LRopeError(f"cannot read {path}: {error.strerror}") from None
+
+
+def save_result(result: Result, folder: Path | str) -> None:
+    """Write `result` into `folder`, which is made if it is missing; `result.json` comes last.
+
+    Floats keep every digit, so that loading gives the same numbers bit for bit.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, frame in result.tables.items():
+            _write_csv(frame, folder / f"{name}.csv")
+        if result.gaps is not None:
+            result.gaps.to_parquet(folder / GAPS_FILE, index=False, compression="zstd")
+        text = json.dumps(_payload(result), indent=2, ensure_ascii=False, allow_nan=False)
+        part = folder / f"{RESULT_FILE}.part"
+        part.write_text(text + "\n", encoding="utf-8")
+        os.replace(part, folder / RESULT_FILE)
+    except OSError as error:
+        raise LRopeError(f"cannot write the result to {folder}: {error.strerror or error}") from None
+
+
+def load_result(folder: Path | str) -> Result:
+    """Read what `save_result` wrote.
+
+    Raises:
+        LRopeError: Where the folder holds no result, a broken one, or one of a newer format.
+    """
+    folder = Path(folder)
+    payload = _read_payload(folder / RESULT_FILE)
+    dtypes = payload.get("dtypes", {})
+    tables = {
+        name: _read_csv(folder / file, dtypes.get(name, {})) for name, file in payload["tables"].items()
+    }
+    gaps = pd.read_parquet(folder / GAPS_FILE) if (folder / GAPS_FILE).exists() else None
+    return Result(
+        kind=payload["kind"],
+        provenance=payload["provenance"],
+        headline=payload["headline"],
+        tables=tables,
+        warnings=tuple(payload["warnings"]),
+        gaps=gaps,
+        created=payload["created"],
+    )
+
+
+def _payload(result: Result) -> dict[str, Any]:
+    return {
+        "format": RESULT_FORMAT,
+        "kind": result.kind,
+        "created": result.created,
+        "provenance": _plain(result.provenance),
+        "headline": _plain(result.headline),
+        "tables": {name: f"{name}.csv" for name in result.tables},
+        "warnings": list(result.warnings),
+        "dtypes": {
+            name: {str(c): str(t) for c, t in frame.dtypes.items()} for name, frame in result.tables.items()
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` in JSON's own types; NaN, infinities and NA become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return None if value is pd.NA else str(value)
+
+
+def _write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table; every kind of line end is quoted, which neither pandas nor csv.writer does."""
+    names = [_quoted(str(name)) for name in frame.columns]
+    columns = [_cells(column) for _, column in frame.items()]
+    lines = [",".join(row) for row in (names, *zip(*columns, strict=True))]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
+
+
+def _quoted(cell: str) -> str:
+    """Quote a cell that would otherwise fall apart or vanish."""
+    return f'"{cell.replace(QUOTE, QUOTE * 2)}"' if not cell or any(c in cell for c in ',"\r\n') else cell
+
+
+def _cells(column: pd.Series) -> list[str]:
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind == "f":
+        return ["" if math.isnan(value) else repr(value) for value in column.to_numpy(np.float64).tolist()]
+    return ["" if pd.isna(value) else _quoted(str(value)) for value in column.tolist()]
+
+
+def _read_csv(path: Path, dtypes: Mapping[str, str]) -> pd.DataFrame:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            header, *rows = list(csv.reader(stream))
+    except (OSError, ValueError, csv.Error) as error:
+        raise LRopeError(f"{path} cannot be read as a table ({error}); run the analysis again") from None
+    cells: list[tuple[str, ...]] = list(zip(*rows, strict=True)) if rows else [() for _ in header]
+    return pd.DataFrame(
+        {name: _column(values, dtypes.get(name, "str")) for name, values in zip(header, cells, strict=True)}
+    )
+
+
+def _column(cells: tuple[str, ...], dtype: str) -> pd.Series:
+    if dtype.startswith("float"):
+        return pd.Series([float(cell) if cell else math.nan for cell in cells], dtype=dtype)
+    if dtype.lower().startswith(("int", "uint")):
+        return pd.Series([int(cell) if cell else None for cell in cells], dtype=dtype)
+    if dtype in ("bool", "boolean"):
+        return pd.Series([cell == "True" if cell else None for cell in cells], dtype=dtype)
+    return pd.Series(list(cells), dtype="str")
+
+
+def _read_payload(path: Path) -> dict[str, Any]:
+    try:
+        payload = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LRopeError(f"{path.parent} holds no result ({RESULT_FILE} is missing)") from None
+    except (OSError, ValueError) as error:
+        raise LRopeError(f"{path} cannot be read: {error}") from None
+    if not isinstance(payload, dict) or not isinstance(payload.get("format"), int):
+        raise LRopeError(f"{path} is not a result of lrope-interp: it has no format number")
+    if payload["format"] > RESULT_FORMAT:
+        raise LRopeError(
+            f"{path} has format {payload['format']}; this version reads up to {RESULT_FORMAT}. "
+            "Upgrade lrope-interp."
+        )
+    missing = {"kind", "created", "provenance", "headline", "tables", "warnings"} - set(payload)
+    if missing:
+        raise LRopeError(f"{path} lacks {', '.join(sorted(missing))}; run the analysis again")
+    return payload

@@ -1,0 +1,448 @@
+"""The whole analysis on tiny models: scores, controls, choices, and what must be refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from probe_samples import chinese, english, select
+from sklearn import metrics
+
+from lrope_interp.data import Document
+from lrope_interp.data.labels import label_gaps
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes.bootstrap import Bootstrap
+from lrope_interp.probes.boundaries import boundaries
+from lrope_interp.probes.capture import Captured, capture
+from lrope_interp.probes.controls import byte_mean, calibration_tokens, spacebyte
+from lrope_interp.probes.gaps import Gaps
+from lrope_interp.probes.scoring import SCORE_COLUMNS, Scorer
+from lrope_interp.probes.selection import Selection
+from lrope_interp.probes.signals import SIGNALS, Column, Signal, columns, register, unregister
+from lrope_interp.results import Result, load_result, save_result
+
+MakeModel = Callable[..., LRopeTransformer]
+
+
+@pytest.fixture(scope="module")
+def result(make_model: MakeModel, bilingual: Selection) -> Result:
+    return boundaries(make_model(), bilingual, batch_size=64)
+
+
+@pytest.fixture
+def user_signal() -> Iterator[Callable[..., None]]:
+    names: list[str] = []
+
+    def add(name: str, function: Callable[[Captured], np.ndarray]) -> None:
+        names.append(name)
+        register(name)(function)
+
+    yield add
+    for name in names:
+        unregister(name)
+
+
+def pick(result: Result, **where: object) -> pd.DataFrame:
+    scores = result.tables["scores"]
+    for name, value in where.items():
+        column = scores[name]
+        scores = scores[column.isna() if value is None else (column == value).fillna(False)]
+    return scores
+
+
+def column_name(row: pd.Series) -> str:
+    layer = (
+        ""
+        if pd.isna(row["layer"])
+        else f".L{row['layer']}" + ("" if pd.isna(row["head"]) else f"H{row['head']}")
+    )
+    return f"{row['signal']}{layer}" + ("" if pd.isna(row["seed"]) else f".S{row['seed']}")
+
+
+def test_scores_can_be_recomputed_from_the_gaps_with_scikit_learn_alone(result: Result) -> None:
+    scores, gaps = result.tables["scores"], result.gaps
+    assert gaps is not None
+    whole = ~((scores["signal"] == "untrained") & scores["seed"].isna()) & (scores["signal"] != "prevalence")
+    n_checked = 0
+    for _, row in scores[whole & (scores["metric"] != "f1") & scores["value"].notna()].iterrows():
+        values = gaps[column_name(row)].astype("float64")
+        if row["align"] != "lead":
+            grouped = values.groupby([gaps["document"], gaps["character"]], observed=True)
+            values = grouped.transform(row["align"])
+        inside = gaps[f"in_{row['stratum']}"]
+        truth = gaps.loc[inside, f"is_{row['label']}"]
+        assert (len(truth), int(truth.sum())) == (row["n"], row["n_positive"])
+        score = {"roc_auc": metrics.roc_auc_score, "average_precision": metrics.average_precision_score}
+        # Sums of float32 and float64 break ties between sums of equal bytes in different ways.
+        tolerance = 1e-9 if row["align"] != "sum" else 1e-3
+        for sign, name in ((row["sign"], "value"), (1, "raw_value")):
+            wanted = score[row["metric"]](truth, sign * values[inside])
+            assert row[name] == pytest.approx(wanted, abs=tolerance), dict(row)
+        n_checked += 1
+    assert n_checked > 150
+
+
+def test_f1_is_that_of_the_chosen_threshold(result: Result) -> None:
+    choices, gaps = result.tables["choices"], result.gaps
+    assert gaps is not None
+    for _, row in pick(result, metric="f1", signal="increments", align="lead").iterrows():
+        if math.isnan(row["value"]):
+            continue
+        same = choices[
+            (choices["signal"] == "increments")
+            & (choices["layer"] == row["layer"])
+            & (choices["label"] == row["label"])
+            & (choices["stratum"] == row["stratum"])
+        ].iloc[0]
+        inside = gaps[f"in_{row['stratum']}"]
+        called = row["sign"] * gaps.loc[inside, f"increments.L{row['layer']}"] >= same["threshold"]
+        assert row["value"] == pytest.approx(metrics.f1_score(gaps.loc[inside, f"is_{row['label']}"], called))
+
+
+def test_the_table_has_every_signal_in_every_stratum(result: Result) -> None:
+    scores = result.tables["scores"]
+    assert tuple(scores.columns) == SCORE_COLUMNS
+    assert set(scores["stratum"]) == {"bytes", "characters", "nondelimiter", "han", "en", "zh"}
+    assert set(scores["metric"]) == {"roc_auc", "average_precision", "f1"}
+    assert set(scores["label"]) == {"punctuation", "whitespace", "words"}
+    expected = {"increments", "entropy", "rise", "surprisal", "entropy_next", "byte_mean", "untrained"}
+    assert set(pick(result, stratum="characters")["signal"]) == expected | {"spacebyte", "prevalence"}
+    assert set(scores.loc[scores["signal"] == "character_start", "stratum"]) == {"bytes"}
+    assert set(scores.loc[scores["kind"] == "layer", "signal"]) == {"increments"}
+    assert set(pick(result, stratum="bytes")["align"]) == {"lead", ""}, "raw bytes are not aligned"
+    assert set(pick(result, stratum="en", signal="increments")["layer"]) == {0, 1}
+    cells = scores.drop(columns=["value", "raw_value", "ci_low", "ci_high", "align", "sign"])
+    assert not cells.duplicated().any()
+
+
+def test_intervals_hold_their_value(result: Result) -> None:
+    scores = result.tables["scores"]
+    scored = scores[scores["value"].notna() & (scores["signal"] != "prevalence") & scores["ci_low"].notna()]
+    assert len(scored) > 100
+    assert (scored["ci_low"] <= scored["value"] + 1e-6).all()
+    assert (scored["value"] <= scored["ci_high"] + 1e-6).all()
+
+
+def test_a_stratum_that_has_one_kind_of_gap_has_no_score_and_says_so(result: Result) -> None:
+    empty = pick(result, stratum="han", label="whitespace", signal="increments")
+    assert len(empty) == 6
+    assert empty["value"].isna().all()
+    assert (empty["n_positive"] == 0).all()
+    assert any("no score for whitespace in" in said and "han" in said for said in result.warnings)
+    assert not any("no score for words" in said for said in result.warnings)
+
+
+def test_units_are_blocks_where_documents_are_few(result: Result) -> None:
+    strata = result.tables["strata"].set_index("stratum")
+    assert strata.loc["bytes", "n_documents"] == 28
+    assert strata.loc["bytes", "unit"] == "block of 4,096 bytes"
+    assert any("fewer than 50 test documents" in said for said in result.warnings)
+
+
+def test_untrained_rows_come_by_seed_and_as_mean_and_range(result: Result) -> None:
+    where = {
+        "signal": "untrained",
+        "layer": 1,
+        "label": "words",
+        "stratum": "characters",
+        "metric": "roc_auc",
+    }
+    seeds = pick(result, **where)
+    by_seed = seeds[seeds["seed"].notna()]
+    assert by_seed["seed"].tolist() == [0, 1, 2, 3, 4]
+    assert by_seed["value"].nunique() == 5
+    whole = seeds[seeds["seed"].isna()].iloc[0]
+    assert whole["value"] == pytest.approx(by_seed["value"].mean())
+    assert (whole["ci_low"], whole["ci_high"]) == (by_seed["value"].min(), by_seed["value"].max())
+    assert result.headline["untrained L1 words roc_auc"] == whole["value"]
+
+
+def test_layer_zero_is_its_byte_table(result: Result) -> None:
+    """Layer 0 sees the byte alone, so the table fitted on other documents scores the same."""
+    for label in ("punctuation", "whitespace", "words"):
+        where = {"layer": 0, "label": label, "stratum": "bytes", "metric": "roc_auc"}
+        layer, byte = pick(result, signal="increments", **where), pick(result, signal="byte_mean", **where)
+        assert layer["value"].iloc[0] == pytest.approx(byte["value"].iloc[0], abs=2e-3)
+
+
+def test_the_headline_names_layers_and_controls(result: Result) -> None:
+    wanted = pick(
+        result, signal="increments", layer=0, label="whitespace", stratum="characters", metric="roc_auc"
+    )
+    assert result.headline["L0 whitespace roc_auc"] == wanted["value"].iloc[0]
+    assert {"entropy words roc_auc", "surprisal words roc_auc", "byte_mean L1 words roc_auc"} <= set(
+        result.headline
+    )
+    assert len(result.headline) == 3 * (2 + 2 + 2 + 1 + 1)
+
+
+def test_classes_labels_and_provenance(
+    result: Result, tiny_model: LRopeTransformer, bilingual: Selection
+) -> None:
+    classes = result.tables["classes"]
+    captured = capture(tiny_model, bilingual.test)
+    own = captured.increments[1, 0][(captured.byte == ord(" ")) & (captured.t > 0)]
+    whole = classes[(classes["language"] == "all") & (classes["layer"] == 1)]
+    row = whole[whole["byte_class"] == "space"]
+    assert row["mean"].iloc[0] == pytest.approx(own.mean(), abs=1e-4)
+    assert row["n"].iloc[0] == len(own)
+    assert (whole["mean_normalised"] * whole["n"]).sum() / whole["n"].sum() == pytest.approx(1)
+    labels = result.tables["labels"].set_index(["label", "language"])
+    assert labels.loc[("words", "zh"), "grade"] == "gold"
+    assert labels.loc[("words", "en"), "grade"] == "rule"
+    assert set(result.provenance) == {
+        *("model", "model_sha256", "config", "data", "seed", "versions", "command")
+    }
+    assert set(result.provenance["data"]) == {"name", "sha256", "n_documents", "n_bytes", "split"}
+    assert result.provenance["config"]["n_layers"] == 2
+    assert result.provenance["data"]["n_bytes"] == sum(document.n_bytes for document in bilingual.test)
+
+
+def test_the_gaps_have_one_row_a_gap(result: Result, bilingual: Selection) -> None:
+    gaps = result.gaps
+    assert gaps is not None
+    assert len(gaps) == sum(document.n_bytes - 1 for document in bilingual.test)
+    assert (gaps["t"] > 0).all()
+    assert set(gaps["split"]) == {"test"}
+    assert gaps["in_bytes"].all()
+    one = bilingual.test[0]
+    own = gaps[gaps["document"] == one.name]
+    assert own["is_words"].tolist() == label_gaps(one, "words").is_boundary[1:].tolist()
+    assert own["character"].max() == len(one.text) - 1
+
+
+def test_everything_survives_saving(result: Result, tmp_path: object) -> None:
+    save_result(result, f"{tmp_path}/r")
+    again = load_result(f"{tmp_path}/r")
+    for name, frame in result.tables.items():
+        pd.testing.assert_frame_equal(frame, again.tables[name], check_exact=True)
+    assert again.gaps is not None
+    pd.testing.assert_frame_equal(result.gaps, again.gaps, check_exact=True)
+    assert (again.headline, again.warnings, again.created) == (
+        result.headline,
+        result.warnings,
+        result.created,
+    )
+
+
+def test_order_and_batch_size_change_nothing(
+    make_model: MakeModel, bilingual: Selection, result: Result
+) -> None:
+    backwards = Selection.of(
+        "made up", {split: getattr(bilingual, split)[::-1] for split in ("fit", "dev", "test")}
+    )
+    again = boundaries(make_model(), backwards, batch_size=41)
+    scores, other = result.tables["scores"], again.tables["scores"]
+    numbers = ["value", "raw_value", "ci_low", "ci_high"]
+    pd.testing.assert_frame_equal(scores.drop(columns=numbers), other.drop(columns=numbers))
+    np.testing.assert_allclose(scores[numbers].astype(float), other[numbers].astype(float), atol=2e-4)
+    assert again.provenance["data"] == result.provenance["data"]
+
+
+def test_the_same_seed_gives_the_same_bits(make_model: MakeModel) -> None:
+    small = select(lambda number: [english(number)], n=4)
+    one, other = (boundaries(make_model(), small, layers=[0]) for _ in range(2))
+    pd.testing.assert_frame_equal(one.tables["scores"], other.tables["scores"], check_exact=True)
+
+
+def test_a_signal_that_is_the_label_scores_one_and_its_shuffle_one_half(
+    make_model: MakeModel, bilingual: Selection, user_signal: Callable[..., None]
+) -> None:
+    def label(captured: Captured) -> np.ndarray:
+        return np.concatenate([label_gaps(one, "words").is_boundary for one in captured.documents])
+
+    user_signal("oracle", label)
+    user_signal("anti_oracle", lambda captured: -2.5 * label(captured))
+    user_signal("shuffled", lambda captured: np.random.default_rng(0).permutation(label(captured)))
+    result = boundaries(make_model(), bilingual, layers=[0], labels=["words"], batch_size=64)
+    auc = pick(result, metric="roc_auc", stratum="characters").set_index("signal")
+    assert auc.loc["oracle", "value"] == 1
+    assert auc.loc["oracle", "ci_low"] == pytest.approx(1) or math.isnan(auc.loc["oracle", "ci_low"])
+    assert (auc.loc["anti_oracle", "value"], auc.loc["anti_oracle", "raw_value"]) == (1, 0)
+    assert auc.loc["anti_oracle", "sign"] == -1
+    assert auc.loc["shuffled", "value"] == pytest.approx(0.5, abs=0.05)
+    assert pick(result, metric="f1", stratum="characters", signal="oracle")["value"].iloc[0] == 1
+    assert result.gaps is not None
+    assert "oracle" in result.gaps
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda captured: np.full(captured.n_bytes, 0.25), "constant|0.25 at every test gap"),
+        (lambda captured: np.zeros(3), r"returned shape \(3,\)"),
+        (lambda captured: np.full(captured.n_bytes, np.nan), "not finite"),
+        (lambda captured: np.array(["a"] * captured.n_bytes), "not finite numbers"),
+    ],
+)
+def test_a_useless_user_signal_is_an_error(
+    make_model: MakeModel, user_signal: Callable[..., None], function: Callable, said: str
+) -> None:
+    user_signal("useless", function)
+    with pytest.raises(LRopeError, match=said):
+        boundaries(make_model(), select(lambda number: [english(number)], n=2), layers=[0])
+
+
+def test_the_names_of_built_in_signals_are_taken() -> None:
+    with pytest.raises(LRopeError, match="built in"):
+        register("entropy")
+    unregister("entropy")
+    assert "entropy" in SIGNALS
+
+
+def test_per_head_and_shared_models(make_model: MakeModel) -> None:
+    small = select(lambda number: [english(number)], n=3)
+    heads = boundaries(make_model(per_head=True), small, layers=[1])
+    assert set(pick(heads, signal="increments")["head"]) == {0, 1}
+    assert heads.gaps is not None
+    assert {"increments.L1H0", "byte_mean.L1H1", "untrained.L1H0.S4"} <= set(heads.gaps)
+    assert "L1H1 words roc_auc" in heads.headline
+    shared = boundaries(make_model(increments="shared"), small)
+    assert set(pick(shared, signal="increments")["layer"]) == {0}
+    assert any("shared" in said for said in shared.warnings)
+
+
+def test_what_cannot_be_tested_is_refused(make_model: MakeModel, bilingual: Selection) -> None:
+    with pytest.raises(LRopeError, match=r"fixed.*per-layer or shared"):
+        boundaries(make_model(increments="fixed"), bilingual)
+    with pytest.raises(LRopeError, match="layers 0 to 1"):
+        boundaries(make_model(), bilingual, layers=[4])
+    with pytest.raises(LRopeError, match="Did you mean 'words'"):
+        boundaries(make_model(), bilingual, labels=["word"])
+    with pytest.raises(LRopeError, match="no label"):
+        boundaries(make_model(), bilingual, labels=[])
+    with pytest.raises(LRopeError, match="no layer"):
+        boundaries(make_model(), bilingual, layers=[])
+
+
+def test_a_model_that_never_learned_is_refused(make_model: MakeModel, bilingual: Selection) -> None:
+    model = make_model()
+    for name, parameter in model.increment_parameters():
+        if name.endswith("W_out"):
+            parameter.data.zero_()
+    with pytest.raises(LRopeError, match="constant"):
+        boundaries(model, bilingual)
+
+
+def test_gaps_that_training_text_has_too_are_left_out(make_model: MakeModel) -> None:
+    phrase = "In witness whereof I have hereunto set my hand and caused the seal to be affixed. "
+
+    def documents(number: int) -> list[Document]:
+        own = english(number)
+        return [replace(own, text=own.text + phrase + own.text[:50])]
+
+    training = [Document("seen", f"Other words. {phrase}", "made up", "en")]
+    selection = select(documents, n=2, training=training)
+    result = boundaries(make_model(), selection, layers=[0])
+    gaps = result.gaps
+    assert gaps is not None
+    n_shared = int(gaps["is_shared_shingle"].sum())
+    assert n_shared >= 2 * len(phrase)
+    assert not gaps.loc[gaps["is_shared_shingle"], "in_bytes"].any()
+    assert pick(result, stratum="bytes")["n"].max() == len(gaps) - n_shared
+    assert any("shingles" in said and "left out" in said for said in result.warnings)
+    copied = select(documents, n=2, training=[*selection.dev, *selection.test])
+    with pytest.raises(LRopeError, match="no dev gap to score"):
+        boundaries(make_model(), copied)
+
+
+def test_chinese_without_gold_and_without_jieba_has_no_words(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "jieba", None)
+    selection = select(lambda number: [chinese(number, is_gold=False)], n=2)
+    try:
+        label_gaps(selection.test[0], "words")
+    except LRopeError:
+        pass
+    else:
+        pytest.skip("jieba was loaded before")
+    result = boundaries(make_model(), selection, layers=[0])
+    words = pick(result, label="words")
+    assert len(words) > 0
+    assert words["value"].isna().all()
+    assert (words["n"] == 0).all()
+    assert any("pip install" in said for said in result.warnings)
+    assert result.gaps is not None
+    assert result.gaps["is_words"].isna().all()
+
+
+def test_dev_chooses_alignment_and_sign(bilingual: Selection) -> None:
+    """A signal that knows the answer at last bytes only, upside down, is read there and turned."""
+    gaps = {split: Gaps.of(getattr(bilingual, split), ["words"]) for split in ("dev", "test")}
+
+    def at_last_byte(split: str) -> np.ndarray:
+        found = gaps[split]
+        values = np.random.default_rng(len(split)).normal(size=len(found.t))
+        last = found.characters.first + found.characters.width - 1
+        values[last] = -1.0 * found.labels["words"].is_boundary[found.characters.first]
+        return values
+
+    values = {split: at_last_byte(split) for split in gaps}
+    column = Column(Signal("x", lambda captured: captured.entropy), None, None, values)
+    scored = Scorer(gaps["dev"], gaps["test"], Bootstrap(n_resamples=50)).score(column)
+    chosen = {row["stratum"]: row for row in scored.choices}
+    assert (chosen["han"]["align"], chosen["han"]["sign"]) == ("last", -1)
+    assert chosen["bytes"]["align"] == "lead"
+    value = next(row for row in scored.scores if row["stratum"] == "han" and row["metric"] == "roc_auc")
+    assert (value["value"], value["raw_value"]) == (1, 0)
+
+
+def test_what_dev_cannot_choose_is_said(make_model: MakeModel) -> None:
+    """Dev in English only, test in Chinese too: Chinese strata are chosen on all of dev's characters."""
+    selection = Selection.of(
+        "made up",
+        {"fit": [english(0)], "dev": [english(1)], "test": [english(2), chinese(0), chinese(1)]},
+    )
+    result = boundaries(make_model(), selection, layers=[1], labels=["words"])
+    said = "choices for words in zh come from all characters of dev"
+    assert said in result.warnings
+    assert pick(result, stratum="zh", metric="roc_auc")["value"].notna().any()
+    wordless = [replace(chinese(2), words=())]
+    blind = Selection.of("made up", {"fit": [english(0)], "dev": wordless, "test": [chinese(0), chinese(1)]})
+    result = boundaries(make_model(), blind, layers=[1], labels=["words"])
+    assert "dev cannot orient words in characters: signals as they come, no F1" in result.warnings
+    rows = pick(result, stratum="characters", signal="increments").set_index("metric")
+    assert rows.loc["roc_auc", "value"] == rows.loc["roc_auc", "raw_value"]
+    assert math.isnan(rows.loc["f1", "value"])
+
+
+def test_the_sum_runs_over_the_bytes_of_a_character() -> None:
+    gaps = Gaps.of(
+        [Document("d", "a中é", "x", "zh", ((0, 1),)), Document("e", "文", "x", "zh", ())], ["words"]
+    )
+    values = np.array([1.0, 10, 20, 30, 100, 200, 7, 8, 9])
+    at = np.array([1, 4])
+    assert gaps.characters.align(values, at, "lead").tolist() == [10, 100]
+    assert gaps.characters.align(values, at, "last").tolist() == [30, 200]
+    assert gaps.characters.align(values, at, "sum").tolist() == [60, 300]
+
+
+def test_spacebyte_follows_the_first_of_several_spacelike_bytes(tiny_model: LRopeTransformer) -> None:
+    captured = capture(tiny_model, [Document("d", "ab, c  D9.é", "x", "en"), Document("e", " a", "x", "en")])
+    #           a  b  ,  ␣  c  ␣  ␣  D  9  .  é1 é2 | ␣  a
+    wanted = [0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1]
+    assert spacebyte(captured).tolist() == wanted
+
+
+def test_the_byte_table_is_fitted_elsewhere(tiny_model: LRopeTransformer, bilingual: Selection) -> None:
+    fit = capture(tiny_model, bilingual.fit)
+    other = capture(tiny_model, [Document("d", "a\x00", "x", "en")])
+    (first, *_) = columns(byte_mean(fit), {"test": other})
+    assert first.values["test"][0] == pytest.approx(
+        fit.increments[0, 0][fit.byte == ord("a")].mean(), rel=1e-5
+    )
+    assert first.values["test"][1] == pytest.approx(fit.increments[0, 0].mean(), rel=1e-5), "unseen byte"
+
+
+def test_calibration_windows_have_no_pads(bilingual: Selection) -> None:
+    tokens = calibration_tokens(bilingual.fit, 32)
+    assert tokens.shape == (16, 32)
+    assert (tokens[0, 0] == 256).all()
+    assert int((tokens == 256).sum()) <= 16
+    assert calibration_tokens([Document("d", "abc", "x", "en")], 32).tolist() == [[256, 97, 98, 99]]

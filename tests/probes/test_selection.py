@@ -1,0 +1,133 @@
+"""Which documents are read: held out, in canonical order, and never what the model trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from probe_samples import english, select
+
+from lrope_interp.data import documents_sha256, load_corpus
+from lrope_interp.errors import LRopeError
+from lrope_interp.probes.selection import Selection, read_manifest, select_corpus, select_text
+
+
+@pytest.fixture
+def corpus_file(tmp_path: Path) -> Path:
+    path = tmp_path / "speeches.txt"
+    path.write_text("\n\n".join(english(number, n_words=400).text for number in range(40)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def manifest(corpus_file: Path) -> dict:
+    return load_corpus(f"file:{corpus_file}").manifest()
+
+
+def paragraphs(path: Path, n: int, first: int = 500) -> Path:
+    texts = [english(first + number).text.replace("\n", " ") for number in range(n)]
+    path.write_text("\n\n".join(texts), encoding="utf-8")
+    return path
+
+
+def test_a_corpus_gives_what_was_held_out(manifest: dict) -> None:
+    selection = select_corpus(manifest)
+    seen = set(manifest["splits"]["train"]["sha256"])
+    for split in ("fit", "dev", "test"):
+        documents = getattr(selection, split)
+        assert documents
+        assert not seen & {document.source_sha256 for document in documents}
+        assert [one.sha256 for one in documents] == sorted(one.sha256 for one in documents)
+    assert selection.data["name"] == manifest["name"]
+    assert selection.data["sha256"] == documents_sha256(selection.test)
+    assert selection.data["split"] == "test"
+    assert [len(mask) for mask in selection.shared["test"]] == [one.n_bytes for one in selection.test]
+
+
+def test_the_limit_on_bytes_holds_in_each_split(manifest: dict) -> None:
+    selection = select_corpus(manifest, max_bytes=1500)
+    for split in ("fit", "dev", "test"):
+        assert 0 < sum(document.n_bytes for document in getattr(selection, split)) <= 1500
+
+
+def test_a_text_of_many_paragraphs_is_split(manifest: dict, tmp_path: Path) -> None:
+    selection = select_text(manifest, paragraphs(tmp_path / "mine.txt", 80))
+    names = {one.name for split in ("fit", "dev", "test") for one in getattr(selection, split)}
+    assert all(name.startswith("mine.txt#") for name in names)
+    assert len(names) == 80
+    assert selection.data["name"] == "text:mine.txt"
+    assert not any("fewer than 60" in said for said in selection.warnings)
+
+
+def test_a_short_text_is_test_as_a_whole(manifest: dict, tmp_path: Path) -> None:
+    selection = select_text(manifest, paragraphs(tmp_path / "mine.txt", 5))
+    assert len(selection.test) == 5
+    assert all(one.corpus == "text" for one in selection.test)
+    assert all(one.corpus != "text" for one in (*selection.fit, *selection.dev))
+    assert any("5 units, fewer than 60" in said and manifest["name"] in said for said in selection.warnings)
+    single = select_text(manifest, paragraphs(tmp_path / "one.txt", 1))
+    assert any("single test unit gives no interval" in said for said in single.warnings)
+    limited = select_text(manifest, tmp_path / "mine.txt", max_bytes=500)
+    assert sum(one.n_bytes for one in limited.test) <= 500
+
+
+def test_text_that_was_trained_on_is_refused_or_left_out(manifest: dict, tmp_path: Path) -> None:
+    seen = load_corpus(manifest["name"]).documents("train")[0].text
+    own = tmp_path / "seen.txt"
+    own.write_text(seen, encoding="utf-8")
+    with pytest.raises(LRopeError, match="in the training text"):
+        select_text(manifest, own)
+    own.write_text(seen[: len(seen) // 2], encoding="utf-8")
+    selection = select_text(manifest, own)
+    assert all(mask.all() for mask in selection.shared["test"])
+    assert any("64-byte shingles" in said for said in selection.warnings)
+
+
+def test_training_text_that_is_gone_is_said(manifest: dict, corpus_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("\n\n".join(english(n, n_words=400).text for n in range(900, 930)), encoding="utf-8")
+    corpus_file.unlink()
+    selection = select_corpus(manifest, f"file:{other}")
+    assert any("were not looked for" in said for said in selection.warnings)
+    with pytest.raises(LRopeError):
+        select_corpus(manifest)
+
+
+def test_documents_get_names_that_tell_them_apart() -> None:
+    one = english(1)
+    selection = Selection.of("d", {"fit": [one], "dev": [one], "test": [one, one]})
+    assert len({document.name for document in selection.test}) == 2
+
+
+def test_an_empty_split_is_refused() -> None:
+    with pytest.raises(LRopeError, match="no document for dev, test"):
+        Selection.of("d", {"fit": [english(1)], "dev": []})
+
+
+def test_order_does_not_matter() -> None:
+    one = select(lambda number: [english(number)], n=5)
+    other = Selection.of("made up", {split: getattr(one, split)[::-1] for split in ("fit", "dev", "test")})
+    assert one.test == other.test
+    assert one.data == other.data
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no data.json"),
+        ("{", "cannot be read"),
+        ("{}", "lacks a name"),
+        (json.dumps({"format": 99, "name": "x", "splits": {}}), "format 99"),
+    ],
+)
+def test_a_run_folder_must_say_what_it_was_trained_on(tmp_path: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "data.json").write_text(content)
+    with pytest.raises(LRopeError, match=said):
+        read_manifest(tmp_path)
+
+
+def test_a_manifest_is_read(tmp_path: Path, manifest: dict) -> None:
+    (tmp_path / "data.json").write_text(json.dumps(manifest))
+    assert read_manifest(tmp_path) == manifest

@@ -1,0 +1,211 @@
+"""Estimators against scikit-learn and brute force; intervals against a naive bootstrap and the truth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from lrope_interp.probes.bootstrap import Bootstrap, Histograms, Units, interval
+from lrope_interp.probes.statistics import (
+    MAX_ROC_POINTS,
+    Curve,
+    Ranking,
+    average_precision,
+    best_threshold,
+    f1_at,
+    mcc,
+    roc_auc,
+    roc_curve,
+)
+
+
+def sample(seed: int, n: int = 500, levels: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    is_boundary = rng.random(n) < 0.3
+    values = rng.normal(size=n) + is_boundary
+    return (np.round(values * levels) if levels else values).astype(np.float32), is_boundary
+
+
+@pytest.mark.parametrize("levels", [None, 1, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_are_those_of_scikit_learn(seed: int, levels: int | None) -> None:
+    values, is_boundary = sample(seed, levels=levels)
+    assert roc_auc(values, is_boundary) == pytest.approx(metrics.roc_auc_score(is_boundary, values))
+    assert average_precision(values, is_boundary) == pytest.approx(
+        metrics.average_precision_score(is_boundary, values)
+    )
+    for threshold in (-1.0, 0.0, 0.5, 2.0):
+        called = values >= threshold
+        assert f1_at(values, is_boundary, threshold) == pytest.approx(metrics.f1_score(is_boundary, called))
+        assert mcc(values, is_boundary, threshold) == pytest.approx(
+            metrics.matthews_corrcoef(is_boundary, called)
+        )
+
+
+def test_a_tie_counts_one_half_by_brute_force() -> None:
+    values, is_boundary = sample(3, n=60, levels=1)
+    pairs = [
+        1.0 if a > b else 0.5 if a == b else 0.0 for a in values[is_boundary] for b in values[~is_boundary]
+    ]
+    assert roc_auc(values, is_boundary) == pytest.approx(np.mean(pairs))
+
+
+def test_the_best_threshold_is_that_of_trying_every_value() -> None:
+    values, is_boundary = sample(4, levels=3)
+    tried = {float(v): metrics.f1_score(is_boundary, values >= v) for v in np.unique(values)}
+    chosen = best_threshold(values, is_boundary)
+    assert tried[chosen] == pytest.approx(max(tried.values()))
+    assert f1_at(values, is_boundary, chosen) == pytest.approx(max(tried.values()))
+
+
+def test_the_curve_is_scikit_learns_and_has_few_points() -> None:
+    values, is_boundary = sample(5, n=5000)
+    false, true = roc_curve(values, is_boundary)
+    wanted = metrics.roc_curve(is_boundary, values, drop_intermediate=False)
+    assert len(false) <= MAX_ROC_POINTS
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+    assert set(zip(false, true, strict=True)) <= set(zip(*wanted[:2], strict=True))
+    assert np.trapezoid(true, false) == pytest.approx(roc_auc(values, is_boundary), abs=2e-3)
+
+
+def test_ranking_again_gives_the_same_curve() -> None:
+    values, is_boundary = sample(6, levels=2)
+    again = Curve.of(values, is_boundary, Ranking.of(values))
+    assert again.roc_auc() == roc_auc(values, is_boundary)
+    backwards = Curve.of(-values, is_boundary, Ranking.of(values).reversed())
+    assert backwards.roc_auc() == pytest.approx(1 - again.roc_auc())
+    assert backwards.average_precision() == average_precision(-values, is_boundary)
+    assert backwards.best_threshold() == best_threshold(-values, is_boundary)
+    assert (Ranking.of(values).group_of[values == values.max()] == 0).all()
+
+
+@pytest.mark.parametrize("is_boundary", [np.zeros(9, dtype=bool), np.ones(9, dtype=bool)])
+def test_gaps_of_one_kind_have_no_score(is_boundary: np.ndarray) -> None:
+    values = np.arange(9.0)
+    assert math.isnan(roc_auc(values, is_boundary))
+    assert math.isnan(average_precision(values, is_boundary))
+    assert math.isnan(best_threshold(values, is_boundary))
+    assert math.isnan(f1_at(values, is_boundary, math.nan))
+    assert len(roc_curve(values, is_boundary)[0]) == 0
+
+
+def test_nothing_at_all_has_no_score() -> None:
+    assert math.isnan(roc_auc(np.zeros(0), np.zeros(0, dtype=bool)))
+
+
+def test_a_label_scores_one_against_itself_and_a_shuffle_about_one_half() -> None:
+    _, is_boundary = sample(7, n=20_000)
+    own = is_boundary.astype(np.float32)
+    assert roc_auc(own, is_boundary) == 1
+    assert average_precision(own, is_boundary) == 1
+    shuffled = np.random.default_rng(0).permutation(own)
+    assert roc_auc(shuffled, is_boundary) == pytest.approx(0.5, abs=0.02)
+
+
+def clustered(
+    seed: int, n_documents: int = 60, n: int = 200, effect: float = 0.5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Values that shift with their document, and whose document shifts the effect too."""
+    rng = np.random.default_rng([9, seed])
+    document = np.repeat(np.arange(n_documents), n)
+    is_boundary = rng.random(n_documents * n) < 0.25
+    strength = effect + 0.6 * rng.normal(size=n_documents)[document]
+    values = rng.normal(size=n_documents * n) + strength * is_boundary
+    return values.astype(np.float32), is_boundary, document, np.tile(np.arange(n), n_documents)
+
+
+def test_resampling_histograms_is_resampling_documents() -> None:
+    values, is_boundary, document, t = clustered(0, n_documents=60, n=50)
+    units = Units.of(document, t)
+    boot = Bootstrap(seed=3, n_resamples=40)
+    histograms = Histograms.of(Ranking.of(values), units)
+    fast = boot.roc_auc(histograms, is_boundary), boot.average_precision(histograms, is_boundary)
+    for row, weights in enumerate(boot.weights(60).astype(int)):
+        drawn = np.concatenate([np.flatnonzero(document == u) for u in np.repeat(np.arange(60), weights)])
+        assert fast[0][row] == pytest.approx(
+            metrics.roc_auc_score(is_boundary[drawn], values[drawn]), abs=1e-6
+        )
+        assert fast[1][row] == pytest.approx(
+            metrics.average_precision_score(is_boundary[drawn], values[drawn]), abs=1e-5
+        )
+        called = values >= 0.7
+        f1 = boot.f1(units, called, is_boundary)[row]
+        assert f1 == pytest.approx(metrics.f1_score(is_boundary[drawn], called[drawn]), abs=1e-6)
+
+
+def test_coarse_bins_barely_change_the_interval() -> None:
+    values, is_boundary, document, t = clustered(1)
+    units, boot = Units.of(document, t), Bootstrap()
+    fine = Histograms.of(Ranking.of(values), units, n_bins=10**6)
+    coarse = Histograms.of(Ranking.of(values), units)
+    assert fine.n_bins > coarse.n_bins <= 4096
+    for statistic in (boot.roc_auc, boot.average_precision):
+        assert interval(statistic(coarse, is_boundary)) == pytest.approx(
+            interval(statistic(fine, is_boundary)), abs=1e-3
+        )
+
+
+def test_the_interval_is_that_of_a_naive_loop() -> None:
+    values, is_boundary, document, t = clustered(2, n_documents=50, n=40)
+    fast = Bootstrap(seed=1).roc_auc(Histograms.of(Ranking.of(values), Units.of(document, t)), is_boundary)
+    rng = np.random.default_rng(5)
+    naive = []
+    for _ in range(600):
+        drawn = np.concatenate([np.flatnonzero(document == u) for u in rng.integers(0, 50, size=50)])
+        naive.append(roc_auc(values[drawn], is_boundary[drawn]))
+    width = np.std(naive)
+    # Quantiles of 600 draws err by about 0.1 of the width at the tails.
+    assert interval(fast) == pytest.approx(interval(np.array(naive)), abs=0.35 * width)
+    assert fast.std() == pytest.approx(width, rel=0.1)
+    assert fast.mean() == pytest.approx(np.mean(naive), abs=0.2 * width)
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.5])
+def test_nineteen_of_twenty_intervals_hold_the_truth(effect: float) -> None:
+    """100 data sets of 60 documents; a right 95 % interval covers fewer than 88 in 1 of 400 tries."""
+    truth = roc_auc(*clustered(10**6, n_documents=20_000, n=20, effect=effect)[:2])
+    covered = excluded = 0
+    boot = Bootstrap(n_resamples=500)
+    for seed in range(100):
+        values, is_boundary, document, t = clustered(seed, n=100, effect=effect)
+        resampled = boot.roc_auc(Histograms.of(Ranking.of(values), Units.of(document, t)), is_boundary)
+        low, high = interval(resampled)
+        covered += low <= truth <= high
+        excluded += not low <= 0.5 <= high
+    assert 88 <= covered <= 100
+    # A planted effect is found, a null is not.
+    assert excluded >= 95 if effect else excluded <= 12
+
+
+def test_signals_that_share_units_share_resamples() -> None:
+    values, is_boundary, document, t = clustered(4)
+    units, boot = Units.of(document, t), Bootstrap()
+    first = boot.roc_auc(Histograms.of(Ranking.of(values), units), is_boundary)
+    noisy = values + np.random.default_rng(1).normal(scale=0.05, size=len(values)).astype(np.float32)
+    second = boot.roc_auc(Histograms.of(Ranking.of(noisy), units), is_boundary)
+    assert (first - second).std() < 0.15 * first.std()
+    assert np.array_equal(first, Bootstrap().roc_auc(Histograms.of(Ranking.of(values), units), is_boundary))
+    assert not np.array_equal(Bootstrap(seed=1).weights(60), boot.weights(60))
+
+
+def test_units_are_documents_or_else_blocks() -> None:
+    t = np.tile(np.arange(10_000), 60)
+    many = Units.of(np.repeat(np.arange(60), 10_000), t)
+    assert (many.count, many.is_document, many.has_interval, many.word) == (60, True, True, "document")
+    few = Units.of(np.repeat(np.arange(7), 10_000), t[:70_000])
+    assert (few.count, few.n_documents, few.is_document, few.has_interval) == (21, 7, False, True)
+    assert few.word == "block of 4,096 bytes"
+    assert (np.bincount(few.index)[:3] == [4096, 4096, 10_000 - 8192]).all()
+    assert not Units.of(np.repeat(np.arange(6), 10_000), t[:60_000]).has_interval
+    assert not Units.of(np.zeros(10**6, dtype=int), np.arange(10**6)).has_interval, "a single document"
+    assert Units.of(np.arange(5000), np.zeros(5000, dtype=int)).count == 1024
+
+
+def test_resamples_without_a_value_are_left_out_but_not_hidden() -> None:
+    values = np.array([np.nan] + [0.4] * 50 + [0.6] * 50)
+    assert interval(values) == pytest.approx((0.4, 0.6))
+    assert all(map(math.isnan, interval(np.array([np.nan] * 10 + [0.5] * 90))))
+    assert all(map(math.isnan, interval(np.full(5, np.nan))))
