@@ -1,0 +1,1 @@
+"""Results become plotly figures, and figures one self-contained page; no torch, no models."""

@@ -1,0 +1,57 @@
+"""How a character of the user's text is drawn: made visible, measured, and never read as markup."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_NAMED = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
+_MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "\n": " ", "\r": " "})
+
+
+def plain(text: object) -> str:
+    """Escape text for any plotly label, name or hover.
+
+    plotly reads a small subset of HTML in every text, and TeX between dollar signs where a
+    notebook has loaded MathJax; both are switched off by entities, which plotly decodes.
+    """
+    return str(text).translate(_MARKUP)
+
+
+def visible(character: str) -> str:
+    """Return something that can be seen for a character that may be white or without a glyph.
+
+    Spaces become ␣, line ends ⏎, tabs ⇥, control bytes their Unicode pictures; a combining mark
+    sits on a dotted circle; characters that only format (joiners, direction marks) become ◦.
+    The hover of a figure names them by code point.
+    """
+    if not character:
+        return "◦"
+    if character in _NAMED:
+        return _NAMED[character]
+    if len(character) == 1 and ord(character) < 0x20:
+        return chr(0x2400 + ord(character))
+    if character.isspace():
+        return "␣"
+    category = unicodedata.category(character[0])
+    if category in ("Mn", "Me", "Mc"):
+        return "◌" + character
+    if category in ("Cf", "Cc", "Cs", "Co", "Cn"):
+        return "◦"
+    return character
+
+
+def described(character: str) -> str:
+    """Return the character with its code points, for a hover: `中 U+4E2D`."""
+    points = " ".join(f"U+{ord(point):04X}" for point in character)
+    return f"{visible(character)}  {points}".rstrip()
+
+
+def is_delimiter(character: str) -> bool:
+    """Say whether the character is white space or punctuation (Unicode category P*)."""
+    return character.isspace() or unicodedata.category(character[:1] or "\0").startswith("P")
+
+
+def width_in_em(character: str) -> float:
+    """Return the width that the drawn character needs, in units of the font size."""
+    shown = visible(character)[-1]
+    return 1.0 if unicodedata.east_asian_width(shown) in ("W", "F") else 0.6

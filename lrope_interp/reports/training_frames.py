@@ -1,0 +1,107 @@
+"""The numbers behind the training report, read from a run folder's logs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lrope_interp.reports.frames import Frame
+
+METRICS_FILE = "metrics.jsonl"
+TIMING_FILE = "timing.jsonl"
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a log, in order.
+
+    A run may still be training: a missing file is an empty log, and reading ends at a line that
+    was cut short.
+    """
+    lines: list[dict[str, Any]] = []
+    for raw in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            break
+        if isinstance(line, dict) and "step" in line:
+            lines.append(line)
+    return lines
+
+
+def loss_frame(run_folder: Path) -> Frame:
+    """Return the losses that were logged.
+
+    Returns:
+        Columns `step`, `split` ("train" or "validation"), `nats_per_byte`, `bits_per_byte`, `bytes`.
+        Train is the mean over the steps since the line before, in nats per token, EOS included;
+        validation counts bytes only.
+    """
+    lines = read_log(Path(run_folder) / METRICS_FILE)
+    rows = [
+        {
+            "step": int(line["step"]),
+            "split": line.get("split", "train"),
+            "nats_per_byte": _nats(line),
+            "bits_per_byte": _nats(line) / math.log(2),
+            "bytes": line.get("bytes"),
+        }
+        for line in lines
+    ]
+    return pd.DataFrame(rows, columns=["step", "split", "nats_per_byte", "bits_per_byte", "bytes"])
+
+
+def _nats(line: Mapping[str, Any]) -> float:
+    value = line.get("nats_per_byte", line.get("loss"))
+    return math.nan if value is None else float(value)
+
+
+def increments_frame(run_folder: Path) -> Frame:
+    """Return each layer's (and head's) increments over time.
+
+    Columns `step`, `layer`, `head` (-1: none), `mean`, `sd`; `sd` is the spread over the tokens of one
+    training batch, not the uncertainty of the mean.
+    """
+    rows = [
+        (
+            int(line["step"]),
+            int(entry["layer"]),
+            _head(entry.get("head")),
+            float(entry["mean"]),
+            float(entry["sd"]),
+        )
+        for line in read_log(Path(run_folder) / METRICS_FILE)
+        for entry in line.get("increments") or []
+    ]
+    return pd.DataFrame(rows, columns=["step", "layer", "head", "mean", "sd"])
+
+
+def _head(value: object) -> int:
+    return value if isinstance(value, int) else -1
+
+
+def course_frame(run_folder: Path) -> Frame:
+    """Return how the run went, null where it was not timed.
+
+    Columns `step`, `lr`, `grad_norm`, `seconds`, `bytes_per_second`.
+    """
+    folder = Path(run_folder)
+    train = [line for line in read_log(folder / METRICS_FILE) if line.get("split", "train") == "train"]
+    metrics = pd.DataFrame(train).reindex(columns=["step", "lr", "grad_norm"])
+    timing = pd.DataFrame(read_log(folder / TIMING_FILE)).reindex(
+        columns=["step", "seconds", "bytes_per_second"]
+    )
+    return metrics.merge(timing, on="step", how="left").astype(float)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object, empty where the file is missing or broken: a report shows what there is."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

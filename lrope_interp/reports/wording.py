@@ -1,0 +1,98 @@
+"""Numbers and facts in words, the same on every page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+NOTHING = "–"
+
+
+def number(value: Any, digits: int = 2) -> str:
+    """Format a number, or a dash where there is none."""
+    if not is_number(value):
+        return NOTHING
+    return f"{float(value):.{digits}f}"
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value out of a table is a finite number."""
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def interval(low: Any, high: Any, digits: int = 3) -> str:
+    """Format an interval, or nothing where there is none."""
+    if not (is_number(low) and is_number(high)):
+        return ""
+    return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def shortened(name: str, length: int = 30) -> str:
+    """Cut a name that a figure has no room for; tables and hovers show it whole."""
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 layer`, `2 layers`, `1,200 bytes`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def listed(items: list[str]) -> str:
+    """Join words as a sentence does: `a`, `a and b`, `a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def facts(provenance: Mapping[str, Any], created: str = "") -> dict[str, str]:
+    """Turn a result's provenance into the facts on top of a page, in reading order."""
+    data = provenance.get("data") or {}
+    lines = {
+        "Model": _model(provenance),
+        "Text": _data(data),
+        "Seed": provenance.get("seed"),
+        "Versions": ", ".join(
+            f"{name} {version}" for name, version in (provenance.get("versions") or {}).items()
+        ),
+        "Command": provenance.get("command"),
+        "Made": _moment(created),
+    }
+    return {name: str(value) for name, value in lines.items() if value not in (None, "")}
+
+
+def _moment(created: str) -> str:
+    """Shorten an ISO 8601 time to the minute."""
+    return created.replace("T", " ")[:16] + (" UTC" if created.endswith("+00:00") else "")
+
+
+def _model(provenance: Mapping[str, Any]) -> str:
+    config = provenance.get("config") or {}
+    shape = [f"{config[key]} {word}" for key, word in _SHAPE.items() if key in config]
+    digest = provenance.get("model_sha256") or ""
+    parts = [str(provenance.get("model") or ""), ", ".join(shape), f"sha256 {digest[:12]}" if digest else ""]
+    return " · ".join(part for part in parts if part)
+
+
+_SHAPE = {"n_layers": "layers", "n_heads": "heads", "d_model": "wide", "increments": "increments"}
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    if isinstance(data, str):
+        return data
+    name = str(data.get("name") or "")
+    split = data.get("split") if data.get("split") != "all" else None
+    size = [
+        plural(int(data[f"n_{word}s"]), word)
+        for word in ("document", "byte")
+        if is_number(data.get(f"n_{word}s"))
+    ]
+    digest = str(data.get("sha256") or "")
+    parts = [
+        name,
+        f"{split} split" if split else "",
+        ", ".join(size),
+        f"sha256 {digest[:12]}" if digest else "",
+    ]
+    return " · ".join(part for part in parts if part)
