@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 import lrope_interp
+from lrope_interp import _cli_generate
 from lrope_interp import _cli_options as options
 from lrope_interp.errors import LRopeError
 
@@ -233,3 +234,6 @@ def runs(
     from lrope_interp._cli_output import Output
 
     _cli_listings.runs(folder, Output(as_json))
+
+
+_cli_generate.register(app)

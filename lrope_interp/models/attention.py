@@ -18,10 +18,9 @@ from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValue
 from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.models.biases import ModuleWithOptionalBiases
+from lrope_interp.models.compilation import has_live_hook
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.rotary import inverse_frequencies, rotation, turn
-
-_TORCH_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Attention(ModuleWithOptionalBiases):
@@ -38,6 +37,7 @@ class Attention(ModuleWithOptionalBiases):
         self.W_K = nn.Parameter(torch.empty(heads, width, d_head))
         self.W_V = nn.Parameter(torch.empty(heads, width, d_head))
         self.W_O = nn.Parameter(torch.empty(heads, d_head, width))
+        self.hook_q_input, self.hook_k_input, self.hook_v_input = HookPoint(), HookPoint(), HookPoint()
         self.hook_q, self.hook_k, self.hook_v = HookPoint(), HookPoint(), HookPoint()
         self.hook_rot_q, self.hook_rot_k = HookPoint(), HookPoint()
         self.hook_attn_scores, self.hook_pattern = HookPoint(), HookPoint()
@@ -111,8 +111,7 @@ class Attention(ModuleWithOptionalBiases):
         """Whether scores must exist: asked for, or a hook of any kind watches them."""
         if self.cfg.attn_impl != "auto":
             return self.cfg.attn_impl == "eager"
-        points = (self.hook_attn_scores, self.hook_pattern)
-        return any(getattr(point, name) for point in points for name in _TORCH_HOOKS)
+        return has_live_hook(self.hook_attn_scores) or has_live_hook(self.hook_pattern)
 
     def _fused(self, q_bqhd: Tensor, k_bkhd: Tensor, v_bkhd: Tensor, allowed: Tensor | None) -> Tensor:
         """Attend by torch's fused kernel; `allowed` None means plainly causal."""

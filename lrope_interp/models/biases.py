@@ -8,8 +8,10 @@ from typing import Any
 import torch
 import torch.nn as nn
 
+from lrope_interp.models.redrawing import Redrawable
 
-class ModuleWithOptionalBiases(nn.Module):
+
+class ModuleWithOptionalBiases(Redrawable):
     """A module whose `b_*` names read as zeros when it was built without biases."""
 
     def __init__(self, bias_shapes: Mapping[str, tuple[int, ...]], has_biases: bool) -> None:

@@ -13,6 +13,7 @@ from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValue
 from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.models.attention import Attention
+from lrope_interp.models.compilation import has_backward_hook
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.increments import IncrementHead, accumulate
 from lrope_interp.models.mlp import GatedMLP
@@ -49,9 +50,9 @@ class Block(nn.Module):
             self.increments = IncrementHead(cfg)
             self.hook_increments_in = HookPoint()
             self.hook_increments_pre = HookPoint()
-        self.ln1 = HookedRMSNorm(cfg.d_model, cfg.eps)
+        self.ln1 = HookedRMSNorm(cfg.d_model, cfg.eps, cfg.normalization_type == "RMS")
         self.attn = Attention(cfg)
-        self.ln2 = HookedRMSNorm(cfg.d_model, cfg.eps)
+        self.ln2 = HookedRMSNorm(cfg.d_model, cfg.eps, cfg.normalization_type == "RMS")
         self.mlp = GatedMLP(cfg)
         self.hook_resid_pre, self.hook_resid_mid, self.hook_resid_post = HookPoint(), HookPoint(), HookPoint()
         self.hook_increments, self.hook_positions = HookPoint(), HookPoint()
@@ -86,6 +87,8 @@ class Block(nn.Module):
         else:
             heads = (self.cfg.n_heads,) if self.cfg.per_head else ()
             increments = torch.ones(*resid_pre.shape[:2], *heads, device=resid_pre.device)
+            if has_backward_hook(self.hook_increments) or has_backward_hook(self.hook_positions):
+                increments = increments.requires_grad_().clone()  # ones have no gradient unless asked for it
         return self.hook_increments(increments)
 
     def _positions(
@@ -108,5 +111,8 @@ class Block(nn.Module):
         if not self.cfg.use_split_qkv_input:
             normalized = self.ln1(forked)
             return normalized, normalized, normalized
-        q, k, v = (hook(forked.clone()) for hook in (self.hook_q_input, self.hook_k_input, self.hook_v_input))
+        own = (self.hook_q_input, self.hook_k_input, self.hook_v_input)
+        bridge = (self.attn.hook_q_input, self.attn.hook_k_input, self.attn.hook_v_input)
+        inputs = [hook(forked.clone()) for hook in own]
+        q, k, v = (hook(x) for hook, x in zip(bridge, inputs, strict=True))
         return self.ln1(q), self.ln1.unhooked(k), self.ln1.unhooked(v)

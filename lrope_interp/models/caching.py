@@ -1,8 +1,9 @@
-"""Hooks and caches: HookedRootModule's, with the position axis and unknown names put right."""
+"""Hooks and caches: HookedRootModule's, with the position axis and the names put right."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,15 +14,40 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformer_lens.utilities.slice import Slice
 
-from lrope_interp.errors import unknown
+from lrope_interp.models.aliases import AliasedDict, canonical_predicate, hook_aliases, unknown_hook
+from lrope_interp.models.compilation import CompileAware
+from lrope_interp.models.flags import HookFlags, SilentHookError
 
 
-class HookedModel(HookedRootModule):
+class Activations(ActivationCache):
+    """ActivationCache that keeps answering to the Bridge spellings after `to` and slicing."""
+
+    def __getitem__(self, key: Any) -> Tensor:
+        """Return an activation by full name, Bridge spelling or shorthand."""
+        return super().__getitem__(self.model.hook_dict.key_of(key))  # type: ignore[attr-defined]
+
+    def apply_slice_to_batch_dim(self, batch_slice: Any) -> Activations:
+        """Return a cache of some rows of the batch."""
+        cut = super().apply_slice_to_batch_dim(batch_slice)
+        return Activations(cut.cache_dict, self.model, cut.has_batch_dim)
+
+
+class HookedModel(CompileAware, HookFlags, HookedRootModule):
     """HookedRootModule whose `run_with_cache` returns an ActivationCache.
 
     The base class cuts position slices on the batch axis of [batch, pos] tensors; here every hook
-    point carries its own `pos_dim`.
+    point carries its own `pos_dim`. Names may be the Bridge's; unknown ones raise and the nearest
+    is named; a hook asked for by name on a point whose flag is off raises too.
     """
+
+    hook_dict: Any  # an AliasedDict: hook points by HookedTransformer's names, found by the Bridge's too
+
+    def setup(self) -> None:
+        """Name all modules and collect the hook points; call it last in `__init__`."""
+        super().setup()
+        aliases = hook_aliases(self.cfg.n_layers)
+        self.hook_dict = AliasedDict(self.hook_dict, aliases)
+        self.mod_dict = AliasedDict(self.mod_dict, aliases)
 
     def run_with_cache(
         self,
@@ -39,10 +65,12 @@ class HookedModel(HookedRootModule):
             **kwargs: `names_filter` (None, name, list of names, or function of a name), `device`,
                 `incl_bwd`, `reset_hooks_end`, `clear_contexts`, `pos_slice`, and what `forward` takes.
         """
+        if model_args and isinstance(model_args[0], Tensor) and model_args[0].ndim == 1:
+            model_args = (model_args[0].unsqueeze(0), *model_args[1:])
         out, cache = super().run_with_cache(*model_args, remove_batch_dim=remove_batch_dim, **kwargs)
         if not return_cache_object:
             return out, cache
-        return out, ActivationCache(cache, self, has_batch_dim=not remove_batch_dim)
+        return out, Activations(cache, self, has_batch_dim=not remove_batch_dim)
 
     def get_caching_hooks(
         self,
@@ -56,10 +84,10 @@ class HookedModel(HookedRootModule):
         """Return an empty cache and the hooks that fill it; see HookedRootModule.
 
         Raises:
-            LRopeError: A name in `names_filter` that is no hook point; the nearest is named.
+            LRopeError: A name in `names_filter` that is no hook point (the nearest is named), or
+                names of which none would fire (the `set_use_*` to call is named).
         """
-        cache = {} if cache is None else cache
-        wanted = self._name_predicate(names_filter)
+        cache = AliasedDict({}, self.hook_dict.aliases) if cache is None else cache
         options = {
             "cache": cache,
             "device": device,
@@ -67,42 +95,96 @@ class HookedModel(HookedRootModule):
             "pos_slice": Slice.unwrap(pos_slice),
         }
         self.is_caching = True
-        names = [name for name in self.hook_dict if wanted(name)]
+        names = self._firing_names(names_filter)
         fwd_hooks = [(name, partial(_store, suffix="", **options)) for name in names]
         bwd_hooks = [(name, partial(_store, suffix="_grad", **options)) for name in names] if incl_bwd else []
         return cache, fwd_hooks, bwd_hooks
 
+    def add_caching_hooks(self, names_filter: Any = None, *args: Any, **kwargs: Any) -> dict:
+        """Add hooks that fill a cache whenever the model runs, and return that cache."""
+        names = set(self._firing_names(names_filter))
+        cache = super().add_caching_hooks(lambda name: name in names, *args, **kwargs)
+        self.note_watchers()
+        return cache
+
     def add_hook(self, name: Any, hook: Callable, *args: Any, **kwargs: Any) -> None:
-        """Add a hook; an unknown name raises LRopeError and names the nearest."""
-        super().add_hook(self._checked(name), hook, *args, **kwargs)
+        """Add a hook to one point, by name, or to all points that a predicate accepts.
+
+        Raises:
+            LRopeError: An unknown name, or one whose flag is off, so that the hook would never fire.
+        """
+        self.refuse_compiled_parts()
+        if callable(name):
+            for point in map(self.hook_dict.__getitem__, self._accepted(name)):
+                point.add_hook(hook, *args, **kwargs)
+        else:
+            super().add_hook(self._checked(name), hook, *args, **kwargs)
+        self.note_watchers()
+
+    def remove_all_hook_fns(self, *args: Any, **kwargs: Any) -> None:
+        """Remove hooks; see HookedRootModule."""
+        super().remove_all_hook_fns(*args, **kwargs)
+        self.note_watchers()
+
+    @contextmanager
+    def hooks(
+        self,
+        fwd_hooks: Sequence[tuple[Any, Callable]] = (),
+        bwd_hooks: Sequence[tuple[Any, Callable]] = (),
+        reset_hooks_end: bool = True,
+        clear_contexts: bool = False,
+    ) -> Iterator[HookedModel]:
+        """Add hooks for the time of a `with` block; what is compiled in place runs uncompiled in it."""
+        with (
+            self.uncompiled(),
+            super().hooks(list(fwd_hooks), list(bwd_hooks), reset_hooks_end, clear_contexts),
+        ):
+            self.note_watchers()
+            yield self
+
+    def list_hooks(self, name_filter: Any = None, *args: Any, **kwargs: Any) -> dict[str, list]:
+        """Return the hooks attached now, by the name of their point."""
+        names = set(self._names(name_filter))
+        return super().list_hooks(lambda name: name in names, *args, **kwargs)
 
     def _enable_hook(self, name: Any, hook: Callable, dir: Any) -> None:  # the base class's name
-        super()._enable_hook(self._checked(name), hook, dir)
+        if callable(name):
+            for accepted in self._accepted(name):
+                super()._enable_hook(accepted, hook, dir)
+            return
+        name = self._checked(name)
+        self.check_hooks_to_add(self.hook_dict[name], name, hook, dir=dir)
+        super()._enable_hook(name, hook, dir)
 
-    def _checked(self, name: Any) -> Any:
-        """Return `name`, or raise if it is a string that is no hook point."""
-        if isinstance(name, str) and name not in self.hook_dict:
-            raise unknown_hook(name, list(self.hook_dict))
-        return name
+    def _checked(self, name: str) -> str:
+        """Return the listed form of a hook's name, or raise if there is no such hook."""
+        if name not in self.hook_dict:
+            raise unknown_hook(str(name), list(self.hook_dict))
+        return self.hook_dict.key_of(name)
 
-    def _name_predicate(self, names_filter: Any) -> Callable[[str], bool]:
-        """Turn any form of a names filter into a function, checking names that are given."""
+    def _accepted(self, predicate: Callable[[str], Any]) -> list[str]:
+        """Return the names that a predicate accepts, in the order in which the modules stand."""
+        is_accepted = canonical_predicate(predicate, self.hook_dict, self.hook_dict.aliases)
+        return [name for name in self.hook_dict if is_accepted(name)]
+
+    def _names(self, names_filter: Any) -> list[str]:
+        """Return the names that any form of a filter stands for."""
         if names_filter is None:
-            return lambda _: True
+            return list(self.hook_dict)
         if callable(names_filter):
-            return names_filter
-        names = [names_filter] if isinstance(names_filter, str) else list(names_filter)
-        wanted: set[str] = {self._checked(name) for name in names}
-        return lambda name: name in wanted
+            return self._accepted(names_filter)
+        given = [names_filter] if isinstance(names_filter, str) else list(names_filter)
+        wanted = {self._checked(name) for name in given}
+        return [name for name in self.hook_dict if name in wanted]
 
-
-def unknown_hook(name: str, known: list[str]) -> Exception:
-    """Build the error for an unknown hook name, showing only the names of one layer."""
-    shown = [known_name for known_name in known if not known_name.startswith("blocks.")]
-    shown += [known_name for known_name in known if known_name.startswith("blocks.0.")]
-    error = unknown("hook", name, known)
-    message = str(error).split(" Choose from:")[0]
-    return type(error)(f"{message} Hooks of this model (layer 0 standing for all): {', '.join(shown)}.")
+    def _firing_names(self, names_filter: Any) -> list[str]:
+        """Return the names of a filter whose points fire; raise if that leaves none of those given."""
+        names = self._names(names_filter)
+        firing = [name for name in names if self.remedy(name) is None]
+        if names and not firing and not callable(names_filter):
+            remedies = ", ".join(sorted({str(self.remedy(name)) for name in names}))
+            raise SilentHookError(f"none of {names} fires, so the cache would be empty. {remedies} first.")
+        return firing
 
 
 def _store(

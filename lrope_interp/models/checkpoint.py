@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,15 @@ def save_weights(model: LRopeTransformer, path: Path) -> None:
     weights = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
     temporary = path.with_name(f".{path.name}.tmp")
     save_file(weights, temporary, metadata={"format": "pt"})
+    temporary.chmod(0o666 & ~_umask())  # safetensors gives its files to their owner alone
     temporary.replace(path)
+
+
+def _umask() -> int:
+    """Return which permissions this process withholds from new files (it can only be read by setting it)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def from_pretrained(folder: Path, device: str | None = None, n_ctx: int | None = None) -> LRopeTransformer:

@@ -14,6 +14,7 @@ from lrope_interp.errors import LRopeError, unknown
 
 INCREMENT_MODES = ("per_layer", "shared", "fixed")
 ATTENTION_IMPLEMENTATIONS = ("auto", "sdpa", "eager")
+NORMALIZATIONS = ("RMS", "RMSPre")
 ACTIVATIONS = ("silu", "gelu", "gelu_new", "relu")
 DTYPES = {
     "float32": torch.float32,
@@ -132,6 +133,7 @@ class LRopeConfig(TransformerBridgeConfig):
             ("increments", INCREMENT_MODES),
             ("attn_impl", ATTENTION_IMPLEMENTATIONS),
             ("act_fn", ACTIVATIONS),
+            ("normalization_type", NORMALIZATIONS),
         ):
             if getattr(self, name) not in choices:
                 raise unknown(f"value for {name}:", getattr(self, name), choices)

@@ -13,9 +13,10 @@ from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.models.biases import ModuleWithOptionalBiases
 from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.redrawing import Redrawable
 
 
-class Embed(nn.Module):
+class Embed(Redrawable):
     """Rows of `W_E` [d_vocab, d_model]."""
 
     def __init__(self, cfg: LRopeConfig) -> None:
@@ -42,6 +43,14 @@ class Unembed(ModuleWithOptionalBiases):
     def is_tied(self) -> bool:
         """Whether `W_U` is the transposed embedding."""
         return "W_U" not in self._parameters
+
+    def untie(self) -> None:
+        """Make `W_U` a parameter of its own, equal to the transposed embedding so far."""
+        if self.is_tied:
+            tied = self._embed[0].W_E
+            own = tied.detach().T.clone(memory_format=torch.contiguous_format)
+            # Not register_parameter, for which the tied W_U is an attribute that exists already.
+            self._parameters["W_U"] = nn.Parameter(own, requires_grad=tied.requires_grad)
 
     def __getattr__(self, name: str) -> Any:
         """Return the tied `W_U`, and zeros for an absent bias."""

@@ -14,9 +14,10 @@ from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.normalization import RMSNorm
+from lrope_interp.models.redrawing import Redrawable
 
 
-class IncrementHead(nn.Module):
+class IncrementHead(Redrawable):
     """RMSNorm -> Linear(d_model, d_model / 4) -> GELU -> Linear(-> 1, or one a head).
 
     Gives the value before the sigmoid. `max_increment * sigmoid(.)` is the increment: the step
@@ -57,9 +58,16 @@ class IncrementHead(nn.Module):
         """Return the increments, in (0, max_increment)."""
         return self.max_increment * torch.sigmoid(pre)
 
-    def start_bias(self) -> float:
-        """Return the bias that gives increment 1."""
-        return -math.log(self.max_increment - 1)
+    def start_as_ordinary_rope(self) -> None:
+        """Set the last layer so that every increment is 1."""
+        with torch.no_grad():
+            self.W_out.zero_()
+            self.b_out.fill_(-math.log(self.max_increment - 1))
+
+    def reset_parameters(self) -> None:
+        """Draw the first layer again; the last returns to ordinary RoPE."""
+        super().reset_parameters()
+        self.start_as_ordinary_rope()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> IncrementHead:
         """Follow device moves but not changes of dtype."""
@@ -90,7 +98,7 @@ class SharedIncrementHead(IncrementHead):
 
 def accumulate(
     increments: Float[Tensor, "batch pos *head"],
-    start: Float[Tensor, "batch *head "] | None = None,
+    start: Float[Tensor, "#batch *head"] | None = None,
     is_token: Bool[Tensor, "batch pos"] | None = None,
 ) -> Float[Tensor, "batch pos *head"]:
     """Return positions: ``position[t] - position[t-1] == increment[t]``, float64.

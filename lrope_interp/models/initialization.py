@@ -9,8 +9,8 @@ import torch
 import torch.nn as nn
 
 from lrope_interp.models.increments import IncrementHead
+from lrope_interp.models.redrawing import WEIGHT_STD
 
-WEIGHT_STD = 0.02
 _INTO_RESIDUAL = ("attn.W_O", "mlp.W_out")
 
 
@@ -29,14 +29,7 @@ def initialize(model: nn.Module, seed: int, n_layers: int) -> None:
             _draw(name, parameter, seed, n_layers)
         for module in model.modules():
             if isinstance(module, IncrementHead):
-                start_as_ordinary_rope(module)
-
-
-def start_as_ordinary_rope(head: IncrementHead) -> None:
-    """Set the head's last layer so that every increment is 1."""
-    with torch.no_grad():
-        head.W_out.zero_()
-        head.b_out.fill_(head.start_bias())
+                module.start_as_ordinary_rope()
 
 
 def parameter_generator(seed: int, name: str) -> torch.Generator:

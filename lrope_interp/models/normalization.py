@@ -8,14 +8,26 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
+from lrope_interp.models.redrawing import Redrawable
 
-class RMSNorm(nn.Module):
-    """``w * x / rms(x)`` over the last axis, computed in float32 at least, without hook points."""
 
-    def __init__(self, width: int, eps: float) -> None:
+class RMSNorm(Redrawable):
+    """``w * x / rms(x)`` over the last axis, computed in float32 at least, without hook points.
+
+    Args:
+        width: Length of the last axis.
+        eps: Added to the mean square.
+        has_gain: Whether there is a `w`; without it ("RMSPre") the norm only divides.
+    """
+
+    w: nn.Parameter
+
+    def __init__(self, width: int, eps: float, has_gain: bool = True) -> None:
         super().__init__()
         self.eps = eps
-        self.w = nn.Parameter(torch.ones(width))
+        self.has_gain = has_gain
+        if has_gain:
+            self.w = nn.Parameter(torch.ones(width))
 
     def scale(self, x: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead 1"]:
         """Return ``sqrt(mean(x ** 2) + eps)``, at least float32."""
@@ -25,8 +37,14 @@ class RMSNorm(nn.Module):
     def gain(
         self, normalized: Float[Tensor, "*lead width"], dtype: torch.dtype
     ) -> Float[Tensor, "*lead width"]:
-        """Multiply by the gain, in the model's dtype."""
-        return normalized.to(dtype) * self.w
+        """Multiply by the gain, if there is one, in the model's dtype."""
+        normalized = normalized.to(dtype)
+        return normalized * self.w if self.has_gain else normalized
+
+    def drop_gain(self) -> None:
+        """Forget the gain, once it is folded into what reads this norm."""
+        del self.w
+        self.has_gain = False
 
     def forward(self, x: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead width"]:
         """Normalise without firing any hook."""
@@ -36,8 +54,8 @@ class RMSNorm(nn.Module):
 class HookedRMSNorm(RMSNorm):
     """RMSNorm that fires `hook_scale` and `hook_normalized` (before the gain, as HookedTransformer)."""
 
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__(width, eps)
+    def __init__(self, width: int, eps: float, has_gain: bool = True) -> None:
+        super().__init__(width, eps, has_gain)
         self.hook_scale = HookPoint()
         self.hook_normalized = HookPoint()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
@@ -16,17 +17,32 @@ from transformer_lens.hook_points import HookPoint
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.models.block import Block, Stream
 from lrope_interp.models.caching import HookedModel
+from lrope_interp.models.compilation import run_uncompiled
 from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.distance import Distances
 from lrope_interp.models.embeddings import Embed, Unembed
+from lrope_interp.models.folding import Folding
+from lrope_interp.models.generation import Generation
 from lrope_interp.models.increments import SharedIncrementHead
 from lrope_interp.models.initialization import initialize
+from lrope_interp.models.interchange import Interchange
+from lrope_interp.models.masks import check_masks
 from lrope_interp.models.normalization import HookedRMSNorm
+from lrope_interp.models.surface import AnalysisSurface
 from lrope_interp.models.text import TextMethods, too_long
-from lrope_interp.models.weights import WeightViews
 from lrope_interp.tokenizers import ByteTokenizer
 
 
-class LRopeTransformer(TextMethods, WeightViews, HookedModel):
+class Output(NamedTuple):
+    """What ``return_type="both"`` returns."""
+
+    logits: Float[Tensor, "batch pos d_vocab"]
+    loss: Float[Tensor, "*shape"]
+
+
+class LRopeTransformer(
+    TextMethods, Generation, Distances, Folding, Interchange, AnalysisSurface, HookedModel
+):
     """A decoder whose layers learn how far each token advances the position.
 
     Hook names, parameter names and shapes, and method signatures are HookedTransformer's, and two
@@ -49,12 +65,24 @@ class LRopeTransformer(TextMethods, WeightViews, HookedModel):
         self.hook_embed = HookPoint()
         if cfg.increments == "shared":
             self.shared_increments = SharedIncrementHead(cfg)
-        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layers))
-        self.ln_final = HookedRMSNorm(cfg.d_model, cfg.eps)
+        self._modules["blocks"] = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layers))
+        has_gain = cfg.normalization_type == "RMS"
+        self._modules["ln_final"] = HookedRMSNorm(cfg.d_model, cfg.eps, has_gain)
         self.unembed = Unembed(cfg, self.embed)
         self.setup()
         self.reset_parameters()
         self.to(device=torch.device(str(cfg.device)), dtype=cfg.dtype)
+
+    # Class members, because `inspect.getattr_static` (Python 3.12's protocol check) sees no submodule.
+    @property
+    def blocks(self) -> Any:
+        """The layers."""
+        return self._modules["blocks"]
+
+    @property
+    def ln_final(self) -> Any:
+        """The norm before the unembedding."""
+        return self._modules["ln_final"]
 
     def reset_parameters(self) -> None:
         """Draw all weights again from `cfg.seed`."""
@@ -76,6 +104,8 @@ class LRopeTransformer(TextMethods, WeightViews, HookedModel):
     ) -> Any:
         """Run the model; the only forward pass there is.
 
+        Output of ``return_type="both"`` is a pair that also has the names `logits` and `loss`.
+
         Args:
             input: Text, texts, token ids, or with `start_at_layer` a residual stream.
             return_type: "logits", "loss" (mean nats a token), "both", or None for nothing.
@@ -91,12 +121,15 @@ class LRopeTransformer(TextMethods, WeightViews, HookedModel):
         Raises:
             LRopeError: Input longer than n_ctx, ids outside the vocabulary, or missing `tokens`.
         """
+        if self.is_watched and torch.compiler.is_compiling():
+            return run_uncompiled(self, _named(locals()))
         if start_at_layer is None:
             tokens = self._as_tokens(input, prepend_bos, padding_side)
             resid = self.hook_embed(self.embed(tokens))
         else:
-            assert isinstance(input, Tensor)
-            resid, tokens = input, tokens if tokens is None else self._as_tokens(tokens, None, None)
+            resid = self._as_residual(input)
+            tokens = tokens if tokens is None else self._as_tokens(tokens, None, None)
+        check_masks(self.cfg.n_ctx, resid, attention_mask, past_kv_cache)
         stream = self._stream(resid, tokens, start_at_layer, attention_mask, past_kv_cache)
         layers = list(range(self.cfg.n_layers))[start_at_layer:stop_at_layer]
         for layer in layers:
@@ -153,10 +186,23 @@ class LRopeTransformer(TextMethods, WeightViews, HookedModel):
     def to(self, *args: Any, **kwargs: Any) -> LRopeTransformer:
         """Move the model and keep `cfg.device` and `cfg.dtype` true; increment heads stay float32."""
         kwargs.pop("print_details", None)
-        super().to(*args, **kwargs)
+        return super().to(*args, **kwargs)
+
+    def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> LRopeTransformer:
+        """Keep the configuration true under `to`, `cuda`, `cpu`, `half`, `double` and their like."""
+        super()._apply(fn, recurse)
         self.cfg.device = str(self.W_E.device)
         self.cfg.dtype = self.W_E.dtype
         return self
+
+    def _as_residual(self, input: Any) -> Float[Tensor, "batch pos d_model"]:
+        """Return a residual stream to start from, checked."""
+        if not isinstance(input, Tensor) or input.ndim != 3 or input.shape[2] != self.cfg.d_model:
+            raise LRopeError(
+                f"with start_at_layer the input is a residual stream [batch, pos, {self.cfg.d_model}]; got "
+                f"{tuple(input.shape) if isinstance(input, Tensor) else type(input).__name__}"
+            )
+        return input
 
     def _as_tokens(
         self, input: Any, prepend_bos: bool | None, padding_side: str | None
@@ -194,10 +240,7 @@ class LRopeTransformer(TextMethods, WeightViews, HookedModel):
         """Gather what all blocks share: masks and, in shared mode, the increments."""
         shared = None
         if self.cfg.increments == "shared":
-            if tokens is None:
-                raise LRopeError("a shared increment head reads the tokens: give tokens= with start_at_layer")
-            embedded = resid if start_at_layer is None else self.embed(tokens)
-            shared = self.shared_increments(embedded)
+            shared = self.shared_increments(self._embedded(resid, tokens, start_at_layer))
         is_token = None if attention_mask is None else attention_mask.to(resid.device).bool()
         is_key = is_token
         if past_kv_cache is not None:
@@ -205,6 +248,14 @@ class LRopeTransformer(TextMethods, WeightViews, HookedModel):
             new = new if attention_mask is None else attention_mask.to(new)
             is_key = past_kv_cache.append_attention_mask(new).to(resid.device).bool()
         return Stream(shared, is_token, is_key)
+
+    def _embedded(self, resid: Tensor, tokens: Tensor | None, start_at_layer: int | None) -> Tensor:
+        """Return what the shared head reads: the stream that enters layer 0."""
+        if not start_at_layer or start_at_layer == -self.cfg.n_layers:
+            return resid
+        if tokens is None:
+            raise LRopeError("a shared increment head reads the tokens: give tokens= with start_at_layer")
+        return self.embed(tokens)
 
     def _outputs(
         self,
@@ -222,4 +273,9 @@ class LRopeTransformer(TextMethods, WeightViews, HookedModel):
         if tokens is None:
             raise LRopeError("a loss needs the tokens: give tokens= with start_at_layer")
         loss = self.loss_fn(logits, tokens, attention_mask, loss_per_token)
-        return loss if return_type == "loss" else (logits, loss)
+        return loss if return_type == "loss" else Output(logits, loss)
+
+
+def _named(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call from its local variables."""
+    return {name: value for name, value in values.items() if name != "self"}

@@ -177,3 +177,21 @@ def test_a_fixed_run_can_be_shown(cli: Cli, train_tiny: Train, tmp_path: Path) -
     answer = cli("show", "A cat.", "--model", folder, "--out", tmp_path / "out")
     assert answer.code == 0
     assert set(load_result(tmp_path / "out").tables["characters"]["increment"]) == {1.0}
+
+
+def test_generate_writes_the_same_text_with_and_without_the_cache(cli: Cli, run_copy: Path) -> None:
+    words = ("generate", "the fox", "--max-new-tokens", "12", "--seed", "4")
+    cached, plain = cli(*words), cli(*words, "--no-cache")
+    assert cached.code == 0
+    assert f"using {run_copy.relative_to(Path.cwd())}, the newest finished run" in cached.err
+    assert cached.out == plain.out
+    assert cli(*words[:-1], "5").out != cached.out
+    found = json.loads(cli(*words, "--json").out)
+    assert found["text"].rstrip() in cached.out
+
+
+def test_generate_refuses_what_does_not_fit_into_the_model(cli: Cli, run_copy: Path) -> None:
+    answer = cli("generate", "the fox", "--max-new-tokens", "500", "--model", run_copy)
+    assert answer.code == 2
+    assert "n_ctx=32" in answer.err
+    assert "--max-new-tokens" in answer.err
