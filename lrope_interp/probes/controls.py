@@ -106,14 +106,25 @@ def calibration_tokens(documents: Sequence[Document], n_ctx: int) -> Int64[torch
 def _increments_of(
     control: LRopeTransformer, batch_size: int, on_progress: Progress | None, captured: Captured
 ) -> Float32[np.ndarray, "layers heads n_bytes"]:
-    return capture(
+    sees_bytes_only = captured.layers == (0,) or control.cfg.increments == "shared"
+    read = capture(
         control,
-        captured.documents,
+        [_alphabet(captured.documents)] if sees_bytes_only else captured.documents,
         layers=captured.layers,
         predictions=False,
         batch_size=batch_size,
         on_progress=on_progress,
-    ).increments
+    )
+    if not sees_bytes_only:
+        return read.increments
+    place = np.zeros(256, dtype=np.int64)
+    place[read.byte] = np.arange(read.n_bytes)
+    return read.increments[..., place[captured.byte]]
+
+
+def _alphabet(documents: Sequence[Document]) -> Document:
+    """Return a text of every character once: enough for increments that see nothing but their byte."""
+    return Document("alphabet", "".join(sorted(set().union(*(one.text for one in documents)))), "", "und")
 
 
 def _mean_by_byte(fit: Captured) -> Float64[np.ndarray, "layers heads values"]:

@@ -23,9 +23,12 @@ def stride_frame(model: LRopeTransformer, captured: Captured, batch_size: int) -
 
     Returns:
         For each layer and head the `shift`: the root mean square difference over up to 1,000
-        bytes, as a share of the layer's standard deviation. Empty where every document fits into
-        one window. Layer 0 sees no context and has none.
+        bytes, as a share of the layer's standard deviation. Empty where no increment can move:
+        every document fits into one window, or the layers see nothing but the byte (layer 0, and
+        all layers of a shared head).
     """
+    if captured.layers == (0,) or model.cfg.increments == "shared":
+        return table([], _COLUMNS)
     sizes = np.diff(captured.offsets)
     longest, n_ctx = int(np.argmax(sizes)), model.cfg.n_ctx
     span = slice(max(n_ctx, int(sizes[longest]) - CHECKED_BYTES), int(sizes[longest]))
@@ -53,8 +56,9 @@ def stride_note(frame: pd.DataFrame, n_ctx: int) -> list[str]:
     """Say in a sentence what the table says."""
     if frame.empty:
         return []
-    worst = frame.loc[frame["shift"].idxmax()]
+    at = int(frame["shift"].fillna(0).argmax())
+    shift, layer, n = (frame[name].tolist()[at] for name in ("shift", "layer", "n"))
     return [
         f"windows overlap by half ({n_ctx // 2} bytes): against full context, increments move by at most "
-        f"{float(worst['shift']):.2f} of their s.d. (layer {worst['layer']}, {worst['n']} bytes)"
+        f"{shift:.3f} of their s.d. (layer {layer}, {n} bytes)"
     ]

@@ -122,38 +122,41 @@ def _verdict(best: Row, controls: Frame) -> str:
     if top["value"] > high:
         return f"The control wins: {name} detects more than any layer."
     if top["value"] >= min(low, best["value"] - 0.005):
-        return f"No more than {name} detects: the layer is not shown to add anything."
+        return f"That is no more than the {name} detects: the layer is not shown to add anything."
     return f"Above every control here by at least {number(best['value'] - top['value'], 3)}."
 
 
 def _label_section(result: Result, label: str, strata: list[str]) -> Section:
     meaning = _LABELS.get(label, "")
     blocks: list[Block] = [Prose(f"A boundary here means: {meaning}.", "note")] if meaning else []
-    blocks += _stratum(result, label, strata[0], is_first=True)
+    blocks += _stratum(result, label, strata[0])
     apart = [code for code in strata if code in LANGUAGES]
     if apart:
         blocks.append(Beside([_bars_of(result, label, code) for code in apart]))
     for stratum in strata[1:]:
-        summary = _STRATA.get(stratum, stratum)
-        blocks.append(
-            Folded(f"{summary[0].upper()}{summary[1:]}", _stratum(result, label, stratum, is_first=False))
-        )
+        summary = _STRATA.get(stratum, stratum) + (": curves and scores" if stratum in LANGUAGES else "")
+        blocks.append(Folded(f"{summary[0].upper()}{summary[1:]}", _stratum(result, label, stratum)))
     return Section(f"{label.capitalize()}", blocks)
 
 
-def _stratum(result: Result, label: str, stratum: str, *, is_first: bool) -> list[Block]:
+_LONG = 30  # rows of a table that is folded
+
+
+def _stratum(result: Result, label: str, stratum: str) -> list[Block]:
     scores = auc_frame(result, label, stratum)
-    bars = _bars_of(result, label, stratum)
     roc = plot_roc(result, label, stratum)
     has_curves = any(trace.name != CHANCE for trace in roc.data)
     curves = Plot(roc, _ROC_READS, _ROC_LIMITS, "ROC curves")
-    blocks: list[Block] = [Beside([bars, curves]) if has_curves else bars]
+    plots: list[Block] = [] if stratum in LANGUAGES else [_bars_of(result, label, stratum)]
+    plots += [curves] if has_curves else []
     frame, styles = table_frame(result, label, stratum)
     counted = scores.iloc[0]
     size = f"{int(counted['n']):,} gaps, {int(counted['n_positive']):,} of them boundaries"
     table = Table(frame, f"Best first; {size}. {_TABLE}", left=["Signal"], row_styles=styles)
-    many = len(frame) > 30 or not is_first
-    return [*blocks, Folded(f"All {len(frame)} scores as a table", [table]) if many else table]
+    return [
+        Beside(plots),
+        Folded(f"All {len(frame)} scores as a table", [table]) if len(frame) > _LONG else table,
+    ]
 
 
 def _bars_of(result: Result, label: str, stratum: str) -> Plot:
@@ -166,9 +169,9 @@ def _bars_of(result: Result, label: str, stratum: str) -> Plot:
 
 _AUC_READS = (
     "Bars start at chance and reach each layer's ROC-AUC: the share of (boundary, other gap) pairs that "
-    "the increment orders rightly; whiskers are 95 % intervals over documents. Dashed grey: signals of "
-    "the whole model. Dotted across a bar: what the byte alone reaches. Grey band beside it: the range over "
-    "untrained models."
+    "the increment orders rightly; whiskers are 95 % intervals, where there are documents enough. "
+    "Grey across the figure: signals of the whole model. Broken line across a bar: a control of that layer. "
+    "Grey band beside a bar: the range over untrained models."
 )
 _AUC_LIMITS = (
     "A bar below a grey line is no finding. Layer 0 sees the byte alone, so it cannot exceed a table of "

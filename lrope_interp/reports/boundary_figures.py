@@ -111,8 +111,8 @@ def _bars(bars: Frame, layers: list[int]) -> list[go.Bar]:
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": (own["high"] - own["value"]).fillna(0.0),
-                "arrayminus": (own["value"] - own["low"]).fillna(0.0),
+                "array": own["high"] - own["value"],
+                "arrayminus": own["value"] - own["low"],
                 "color": theme.INK,
                 "thickness": 1.4,
                 "width": 4 if own["width"].iloc[0] > 0.3 else 0,

@@ -57,8 +57,8 @@ def render_spacing(result: Result) -> str:
 _MANY_ROWS = 12  # beyond these, one figure a layer
 
 _SUMMARY_CAPTION = (
-    "Increments divided by the row's mean increment a character, the first character left out. "
-    "Delimiters are white space and punctuation. Averages over the few characters above, without "
+    "Each character's increment a byte, divided by the row's mean a byte; the first character is left "
+    "out. Delimiters are white space and punctuation. Averages over the few characters above, without "
     "intervals: a description, not a test."
 )
 
@@ -90,8 +90,8 @@ def _headline(summary: Frame, n_characters: int) -> str:
     contrast = told["at_delimiters"] - told["elsewhere"]
     row = told.loc[contrast.abs().idxmax()]
     return (
-        f"{size} Delimiters and the rest differ most in {row['row_label']}: the step onto a space or "
-        f"punctuation mark is {number(row['at_delimiters'])} times the mean step there, onto any other "
+        f"{size} Delimiters and the rest differ most in {row['row_label']}: a byte of a space or "
+        f"punctuation mark is {number(row['at_delimiters'])} times the mean step there, a byte of any other "
         f"character {number(row['elsewhere'])} times."
     )
 

@@ -201,23 +201,25 @@ def summary_frame(frame: Frame) -> Frame:
 
     Returns:
         Columns `row_label`, `layer`, `head`, `n` (characters, the first left out), `mean_per_byte`,
-        `sd` (of the relative increment), `at_delimiters` and `elsewhere` (mean relative increment),
-        `n_delimiters`.
+        `sd` (of the steps below), `at_delimiters` and `elsewhere` (mean step), `n_delimiters`. A step
+        is a character's increment a byte over the row's mean a byte: undivided, three-byte
+        characters would seem to step farther than a space in every layer.
     """
     lines = []
     for _, row in frame[frame["layer"] >= 0].groupby("row"):
-        relative = row["relative"].to_numpy()[1:]
+        width = n_bytes(row["bytes_hex"])[1:]
+        steps = row["increment"].to_numpy(dtype=float)[1:] / width / row["mean_per_byte"].iloc[0]
         delimiter = row["is_delimiter"].to_numpy(dtype=bool)[1:]
         lines.append(
             {
                 "row_label": row["row_label"].iloc[0],
                 "layer": int(row["layer"].iloc[0]),
                 "head": int(row["head"].iloc[0]),
-                "n": len(relative),
+                "n": len(steps),
                 "mean_per_byte": row["mean_per_byte"].iloc[0],
-                "sd": _mean(np.abs(relative - _mean(relative)) ** 2) ** 0.5,
-                "at_delimiters": _mean(relative[delimiter]),
-                "elsewhere": _mean(relative[~delimiter]),
+                "sd": _mean((steps - _mean(steps)) ** 2) ** 0.5,
+                "at_delimiters": _mean(steps[delimiter]),
+                "elsewhere": _mean(steps[~delimiter]),
                 "n_delimiters": int(delimiter.sum()),
             }
         )

@@ -31,7 +31,7 @@ def interval(low: Any, high: Any, digits: int = 3) -> str:
     return f"[{number(low, digits)}, {number(high, digits)}]"
 
 
-def shortened(name: str, length: int = 30) -> str:
+def shortened(name: str, length: int = 34) -> str:
     """Cut a name that a figure has no room for; tables and hovers show it whole."""
     return name if len(name) <= length else name[: length - 1] + "…"
 

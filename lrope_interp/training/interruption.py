@@ -47,4 +47,4 @@ def stop_flag() -> Iterator[StopFlag]:
         yield flag
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

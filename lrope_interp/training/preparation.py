@@ -29,6 +29,10 @@ from lrope_interp.training.validation import ValidationWindows, validation_docum
 
 MANY_EPOCHS = 10.0
 _PACKAGES = ("torch", "transformer-lens", "numpy", "safetensors")
+_MODEL_FIELDS = (
+    "n_layers", "d_model", "n_heads", "d_head", "d_mlp", "n_ctx", "increments", "per_head",
+    "max_increment", "rope_base",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,17 +81,10 @@ def prepare(config: TrainConfig, on_event: OnEvent) -> Prepared:
 
 def build_model(config: TrainConfig) -> LRopeTransformer:
     """Return the model that a (decided) config describes, with its initial weights."""
-    own = {item.name for item in fields(TrainConfig)}
-    shape = {name: getattr(config, name) for name in _MODEL_FIELDS if name in own}
+    shape = {name: getattr(config, name) for name in _MODEL_FIELDS}
     return LRopeTransformer(
         LRopeConfig(**shape, d_vocab=ByteTokenizer.vocab_size, seed=config.seed, device=config.device)
     )
-
-
-_MODEL_FIELDS = (
-    "n_layers", "d_model", "n_heads", "d_head", "d_mlp", "n_ctx", "increments", "per_head",
-    "max_increment", "rope_base",
-)  # fmt: skip
 
 
 def write_run_files(folder: Path, prepared: Prepared, model: LRopeTransformer) -> None:

@@ -188,6 +188,7 @@ class TrainingLoop:
 
     def _validate(self) -> None:
         windows = self.prepared.validation
+        self._read_losses()
         self.clock.restart()
         nats = nats_per_byte(
             self.model, windows, dtype=self.config.dtype, between_batches=self.stop.raise_if_set
@@ -195,6 +196,8 @@ class TrainingLoop:
         self.clock.validated()
         bits = nats / math.log(2)
         self.latest["validation"] = nats
+        if not math.isfinite(nats):
+            raise self._not_finite(self.step, "validation")
         line = {"step": self.step, "split": "validation", "nats_per_byte": nats, "bits_per_byte": bits}
         self.metrics.write(line | {"bytes": windows.n_bytes})
         self.emit(events.Validated(self.step, self.config.n_steps, nats, bits, windows.n_bytes))

@@ -16,10 +16,11 @@ from lrope_interp.data import Document
 from lrope_interp.data.labels import label_gaps
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.controls import randomised_control
 from lrope_interp.probes.bootstrap import Bootstrap
 from lrope_interp.probes.boundaries import boundaries
 from lrope_interp.probes.capture import Captured, capture
-from lrope_interp.probes.controls import byte_mean, calibration_tokens, spacebyte
+from lrope_interp.probes.controls import byte_mean, calibration_tokens, spacebyte, untrained
 from lrope_interp.probes.gaps import Gaps
 from lrope_interp.probes.scoring import SCORE_COLUMNS, Scorer
 from lrope_interp.probes.selection import Selection
@@ -438,6 +439,23 @@ def test_the_byte_table_is_fitted_elsewhere(tiny_model: LRopeTransformer, biling
         fit.increments[0, 0][fit.byte == ord("a")].mean(), rel=1e-5
     )
     assert first.values["test"][1] == pytest.approx(fit.increments[0, 0].mean(), rel=1e-5), "unseen byte"
+
+
+@pytest.mark.parametrize(
+    ("config", "layers"),
+    [({}, [0]), ({"increments": "shared"}, [0, 1]), ({"per_head": True}, [0]), ({}, [0, 1])],
+)
+def test_an_untrained_control_is_the_control_models_own_increments(
+    make_model: MakeModel, bilingual: Selection, config: dict, layers: list[int]
+) -> None:
+    """Also where a table of bytes stands in for the forward pass."""
+    model = make_model(**config)
+    documents = bilingual.test[:4]
+    captured = capture(model, documents, layers=layers, predictions=False)
+    signal = untrained(model, bilingual.fit, batch_size=64)[3]
+    control = randomised_control(model, calibration_tokens(bilingual.fit, 32), 3)
+    wanted = capture(control, documents, layers=layers, predictions=False)
+    np.testing.assert_allclose(signal.function(captured), wanted.increments, atol=1e-5)
 
 
 def test_calibration_windows_have_no_pads(bilingual: Selection) -> None:

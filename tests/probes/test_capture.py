@@ -228,15 +228,17 @@ def test_the_stride_moves_deeper_layers_only(tiny_model: LRopeTransformer) -> No
     frame = stride_frame(tiny_model, captured, 64).set_index("layer")
     assert frame.loc[0, "shift"] == pytest.approx(0, abs=1e-5)
     assert 1e-4 < frame.loc[1, "shift"] < 1
-    assert "(layer 1" in stride_note(frame.reset_index(), 32)[0]
+    assert "(layer 1, " in stride_note(frame.reset_index(), 32)[0]
+    bytes_only = capture(tiny_model, [english(0)], layers=[0])
+    assert stride_frame(tiny_model, bytes_only, 64).empty
     short = stride_frame(tiny_model, capture(tiny_model, [text("short")]), 64)
     assert short.empty
     assert stride_note(short, 32) == []
 
 
 def test_evaluating_gives_nats_per_byte_with_an_interval(tiny_model: LRopeTransformer) -> None:
-    documents = [english(number) for number in range(60)] + [chinese(0)]
-    result = evaluate(tiny_model, documents)
+    documents = [english(number, n_words=12) for number in range(60)] + [chinese(0)]
+    result = evaluate(tiny_model, documents, batch_size=64)
     captured = capture(tiny_model, documents)
     assert result.kind == "eval"
     assert result.headline["nats_per_byte"] == pytest.approx(captured.surprisal.mean(), abs=1e-5)
@@ -247,6 +249,8 @@ def test_evaluating_gives_nats_per_byte_with_an_interval(tiny_model: LRopeTransf
     languages = result.tables["languages"].set_index("language")
     assert languages.loc["all", "ci_low"] < result.headline["nats_per_byte"] < languages.loc["all", "ci_high"]
     assert np.isnan(languages.loc["zh", "ci_low"]), "one document gives no interval"
-    assert evaluate(tiny_model, documents[::-1]).headline == pytest.approx(result.headline, abs=1e-5)
+    assert evaluate(tiny_model, documents[::-1], batch_size=50).headline == pytest.approx(
+        result.headline, abs=1e-5
+    )
     with pytest.raises(LRopeError, match="no text to score"):
         evaluate(tiny_model, [text("")])

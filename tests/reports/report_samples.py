@@ -76,7 +76,13 @@ def spacing_result(
 LABELS = {"punctuation": 0.05, "whitespace": 0.16, "words": 0.2}
 
 
-def boundaries_result(n_layers: int = 6, n_heads: int = 0, n_seeds: int = 5, hostile: bool = False) -> Result:
+def boundaries_result(
+    n_layers: int = 6,
+    n_heads: int = 0,
+    n_seeds: int = 5,
+    hostile: bool = False,
+    languages: tuple[str, ...] = (),
+) -> Result:
     """Whitespace is found by a byte table as well as by layer 0; Chinese words best by entropy."""
     generator = np.random.default_rng(1)
     heads = range(n_heads) if n_heads else [None]
@@ -91,11 +97,13 @@ def boundaries_result(n_layers: int = 6, n_heads: int = 0, n_seeds: int = 5, hos
         signals += [(HOSTILE, "control", None, None, None)]
     scores, curves = [], []
     for label, prevalence in LABELS.items():
-        for stratum in ("bytes", "characters", "nondelimiter", "han"):
+        for stratum in ("bytes", "characters", "nondelimiter", "han", *languages):
             impossible = label != "words" and stratum in ("nondelimiter", "han")
             for signal, kind, layer, head, seed in signals:
                 value = _auc(signal, layer, label, stratum, generator)
-                n = {"bytes": 380_000, "characters": 300_000, "nondelimiter": 240_000, "han": 62_000}[stratum]
+                n = {"bytes": 380_000, "characters": 300_000, "nondelimiter": 240_000, "han": 62_000}.get(
+                    stratum, 90_000
+                )
                 for metric in ("roc_auc", "average_precision", "f1"):
                     shown = {"roc_auc": value, "average_precision": value**4, "f1": value**3}[metric]
                     interval = metric == "roc_auc" and seed is None and not impossible

@@ -132,6 +132,18 @@ def test_the_same_signal_in_two_alignments_has_two_names(result: Result):
     assert set(frame.loc[frame["signal"] == "surprisal", "name"]) == {"surprisal, last", "surprisal, lead"}
 
 
+def test_a_text_in_two_languages_is_told_in_each():
+    html = render_boundaries(boundaries_result(n_layers=1, n_seeds=1, languages=("en", "zh")))
+    assert html.count("English alone: layer 0") == html.count("Chinese alone: layer 0") == 3
+    assert html.count("Whitespace, gaps between characters, English documents") > 0
+
+
+def test_bands_over_seeds_stand_beside_the_bars(result: Result):
+    figure = plot_auc(result, "words", "characters")
+    bar, band = (trace for trace in figure.data if trace.type == "bar")
+    assert all(np.add(bar.x, np.array(bar.width) / 2) < np.subtract(band.x, np.array(band.width) / 2))
+
+
 def test_the_headline_says_when_a_control_wins(result: Result):
     text = headline(_scored(result, increments=0.9, entropy=0.95, byte_mean=0.9), "whitespace", "characters")
     assert "reaches ROC-AUC 0.900 [0.890, 0.910]" in text

@@ -58,6 +58,7 @@ def boundary_page() -> str:
 @pytest.fixture
 def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(120_000)  # other tests may hold every core
 
     def open_page(html: str, width: int = 1280) -> Opened:
         page = context.new_page()

@@ -151,6 +151,14 @@ def test_the_summary_counts_without_the_first_character():
     assert line["elsewhere"] == pytest.approx(steps[[1, 3]].mean())
 
 
+def test_ordinary_rope_steps_the_same_a_byte_on_characters_of_any_width():
+    frame = spacing_frame(spacing_result("ab 中文。c", n_layers=1))
+    ordinary = frame[frame["layer"] == -1].assign(layer=0)
+    line = summary_frame(ordinary).iloc[0]
+    assert line[["at_delimiters", "elsewhere"]].tolist() == pytest.approx([1, 1])
+    assert line["sd"] == pytest.approx(0)
+
+
 def test_a_saved_result_renders_the_same_page(tmp_path):
     result = spacing_result(ENGLISH + "\n\u2028", n_layers=2, attention=(1, 0, 5))
     save_result(result, tmp_path)
