@@ -152,7 +152,8 @@ class LRopeTransformer(
         per_token: bool = False,
     ) -> Float[Tensor, "*shape"]:
         """Return the next-token cross entropy in nats, EOS targets included, pads left out."""
-        losses = F.cross_entropy(logits[:, :-1].float().transpose(1, 2), tokens[:, 1:], reduction="none")
+        flat, targets = logits[:, :-1].float().flatten(0, 1), tokens[:, 1:]
+        losses = F.cross_entropy(flat, targets.flatten(), reduction="none").reshape(targets.shape)
         if attention_mask is not None:
             counts = (attention_mask[:, 1:] * attention_mask[:, :-1]).to(losses)
             losses = losses * counts

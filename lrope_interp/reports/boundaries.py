@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lrope_interp.reports.blocks import Beside, Block, Folded, Plot, Prose, Section, Table
-from lrope_interp.reports.boundary_figures import CHANCE, plot_auc, plot_classes, plot_roc
+from lrope_interp.reports.boundary_figures import CHANCE, plot_auc, plot_roc
 from lrope_interp.reports.boundary_frames import (
     LANGUAGES,
     auc_frame,
@@ -19,6 +19,7 @@ from lrope_interp.reports.boundary_frames import (
     signal_name,
     table_frame,
 )
+from lrope_interp.reports.class_figure import plot_classes
 from lrope_interp.reports.frames import Frame, Row
 from lrope_interp.reports.page import Page
 from lrope_interp.reports.wording import facts, interval, is_number, listed, number
@@ -225,14 +226,7 @@ def _scored(result: Result) -> list[Block]:
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and not value.is_integer():
-        return number(value, 3)
-    return (
-        number(value, 0)
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else str(value)
-    )
+    if isinstance(value, str) or not is_number(value):
+        return str(value)
+    as_float = float(value)  # pyright: ignore[reportArgumentType]
+    return f"{as_float:,.0f}" if as_float.is_integer() else number(as_float, 3)

@@ -152,7 +152,7 @@ def test_the_headline_says_when_a_control_wins(result: Result):
 
 def test_the_headline_says_when_a_control_does_as_well(result: Result):
     text = headline(_scored(result, increments=0.97, byte_mean=0.969), "whitespace", "characters")
-    assert "No more than byte's mean increment detects" in text
+    assert "no more than the byte's mean increment detects" in text
 
 
 def test_the_headline_says_when_every_control_is_below(result: Result):
