@@ -20,8 +20,8 @@ from lrope_interp.reports.spacing import plot_spacing
 from lrope_interp.results import Result, load_result
 
 TOP = Path(__file__).resolve().parent.parent
-PICTURES: dict[str, tuple[str, Callable[[Result], go.Figure]]] = {
-    "spacing.png": ("small-spacing", plot_spacing),
+PICTURES: dict[str, tuple[tuple[str, ...], Callable[[Result], go.Figure]]] = {
+    "spacing.png": (("small-spacing-en", "small-spacing-zh"), plot_spacing),
 }
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
@@ -35,17 +35,24 @@ def browser_path() -> str:
     return found
 
 
-def photograph(figure: go.Figure, target: Path) -> None:
-    """Write the figure as a PNG at twice the screen's resolution."""
+def photograph(figures: list[go.Figure], target: Path) -> None:
+    """Write figures, one under the other, as a PNG at twice the screen's resolution."""
+    width = max(int(figure.layout.width) for figure in figures)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page_file = Path(folder) / "figure.html"
-        figure.write_html(page_file, include_plotlyjs=True, config={"displayModeBar": False})
+        drawn = [
+            figure.to_html(full_html=False, include_plotlyjs=number == 0, config={"displayModeBar": False})
+            for number, figure in enumerate(figures)
+        ]
+        style = f"margin:0;background:white;display:inline-block;width:{width}px"
+        page_file.write_text(f'<body style="{style}">{"".join(drawn)}</body>', encoding="utf-8")
         browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
         page = browser.new_context(offline=True, device_scale_factor=2).new_page()
-        page.set_viewport_size({"width": int(figure.layout.width) + 20, "height": 900})
+        page.set_viewport_size({"width": width, "height": 900})
         page.goto(page_file.as_uri())
         page.wait_for_selector(".main-svg")
-        page.locator(".js-plotly-plot").screenshot(path=str(target))
+        page.wait_for_timeout(500)
+        page.locator("body").screenshot(path=str(target))
         browser.close()
 
 
@@ -53,8 +60,8 @@ def main() -> None:
     """Draw every picture whose result is there."""
     folder = TOP / "docs" / "img"
     folder.mkdir(exist_ok=True)
-    for name, (result, plot) in PICTURES.items():
-        photograph(plot(load_result(TOP / "results" / result)), folder / name)
+    for name, (results, plot) in PICTURES.items():
+        photograph([plot(load_result(TOP / "results" / result)) for result in results], folder / name)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,10 @@ def load_model(run: Run, device: str) -> LRopeTransformer:
 
     set_malloc_thresholds()
     from lrope_interp.models import LRopeTransformer
+    from lrope_interp.tokenizers import load_tokenizer
     from lrope_interp.training.devices import resolve_device
+
+    load_tokenizer(run.folder)  # a vocabulary that this version does not know must not be read as bytes
 
     return LRopeTransformer.from_pretrained(run.folder, device=resolve_device(device))
 

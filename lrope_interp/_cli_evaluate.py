@@ -66,8 +66,11 @@ def _documents(
         except LRopeError as error:
             out.warn(str(error))
         return documents, describe(f"text:{source.text.name}", documents, "all")
-    name = source.data or manifest["name"]
-    corpus = load_corpus(name, encoding_errors=source.encoding_errors).held_out_from(manifest)
+    name = manifest["name"] if source.data is None else source.data
+    errors = source.encoding_errors
+    if name == manifest["name"]:  # as the run read it
+        errors = manifest.get("encoding_errors", errors)
+    corpus = load_corpus(name, encoding_errors=errors).held_out_from(manifest)
     documents = evaluation_documents(corpus, "test", source.max_bytes)
     assert_held_out(manifest, documents)
     return documents, describe(corpus.name, documents)

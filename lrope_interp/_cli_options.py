@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,7 @@ def pick_layers(value: str, n_layers: int) -> list[int]:
         return list(range(n_layers))
     if value in names:
         return [int(value)]
-    if value.lstrip("-").isdecimal():  # to a number the nearest is a number, however it is spelled
+    if re.fullmatch(r"-?[0-9]{1,9}", value):  # to a number the nearest is a number, however it is spelled
         raise LRopeError(
             f"unknown layer {value}: the model has {n_layers}, counted from 0, and the nearest is "
             f"{max(0, min(int(value), n_layers - 1))}; --layer all takes all"

@@ -59,7 +59,7 @@ class Shown:
         """Return the number of the character that ``--at`` names, in the whole text."""
         if self.at is None:
             return None
-        if self.at.isascii() and self.at.isdigit():
+        if self.at.isascii() and self.at.isdigit() and len(self.at) < 10:
             return int(self.at)
         found = text.find(self.at, self.start) if len(self.at) == 1 else -1
         if found < 0:

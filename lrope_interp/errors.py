@@ -16,7 +16,7 @@ class LRopeError(ValueError):
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:
     """Return the choice that looks most like `value`, or None if nothing is close."""
-    matches = difflib.get_close_matches(value, list(choices), n=1, cutoff=0.4)
+    matches = difflib.get_close_matches(value, list(choices), n=1, cutoff=0.5)
     return matches[0] if matches else None
 
 

@@ -25,6 +25,7 @@ from lrope_interp.errors import LRopeError
 RUN_FORMAT = 1
 RUN_FILE = "run.json"
 RUNS = Path("runs")
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _FINISHED_FILES = ("config.json", "data.json", "tokenizer.json", "model.safetensors")
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -87,6 +88,12 @@ def read_run(folder: Path | str, *, allow_unfinished: bool = False) -> Run:
     if run.is_finished:
         missing = [name for name in _FINISHED_FILES if not (folder / name).is_file()]
         if missing:
+            pickles = sorted(one.name for one in folder.iterdir() if one.suffix in _PICKLES)
+            if pickles:
+                raise LRopeError(
+                    f"the run {folder} has {pickles[0]} and no {missing[0]}: a pickle runs code when it is "
+                    "loaded, so none ever is; convert it to safetensors where it was made"
+                )
             raise LRopeError(
                 f"the run {folder} is incomplete: {', '.join(missing)} is missing; "
                 "copy the whole folder again, or train a new one"

@@ -76,7 +76,9 @@ def load_tokenizer(folder: Path) -> ByteTokenizer:
         raise LRopeError(f"{folder} has no {_FILE}; is it a run folder?") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise LRopeError(f"{path} is not valid JSON: {error}") from None
-    if payload.get("format", 0) > TOKENIZER_FORMAT:
+    if not isinstance(payload, dict) or not isinstance(payload.get("format"), int):
+        raise LRopeError(f"{path} is not a tokenizer of lrope-interp (no format)")
+    if payload["format"] > TOKENIZER_FORMAT:
         raise LRopeError(
             f"{path} has format {payload['format']}; this version reads up to {TOKENIZER_FORMAT}. "
             "Upgrade lrope-interp."

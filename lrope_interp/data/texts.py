@@ -36,12 +36,13 @@ def text_splits(documents: Sequence[Document]) -> dict[str, tuple[Document, ...]
     """Split the units of a text 40/20/40 by hash if it has 60 different ones, else test on all.
 
     Returns:
-        Either "fit", "dev" and "test", or "test" alone: then sign, threshold and tables have to
-        come from the model's own corpus. Order within a split is that of the text.
+        Either "fit", "dev" and "test", or "test" alone, each different unit once: then sign,
+        threshold and tables have to come from the model's own corpus. Order within a split is that
+        of the text.
     """
     splits = hash_splits((document.sha256 for document in documents), 1.0)
     if len(splits) < LEAST_UNITS_TO_SPLIT:
-        return {"test": tuple(documents)}
+        return {"test": tuple({document.sha256: document for document in reversed(documents)}.values())[::-1]}
     return {
         split: tuple(document for document in documents if splits[document.sha256] == split)
         for split in ("fit", "dev", "test")

@@ -26,6 +26,14 @@ class Activations(ActivationCache):
         """Return an activation by full name, Bridge spelling or shorthand."""
         return super().__getitem__(self.model.hook_dict.key_of(key))  # type: ignore[attr-defined]
 
+    def __contains__(self, key: object) -> bool:
+        """Whether `cache[key]` would give an activation: any spelling, and ``(name, layer)`` too."""
+        try:
+            self[key]
+        except (KeyError, IndexError, TypeError):
+            return False
+        return True
+
     def apply_slice_to_batch_dim(self, batch_slice: Any) -> Activations:
         """Return a cache of some rows of the batch."""
         cut = super().apply_slice_to_batch_dim(batch_slice)
@@ -84,8 +92,8 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
         """Return an empty cache and the hooks that fill it; see HookedRootModule.
 
         Raises:
-            LRopeError: A name in `names_filter` that is no hook point (the nearest is named), or
-                names of which none would fire (the `set_use_*` to call is named).
+            LRopeError: A name given in `names_filter` that is no hook point (the nearest is named), or
+                one whose point would not fire (the `set_use_*` to call is named).
         """
         cache = AliasedDict({}, self.hook_dict.aliases) if cache is None else cache
         options = {
@@ -178,13 +186,15 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
         return [name for name in self.hook_dict if name in wanted]
 
     def _firing_names(self, names_filter: Any) -> list[str]:
-        """Return the names of a filter whose points fire; raise if that leaves none of those given."""
+        """Return the names of a filter whose points fire; raise if one given by name does not."""
         names = self._names(names_filter)
-        firing = [name for name in names if self.remedy(name) is None]
-        if names and not firing and not callable(names_filter):
-            remedies = ", ".join(sorted({str(self.remedy(name)) for name in names}))
-            raise SilentHookError(f"none of {names} fires, so the cache would be empty. {remedies} first.")
-        return firing
+        silent = {name: remedy for name in names if (remedy := self.remedy(name)) is not None}
+        if silent and names_filter is not None and not callable(names_filter):
+            remedies = ", ".join(sorted(set(silent.values())))
+            raise SilentHookError(
+                f"{', '.join(silent)} would not fire and so be missing from the cache. {remedies} first."
+            )
+        return [name for name in names if name not in silent]
 
 
 def _store(

@@ -82,7 +82,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise LRopeError(f"{path} is not valid JSON: {error}") from None
     found = payload.get("format") if isinstance(payload, dict) else None
-    if not isinstance(found, int) or "model" not in payload:
+    if not isinstance(found, int) or not isinstance(payload.get("model"), dict):
         raise LRopeError(f"{path} is not a configuration of lrope-interp (no format or model entry)")
     if found > MODEL_FORMAT:
         raise LRopeError(

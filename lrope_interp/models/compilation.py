@@ -7,6 +7,11 @@ word. Three cases:
   through the uncompiled forward pass while the original has hooks.
 * ``model.compile()``, in place: the same; `hooks`, `run_with_cache` and `run_with_hooks` run uncompiled.
 * ``block.compile()``: the last three run uncompiled, and a lasting hook (`add_hook`) is refused.
+
+The limit: hooks must come and go through the model. One put on a HookPoint itself, by its `add_hook`
+or torch's `register_forward_hook`, after compiling is silently ignored, and one taken off there may
+leave the model uncompiled or the hook compiled in. `note_watchers()` after each such change prevents
+both in the first two cases; in the third such a hook fires only inside `hooks` and the two `run_with_*`.
 """
 
 from __future__ import annotations

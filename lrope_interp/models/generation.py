@@ -175,6 +175,7 @@ class Generation:
         """Return the prompt's tokens, padded on the left, and their mask (None without padding)."""
         if isinstance(input, list):
             padding_side = "left"
+            self._as_tokens(input, prepend_bos, padding_side)  # type: ignore[attr-defined]
             lengths = [len(self.to_tokens(text, prepend_bos)[0]) for text in input]  # type: ignore[attr-defined]
             mask = torch.tensor([[0] * (max(lengths) - n) + [1] * n for n in lengths])
         tokens = self._as_tokens(input, prepend_bos, padding_side)  # type: ignore[attr-defined]

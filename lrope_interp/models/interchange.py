@@ -18,6 +18,7 @@ class Interchange:
     """Mixed into the model: `load_state_dict` and `to_hf_llama`."""
 
     cfg: Any
+    embed: Any
     blocks: Any
     unembed: Any
 
@@ -29,13 +30,17 @@ class Interchange:
         For a HookedTransformer (RMSNorm, gated MLP, rotary over all of d_head) build the model with
         ``use_biases=True, tie_embeddings=False`` and, if its norms are folded,
         ``normalization_type="RMSPre"``. With ``strict=False`` only increment heads are missing.
+        With ``assign=True`` the trunk takes the tensors' dtype; increment heads stay float32.
         """
         kept = {
-            name: value
+            name: _float32_in_heads(name, value) if assign else value
             for name, value in state_dict.items()
             if not name.endswith(_HOOKED_TRANSFORMER_BUFFERS)
         }
-        return super().load_state_dict(kept, strict=strict, assign=assign)  # type: ignore[misc]
+        result = super().load_state_dict(kept, strict=strict, assign=assign)  # type: ignore[misc]
+        embedding = self.embed.W_E
+        self.cfg.device, self.cfg.dtype = str(embedding.device), embedding.dtype
+        return result
 
     def to_hf_llama(self) -> Any:
         """Return a Hugging Face `LlamaForCausalLM` with the same logits, in eval mode.
@@ -64,6 +69,12 @@ class Interchange:
         assert missing in ([], ["lm_head.weight"]), missing
         llama.tie_weights()
         return llama.eval()
+
+
+def _float32_in_heads(name: str, value: Tensor) -> Tensor:
+    """Return an increment head's tensor in float32, any other as it is."""
+    is_head = name.startswith("shared_increments.") or ".increments." in name
+    return value.detach().float() if is_head and value.dtype != torch.float32 else value
 
 
 def _llama_config(cfg: Any) -> Any:

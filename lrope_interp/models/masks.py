@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.models.text import too_long
+
+_RETURN_TYPES = ("logits", "loss", "both")
+
+
+def check_request(n_layers: int, start_at_layer: Any, stop_at_layer: Any, return_type: Any) -> None:
+    """Refuse what the model does not have.
+
+    Raises:
+        LRopeError: A layer outside -n_layers..n_layers, or an unknown kind of output.
+    """
+    for name, layer in (("start_at_layer", start_at_layer), ("stop_at_layer", stop_at_layer)):
+        if layer is not None and not -n_layers <= layer <= n_layers:
+            raise LRopeError(f"{name} must lie in {-n_layers}..{n_layers}; got {layer}")
+    if return_type is not None and return_type not in _RETURN_TYPES:
+        raise unknown("return_type", return_type, _RETURN_TYPES)
 
 
 def check_masks(

@@ -32,10 +32,15 @@ class TextMethods:
         Shorter rows are padded with EOS on `padding_side`; use `attention_mask` to hide the pads.
 
         Raises:
-            LRopeError: A text longer than n_ctx (unless `truncate`), or a model without byte vocabulary.
+            LRopeError: A text longer than n_ctx (unless `truncate`), a model without byte vocabulary,
+                or anything but text.
         """
         tokenizer = self._byte_tokenizer()
         texts = [input] if isinstance(input, str) else list(input)
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise LRopeError(
+                f"wanted a text or a list of texts; got {input!r:.60}; give token ids as torch.tensor(ids)"
+            )
         lead = [EOS_ID] if self._prepends(prepend_bos) else []
         rows = [lead + tokenizer.encode(text).tolist() for text in texts]
         n_ctx = self.cfg.n_ctx
@@ -59,14 +64,18 @@ class TextMethods:
     def to_str_tokens(
         self, input: Any, prepend_bos: bool | None = None, padding_side: str | None = None
     ) -> list[str] | list[list[str]]:
-        """Return one readable string a token (``中·1/3``); for a list of texts, one list each."""
+        """Return one readable string a token (``中·1/3``); for a list of texts, one list each.
+
+        Raises:
+            LRopeError: Tokens of several rows.
+        """
         tokenizer = self._byte_tokenizer()
         if isinstance(input, list) and input and isinstance(input[0], str):
             return [tokenizer.str_tokens(self.to_tokens(text, prepend_bos)[0].tolist()) for text in input]
         if isinstance(input, str):
             return tokenizer.str_tokens(self.to_tokens(input, prepend_bos, padding_side)[0].tolist())
-        ids = np.asarray(input.cpu() if isinstance(input, Tensor) else input)
-        return tokenizer.str_tokens(ids.reshape(-1).tolist())
+        ids = torch.as_tensor(input if isinstance(input, Tensor) else np.asarray(input))
+        return tokenizer.str_tokens(_one_row(ids).tolist())
 
     def to_single_token(self, string: str) -> int:
         """Return the id of a string of one byte.
@@ -91,11 +100,15 @@ class TextMethods:
         prepend_bos: bool | None = None,
         padding_side: str | None = None,
     ) -> int:
-        """Return where a token first or last stands in a text or in one row of tokens."""
+        """Return where a token first or last stands in a text or in one row of tokens.
+
+        Raises:
+            LRopeError: Tokens of several rows, a token that does not occur, or an unknown `mode`.
+        """
         if isinstance(input, str):
             tokens = self.to_tokens(input, prepend_bos, padding_side)[0]
         else:
-            tokens = torch.as_tensor(input).reshape(-1)
+            tokens = _one_row(torch.as_tensor(input))
         wanted = self.to_single_token(single_token) if isinstance(single_token, str) else int(single_token)
         where = (tokens == wanted).nonzero().reshape(-1)
         if len(where) == 0:
@@ -122,6 +135,13 @@ def too_long(n_ctx: int, n_tokens: int) -> LRopeError:
         f"n_ctx={n_ctx} cannot hold {n_tokens} tokens; raise it with from_pretrained(..., n_ctx={n_tokens}), "
         "which changes no weight, or let capture window the text"
     )
+
+
+def _one_row(tokens: Tensor) -> Tensor:
+    """Return the only row of tokens, [pos]."""
+    if tokens.ndim > 2 or (tokens.ndim == 2 and tokens.shape[0] != 1):
+        raise LRopeError(f"wanted one row of tokens; got shape {list(tokens.shape)}; give one row at a time")
+    return tokens.reshape(-1)
 
 
 def _padded(row: list[int], length: int, side: str) -> list[int]:

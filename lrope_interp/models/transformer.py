@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.hook_points import HookPoint
 
-from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.errors import LRopeError
 from lrope_interp.models.block import Block, Stream
 from lrope_interp.models.caching import HookedModel
 from lrope_interp.models.compilation import run_uncompiled
@@ -26,11 +26,16 @@ from lrope_interp.models.generation import Generation
 from lrope_interp.models.increments import SharedIncrementHead
 from lrope_interp.models.initialization import initialize
 from lrope_interp.models.interchange import Interchange
-from lrope_interp.models.masks import check_masks
+from lrope_interp.models.masks import check_masks, check_request
 from lrope_interp.models.normalization import HookedRMSNorm
 from lrope_interp.models.surface import AnalysisSurface
 from lrope_interp.models.text import TextMethods, too_long
 from lrope_interp.tokenizers import ByteTokenizer
+
+_INTEGERS = (
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+)
 
 
 class Output(NamedTuple):
@@ -91,13 +96,13 @@ class LRopeTransformer(
 
     def forward(
         self,
-        input: str | list[str] | Int[Tensor, "*batch pos"] | Float[Tensor, "batch pos d_model"],
+        input: str | list[str] | Integer[Tensor, "*batch pos"] | Float[Tensor, "batch pos d_model"],
         return_type: str | None = "logits",
         loss_per_token: bool = False,
         prepend_bos: bool | None = None,
         padding_side: str | None = None,
         start_at_layer: int | None = None,
-        tokens: Int[Tensor, "*batch pos"] | None = None,
+        tokens: Integer[Tensor, "*batch pos"] | None = None,
         stop_at_layer: int | None = None,
         attention_mask: Int[Tensor, "batch pos"] | None = None,
         past_kv_cache: TransformerLensKeyValueCache | None = None,
@@ -119,16 +124,18 @@ class LRopeTransformer(
             past_kv_cache: Keys, values and positions so far; extended unless frozen.
 
         Raises:
-            LRopeError: Input longer than n_ctx, ids outside the vocabulary, or missing `tokens`.
+            LRopeError: Input that is empty or longer than n_ctx, ids outside the vocabulary, `tokens`
+                missing or of another shape than the residual, no such layer or `return_type`.
         """
         if self.is_watched and torch.compiler.is_compiling():
             return run_uncompiled(self, _named(locals()))
+        check_request(self.cfg.n_layers, start_at_layer, stop_at_layer, return_type)
         if start_at_layer is None:
             tokens = self._as_tokens(input, prepend_bos, padding_side)
             resid = self.hook_embed(self.embed(tokens))
         else:
             resid = self._as_residual(input)
-            tokens = tokens if tokens is None else self._as_tokens(tokens, None, None)
+            tokens = tokens if tokens is None else self._tokens_of(resid, tokens)
         check_masks(self.cfg.n_ctx, resid, attention_mask, past_kv_cache)
         stream = self._stream(resid, tokens, start_at_layer, attention_mask, past_kv_cache)
         layers = list(range(self.cfg.n_layers))[start_at_layer:stop_at_layer]
@@ -147,12 +154,12 @@ class LRopeTransformer(
     def loss_fn(
         self,
         logits: Float[Tensor, "batch pos d_vocab"],
-        tokens: Int[Tensor, "batch pos"],
+        tokens: Integer[Tensor, "batch pos"],
         attention_mask: Int[Tensor, "batch pos"] | None = None,
         per_token: bool = False,
     ) -> Float[Tensor, "*shape"]:
         """Return the next-token cross entropy in nats, EOS targets included, pads left out."""
-        flat, targets = logits[:, :-1].float().flatten(0, 1), tokens[:, 1:]
+        flat, targets = logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].long()
         losses = F.cross_entropy(flat, targets.flatten(), reduction="none").reshape(targets.shape)
         if attention_mask is not None:
             counts = (attention_mask[:, 1:] * attention_mask[:, :-1]).to(losses)
@@ -210,15 +217,18 @@ class LRopeTransformer(
     ) -> Int[Tensor, "batch pos"]:
         """Return ids [batch, pos] on the model's device, checked."""
         if isinstance(input, str | list):
-            return self.to_tokens(input, prepend_bos, padding_side)
-        if not isinstance(input, Tensor) or input.is_floating_point():
+            tokens = self.to_tokens(input, prepend_bos, padding_side)
+            if tokens.shape[1] == 0:
+                raise LRopeError("the input is empty; leave prepend_bos on to start a new document")
+            return tokens
+        if not isinstance(input, Tensor) or input.dtype not in _INTEGERS:
             raise LRopeError(
                 "input must be text, a list of texts or token ids; for a residual give start_at_layer"
             )
-        tokens = input.unsqueeze(0) if input.ndim == 1 else input
-        if tokens.ndim != 2 or tokens.shape[1] == 0:
+        tokens = (input.unsqueeze(0) if input.ndim == 1 else input).long()
+        if tokens.ndim != 2 or 0 in tokens.shape:
             raise LRopeError(
-                f"tokens must be [pos] or [batch, pos] with pos > 0; got shape {tuple(input.shape)}"
+                f"tokens must be [pos] or [batch, pos] and not empty; got shape {tuple(input.shape)}"
             )
         if tokens.shape[1] > self.cfg.n_ctx:
             raise too_long(self.cfg.n_ctx, tokens.shape[1])
@@ -229,6 +239,15 @@ class LRopeTransformer(
                 f"token ids must lie in 0..{self.cfg.d_vocab - 1}; got {tokens.min()}..{tokens.max()}"
             )
         return tokens.to(self.W_E.device)
+
+    def _tokens_of(self, resid: Tensor, tokens: Any) -> Int[Tensor, "batch pos"]:
+        """Return the ids that a residual stream belongs to, checked."""
+        ids = self._as_tokens(tokens, None, None)
+        if ids.shape != resid.shape[:2]:
+            raise LRopeError(
+                f"tokens must be those of the residual, {list(resid.shape[:2])}; got {list(ids.shape)}"
+            )
+        return ids
 
     def _stream(
         self,
@@ -269,8 +288,6 @@ class LRopeTransformer(
         """Return what `return_type` asks for."""
         if return_type == "logits":
             return logits
-        if return_type not in ("loss", "both"):
-            raise unknown("return_type", return_type, ("logits", "loss", "both"))
         if tokens is None:
             raise LRopeError("a loss needs the tokens: give tokens= with start_at_layer")
         loss = self.loss_fn(logits, tokens, attention_mask, loss_per_token)

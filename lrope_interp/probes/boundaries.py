@@ -24,7 +24,7 @@ from lrope_interp.probes.boundary_tables import (
     table,
 )
 from lrope_interp.probes.capture import BATCH_SIZE, Captured, Progress, capture, check_layers, staged
-from lrope_interp.probes.controls import RULES, byte_mean, untrained
+from lrope_interp.probes.controls import RULES, byte_mean, unseen_bytes_note, untrained
 from lrope_interp.probes.gaps import Field, Gaps, Label
 from lrope_interp.probes.scoring import FALLBACK_STRATUM, Scored, Scorer, prevalence_rows
 from lrope_interp.probes.selection import Selection
@@ -73,7 +73,7 @@ def boundaries(
     captured = _captured(model, selection, kept, batch_size, on_progress)
     signals = [
         *SIGNALS.values(),
-        byte_mean(captured["fit"]),
+        byte_mean(captured["fit"], is_shared=model.cfg.increments == "shared"),
         *untrained(model, selection.fit, batch_size=batch_size, on_progress=on_progress),
         *RULES,
     ]
@@ -82,6 +82,7 @@ def boundaries(
     scored = _score_all(scorer, found, on_progress)
     tables = _tables(scorer, scored, captured["test"])
     tables["stride"] = stride_frame(model, captured["test"], batch_size)
+    notes += unseen_bytes_note(captured["fit"], captured["test"])
     notes += stride_note(tables["stride"], model.cfg.n_ctx)
     return Result(
         kind="boundaries",

@@ -47,19 +47,37 @@ RULES = (
 )
 
 
-def byte_mean(fit: Captured) -> Signal:
+def byte_mean(fit: Captured, is_shared: bool = False) -> Signal:
     """Make the control that knows the byte and nothing else: each layer's mean increment by byte.
 
     Args:
         fit: Captured on documents that are neither dev nor test. A byte value that does not occur
-            there gets the layer's mean.
+            there gets the layer's mean; in layer 0 of a model with a head a layer, and everywhere under
+            a shared head, it gets its own increment, which depends on nothing but the byte.
+        is_shared: Whether one head serves all layers.
     """
     table = _mean_by_byte(fit)
 
     def look_up(captured: Captured) -> Float32[np.ndarray, "layers heads n_bytes"]:
-        return table[..., captured.byte].astype(np.float32)
+        values = table[..., captured.byte].astype(np.float32)
+        is_unseen = ~np.isin(captured.byte, fit.byte)
+        for at, layer in enumerate(captured.layers):
+            if layer == 0 or is_shared:
+                values[at][:, is_unseen] = captured.increments[at][:, is_unseen]
+        return values
 
     return Signal("byte_mean", look_up, is_rule=True)
+
+
+def unseen_bytes_note(fit: Captured, test: Captured) -> list[str]:
+    """Say how much of the test text has bytes that the table of byte means never saw."""
+    share = float(np.mean(~np.isin(test.byte, fit.byte))) if test.n_bytes else 0.0
+    if share == 0:
+        return []
+    return [
+        f"{share:.1%} of the test bytes have a value that the fit text lacks: above layer 0 their "
+        "byte_mean is the layer's mean, so beating byte_mean there does not show that a layer uses context"
+    ]
 
 
 def untrained(

@@ -97,7 +97,9 @@ def _languages(captured: Captured, bootstrap: Bootstrap) -> tuple[pd.DataFrame, 
         if not units.has_interval:
             warnings.append(f"no interval for {name}: {units.count} units of {units.n_documents} documents")
         elif not units.is_document:
-            warnings.append(f"fewer than 50 documents for {name}: the interval resamples {units.word}s")
+            warnings.append(
+                f"fewer than 50 documents for {name}: the interval resamples blocks of 4,096 bytes"
+            )
         sizes = {"n_bytes": len(inside), "n_documents": units.n_documents, "n_units": units.count}
         rows.append({"language": name, "nats_per_byte": nats.mean(), "ci_low": low, "ci_high": high} | sizes)
     columns = ("language", "nats_per_byte", "ci_low", "ci_high", "n_bytes", "n_documents", "n_units")

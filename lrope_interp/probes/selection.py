@@ -111,14 +111,24 @@ def read_manifest(run_folder: Path | str) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise LRopeError(f"{path} cannot be read: {error}") from None
-    if not isinstance(manifest, dict) or not {"name", "splits"} <= set(manifest):
-        raise LRopeError(f"{path} is not the {MANIFEST_FILE} of a run: it lacks a name or splits")
-    if manifest.get("format", 0) > MANIFEST_FORMAT:
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if isinstance(found, int) and found > MANIFEST_FORMAT:
         raise LRopeError(
-            f"{path} has format {manifest['format']}; this version reads up to {MANIFEST_FORMAT}. "
-            "Upgrade lrope-interp."
+            f"{path} has format {found}; this version reads up to {MANIFEST_FORMAT}. Upgrade lrope-interp."
         )
+    if not _is_manifest(manifest):
+        raise LRopeError(f"{path} is not the {MANIFEST_FILE} of a run: it lacks a name, a format or splits")
     return manifest
+
+
+def _is_manifest(found: Any) -> bool:
+    """Whether a parsed file has everything that is read of a manifest."""
+    try:
+        return (
+            isinstance(found["format"], int) and bool(found["name"]) and "sha256" in found["splits"]["train"]
+        )
+    except (KeyError, TypeError, IndexError):
+        return False
 
 
 def select_corpus(
@@ -142,7 +152,9 @@ def select_corpus(
     own = manifest["name"]
     if name is None or name == own:
         encoding_errors = manifest.get("encoding_errors", encoding_errors)
-    corpus = load_corpus(name or own, encoding_errors=encoding_errors).held_out_from(manifest)
+    corpus = load_corpus(own if name is None else name, encoding_errors=encoding_errors).held_out_from(
+        manifest
+    )
     for split in HELD_OUT:
         assert_held_out(manifest, corpus.documents(split))
     splits = {split: evaluation_documents(corpus, split, max_bytes) for split in HELD_OUT}

@@ -101,8 +101,8 @@ def spacing(
 
 
 def _slice(text: str, start: int, length: int | None) -> tuple[_Slice, list[str]]:
-    if not text:
-        raise LRopeError("there is no text to show: it is empty")
+    if not text.strip():
+        raise LRopeError("there is no text to show: it is empty, or blank")
     if not 0 <= start < len(text):
         raise LRopeError(f"the text has characters 0 to {len(text) - 1}; --start {start} is not one of them")
     if length is not None and length < 1:
@@ -120,8 +120,8 @@ def _attention_head(
     if attention is None and at is None:
         return None
     if attention is None or at is None:
-        raise LRopeError("--attention LAYER.HEAD and --at CHARACTER go together; give both")
-    match = re.fullmatch(r"(\d+)\.(\d+)", attention.strip())
+        raise LRopeError("--attention LAYER.HEAD and --at CHAR go together; give both")
+    match = re.fullmatch(r"([0-9]{1,6})\.([0-9]{1,6})", attention.strip())
     if match is None:
         raise LRopeError(f"--attention wants LAYER.HEAD, as in 3.1; got {attention!r}")
     layer, head = int(match[1]), int(match[2])

@@ -144,6 +144,7 @@ class TrainConfig:
         words += ["--increments", self.increments.replace("_", "-")]
         words += ["--per-head"] if self.per_head else []
         words += ["--steps", str(self.n_steps)] if self.n_steps != preset.n_steps else []
+        words += ["--batch-size", str(self.batch_size)] if self.batch_size != preset.batch_size else []
         words += ["--seed", str(self.seed)]
         if self.encoding_errors != preset.encoding_errors:
             words += ["--encoding-errors", self.encoding_errors]

@@ -284,3 +284,41 @@ def test_html_in_a_text_is_shown_as_text(cli: Cli, run_copy: Path) -> None:
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert "&lt;script&gt;alert(1)" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tokenizer.json", '{"format": 99}', "99"),
+        ("tokenizer.json", "[]", "not a tokenizer"),
+        ("config.json", '{"format": 1, "model": [1]}', "not a configuration"),
+        ("data.json", '{"format": 1, "name": "x", "splits": {}}', "lacks"),
+    ],
+)
+def test_a_run_file_of_the_wrong_form_is_refused(
+    name: str, content: str, said: str, refused: Refused, run_copy: Path
+) -> None:
+    (run_copy / name).write_text(content, encoding="utf-8")
+    assert said in refused("eval", "--model", run_copy)
+
+
+def test_weights_that_are_a_pickle_only_are_named_as_one(refused: Refused, run_copy: Path) -> None:
+    (run_copy / "model.safetensors").unlink()
+    (run_copy / "pytorch_model.bin").write_bytes(pickle.dumps({}))
+    assert "a pickle runs code" in refused("show", "abc", "--model", run_copy)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", "abc", "--layer=--5"],
+        ["show", "abc", "--attention", "0.0", "--at", "9" * 5000],
+        ["show", "abc", "--attention", "9" * 5000 + ".0", "--at", "1"],
+        ["show", " "],
+        ["generate", "ab\udcff c"],
+        ["boundaries", "--data", ""],
+    ],
+    ids=lambda words: " ".join(words)[:30],
+)
+def test_odd_words_are_refused(words: list[str], refused: Refused, run_copy: Path) -> None:
+    refused(*words)

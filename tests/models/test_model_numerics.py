@@ -84,6 +84,22 @@ def test_a_compiled_wrapper_sees_hooks_that_come_later_and_forgets_them_after(fr
     assert len(model.run_with_cache(tokens)[1]) == 53
 
 
+def test_hooks_on_the_points_themselves_reach_a_compiled_wrapper_once_they_are_noted(
+    fresh_compiler, make_model
+):
+    model, tokens = make_model(), some_tokens()
+    wrapper = torch.compile(model, backend="aot_eager")
+    plain = wrapper(tokens)
+    handle = model.blocks[0].hook_increments.register_forward_hook(lambda m, i, o: torch.ones_like(o))
+    assert torch.equal(wrapper(tokens), plain), "the limit that compilation.py states"
+    model.note_watchers()
+    torch.testing.assert_close(wrapper(tokens), model(tokens), atol=1e-4, rtol=1e-4)
+    assert (wrapper(tokens) - plain).abs().max() > 1e-2
+    handle.remove()
+    model.note_watchers()
+    assert not model.is_watched and torch.equal(wrapper(tokens), plain)
+
+
 def test_a_model_compiled_in_place_never_returns_an_empty_cache(fresh_compiler, make_model):
     model, tokens = make_model(), some_tokens()
     plain = model(tokens)

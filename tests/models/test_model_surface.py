@@ -6,6 +6,7 @@ import copy
 import multiprocessing
 import pickle
 
+import jaxtyping
 import pytest
 import torch
 from transformer_lens import ActivationCache, patching
@@ -17,6 +18,7 @@ from transformer_lens.model_protocol import (
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeConfig, LRopeTransformer
+from lrope_interp.models.flags import SilentHookError
 
 MODES = [(mode, per_head) for mode in ("per_layer", "shared", "fixed") for per_head in (False, True)]
 
@@ -329,3 +331,92 @@ def test_patching_by_increments_works_untouched(make_model):
 def test_an_unknown_normalisation_is_refused():
     with pytest.raises(LRopeError, match="Did you mean 'RMS"):
         LRopeConfig(2, 16, 2, normalization_type="RMSpre")
+
+
+def test_a_cache_contains_what_it_answers_to(make_model):
+    _, cache = make_model().run_with_cache(some_tokens())
+    for key in (
+        "blocks.0.hook_resid_post",
+        "blocks.0.hook_out",
+        "embed",
+        "pattern1",
+        ("increments", 0),
+        ("positions", -1),
+        ("scale", 1, "ln2"),
+    ):
+        assert key in cache and isinstance(cache[key], torch.Tensor), key
+    for key in ("blocks.0.hook_result", "blocks.7.hook_out", ("increments", 2), ("result", 0), "resid", 0):
+        assert key not in cache, key
+    assert ("increments", 0) in cache.apply_slice_to_batch_dim(0)
+
+
+def test_no_point_asked_for_by_name_is_left_out_of_a_cache_silently(make_model):
+    model, live, silent = make_model(), "blocks.0.hook_resid_pre", "blocks.0.attn.hook_result"
+    with pytest.raises(SilentHookError, match=rf"{silent} would not fire.*set_use_attn_result\(True\)"):
+        model.run_with_cache(some_tokens(), names_filter=[live, silent])
+    with pytest.raises(SilentHookError, match=silent):
+        model.add_caching_hooks([live, silent])
+    by_predicate = model.run_with_cache(some_tokens(), names_filter=lambda name: name in (live, silent))[1]
+    assert list(by_predicate.keys()) == [live]
+    model.set_use_attn_result(True)
+    assert len(model.run_with_cache(some_tokens(), names_filter=[live, silent])[1]) == 2
+
+
+def test_tokens_of_several_rows_have_no_one_list_of_strings_and_no_one_position(make_model):
+    model, row = make_model(), torch.tensor([[97, 98, 97]])
+    assert model.to_str_tokens(row) == model.to_str_tokens(row[0]) == ["a", "b", "a"]
+    assert model.get_token_position("a", row, mode="last") == 2
+    rows = torch.cat([row, row])
+    with pytest.raises(LRopeError, match="one row"):
+        model.to_str_tokens(rows)
+    with pytest.raises(LRopeError, match="one row"):
+        model.get_token_position("a", rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.uint16])
+def test_token_ids_may_be_integers_of_any_kind(make_model, dtype):
+    model, tokens = make_model(), some_tokens() % 256
+    wanted = model(tokens, return_type="both")
+    both = model(tokens.to(dtype), return_type="both")
+    assert torch.equal(both.logits, wanted.logits) and both.loss == wanted.loss
+    assert model.loss_fn(wanted.logits, tokens.to(dtype)) == wanted.loss
+    resid = model(tokens.to(dtype), stop_at_layer=1)
+    assert model(resid, start_at_layer=1, tokens=tokens.to(dtype), return_type="loss") == wanted.loss
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: model("abc", stop_at_layer=3), r"stop_at_layer must lie in -2\.\.2; got 3"),
+        (lambda model: model("abc", stop_at_layer=-3), r"stop_at_layer must lie in -2\.\.2; got -3"),
+        (lambda model: model(torch.zeros(1, 4, 16), start_at_layer=3), "start_at_layer must lie"),
+        (lambda model: model("abc", return_type="los", stop_at_layer=1), "return_type"),
+        (lambda model: model([]), "list of texts"),
+        (lambda model: model([97, 98]), r"torch\.tensor\(ids\)"),
+        (lambda model: model.generate([], verbose=False), "list of texts"),
+        (lambda model: model("", prepend_bos=False), "leave prepend_bos on"),
+        (lambda model: model(torch.zeros(0, 4, dtype=torch.long)), "not empty"),
+        (lambda model: model(torch.ones(1, 4, dtype=torch.bool)), "token ids"),
+        (
+            lambda model: model(torch.zeros(2, 4, 16), start_at_layer=1, tokens=some_tokens(5)),
+            r"those of the residual, \[2, 4\]; got \[2, 5\]",
+        ),
+    ],
+)
+def test_impossible_requests_are_refused_in_words(make_model, monkeypatch, call, message):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the user has no type checker
+    with pytest.raises(LRopeError, match=message):
+        call(make_model(increments="shared"))
+
+
+@pytest.mark.parametrize("mode", ["per_layer", "shared"])
+def test_assigned_weights_leave_the_increment_heads_in_float32(make_model, mode):
+    model, other = make_model(increments=mode), make_model(increments=mode, seed=1)
+    state = {name: value.bfloat16() for name, value in other.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+    assert model.cfg.dtype == model.W_E.dtype == torch.bfloat16
+    for name, parameter in model.increment_parameters():
+        assert parameter.dtype == torch.float32 and parameter.requires_grad
+        assert torch.equal(parameter, state[name].float()), name
+    logits, cache = model.run_with_cache(some_tokens())
+    assert logits.dtype == torch.bfloat16 and cache["increments", 1].dtype == torch.float32

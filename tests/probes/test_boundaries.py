@@ -20,7 +20,13 @@ from lrope_interp.models.controls import randomised_control
 from lrope_interp.probes.bootstrap import Bootstrap
 from lrope_interp.probes.boundaries import boundaries
 from lrope_interp.probes.capture import Captured, capture
-from lrope_interp.probes.controls import byte_mean, calibration_tokens, spacebyte, untrained
+from lrope_interp.probes.controls import (
+    byte_mean,
+    calibration_tokens,
+    spacebyte,
+    unseen_bytes_note,
+    untrained,
+)
 from lrope_interp.probes.gaps import Gaps
 from lrope_interp.probes.scoring import SCORE_COLUMNS, Scorer
 from lrope_interp.probes.selection import Selection
@@ -438,7 +444,20 @@ def test_the_byte_table_is_fitted_elsewhere(tiny_model: LRopeTransformer, biling
     assert first.values["test"][0] == pytest.approx(
         fit.increments[0, 0][fit.byte == ord("a")].mean(), rel=1e-5
     )
-    assert first.values["test"][1] == pytest.approx(fit.increments[0, 0].mean(), rel=1e-5), "unseen byte"
+    assert first.values["test"][1] == other.increments[0, 0, 1], "layer 0 sees nothing but the byte"
+    second = columns(byte_mean(fit), {"test": other})[1]
+    assert second.values["test"][1] == pytest.approx(fit.increments[1, 0].mean(), rel=1e-5), "unseen byte"
+
+
+def test_layer_zero_never_beats_its_own_byte_table_even_in_another_script(
+    tiny_model: LRopeTransformer, bilingual: Selection
+) -> None:
+    fit = capture(tiny_model, bilingual.fit)
+    arabic = capture(tiny_model, [Document("d", "\u0627\u0644\u0633\u0644\u0627\u0645 \u0639", "x", "und")])
+    table = columns(byte_mean(fit), {"test": arabic})[0].values["test"]
+    np.testing.assert_allclose(table, arabic.increments[0, 0], rtol=1e-5)
+    assert "of the test bytes" in unseen_bytes_note(fit, arabic)[0]
+    assert unseen_bytes_note(fit, fit) == []
 
 
 @pytest.mark.parametrize(

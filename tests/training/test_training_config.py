@@ -87,3 +87,10 @@ def test_the_command_asks_for_the_same_run() -> None:
         "lrope-interp train --preset small --data 'file:my text.txt' --increments per-layer --per-head "
         "--steps 20 --seed 4"
     )
+
+
+def test_the_recorded_command_asks_for_the_same_run() -> None:
+    config = train_config("tiny", batch_size=3, n_steps=7, seed=2, increments="shared", per_head=True)
+    for words in ("--batch-size 3", "--steps 7", "--seed 2", "--increments shared", "--per-head"):
+        assert words in config.command()
+    assert "--batch-size" not in train_config("tiny").command()
