@@ -104,6 +104,11 @@ def test_positions_and_angles_stay_exact_in_a_bfloat16_model_at_position_4096():
     assert model.blocks[0].increments.W_in.dtype == torch.float32 and model.W_E.dtype == torch.bfloat16
     exact = np.array([math.fsum(increments[0, : t + 1].double().tolist()) for t in (4095, 4199)])
     np.testing.assert_allclose(positions[0, [4095, 4199]].numpy(), exact, rtol=0, atol=1e-9)
+    inv_freq = inverse_frequencies(model.cfg.d_head, model.cfg.rope_base)
+    cosines, sines = rotation(positions, inv_freq)
+    for plane, frequency in enumerate(inv_freq.tolist()):
+        assert abs(float(cosines[0, 4095, 0, plane]) - math.cos(exact[0] * frequency)) < 1e-6
+        assert abs(float(sines[0, 4095, 0, plane]) - math.sin(exact[0] * frequency)) < 1e-6
 
 
 def test_increments_do_not_change_under_bfloat16_autocast_beyond_their_input(make_model):
