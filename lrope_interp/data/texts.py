@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lrope_interp.data.documents import Document
+from lrope_interp.data.documents import Document, unique_documents
 from lrope_interp.data.sources.files import language_of, paragraphs, read_text
 from lrope_interp.data.splits import hash_splits
 
@@ -42,7 +42,7 @@ def text_splits(documents: Sequence[Document]) -> dict[str, tuple[Document, ...]
     """
     splits = hash_splits((document.sha256 for document in documents), 1.0)
     if len(splits) < LEAST_UNITS_TO_SPLIT:
-        return {"test": tuple({document.sha256: document for document in reversed(documents)}.values())[::-1]}
+        return {"test": unique_documents(documents)[0]}
     return {
         split: tuple(document for document in documents if splits[document.sha256] == split)
         for split in ("fit", "dev", "test")

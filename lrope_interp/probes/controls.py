@@ -22,6 +22,7 @@ from lrope_interp.tokenizers import EOS_ID
 
 UNTRAINED_SEEDS = (0, 1, 2, 3, 4)
 _CALIBRATION_WINDOWS = 16
+_WORTH_SAYING = 1e-3
 
 
 def spacebyte(captured: Captured) -> Int64[np.ndarray, " n_bytes"]:
@@ -72,7 +73,7 @@ def byte_mean(fit: Captured, is_shared: bool = False) -> Signal:
 def unseen_bytes_note(fit: Captured, test: Captured) -> list[str]:
     """Say how much of the test text has bytes that the table of byte means never saw."""
     share = float(np.mean(~np.isin(test.byte, fit.byte))) if test.n_bytes else 0.0
-    if share == 0:
+    if share < _WORTH_SAYING or test.layers in ((), (0,)):
         return []
     return [
         f"{share:.1%} of the test bytes have a value that the fit text lacks: above layer 0 their "

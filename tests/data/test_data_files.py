@@ -130,7 +130,7 @@ def test_the_units_of_a_text_are_its_paragraphs(tmp_path: Path) -> None:
 
 def test_a_text_is_split_only_from_sixty_different_units(tmp_path: Path) -> None:
     few = text_documents(_write(tmp_path / "few.txt", "\n\n".join(["same", *_paragraphs(58, 9)] * 2)))
-    assert text_splits(few) == {"test": few}
+    assert text_splits(few) == {"test": few[:59]}, "each different unit once, in reading order"
     many = text_documents(_write(tmp_path / "many.txt", "\n\n".join(_paragraphs(200, 9))))
     splits = text_splits(many)
     assert list(splits) == ["fit", "dev", "test"]
