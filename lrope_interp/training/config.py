@@ -23,7 +23,7 @@ _CHOICES = {
 }
 _LEAST = {
     "n_steps": 1, "batch_size": 1, "n_ctx": 2, "warmup": 0, "seed": 0, "eval_every": 1,
-    "checkpoint_every": 1, "log_every": 1, "validation_bytes": 1, "n_layers": 1, "d_model": 1,
+    "checkpoint_every": 1, "log_every": 1, "validation_bytes": 1, "widened": 0, "n_layers": 1, "d_model": 1,
     "n_heads": 1, "d_head": 2, "d_mlp": 1,
 }  # fmt: skip
 _RANGES = {  # above the first (or at it, where closed is True), at most the second
@@ -66,6 +66,7 @@ class TrainConfig:
         validation_bytes: Size of the fixed validation text.
         checkpoint_every: Steps between two checkpoints.
         max_epochs: Lower `n_steps` so that the text is seen at most so often; 0 means no cap.
+        widened: MLP units beyond `d_mlp`; all other weights start as they do without them.
         n_layers: Blocks of the model; the fields below are `LRopeConfig`'s.
     """
 
@@ -92,6 +93,7 @@ class TrainConfig:
     validation_bytes: int = 100_000
     checkpoint_every: int = 200
     max_epochs: float = 0.0
+    widened: int = 0
     n_layers: int = 6
     d_model: int = 128
     n_heads: int = 4

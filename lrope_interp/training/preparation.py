@@ -26,6 +26,7 @@ from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.devices import resolve_device, resolve_dtype
 from lrope_interp.training.events import OnEvent, Warned
 from lrope_interp.training.validation import ValidationWindows, validation_documents, validation_windows
+from lrope_interp.training.widening import widened_model
 
 MANY_EPOCHS = 10.0
 _PACKAGES = ("torch", "transformer-lens", "numpy", "safetensors")
@@ -82,9 +83,10 @@ def prepare(config: TrainConfig, on_event: OnEvent) -> Prepared:
 def build_model(config: TrainConfig) -> LRopeTransformer:
     """Return the model that a (decided) config describes, with its initial weights."""
     shape = {name: getattr(config, name) for name in _MODEL_FIELDS}
-    return LRopeTransformer(
+    model = LRopeTransformer(
         LRopeConfig(**shape, d_vocab=ByteTokenizer.vocab_size, seed=config.seed, device=config.device)
     )
+    return widened_model(model, config.widened)
 
 
 def write_run_files(folder: Path, prepared: Prepared, model: LRopeTransformer) -> None:
