@@ -18,9 +18,11 @@ from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValue
 from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.models.biases import ModuleWithOptionalBiases
+from lrope_interp.models.blockwise import attend_blockwise, fits_blockwise
 from lrope_interp.models.compilation import has_live_hook
 from lrope_interp.models.config import LRopeConfig
-from lrope_interp.models.rotary import inverse_frequencies, rotation, turn
+from lrope_interp.models.fused import fused_turn, runs_fused
+from lrope_interp.models.rotary import angles_at, inverse_frequencies, turn
 
 
 class Attention(ModuleWithOptionalBiases):
@@ -74,9 +76,7 @@ class Attention(ModuleWithOptionalBiases):
             cache_entry: Past keys (rotated) and values; the new ones are appended.
         """
         q_bqhd, k_bkhd, v_bkhd = self._project(query_input, key_input, value_input)
-        cosines, sines = self._rotation(positions, q_bqhd.device)
-        q_bqhd = self.hook_rot_q(turn(q_bqhd, cosines, sines))
-        k_bkhd = self.hook_rot_k(turn(k_bkhd, cosines, sines))
+        q_bqhd, k_bkhd = self._rotate(q_bqhd, k_bkhd, positions)
         if cache_entry is not None:
             k_bkhd, v_bkhd = cache_entry.append(k_bkhd, v_bkhd)
         allowed = _allowed(q_bqhd.shape[1], k_bkhd.shape[1], is_token, q_bqhd.device)
@@ -101,11 +101,19 @@ class Attention(ModuleWithOptionalBiases):
             q, k, v = q + self.b_Q, k + self.b_K, v + self.b_V
         return self.hook_q(q), self.hook_k(k), self.hook_v(v)
 
-    def _rotation(self, positions: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines on `device` (positions may live on the CPU, see `accumulate`)."""
-        inv_freq = inverse_frequencies(self.cfg.d_head, self.cfg.rope_base, positions.device)
-        cosines, sines = rotation(positions, inv_freq)
-        return cosines.to(device), sines.to(device)
+    def _rotate(self, q_bqhd: Tensor, k_bkhd: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn q and k to their positions (which may live on the CPU, see `accumulate`)."""
+        angles = angles_at(
+            positions, inverse_frequencies(self.cfg.d_head, self.cfg.rope_base, positions.device)
+        )
+        if self._is_fused(q_bqhd):
+            return self.hook_rot_q(fused_turn(q_bqhd, angles)), self.hook_rot_k(fused_turn(k_bkhd, angles))
+        cosines, sines = angles.cos().to(q_bqhd.device), angles.sin().to(q_bqhd.device)
+        return self.hook_rot_q(turn(q_bqhd, cosines, sines)), self.hook_rot_k(turn(k_bkhd, cosines, sines))
+
+    def _is_fused(self, q: Tensor) -> bool:
+        """Whether this is training on a CPU, where our own gradients are faster than torch's."""
+        return self.cfg.attn_impl == "auto" and not self._is_eager() and runs_fused(self, q)
 
     def _is_eager(self) -> bool:
         """Whether scores must exist: asked for, or a hook of any kind watches them."""
@@ -117,6 +125,8 @@ class Attention(ModuleWithOptionalBiases):
         """Attend by torch's fused kernel; `allowed` None means plainly causal."""
         q, k, v = (x.transpose(1, 2) for x in (q_bqhd, k_bkhd, v_bkhd))
         scale = 1 / self.cfg.attn_scale
+        if allowed is None and self._is_fused(q) and fits_blockwise(q):
+            return attend_blockwise(q, k, v.to(q.dtype), scale).transpose(1, 2)
         if allowed is None:
             return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale).transpose(1, 2)
         sees_any = allowed.any(-1, keepdim=True)

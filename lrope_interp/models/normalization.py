@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
+from lrope_interp.models.compilation import has_live_hook
+from lrope_interp.models.fused import fused_rms_norm, runs_fused
 from lrope_interp.models.redrawing import Redrawable
 
 
@@ -48,6 +50,8 @@ class RMSNorm(Redrawable):
 
     def forward(self, x: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead width"]:
         """Normalise without firing any hook."""
+        if self.has_gain and runs_fused(self, x):
+            return fused_rms_norm(x, self.w, self.eps)
         return self.gain(x / self.scale(x), x.dtype)
 
 
@@ -60,7 +64,9 @@ class HookedRMSNorm(RMSNorm):
         self.hook_normalized = HookPoint()
 
     def forward(self, x: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead width"]:
-        """Normalise and fire both hooks."""
+        """Normalise and fire both hooks, where they are watched."""
+        if not (has_live_hook(self.hook_scale) or has_live_hook(self.hook_normalized)):
+            return RMSNorm.forward(self, x)
         return self.gain(self.hook_normalized(x / self.hook_scale(self.scale(x))), x.dtype)
 
     def unhooked(self, x: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead width"]:

@@ -22,17 +22,23 @@ def inverse_frequencies(
     return base**-exponents
 
 
-def rotation(
+def angles_at(
     positions: Float[Tensor, "batch pos *head"], inv_freq: Float[Tensor, " plane"]
-) -> tuple[Float[Tensor, "batch pos heads_or_1 plane"], Float[Tensor, "batch pos heads_or_1 plane"]]:
-    """Return float32 cosines and sines of every plane's angle at `positions` (float64).
+) -> Float[Tensor, "batch pos heads_or_1 plane"]:
+    """Return every plane's angle at `positions` (float64), in radians below one turn, float32.
 
     The product is a broadcast multiplication, never a matmul: TF32 would destroy it.
     """
     by_head = positions if positions.ndim == 3 else rearrange(positions, "batch pos -> batch pos 1")
-    angles = torch.remainder(
-        by_head.double().unsqueeze(-1) * inv_freq.to(positions.device), 2 * math.pi
-    ).float()
+    angles = by_head.double().unsqueeze(-1) * inv_freq.to(positions.device)
+    return torch.remainder(angles, 2 * math.pi).float()
+
+
+def rotation(
+    positions: Float[Tensor, "batch pos *head"], inv_freq: Float[Tensor, " plane"]
+) -> tuple[Float[Tensor, "batch pos heads_or_1 plane"], Float[Tensor, "batch pos heads_or_1 plane"]]:
+    """Return float32 cosines and sines of every plane's angle at `positions` (float64)."""
+    angles = angles_at(positions, inv_freq)
     return angles.cos(), angles.sin()
 
 

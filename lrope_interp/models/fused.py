@@ -1,0 +1,146 @@
+"""RMSNorm and rotation with hand-written gradients: what training on a CPU takes in place of autograd's.
+
+Both functions compute what `normalization.RMSNorm` and `rotary.turn` compute, in fewer passes over
+memory: a training step on a CPU spends its time outside matrix products on moving activations.
+They serve a model in training mode on a CPU, where no hook watches what they skip; everything else,
+and with it every analysis, runs the plain operations. A gradient of a gradient is taken through the
+plain operations too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn as nn
+from jaxtyping import Float
+from torch import Tensor
+
+
+def runs_fused(module: nn.Module, x: Tensor) -> bool:
+    """Return whether `module` is being trained on a CPU, uncompiled."""
+    if not module.training or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return torch.is_grad_enabled()
+
+
+def fused_rms_norm(
+    x: Float[Tensor, "*lead width"], gain: Float[Tensor, " width"], eps: float
+) -> Float[Tensor, "*lead width"]:
+    """Return ``gain * x / sqrt(mean(x ** 2) + eps)``, in the dtype that matrix products will read.
+
+    Args:
+        x: What is normalised over its last axis.
+        gain: One factor a feature.
+        eps: Added to the mean square.
+    """
+    has_autocast = torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if has_autocast else x.dtype
+    with torch.autocast("cpu", enabled=False):
+        out = _RMSNorm.apply(x, gain, eps, dtype)
+    assert isinstance(out, Tensor)
+    return out
+
+
+def fused_turn(
+    x: Float[Tensor, "batch pos head d_head"], angles: Float[Tensor, "batch pos heads_or_1 plane"]
+) -> Float[Tensor, "batch pos head d_head"]:
+    """Turn the planes (k, k + d_head / 2) of `x` by float32 angles; memory lies as [batch, head, pos].
+
+    Args:
+        x: Queries or keys.
+        angles: Of every plane, in radians, reduced to one turn.
+    """
+    with torch.autocast("cpu", enabled=False):
+        turned = _Turn.apply(x.transpose(1, 2), angles.transpose(1, 2))
+    assert isinstance(turned, Tensor)
+    return turned.transpose(1, 2)
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        width = wide.shape[-1]
+        scale = (torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_() / width + eps).sqrt_()
+        ctx.save_for_backward(x, gain, scale)
+        ctx.eps, ctx.dtype = eps, dtype
+        return (wide / scale).mul_(gain).to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
+        x, gain, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return (
+                *_through(lambda x, w: _plain_rms_norm(x, w, ctx.eps, ctx.dtype), (x, gain), grad),
+                None,
+                None,
+            )
+        normalized = x.to(scale.dtype) / scale
+        grad = grad.to(scale.dtype, copy=True)
+        product = (grad * normalized).flatten(0, -2)
+        grad_gain = product.sum(0)
+        mean = (product @ gain.to(scale.dtype) / x.shape[-1]).view_as(scale)
+        grad_x = grad.mul_(gain).addcmul_(normalized, mean, value=-1).div_(scale)
+        return grad_x.to(x.dtype), grad_gain.to(gain.dtype), None, None
+
+
+class _Turn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_bhpd: Tensor, angles: Tensor) -> Tensor:
+        cosines, sines = _full(angles.to(torch.promote_types(x_bhpd.dtype, torch.float32)))
+        turned = x_bhpd.to(cosines.dtype, copy=True, memory_format=torch.contiguous_format).mul_(cosines)
+        turned = turned.addcmul_(_swapped(x_bhpd).to(sines.dtype), sines).to(x_bhpd.dtype)
+        ctx.save_for_backward(x_bhpd, angles, cosines, sines, turned)
+        return turned
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad_bhpd,) = grad_outputs
+        x_bhpd, angles, cosines, sines, turned = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _through(_plain_turn, (x_bhpd, angles), grad_bhpd)
+        swapped = _swapped(grad_bhpd).to(sines.dtype)
+        grad_x = grad_bhpd.to(cosines.dtype, copy=True).mul_(cosines).addcmul_(swapped, sines, value=-1)
+        if not ctx.needs_input_grad[1]:
+            return grad_x.to(x_bhpd.dtype), None
+        # An angle moves (a, b) along (-b, a): no gradient of a cosine or a sine is needed.
+        along = swapped.mul_(turned)
+        along = along.sum(1, keepdim=True) if angles.shape[1] == 1 else along
+        first, second = along.chunk(2, dim=-1)
+        return grad_x.to(x_bhpd.dtype), (first - second).to(angles.dtype)
+
+
+def _full(angles: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosines and signed sines over the whole head: ``x * cos + swapped(x) * sin`` turns x."""
+    cosines, sines = angles.cos(), angles.sin()
+    return torch.cat((cosines, cosines), -1).contiguous(), torch.cat((-sines, sines), -1).contiguous()
+
+
+def _swapped(x: Tensor) -> Tensor:
+    """Return the halves of the last axis in the other order."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((second, first), dim=-1)
+
+
+def _plain_rms_norm(x: Tensor, gain: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide / (wide.pow(2).mean(-1, keepdim=True) + eps).sqrt() * gain).to(dtype)
+
+
+def _plain_turn(x: Tensor, angles: Tensor) -> Tensor:
+    cosines, sines = _full(angles)
+    return (x * cosines + _swapped(x) * sines).to(x.dtype)
+
+
+def _through(
+    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Return gradients that can be differentiated again."""
+    with torch.enable_grad():
+        out = function(*inputs)
+    wanted = [x for x in inputs if x.requires_grad]
+    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
+    return tuple(next(found) if x.requires_grad else None for x in inputs)
