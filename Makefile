@@ -1,6 +1,7 @@
 # make demo      train the tiny model on real text and open the first reports (under 8 minutes on 2 cores)
 # make test      the fast tests; make test-all adds the slow ones
 # make docs      the documentation, strictly, into site/
+# make bench     training speed beside other libraries (half an hour; make bench ARGS="--shapes paper ...")
 # make check     format check, lint and types; make format rewrites
 #
 # Needs Python >= 3.11, make and a package index. Another interpreter: make demo PYTHON=python3.12
@@ -13,7 +14,7 @@ LROPE  := $(BIN)/lrope-interp
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 TEXT   := The State of the Union is strong, and it will be stronger. 中国人民银行今天在北京宣布了新的政策。
 
-.PHONY: help demo test test-all docs check format format-check lint types install install-dev clean
+.PHONY: help demo test test-all bench docs check format format-check lint types install install-dev clean
 .DELETE_ON_ERROR:
 
 help:
@@ -52,6 +53,19 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+# --- training speed: x-transformers beside us, litgpt in an environment of its own ---------------
+
+LITGPT := benchmarks/.venv-litgpt
+
+$(LITGPT)/.installed: benchmarks/requirements-litgpt.txt
+	$(PYTHON) -m venv $(LITGPT)
+	$(LITGPT)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	@touch $@
+
+bench: $(VENV)/.installed $(LITGPT)/.installed
+	$(PIP) --editable '.[bench]' --constraint constraints.txt
+	$(BIN)/python -m benchmarks.training $(ARGS)
 
 # --- everything else ---------------------------------------------------------------------------
 

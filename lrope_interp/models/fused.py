@@ -43,6 +43,31 @@ def fused_rms_norm(
     return out
 
 
+def fused_norm_linear(
+    x: Float[Tensor, "*lead width"],
+    gain: Float[Tensor, " width"],
+    weight: Float[Tensor, "width out"],
+    eps: float,
+) -> Float[Tensor, "*lead out"]:
+    """Return ``fused_rms_norm(x, gain, eps) @ weight`` in float32 at least, for few outputs.
+
+    The gain goes into the weight and the division comes after the product, so that the norm itself is
+    never written out.
+
+    Args:
+        x: What is normalised over its last axis.
+        gain: One factor a feature.
+        weight: Of the linear layer.
+        eps: Added to the mean square.
+    """
+    has_autocast = torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if has_autocast else weight.dtype
+    with torch.autocast("cpu", enabled=False):
+        out = _NormLinear.apply(x, gain, weight, eps, dtype)
+    assert isinstance(out, Tensor)
+    return out
+
+
 def fused_turn(
     x: Float[Tensor, "batch pos head d_head"], angles: Float[Tensor, "batch pos heads_or_1 plane"]
 ) -> Float[Tensor, "batch pos head d_head"]:
@@ -62,8 +87,7 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        width = wide.shape[-1]
-        scale = (torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_() / width + eps).sqrt_()
+        scale = _scale(wide, eps)
         ctx.save_for_backward(x, gain, scale)
         ctx.eps, ctx.dtype = eps, dtype
         return (wide / scale).mul_(gain).to(dtype)
@@ -85,6 +109,34 @@ class _RMSNorm(torch.autograd.Function):
         mean = (product @ gain.to(scale.dtype) / x.shape[-1]).view_as(scale)
         grad_x = grad.mul_(gain).addcmul_(normalized, mean, value=-1).div_(scale)
         return grad_x.to(x.dtype), grad_gain.to(gain.dtype), None, None
+
+
+class _NormLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        scale, low, folded = _scale(wide, eps), x.to(dtype), (gain.unsqueeze(-1) * weight).to(dtype)
+        out = (low @ folded).to(wide.dtype) / scale
+        ctx.save_for_backward(x, gain, weight, scale, low, folded, out)
+        ctx.eps = eps
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
+        x, gain, weight, scale, low, folded, out = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return (
+                *_through(lambda *args: _plain_norm_linear(*args, ctx.eps), (x, gain, weight), grad),
+                None,
+                None,
+            )
+        divided = (grad / scale).to(low.dtype)
+        shrinking = (grad * out).sum(-1, keepdim=True) / (-x.shape[-1] * scale.square())
+        grad_x = (divided @ folded.T).to(scale.dtype).addcmul_(x.to(scale.dtype), shrinking)
+        grad_folded = (low.flatten(0, -2).T @ divided.flatten(0, -2)).to(weight.dtype)
+        grad_gain = (grad_folded * weight).sum(-1)
+        return grad_x.to(x.dtype), grad_gain.to(gain.dtype), grad_folded * gain.unsqueeze(-1), None, None
 
 
 class _Turn(torch.autograd.Function):
@@ -113,6 +165,12 @@ class _Turn(torch.autograd.Function):
         return grad_x.to(x_bhpd.dtype), (first - second).to(angles.dtype)
 
 
+def _scale(wide: Tensor, eps: float) -> Tensor:
+    """Return ``sqrt(mean(wide ** 2) + eps)`` over the last axis, which is kept."""
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    return (norm.square_() / wide.shape[-1] + eps).sqrt_()
+
+
 def _full(angles: Tensor) -> tuple[Tensor, Tensor]:
     """Return cosines and signed sines over the whole head: ``x * cos + swapped(x) * sin`` turns x."""
     cosines, sines = angles.cos(), angles.sin()
@@ -128,6 +186,11 @@ def _swapped(x: Tensor) -> Tensor:
 def _plain_rms_norm(x: Tensor, gain: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return (wide / (wide.pow(2).mean(-1, keepdim=True) + eps).sqrt() * gain).to(dtype)
+
+
+def _plain_norm_linear(x: Tensor, gain: Tensor, weight: Tensor, eps: float) -> Tensor:
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return _plain_rms_norm(x, gain, eps, dtype) @ weight.to(dtype)
 
 
 def _plain_turn(x: Tensor, angles: Tensor) -> Tensor:

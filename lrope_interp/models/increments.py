@@ -13,6 +13,7 @@ from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.fused import fused_norm_linear, runs_fused
 from lrope_interp.models.normalization import RMSNorm
 from lrope_interp.models.redrawing import Redrawable
 
@@ -47,6 +48,8 @@ class IncrementHead(Redrawable):
 
     def hidden(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_hidden"]:
         """Return what the last layer reads, float32."""
+        if runs_fused(self, x):
+            return F.gelu(fused_norm_linear(x, self.ln.w, self.W_in, self.ln.eps) + self.b_in).float()
         return F.gelu(F.linear(self.ln(x.float()), self.W_in.T, self.b_in)).float()
 
     def read_out(self, hidden: Float[Tensor, "batch pos d_hidden"]) -> Float[Tensor, "batch pos n_out"]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from lrope_interp import LRopeTransformer
 from lrope_interp.models import attention, blockwise
 from lrope_interp.models.blockwise import attend_blockwise, fits_blockwise
-from lrope_interp.models.fused import fused_rms_norm, fused_turn
+from lrope_interp.models.fused import fused_norm_linear, fused_rms_norm, fused_turn
 from lrope_interp.models.rotary import turn
 
 Make = Callable[..., LRopeTransformer]
@@ -63,6 +63,19 @@ def test_the_fused_norm_has_the_gradients_and_second_gradients_of_finite_differe
     gain = torch.randn(5, generator=generator, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, gain: fused_rms_norm(x, gain, 1e-5), (x, gain))
     assert torch.autograd.gradgradcheck(lambda x, gain: fused_rms_norm(x, gain, 1e-5), (x, gain))
+
+
+def test_the_fused_norm_and_layer_have_the_gradients_of_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, 3, 5), (5,), (5, 4))
+    inputs = [torch.randn(one, generator=generator, dtype=torch.float64).requires_grad_() for one in shapes]
+    x, gain, weight = inputs
+    found = fused_norm_linear(x, gain, weight, 1e-5)
+    torch.testing.assert_close(found, fused_rms_norm(x, gain, 1e-5) @ weight)
+    assert torch.autograd.gradcheck(lambda x, gain, weight: fused_norm_linear(x, gain, weight, 1e-5), inputs)
+    assert torch.autograd.gradgradcheck(
+        lambda x, gain, weight: fused_norm_linear(x, gain, weight, 1e-5), inputs
+    )
 
 
 @pytest.mark.parametrize("n_angle_heads", [1, 3])
