@@ -65,10 +65,7 @@ def load_model(run: Run, device: str) -> LRopeTransformer:
 
     set_malloc_thresholds()
     from lrope_interp.models import LRopeTransformer
-    from lrope_interp.tokenizers import load_tokenizer
     from lrope_interp.training.devices import resolve_device
-
-    load_tokenizer(run.folder)  # a vocabulary that this version does not know must not be read as bytes
 
     return LRopeTransformer.from_pretrained(run.folder, device=resolve_device(device))
 
@@ -81,6 +78,7 @@ class Source:
     text: Path | None
     max_bytes: int
     encoding_errors: str
+    text_column: str = "text"
 
     def check(self) -> None:
         """Refuse two texts."""
@@ -96,7 +94,7 @@ class Source:
         limits = {"max_bytes": self.max_bytes, "encoding_errors": self.encoding_errors}
         if self.text is not None:
             return select_text(manifest, self.text, **limits)
-        return select_corpus(manifest, self.data, **limits)
+        return select_corpus(manifest, self.data, text_column=self.text_column, **limits)
 
 
 def write(place: Place, make: Callable[[], Result], render: Callable[[Result], str]) -> tuple[Result, Path]:

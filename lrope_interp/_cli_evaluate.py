@@ -53,7 +53,7 @@ def _documents(
     place: analysis.Place, source: analysis.Source, out: Output
 ) -> tuple[tuple[Document, ...], Mapping[str, Any]]:
     """Return what is scored and its provenance: held-out text of a corpus, or a file as a whole."""
-    from lrope_interp.data import assert_held_out, evaluation_documents, load_corpus
+    from lrope_interp.data import assert_held_out, evaluation_documents, load_corpus_for
     from lrope_interp.data.texts import text_documents
     from lrope_interp.probes.selection import describe, read_manifest
 
@@ -66,11 +66,8 @@ def _documents(
         except LRopeError as error:
             out.warn(str(error))
         return documents, describe(f"text:{source.text.name}", documents, "all")
-    name = manifest["name"] if source.data is None else source.data
-    errors = source.encoding_errors
-    if name == manifest["name"]:  # as the run read it
-        errors = manifest.get("encoding_errors", errors)
-    corpus = load_corpus(name, encoding_errors=errors).held_out_from(manifest)
+    how = {"encoding_errors": source.encoding_errors, "text_column": source.text_column}
+    corpus = load_corpus_for(manifest, source.data, **how).held_out_from(manifest)
     documents = evaluation_documents(corpus, "test", source.max_bytes)
     assert_held_out(manifest, documents)
     return documents, describe(corpus.name, documents)

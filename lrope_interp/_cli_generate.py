@@ -74,15 +74,14 @@ def register(app: typer.Typer) -> None:
 def run(prompt: str, model_folder: Path | None, how: Writing, out: Any) -> None:
     """Write on from `prompt`, showing the text as it comes."""
     from lrope_interp import _cli_analysis as analysis
-    from lrope_interp.tokenizers import ByteTokenizer
 
-    encoded = ByteTokenizer().encode(prompt)
     found = analysis.find_run(model_folder, out)
     model = analysis.load_model(found, how.device)
-    n_needed = len(encoded) + 1 + how.max_new_tokens
+    n_prompt = len(model.own_tokenizer().encode(prompt))
+    n_needed = n_prompt + 1 + how.max_new_tokens
     if n_needed > model.cfg.n_ctx:
         raise LRopeError(
-            f"n_ctx={model.cfg.n_ctx} of {found.folder} cannot hold {len(encoded)} bytes of prompt "
+            f"n_ctx={model.cfg.n_ctx} of {found.folder} cannot hold {n_prompt} tokens of prompt "
             f"and {how.max_new_tokens} new ones; lower --max-new-tokens or shorten the prompt"
         )
     pieces = model.generate_stream(

@@ -20,7 +20,7 @@ Model = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", metavar="NAME|file:PATH", help="Corpus. Default: the one the model was trained on."
+        "--data", metavar="NAME|file:PATH|hf:NAME", help="Corpus. Default: the one the model was trained on."
     ),
 ]
 TextFile = Annotated[
@@ -47,6 +47,14 @@ EncodingErrors = Annotated[
         "--encoding-errors",
         metavar="|".join(ENCODING_ERRORS),
         help="What to do with bytes that are not UTF-8.",
+    ),
+]
+TextColumn = Annotated[
+    str,
+    typer.Option(
+        "--text-column",
+        metavar="NAME",
+        help="Column that holds the text of .jsonl, .parquet and hf: data.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]

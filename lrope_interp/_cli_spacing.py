@@ -51,7 +51,7 @@ class Shown:
             )
         if self.file is None:
             return self.sentence or ""
-        from lrope_interp.data.sources.files import read_text
+        from lrope_interp.data.sources.plain_text import read_text
 
         return read_text(self.file.expanduser(), self.encoding_errors)
 
@@ -96,18 +96,19 @@ def run(place: analysis.Place, shown: Shown, layer: str, device: str, out: Outpu
 
 
 def _print_extremes(result: Result, out: Output) -> None:
-    """Print where each row opens most, against its own mean increment a byte."""
+    """Print where each row opens most, against its own mean increment a byte (or token)."""
     characters: Any = result.tables["characters"]
     rows = []
     for (layer, head), row in characters.groupby(["layer", "head"], dropna=False):
-        n_bytes = row["bytes_hex"].str.split().str.len()
-        mean = row["increment"].sum() / n_bytes.sum()
-        share = (row["increment"] / n_bytes / mean)[row["character"] > 0]
+        n_tokens = row["n_tokens"] if "n_tokens" in row else row["bytes_hex"].str.split().str.len()
+        mean = row["increment"].sum() / n_tokens.sum()
+        share = (row["increment"] / n_tokens / mean)[row["character"] > 0]
         of_character = share.groupby(row["text"], sort=False).mean().nlargest(SHOWN)
         widest = [f"{_visible(character)} {value:.2f}" for character, value in of_character.items()]
         name = f"layer {layer}" if pd.isna(head) else f"head {layer}.{head}"
         rows.append([name, number(mean), "   ".join(widest)])
-    out.table("Widest steps a byte, as multiples of the row's mean", ["row", "mean", "widest"], rows)
+    unit = "token" if "n_tokens" in characters else "byte"
+    out.table(f"Widest steps a {unit}, as multiples of the row's mean", ["row", "mean", "widest"], rows)
 
 
 def _visible(character: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ import typer
 
 from lrope_interp._cli_output import Output
 from lrope_interp._cli_progress import TrainingState, by_layer, clock, listen
-from lrope_interp.runs import RUNS, Run, newest_unfinished_run, numbered_folder
+from lrope_interp.errors import LRopeError
+from lrope_interp.runs import RUNS, Run, newest_unfinished_run, numbered_folder, read_run
 from lrope_interp.training.config import TrainConfig, train_config
+from lrope_interp.training.recording import Recording, tracker_names
 
 INTERRUPTED = 130
 
@@ -26,6 +28,20 @@ class Request:
     out: Path | None
     resume: bool
     overwrite: bool
+    recorded: Recorded
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the user asked to be kept besides the numbers; it may differ from sitting to sitting."""
+
+    checkpoint_minutes: float | None
+    log_to: tuple[str, ...]
+
+    def over(self, before: Recording) -> Recording:
+        """Return the recording with what was not asked for as it was before."""
+        minutes = before.checkpoint_minutes if self.checkpoint_minutes is None else self.checkpoint_minutes
+        return Recording(tracker_names(self.log_to) or before.log_to, minutes)
 
 
 def run(request: Request, out: Output) -> None:
@@ -33,29 +49,59 @@ def run(request: Request, out: Output) -> None:
     from lrope_interp.training.malloc import set_malloc_thresholds
 
     set_malloc_thresholds()
+    from lrope_interp.training.distribution import launched_as_main, leave
     from lrope_interp.training.loop import train
 
+    if not launched_as_main():  # the main process speaks for all of them
+        _follow(request, train)
+        return
     config, folder = _resumed(request) if request.resume else _new(request)
-    state = TrainingState()
+    recording, state = request.recorded.over(_recording(request, folder)), TrainingState()
+    how = {"resume": request.resume, "overwrite": request.overwrite, "recording": recording}
     try:
         with listen(out, state) as on_event:
-            finished = train(
-                config, folder, on_event=on_event, resume=request.resume, overwrite=request.overwrite
-            )
+            finished = train(config, folder, on_event=on_event, **how)
     except KeyboardInterrupt:
         typer.echo(_how_to_go_on(folder, state), err=True)
         raise typer.Exit(INTERRUPTED) from None
+    leave()
+    if state.started is None:
+        out.note(f"the run {folder} was finished before: nothing is left to train")
     report = _write_report(finished)
     _summarise(finished, report, state, out)
 
 
 def run_name(config: TrainConfig) -> str:
-    """Return the name of a run folder; the path of one's own text becomes its last part."""
+    """Return the name of a run folder; of a path, and of a data set's name, the last part."""
     data = config.data
     if data.startswith("file:"):
-        data = f"file-{Path(data.removeprefix('file:')).stem}"
+        data = f"file-{Path(data.removeprefix('file:')).stem.removesuffix('.jsonl')}"
+    elif data.startswith("hf:"):
+        data = f"hf-{data.removeprefix('hf:').rstrip('/').rpartition('/')[2]}"
     data = re.sub(r"[^\w.-]+", "_", data)
     return f"{config.preset}-{data}-{config.increments}-s{config.seed}"
+
+
+def _follow(request: Request, train: Callable[..., Run]) -> None:
+    """Train along in a process that is not the main one, and leave the talking to that."""
+    from lrope_interp.training.distribution import leave
+
+    try:
+        config, folder = _resumed(request) if request.resume else _new(request)
+        recording = request.recorded.over(_recording(request, folder))
+        train(config, folder, resume=request.resume, overwrite=request.overwrite, recording=recording)
+        leave()
+    except LRopeError:
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _recording(request: Request, folder: Path) -> Recording:
+    """Return what the run to go on with records; the defaults for a new one."""
+    if not request.resume:
+        return Recording()
+    return Recording.from_dict(read_run(folder, allow_unfinished=True).info.get("recording", {}))
 
 
 def _new(request: Request) -> tuple[TrainConfig, Path]:
@@ -87,12 +133,18 @@ def _write_report(finished: Run) -> Path:
     return write_page(render_training(finished.folder), finished.folder / "report.html")
 
 
+def _unit(finished: Run) -> str:
+    """Return what the training loss is a mean over."""
+    tokenizer = finished.info.get("tokenizer") or {}
+    return "byte" if tokenizer.get("name", "bytes") == "bytes" else "token"
+
+
 def _summarise(finished: Run, report: Path, state: TrainingState, out: Output) -> None:
     summary = finished.summary
     nats, bits = summary["validation_nats_per_byte"], summary["validation_bits_per_byte"]
     rows = [
         ["validation loss", f"{nats:.4f} nats/byte, {bits:.4f} bits/byte"],
-        ["training loss", f"{summary['train_loss']:.4f} nats/byte"],
+        ["training loss", f"{summary['train_loss']:.4f} nats/{_unit(finished)}"],
         ["read", f"{summary['bytes'] / 1e6:.2f} MB in {clock(summary['seconds'])}"],
         ["speed", f"{summary['bytes_per_second'] / 1000:.1f} kB/s"],
     ]

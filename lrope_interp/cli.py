@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 import lrope_interp
-from lrope_interp import _cli_generate
+from lrope_interp import _cli_bench, _cli_generate, _cli_replicate
 from lrope_interp import _cli_options as options
 from lrope_interp.errors import LRopeError
 
@@ -72,7 +72,7 @@ def _root(
 def train(
     preset: Annotated[str | None, typer.Option(metavar="tiny|small|paper", help="Default: tiny.")] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="NAME|file:PATH", help="Corpus. Default: bilingual.")
+        str | None, typer.Option(metavar="NAME|file:PATH|hf:NAME", help="Corpus. Default: bilingual.")
     ] = None,
     increments: Annotated[
         str | None, typer.Option(metavar="per-layer|shared|fixed", help="Default: per-layer.")
@@ -80,8 +80,18 @@ def train(
     per_head: Annotated[bool, typer.Option("--per-head", help="One increment for each head.")] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Default: what the preset says.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Default: what the preset says.")] = None,
+    grad_accumulation: Annotated[
+        int | None, typer.Option(min=1, help="Parts that a batch is computed in, to save memory. Default: 1.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of the weights and the data order. Default: 0.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bytes|bpe:N|FILE.json",
+            help="bpe:8000 trains one on the text; a file is Hugging Face's. Default: bytes.",
+        ),
     ] = None,
     device: options.Device = "auto",
     out: Annotated[
@@ -91,8 +101,23 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with --out, or with the newest unfinished run.")
     ] = False,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(metavar="STEPS", min=1, help="Steps between two checkpoints. Default: 200.")
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float | None,
+        typer.Option(metavar="M", min=0, help="Also save when M minutes have passed; 0: never. Default: 10."),
+    ] = None,
+    log_to: Annotated[
+        list[str] | None,
+        typer.Option(metavar="tensorboard|wandb", help="Trackers to tell; repeat it, or put commas."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out, if it is a run.")] = False,
     encoding_errors: options.EncodingErrors = "strict",
+    text_column: options.TextColumn = "text",
+    max_train_bytes: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Read at most so much of file: or hf: data.")
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -107,16 +132,22 @@ def train(
         "per_head": per_head or None,
         "n_steps": steps,
         "batch_size": batch_size,
+        "grad_accumulation": grad_accumulation,
+        "checkpoint_every": checkpoint_every,
         "seed": seed,
+        "tokenizer": tokenizer,
         "device": None if device == "auto" else device,
         "encoding_errors": None
         if encoding_errors == "strict"
         else options.check_encoding_errors(encoding_errors),
+        "text_column": None if text_column == "text" else text_column,
+        "max_train_bytes": max_train_bytes,
     }
     given = {name: value for name, value in asked.items() if value is not None}
     if resume and overwrite:
         raise LRopeError("--resume goes on with a run and --overwrite replaces it: give one of them")
-    request = _cli_training.Request(given, out, resume, overwrite)
+    recording = _cli_training.Recorded(checkpoint_minutes, tuple(log_to or ()))
+    request = _cli_training.Request(given, out, resume, overwrite, recording)
     _cli_training.run(request, Output(as_json, quiet))
 
 
@@ -133,6 +164,7 @@ def boundaries(
     device: options.Device = "auto",
     batch_size: options.BatchSize = 16,
     encoding_errors: options.EncodingErrors = "strict",
+    text_column: options.TextColumn = "text",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -142,7 +174,9 @@ def boundaries(
     from lrope_interp._cli_output import Output
 
     output = Output(as_json, quiet)
-    source = analysis.Source(data, text, max_bytes, options.check_encoding_errors(encoding_errors))
+    source = analysis.Source(
+        data, text, max_bytes, options.check_encoding_errors(encoding_errors), text_column
+    )
     place = analysis.Place(analysis.find_run(model, output), "boundaries", out, overwrite)
     how = analysis.Computing(seed, device, batch_size)
     _cli_boundaries.run(place, source, how, layer, output)
@@ -199,6 +233,7 @@ def evaluate(
     device: options.Device = "auto",
     batch_size: options.BatchSize = 16,
     encoding_errors: options.EncodingErrors = "strict",
+    text_column: options.TextColumn = "text",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -208,7 +243,9 @@ def evaluate(
     from lrope_interp._cli_output import Output
 
     output = Output(as_json, quiet)
-    source = analysis.Source(data, text, max_bytes, options.check_encoding_errors(encoding_errors))
+    source = analysis.Source(
+        data, text, max_bytes, options.check_encoding_errors(encoding_errors), text_column
+    )
     place = analysis.Place(analysis.find_run(model, output), "eval", out, overwrite)
     _cli_evaluate.run(place, source, analysis.Computing(seed, device, batch_size), output)
 
@@ -237,3 +274,5 @@ def runs(
 
 
 _cli_generate.register(app)
+_cli_replicate.register(app)
+_cli_bench.register(app)

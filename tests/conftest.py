@@ -11,7 +11,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["NO_COLOR"] = "1"
 os.environ["TERM"] = "dumb"
 
+import atexit
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,11 @@ import pytest
 
 if TYPE_CHECKING:
     from lrope_interp.models import LRopeTransformer
+
+# The cache of texts is the session's own, also for the processes that tests start.
+_CACHE = tempfile.mkdtemp(prefix="lrope-interp-cache-")
+os.environ["LROPE_INTERP_CACHE"] = _CACHE
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 

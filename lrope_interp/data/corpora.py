@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lrope_interp.data.columns import hashes_of, where
 from lrope_interp.data.documents import Corpus, CorpusPart, Document
-from lrope_interp.data.sources import files, peoples_daily, reviews, speeches, standard_library, wiki
+from lrope_interp.data.reading import Reading
+from lrope_interp.data.sources import files, hub, peoples_daily, reviews, speeches, standard_library, wiki
 from lrope_interp.data.sources.packages import is_installed
 from lrope_interp.errors import LRopeError, unknown
 
@@ -88,9 +90,16 @@ CORPORA: Mapping[str, CorpusInfo] = {
         ),
         CorpusInfo(
             "file:PATH",
-            "your own UTF-8 text file, or a folder of text or code files",
+            "your own text: .txt and other text or code, .jsonl(.gz|.zst), .parquet, or a folder of these",
             "any",
             "your own",
+            "und",
+        ),
+        CorpusInfo(
+            "hf:NAME",
+            "hf:NAME[:CONFIG[:SPLIT[:COLUMN]]], a data set of the Hugging Face hub or a folder of one",
+            "any",
+            "see its card",
             "und",
         ),
     )
@@ -106,33 +115,66 @@ _PARTS: Mapping[str, tuple[Callable[[], CorpusPart], ...]] = {
 }
 
 
-def load_corpus(name: str, *, encoding_errors: str = "strict") -> Corpus:
-    """Load a named corpus, or ``file:PATH`` for one's own text.
+def load_corpus(
+    name: str, *, encoding_errors: str = "strict", text_column: str = "text", max_train_bytes: int = 0
+) -> Corpus:
+    """Load a named corpus, or ``file:PATH`` or ``hf:NAME`` for one's own text.
+
+    The text of ``file:`` and ``hf:`` is read once and kept in the cache folder (`cache_folder`);
+    its documents are then read from there one at a time.
 
     Args:
-        name: A key of `CORPORA`, with a real path in the place of PATH.
-        encoding_errors: For ``file:`` only: "strict" refuses bytes that are not UTF-8, "replace"
-            puts U+FFFD there.
+        name: A key of `CORPORA`, with a real path in the place of PATH, or a data set's name.
+        encoding_errors: For ``file:`` and ``hf:``: "strict" refuses bytes that are not UTF-8,
+            "replace" puts U+FFFD there.
+        text_column: For tables: the column that holds the text.
+        max_train_bytes: For ``file:`` and ``hf:``: read at most this many bytes of text, in reading
+            order, held-out documents included; 0 reads all.
 
     Raises:
         LRopeError: The name is unknown, a package is not installed (the message has the pip
             command), or the text is missing, empty, binary, not UTF-8, or too short to split.
     """
+    reading = Reading(encoding_errors, text_column, max_train_bytes)
     if name.startswith(FILE_PREFIX):
         path = name.removeprefix(FILE_PREFIX)
         if not path:
             raise LRopeError("file: needs a path, as in file:my-text.txt")
-        part = files.load(Path(path).expanduser(), encoding_errors)
-        return Corpus(name, (part,), encoding_errors)
+        return Corpus(name, (files.load(Path(path).expanduser(), reading),), reading)
+    if name.startswith(hub.PREFIX):
+        return Corpus(name, (hub.load(name.removeprefix(hub.PREFIX), reading),), reading)
     if name not in _PARTS:
         raise unknown("corpus", name, CORPORA)
+    if max_train_bytes:
+        raise LRopeError(f"max_train_bytes is for file: and hf: data; the corpus {name} is read as a whole")
     _require_packages(CORPORA[name])
     return Corpus(name, tuple(load() for load in _PARTS[name]))
 
 
+def load_corpus_for(
+    manifest: Mapping[str, Any],
+    name: str | None = None,
+    *,
+    encoding_errors: str = "strict",
+    text_column: str = "text",
+) -> Corpus:
+    """Load the corpus of a run again, as the run read it, or another one to measure the model on.
+
+    Args:
+        manifest: The run's ``data.json``.
+        name: None, or the name of the run's own corpus, loads that.
+        encoding_errors: For another corpus; see `load_corpus`.
+        text_column: For another corpus; see `load_corpus`.
+    """
+    if name in (None, manifest["name"]):
+        return load_corpus(manifest["name"], **asdict(Reading.of(manifest)))
+    return load_corpus(name, encoding_errors=encoding_errors, text_column=text_column)
+
+
 def corpus_status(name: str) -> str:
     """Return "installed", or the pip command that installs what a corpus needs."""
-    info = CORPORA.get("file:PATH" if name.startswith(FILE_PREFIX) else name)
+    is_own = name.startswith((FILE_PREFIX, hub.PREFIX))
+    info = CORPORA["file:PATH"] if is_own else CORPORA.get(name)
     if info is None:
         raise unknown("corpus", name, CORPORA)
     if all(is_installed(package) for package in info.packages):
@@ -140,15 +182,15 @@ def corpus_status(name: str) -> str:
     return str(info.pip_command)
 
 
-def training_documents(manifest: Mapping[str, Any]) -> tuple[Document, ...]:
+def training_documents(manifest: Mapping[str, Any]) -> Sequence[Document]:
     """Load again the documents that a model was trained on, given its ``data.json``.
 
     Raises:
         LRopeError: The corpus cannot be loaded, or its text is no longer the same.
     """
-    corpus = load_corpus(manifest["name"], encoding_errors=manifest.get("encoding_errors", "strict"))
+    found = load_corpus_for(manifest).documents()
     wanted = frozenset(manifest["splits"]["train"]["sha256"])
-    documents = tuple(document for document in corpus.documents() if document.sha256 in wanted)
+    documents = where(found, [sha256 in wanted for sha256 in hashes_of(found)])
     n_missing = len(wanted) - len(documents)
     if n_missing:
         versions = ", ".join(f"{source['part']} {source.get('version')}" for source in manifest["sources"])

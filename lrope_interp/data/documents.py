@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from lrope_interp.data.columns import hashes_of, sizes_of, where
+from lrope_interp.data.reading import Reading
 from lrope_interp.data.splits import SPLITS, hash_splits
 from lrope_interp.errors import LRopeError, unknown
 
@@ -71,7 +73,7 @@ class CorpusPart:
     Attributes:
         name: The name of the source.
         language: The language of its documents ("und" where they differ).
-        documents: All documents, exact duplicates removed.
+        documents: All documents, exact duplicates removed; in memory, or on disk and read one at a time.
         held_out_share: The share of documents, by hash, that training never sees.
         source: Provenance: package, version, files, rights, and what was removed or skipped.
         trained_on: Hashes of documents that a model has seen; they count as "train" whatever
@@ -80,7 +82,7 @@ class CorpusPart:
 
     name: str
     language: str
-    documents: tuple[Document, ...]
+    documents: Sequence[Document]
     held_out_share: float
     source: Mapping[str, Any] = field(default_factory=dict)
     trained_on: frozenset[str] = frozenset()
@@ -88,8 +90,20 @@ class CorpusPart:
     @cached_property
     def splits(self) -> dict[str, str]:
         """The split of each document, by sha256; the same whatever order they come in."""
-        own = hash_splits((document.sha256 for document in self.documents), self.held_out_share)
+        own = hash_splits(hashes_of(self.documents), self.held_out_share)
         return own | {sha256: "train" for sha256 in own if sha256 in self.trained_on}
+
+    def of_split(self, split: str | None) -> Sequence[Document]:
+        """Return the documents of one split, or all of them for None, in their order."""
+        if split is None:
+            return self.documents
+        return where(self.documents, [one == split for one in self._split_of_each])
+
+    @cached_property
+    def _split_of_each(self) -> list[str]:
+        """The split of each document, in their order."""
+        splits = self.splits
+        return [splits[sha256] for sha256 in hashes_of(self.documents)]
 
 
 @dataclass(frozen=True)
@@ -98,10 +112,13 @@ class Corpus:
 
     name: str
     parts: tuple[CorpusPart, ...]
-    encoding_errors: str = "strict"
+    reading: Reading = field(default_factory=Reading)
 
-    def documents(self, split: str | None = None, *, part: str | None = None) -> tuple[Document, ...]:
+    def documents(self, split: str | None = None, *, part: str | None = None) -> Sequence[Document]:
         """Return the documents of one split (train, fit, dev, test) and one part, or of all.
+
+        Those of a file or a data set are read from the cache one at a time; iterate over them, and
+        keep no more than you need.
 
         Args:
             split: "train", "fit", "dev" or "test"; None gives every document.
@@ -112,13 +129,8 @@ class Corpus:
         names = [one.name for one in self.parts]
         if part is not None and part not in names:
             raise unknown("part", part, names)
-        return tuple(
-            document
-            for one in self.parts
-            if part in (None, one.name)
-            for document in one.documents
-            if split in (None, one.splits[document.sha256])
-        )
+        found = [one.of_split(split) for one in self.parts if part in (None, one.name)]
+        return found[0] if len(found) == 1 else tuple(document for one in found for document in one)
 
     def split_of(self, document: Document) -> str:
         """Return the split that a document of this corpus, or a piece of one, belongs to."""
@@ -144,13 +156,13 @@ class Corpus:
             documents = self.documents(split)
             splits[split] = {
                 "n_documents": len(documents),
-                "n_bytes": sum(document.n_bytes for document in documents),
-                "sha256": sorted(document.sha256 for document in documents),
+                "n_bytes": sum(sizes_of(documents)),
+                "sha256": sorted(hashes_of(documents)),
             }
         return {
             "format": MANIFEST_FORMAT,
             "name": self.name,
-            "encoding_errors": self.encoding_errors,
+            **asdict(self.reading),
             "sources": [_source(part) for part in self.parts],
             "splits": splits,
         }
@@ -168,13 +180,13 @@ def unique_documents(documents: Iterable[Document]) -> tuple[tuple[Document, ...
 
 def documents_sha256(documents: Iterable[Document]) -> str:
     """Return one hash for a set of documents, independent of their order."""
-    joined = "\n".join(sorted(document.sha256 for document in documents))
+    joined = "\n".join(sorted(hashes_of(documents)))
     return hashlib.sha256(joined.encode("ascii")).hexdigest()
 
 
 def _held_out(part: CorpusPart, seen: frozenset[str]) -> CorpusPart:
     """Hold a part out as a whole if nothing of it was seen, else mark what was."""
-    overlap = seen.intersection(document.sha256 for document in part.documents)
+    overlap = seen.intersection(hashes_of(part.documents))
     if overlap:
         return replace(part, trained_on=frozenset(overlap))
     return replace(part, held_out_share=1.0)
@@ -187,6 +199,6 @@ def _source(part: CorpusPart) -> dict[str, Any]:
         "language": part.language,
         "held_out_share": part.held_out_share,
         "n_documents": len(part.documents),
-        "n_bytes": sum(document.n_bytes for document in part.documents),
+        "n_bytes": sum(sizes_of(part.documents)),
         **part.source,
     }

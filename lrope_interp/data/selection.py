@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from lrope_interp.data.alignment import character_starts
+from lrope_interp.data.columns import in_hash_order, languages_of, where
 from lrope_interp.data.documents import Corpus, Document
 from lrope_interp.errors import LRopeError
 
@@ -33,11 +35,11 @@ def evaluation_documents(corpus: Corpus, split: str, max_bytes: int = MAX_BYTES)
     if max_bytes < 1:
         raise LRopeError(f"max_bytes must be at least 1, got {max_bytes}")
     documents = corpus.documents(split)
-    languages = dict.fromkeys(document.language for document in documents)
+    languages = languages_of(documents)
     return tuple(
         piece
-        for language in sorted(languages)
-        for piece in _take([one for one in documents if one.language == language], max_bytes)
+        for language in sorted(set(languages))
+        for piece in _take(where(documents, [one == language for one in languages]), max_bytes)
     )
 
 
@@ -57,11 +59,11 @@ def piece_of(document: Document, n_bytes: int) -> Document:
     return _cut(document, first, max(last, first))
 
 
-def _take(documents: list[Document], max_bytes: int) -> list[Document]:
+def _take(documents: Sequence[Document], max_bytes: int) -> list[Document]:
     """Take pieces in the order of hashes until `max_bytes` are full."""
     taken: list[Document] = []
     left = max_bytes
-    for document in sorted(documents, key=lambda one: one.sha256):
+    for document in in_hash_order(documents):
         is_too_short = left < min(_LEAST_PIECE_BYTES, document.n_bytes)
         if is_too_short and taken:
             break

@@ -50,9 +50,9 @@ def require_documents(n_documents: int, name: str) -> None:
     if n_documents < len(SPLITS):
         raise LRopeError(
             f"{name} gives {n_documents} different document(s), and at least {len(SPLITS)} are needed "
-            "(one each for train, fit, dev and test). A folder gives one document a file; a text "
-            "file gives one for every 2,000 bytes of paragraphs, so that about 8,000 bytes are the "
-            "least and 1 MB or more makes sense. Separate paragraphs by blank lines or line ends."
+            "(one each for train, fit, dev and test). A folder gives one document a file, a table one a "
+            "row; a text file gives one for every 2,000 bytes of paragraphs, so that about 8,000 bytes are "
+            "the least and 1 MB or more makes sense. Separate paragraphs by blank lines or line ends."
         )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lrope_interp.data.documents import Document, unique_documents
-from lrope_interp.data.sources.files import language_of, paragraphs, read_text
+from lrope_interp.data.sources.paragraphs import paragraphs
+from lrope_interp.data.sources.plain_text import language_of, read_text
 from lrope_interp.data.splits import hash_splits
 
 LEAST_UNITS_TO_SPLIT = 60
@@ -25,7 +26,8 @@ def text_documents(path: Path | str, *, encoding_errors: str = "strict") -> tupl
     path = Path(path).expanduser()
     text = read_text(path, encoding_errors)
     language = language_of(text, path.suffix)
-    units = (text[start:stop] for start, stop in paragraphs(text))
+    raw = text.encode("utf-8")
+    units = (raw[start:stop].decode("utf-8") for start, stop in paragraphs(raw))
     return tuple(
         Document(f"{path.name}#{number}", unit, "text", language)
         for number, unit in enumerate((unit for unit in units if unit.strip()), start=1)

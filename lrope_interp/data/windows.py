@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, UInt16
+from jaxtyping import Int64
 
-from lrope_interp.data.documents import Corpus, Document
 from lrope_interp.errors import LRopeError
-
-
-@runtime_checkable
-class Tokenizer(Protocol):
-    """What a tokenizer must offer here."""
-
-    vocab_size: int
-    eos_id: int
-
-    def encode(self, text: str) -> Int64[np.ndarray, " n_tokens"]:
-        """Return the ids of a text."""
-        ...
 
 
 class ScoringWindow(NamedTuple):
@@ -30,28 +17,6 @@ class ScoringWindow(NamedTuple):
     start: int
     stop: int
     first_scored: int
-
-
-def training_stream(documents: Iterable[Document], tokenizer: Tokenizer) -> UInt16[np.ndarray, " n_tokens"]:
-    """Join documents as ``EOS document EOS document ... EOS``, in the order of their hashes.
-
-    The order is that of the hashes, so that the stream does not depend on how files were listed.
-    """
-    if tokenizer.vocab_size > np.iinfo(np.uint16).max + 1:
-        raise LRopeError(f"a vocabulary of {tokenizer.vocab_size} does not fit into 16 bits")
-    eos = np.array([tokenizer.eos_id], dtype=np.uint16)
-    pieces = [eos]
-    for document in sorted(documents, key=lambda one: one.sha256):
-        pieces += [tokenizer.encode(document.text).astype(np.uint16), eos]
-    return np.concatenate(pieces)
-
-
-def training_streams(corpus: Corpus, tokenizer: Tokenizer) -> list[tuple[str, np.ndarray]]:
-    """Return the training stream of every part of a corpus, with its name, for a `WindowSampler`."""
-    return [
-        (part.name, training_stream(corpus.documents("train", part=part.name), tokenizer))
-        for part in corpus.parts
-    ]
 
 
 class WindowSampler:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models.config import LRopeConfig
+from lrope_interp.tokenizers import TOKENIZER_FILE, ByteTokenizer, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from lrope_interp.models.transformer import LRopeTransformer
@@ -28,6 +29,8 @@ def save_pretrained(
 ) -> None:
     """Write `config.json` and `model.safetensors` into `folder`, making it if need be.
 
+    A tokenizer of more than bytes is written beside them, as `tokenizer.json`.
+
     Args:
         model: What to save; tied weights are written once.
         folder: Where to.
@@ -37,6 +40,8 @@ def save_pretrained(
     payload = {"format": MODEL_FORMAT, "model": model.cfg.to_dict(), **(extra_config or {})}
     (folder / CONFIG_FILE).write_text(json.dumps(payload, indent=2) + "\n", encoding="utf-8")
     save_weights(model, folder / WEIGHTS_FILE)
+    if model.tokenizer is not None and model.tokenizer.name != ByteTokenizer.name:
+        model.tokenizer.save(folder)
 
 
 def save_weights(model: LRopeTransformer, path: Path) -> None:
@@ -65,7 +70,20 @@ def from_pretrained(folder: Path, device: str | None = None, n_ctx: int | None =
         fields["n_ctx"] = n_ctx
     model = LRopeTransformer(LRopeConfig.from_dict(fields))
     load_weights(model, folder / WEIGHTS_FILE)
+    if (folder / TOKENIZER_FILE).is_file():
+        model.tokenizer = _fitting_tokenizer(folder, model.cfg.d_vocab)
     return model.eval()
+
+
+def _fitting_tokenizer(folder: Path, d_vocab: int) -> Tokenizer:
+    """Return the tokenizer that lies beside the weights."""
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.vocab_size != d_vocab:
+        raise LRopeError(
+            f"{folder / TOKENIZER_FILE} has {tokenizer.vocab_size} tokens and the model d_vocab={d_vocab}; "
+            "they are not of one run"
+        )
+    return tokenizer
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class LRopeConfig(TransformerBridgeConfig):
         n_heads: Attention heads a layer.
         d_head: Width of a head, even; `d_model // n_heads` if not given.
         d_mlp: Width of the gated MLP; four times `d_model` if not given.
-        d_vocab: Size of the vocabulary; 257 is the 256 bytes and EOS.
+        d_vocab: Size of the vocabulary; 257 is the 256 bytes and EOS; others need a tokenizer.
         n_ctx: Longest accepted input, in tokens. Nothing is tabulated, so it can be raised freely.
         increments: "per_layer" (a head in every layer reads its input), "shared" (one head reads
             the token embedding for all layers) or "fixed" (ordinary RoPE, increments of 1).

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +21,7 @@ class PerceivedDistance:
     """Distances between two places of one text, one number a layer (and head, if per head).
 
     Attributes:
-        n_tokens: Tokens (bytes) from the one to the other: ordinary RoPE's distance.
+        n_tokens: Tokens from the one to the other: ordinary RoPE's distance.
         summed: Sum of the increments between them, in the layer's own unit; not comparable across
             layers.
         normalised: `summed` divided by the layer's mean increment over the text, its first token
@@ -46,10 +47,10 @@ class Distances:
     def perceived_distance(
         self, text: str, a: Place, b: Place, prepend_bos: bool | None = None
     ) -> PerceivedDistance:
-        """Return the distance between two places, measured from last byte to last byte.
+        """Return the distance between two places, measured from last token to last token.
 
-        The increment of a token is the gap before it. Measured between last bytes, distances add
-        up: a to c is a to b and b to c.
+        The increment of a token is the gap before it. Measured between last tokens, distances add
+        up: a to c is a to b and b to c. The last token of a place is the one that holds its last byte.
 
         Args:
             text: No longer than n_ctx.
@@ -62,8 +63,10 @@ class Distances:
             LRopeError: A place outside the text, or a substring that occurs not once.
         """
         tokens = self.to_tokens(text, prepend_bos)  # type: ignore[attr-defined]
-        n_lead = tokens.shape[1] - len(text.encode())
-        first, last = sorted(_last_byte(text, place) + n_lead for place in (a, b))
+        _, _, ends = self.own_tokenizer().encode_spans(text)  # type: ignore[attr-defined]
+        n_lead = tokens.shape[1] - len(ends)
+        at = (int(np.searchsorted(ends, _last_byte(text, place), side="right")) for place in (a, b))
+        first, last = sorted(index + n_lead for index in at)
         kinds = ("hook_increments", "hook_q", "hook_k")
         names = [name for name in self.hook_dict if name.endswith(kinds)]  # type: ignore[attr-defined]
         _, cache = self.run_with_cache(  # type: ignore[attr-defined]

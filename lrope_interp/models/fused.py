@@ -127,7 +127,11 @@ class _NormLinear(torch.autograd.Function):
         x, gain, weight, scale, low, folded, out = ctx.saved_tensors
         if torch.is_grad_enabled():
             return (
-                *_through(lambda *args: _plain_norm_linear(*args, ctx.eps), (x, gain, weight), grad),
+                *_through(
+                    lambda x, gain, weight: _plain_norm_linear(x, gain, weight, ctx.eps),
+                    (x, gain, weight),
+                    grad,
+                ),
                 None,
                 None,
             )

@@ -19,7 +19,7 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.models.sampling import Sampling
 from lrope_interp.models.text import too_long
-from lrope_interp.tokenizers import EOS_ID, ByteTokenizer
+from lrope_interp.tokenizers import Tokenizer
 
 Prompt = str | list[str] | Tensor
 _RETURN_TYPES = ("input", "str", "tokens")
@@ -29,7 +29,7 @@ class Generation:
     """Mixed into the model: `generate` and `generate_stream`."""
 
     cfg: Any
-    tokenizer: ByteTokenizer | None
+    tokenizer: Tokenizer | None
 
     def generate(
         self,
@@ -56,9 +56,9 @@ class Generation:
 
         Args:
             input: A text, texts (padded on the left, whatever `padding_side` says), or token ids.
-            max_new_tokens: Most tokens (bytes) to add.
+            max_new_tokens: Most tokens to add.
             stop_at_eos: Whether a row ends at EOS.
-            eos_token_id: What ends a row; EOS (256) if None. Several are allowed.
+            eos_token_id: What ends a row; the tokenizer's EOS if None. Several are allowed.
             do_sample: Whether to draw; otherwise the likeliest token is taken.
             top_k: Draw among the k likeliest only.
             top_p: Draw among the fewest that together reach this probability.
@@ -130,7 +130,7 @@ class Generation:
         """
         sampling = Sampling(do_sample, temperature, top_k, top_p, freq_penalty, self._generator(seed))
         tokens, mask = self._prompt(input, prepend_bos, padding_side, attention_mask)
-        write = _Writer(len(tokens)) if _kind(return_type, input) == "str" else None
+        write = _Writer(len(tokens), self.own_tokenizer()) if _kind(return_type, input) == "str" else None  # type: ignore[attr-defined]
         stop = self._stop_ids(eos_token_id) if stop_at_eos else ()
         steps = self._decode(tokens, mask, max_new_tokens, sampling, stop, use_past_kv_cache)
         pieces = _pieces(tokens, tqdm(steps, total=max_new_tokens, disable=not verbose), max_tokens_per_yield)
@@ -153,7 +153,7 @@ class Generation:
         if use_past_kv_cache:
             cache = TransformerLensKeyValueCache.init_cache(self.cfg, self.cfg.device, n_rows)
         is_finished = torch.zeros(n_rows, dtype=torch.bool, device=tokens.device)
-        fed, fill = tokens, stop[0] if len(stop) == 1 else EOS_ID
+        fed, fill = tokens, self._fill(stop)
         for _ in range(max_new_tokens):
             logits = self(fed, attention_mask=mask, past_kv_cache=cache)  # type: ignore[operator]
             new = sampling.pick(logits[:, -1], tokens)
@@ -203,8 +203,14 @@ class Generation:
                 "this model has no tokenizer to say what EOS is: give eos_token_id or stop_at_eos=False"
             )
         if eos_token_id is None:
-            return (EOS_ID,)
+            return (self.tokenizer.eos_id,)  # type: ignore[union-attr]
         return (eos_token_id,) if isinstance(eos_token_id, int) else tuple(eos_token_id)
+
+    def _fill(self, stop: tuple[int, ...]) -> int:
+        """Return what a finished row goes on with."""
+        if len(stop) == 1 or (stop and self.tokenizer is None):
+            return stop[0]
+        return 0 if self.tokenizer is None else self.tokenizer.eos_id
 
     def _generator(self, seed: int | None) -> torch.Generator | None:
         """Return a generator of its own for a seed."""
@@ -216,11 +222,12 @@ class Generation:
 class _Writer:
     """Turns columns of tokens into text, one decoder a row, so that no character is torn."""
 
-    def __init__(self, n_rows: int) -> None:
+    def __init__(self, n_rows: int, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
         self._decoders = [codecs.getincrementaldecoder("utf-8")(errors="replace") for _ in range(n_rows)]
 
     def __call__(self, tokens: Tensor, is_last: bool) -> str | list[str]:
-        rows = [bytes(token for token in row if token < EOS_ID) for row in tokens.tolist()]
+        rows = [self._tokenizer.to_bytes(row) for row in tokens.tolist()]
         return _unwrapped(
             [decoder.decode(row, final=is_last) for decoder, row in zip(self._decoders, rows, strict=True)]
         )

@@ -10,14 +10,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.tokenizers import EOS_ID, ByteTokenizer
+from lrope_interp.tokenizers import Tokenizer
 
 
 class TextMethods:
-    """Mixed into the model: `to_tokens`, `to_string` and their relatives, over bytes."""
+    """Mixed into the model: `to_tokens`, `to_string` and their relatives, over the model's own tokenizer."""
 
     cfg: Any
-    tokenizer: ByteTokenizer | None
+    tokenizer: Tokenizer | None
 
     def to_tokens(
         self,
@@ -27,21 +27,21 @@ class TextMethods:
         move_to_device: bool = True,
         truncate: bool = False,
     ) -> Int[Tensor, "batch pos"]:
-        """Return token ids, [batch, pos]; EOS (256) leads each row unless `prepend_bos` is False.
+        """Return token ids, [batch, pos]; EOS (256 of bytes) leads each row unless `prepend_bos` is False.
 
         Shorter rows are padded with EOS on `padding_side`; use `attention_mask` to hide the pads.
 
         Raises:
-            LRopeError: A text longer than n_ctx (unless `truncate`), a model without byte vocabulary,
+            LRopeError: A text longer than n_ctx (unless `truncate`), a model without tokenizer,
                 or anything but text.
         """
-        tokenizer = self._byte_tokenizer()
+        tokenizer = self.own_tokenizer()
         texts = [input] if isinstance(input, str) else list(input)
         if not texts or not all(isinstance(text, str) for text in texts):
             raise LRopeError(
                 f"wanted a text or a list of texts; got {input!r:.60}; give token ids as torch.tensor(ids)"
             )
-        lead = [EOS_ID] if self._prepends(prepend_bos) else []
+        lead = [tokenizer.eos_id] if self._prepends(prepend_bos) else []
         rows = [lead + tokenizer.encode(text).tolist() for text in texts]
         n_ctx = self.cfg.n_ctx
         if truncate:
@@ -50,12 +50,14 @@ class TextMethods:
         if longest > n_ctx:
             raise too_long(n_ctx, longest)
         side = padding_side or self.cfg.default_padding_side
-        tokens = torch.tensor([_padded(row, longest, side) for row in rows], dtype=torch.long)
+        tokens = torch.tensor(
+            [_padded(row, longest, side, tokenizer.eos_id) for row in rows], dtype=torch.long
+        )
         return tokens.to(self.cfg.device) if move_to_device else tokens
 
     def to_string(self, tokens: Any) -> str | list[str]:
         """Return the text of 0-D or 1-D tokens, or one text a row; EOS and broken bytes do not raise."""
-        tokenizer = self._byte_tokenizer()
+        tokenizer = self.own_tokenizer()
         ids = torch.as_tensor(np.asarray(tokens) if not isinstance(tokens, Tensor) else tokens)
         if ids.ndim <= 1:
             return tokenizer.decode(ids.reshape(-1).tolist())
@@ -69,7 +71,7 @@ class TextMethods:
         Raises:
             LRopeError: Tokens of several rows.
         """
-        tokenizer = self._byte_tokenizer()
+        tokenizer = self.own_tokenizer()
         if isinstance(input, list) and input and isinstance(input[0], str):
             return [tokenizer.str_tokens(self.to_tokens(text, prepend_bos)[0].tolist()) for text in input]
         if isinstance(input, str):
@@ -78,19 +80,21 @@ class TextMethods:
         return tokenizer.str_tokens(_one_row(ids).tolist())
 
     def to_single_token(self, string: str) -> int:
-        """Return the id of a string of one byte.
+        """Return the id of a string of one token, which is one byte where tokens are bytes.
 
         Raises:
-            LRopeError: The string has more or fewer bytes.
+            LRopeError: The string has more or fewer tokens.
         """
-        ids = self._byte_tokenizer().encode(string)
+        tokenizer = self.own_tokenizer()
+        ids = tokenizer.encode(string)
         if len(ids) != 1:
-            raise LRopeError(f"{string!r} is {len(ids)} tokens, not one; every byte is a token here")
+            reason = "; every byte is a token here" if tokenizer.name == "bytes" else ""
+            raise LRopeError(f"{string!r} is {len(ids)} tokens, not one{reason}")
         return int(ids[0])
 
     def to_single_str_token(self, int_token: int) -> str:
         """Return the readable string of one id."""
-        return self._byte_tokenizer().str_tokens([int_token])[0]
+        return self.own_tokenizer().str_tokens([int_token])[0]
 
     def get_token_position(
         self,
@@ -117,8 +121,8 @@ class TextMethods:
             raise LRopeError(f"mode must be 'first' or 'last'; got {mode!r}")
         return int(where[0 if mode == "first" else -1])
 
-    def _byte_tokenizer(self) -> ByteTokenizer:
-        """Return the tokenizer, or raise where the vocabulary is not one of bytes."""
+    def own_tokenizer(self) -> Tokenizer:
+        """Return the tokenizer, or raise where none came with the vocabulary."""
         if self.tokenizer is None:
             raise LRopeError(
                 f"this model has d_vocab={self.cfg.d_vocab} and no tokenizer; give it tokens instead of text"
@@ -144,9 +148,9 @@ def _one_row(tokens: Tensor) -> Tensor:
     return tokens.reshape(-1)
 
 
-def _padded(row: list[int], length: int, side: str) -> list[int]:
+def _padded(row: list[int], length: int, side: str, eos_id: int) -> list[int]:
     """Fill a row up with EOS."""
     if side not in ("left", "right"):
         raise LRopeError(f"padding_side must be 'left' or 'right'; got {side!r}")
-    pads = [EOS_ID] * (length - len(row))
+    pads = [eos_id] * (length - len(row))
     return pads + row if side == "left" else row + pads

@@ -30,7 +30,7 @@ from lrope_interp.models.masks import check_masks, check_request
 from lrope_interp.models.normalization import HookedRMSNorm
 from lrope_interp.models.surface import AnalysisSurface
 from lrope_interp.models.text import TextMethods, too_long
-from lrope_interp.tokenizers import ByteTokenizer
+from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 
 _INTEGERS = (
     *(torch.int8, torch.int16, torch.int32, torch.int64),
@@ -65,7 +65,9 @@ class LRopeTransformer(
     def __init__(self, cfg: LRopeConfig) -> None:
         super().__init__()
         self.cfg = cfg
-        self.tokenizer = ByteTokenizer() if cfg.d_vocab == ByteTokenizer.vocab_size else None
+        self.tokenizer: Tokenizer | None = (
+            ByteTokenizer() if cfg.d_vocab == ByteTokenizer.vocab_size else None
+        )
         self.embed = Embed(cfg)
         self.hook_embed = HookPoint()
         if cfg.increments == "shared":

@@ -22,8 +22,17 @@ from lrope_interp.probes.boundary_tables import (
     scores_frame,
     strata_frame,
     table,
+    unscored_frame,
 )
-from lrope_interp.probes.capture import BATCH_SIZE, Captured, Progress, capture, check_layers, staged
+from lrope_interp.probes.capture import (
+    BATCH_SIZE,
+    Captured,
+    Progress,
+    capture,
+    check_layers,
+    staged,
+    token_start_mask,
+)
 from lrope_interp.probes.controls import RULES, byte_mean, unseen_bytes_note, untrained
 from lrope_interp.probes.gaps import Field, Gaps, Label
 from lrope_interp.probes.scoring import FALLBACK_STRATUM, Scored, Scorer, prevalence_rows
@@ -31,8 +40,9 @@ from lrope_interp.probes.selection import Selection
 from lrope_interp.probes.signals import SIGNALS, Column, all_columns
 from lrope_interp.probes.stride import stride_frame, stride_note
 from lrope_interp.results import Result, provenance
+from lrope_interp.tokenizers import ByteTokenizer
 
-HEADLINE_SIGNALS = ("increments", "byte_mean", "untrained", "entropy", "surprisal")
+HEADLINE_SIGNALS = ("increments", "byte_mean", "token_mean", "untrained", "entropy", "surprisal")
 
 
 def boundaries(
@@ -62,14 +72,15 @@ def boundaries(
 
     Returns:
         A result of kind "boundaries" with the tables `scores`, `roc`, `choices`, `classes`,
-        `labels`, `strata` and `stride`, and with the test gaps. In `scores`, the row of `untrained` without
+        `labels`, `strata` and `stride` (and `unscored`, where tokens are longer than a byte), and with
+        the test gaps. In `scores`, the row of `untrained` without
         a seed is the mean over seeds, and its ci_low and ci_high are their range.
 
     Raises:
         LRopeError: A fixed model, an unknown layer or label, a constant signal, nothing to score.
     """
     kept, notes = _scored_layers(model, layers)
-    gaps = _gaps(selection, _checked(labels))
+    gaps = _gaps(model, selection, _checked(labels))
     captured = _captured(model, selection, kept, batch_size, on_progress)
     signals = [
         *SIGNALS.values(),
@@ -83,11 +94,17 @@ def boundaries(
     tables = _tables(scorer, scored, captured["test"])
     tables["stride"] = stride_frame(model, captured["test"], batch_size)
     notes += unseen_bytes_note(captured["fit"], captured["test"])
-    notes += stride_note(tables["stride"], model.cfg.n_ctx)
+    has_byte_tokens = captured["test"].has_byte_tokens
+    notes += stride_note(tables["stride"], model.cfg.n_ctx, "bytes" if has_byte_tokens else "tokens")
+    headline = _headline(tables["scores"])
+    if model.own_tokenizer().name != ByteTokenizer.name:
+        tables["unscored"] = unscored_frame(gaps["test"])
+        headline |= _unscored_headline(tables["unscored"])
+        notes += _token_notes(tables["unscored"])
     return Result(
         kind="boundaries",
         provenance=provenance(config=model.cfg.to_dict(), data=selection.data, seed=seed),
-        headline=_headline(tables["scores"]),
+        headline=headline,
         tables=tables,
         warnings=tuple(dict.fromkeys([*selection.warnings, *notes, *_warnings(scorer, scored)])),
         gaps=gaps_frame(gaps["test"], found),
@@ -141,11 +158,12 @@ def _checked(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(labels))
 
 
-def _gaps(selection: Selection, labels: Sequence[str]) -> dict[str, Gaps]:
-    gaps = {
-        split: Gaps.of(getattr(selection, split), labels, selection.shared[split])
-        for split in ("dev", "test")
-    }
+def _gaps(model: LRopeTransformer, selection: Selection, labels: Sequence[str]) -> dict[str, Gaps]:
+    gaps = {}
+    for split in ("dev", "test"):
+        documents = getattr(selection, split)
+        mask = token_start_mask(model, documents)
+        gaps[split] = Gaps.of(documents, labels, selection.shared[split], mask)
     for split, found in gaps.items():
         if not found.strata["bytes"].any():
             raise LRopeError(
@@ -197,6 +215,22 @@ def _headline(scores: pd.DataFrame) -> dict[str, float | None]:
         name: None if math.isnan(value) else value
         for name, value in zip(names, shown["value"].tolist(), strict=True)
     }
+
+
+def _unscored_headline(unscored: pd.DataFrame) -> dict[str, float]:
+    return {"gaps inside tokens, not scored": float(unscored["n_unscored"].tolist()[0])}
+
+
+def _token_notes(unscored: pd.DataFrame) -> list[str]:
+    """Say what the tokens hide: gaps inside them, and with them boundaries."""
+    counts = dict(zip(unscored["gaps"], zip(unscored["n_unscored"], unscored["n"], strict=True), strict=True))
+    inside, among = counts.pop("any")
+    hidden = [f"{part:,} of {whole:,} {name}" for name, (part, whole) in counts.items()]
+    return [
+        f"tokens are longer than a byte: {inside:,} of {among:,} test gaps between characters lie inside a "
+        f"token and are not scored, with them {', '.join(hidden)}. What is scored are gaps before a token; "
+        "token_mean is the layer's mean increment by token, and a class is that of a token's first byte"
+    ]
 
 
 def _headline_name(signal: str, layer: Any, head: Any, label: str) -> str:

@@ -17,8 +17,20 @@ from lrope_interp.probes.signals import Column
 
 ALL_LANGUAGES = "all"
 _INTEGERS = ("layer", "head", "seed", "sign", "n", "n_positive", "n_documents", "n_units", "n_bytes")
-_INTEGERS += ("query_character", "key_character")
-_WORDS = ("signal", "kind", "label", "stratum", "align", "metric", "language", "grade", "unit", "byte_class")
+_INTEGERS += ("query_character", "key_character", "n_unscored")
+_WORDS = (
+    "signal",
+    "kind",
+    "label",
+    "stratum",
+    "align",
+    "metric",
+    "language",
+    "grade",
+    "unit",
+    "byte_class",
+    "gaps",
+)
 
 
 def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
@@ -61,9 +73,10 @@ def classes_frame(captured: Captured) -> pd.DataFrame:
 
     `mean_normalised` divides by the layer's mean over all bytes, because only ratios within a
     layer mean anything. The bytes at the start of documents are left out, as they are of scores.
+    Where tokens are longer than a byte, one counts as its first byte does.
     """
     kinds = np.concatenate([byte_class(document.text) for document in captured.documents])
-    is_gap = captured.t > 0
+    is_gap = (captured.t > 0) & captured.is_token_start
     spoken = np.array([document.language for document in captured.documents])[captured.document]
     languages = sorted(set(spoken.tolist()))
     rows = []
@@ -100,6 +113,19 @@ def labels_frame(gaps: Gaps) -> pd.DataFrame:
     return table(rows, ("label", "language", "grade", "n", "n_positive"))
 
 
+def unscored_frame(gaps: Gaps) -> pd.DataFrame:
+    """Return how many gaps between characters lie inside a token, of all and of each label's boundaries."""
+    unscored = gaps.unscored
+    either = gaps.strata["characters"] | unscored
+    known = {"any": np.ones(len(either), dtype=bool)}
+    known |= {name: label.is_boundary for name, label in gaps.labels.items()}
+    rows = [
+        {"gaps": name, "n": int((either & own).sum()), "n_unscored": int((unscored & own).sum())}
+        for name, own in known.items()
+    ]
+    return table(rows, ("gaps", "n", "n_unscored"))
+
+
 def strata_frame(gaps: Gaps) -> pd.DataFrame:
     """Return how many gaps each stratum has, and what its bootstrap draws."""
     rows = [
@@ -119,9 +145,10 @@ def gaps_frame(gaps: Gaps, found: Sequence[Column]) -> pd.DataFrame:
     """Return one row a test gap: where it is, what is true of it, and every signal's byte value.
 
     `character` is the number of its character in the document; a character's "last" and "sum"
-    run over the rows that share it. Document starts have no row: the gap before them is no gap.
+    run over the rows that share it. Document starts have no row: the gap before them is no gap. Nor
+    have gaps inside a token.
     """
-    rows = np.flatnonzero(gaps.t > 0)
+    rows = np.flatnonzero((gaps.t > 0) & ~gaps.is_inside_token)
     names = pd.Categorical.from_codes(
         gaps.document[rows], categories=[document.name for document in gaps.documents]
     )

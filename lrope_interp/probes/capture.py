@@ -1,11 +1,12 @@
 """Read a model over whole documents: the one caller of `run_with_cache`.
 
 Documents are cut into overlapping windows, windows of all documents share batches, and every
-byte is read in the window that gives it the most context (EVALUATION 1). Every window is padded
+token is read in the window that gives it the most context (EVALUATION 1). Every window is padded
 to n_ctx, so that neither the batch size nor the company of a document changes its numbers.
 
-Indices: in a window that starts at s, byte t of a document stands at index t + 1 - s of the
-sequence EOS, byte 0, byte 1, ...; its increment is read there, its prediction one index before.
+Indices: in a window that starts at s, token t of a document stands at index t + 1 - s of the
+sequence EOS, token 0, token 1, ...; its increment is read there, its prediction one index before.
+What is read at a token is stored at its first byte, so that all that follows is indexed by bytes.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int64, Shaped, UInt8, UInt16
 from torch import Tensor
 
 from lrope_interp.data import Document, ScoringWindow, scoring_windows
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.tokenizers import EOS_ID
+from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it and all of it."""
@@ -46,6 +47,12 @@ class Captured:
         entropy_next: Of the prediction made right after byte t, in nats.
         surprisal: -ln p of byte t, in nats.
             The three are empty where predictions were not asked for.
+        tokens: The ids, joined without EOS; the bytes themselves where tokens are bytes.
+        token_starts: At which of the joined bytes each token begins.
+
+    Where tokens are longer than a byte, increments and surprisal stand at the first byte of their
+    token and are 0 at its others, so that sums over bytes are sums over tokens; both entropies
+    are the same at all bytes of a token. Only what stands at `is_token_start` was computed.
     """
 
     documents: tuple[Document, ...]
@@ -56,6 +63,8 @@ class Captured:
     entropy: Float32[np.ndarray, " n_predicted"]
     entropy_next: Float32[np.ndarray, " n_predicted"]
     surprisal: Float32[np.ndarray, " n_predicted"]
+    tokens: UInt16[np.ndarray, " n_tokens"]
+    token_starts: Int64[np.ndarray, " n_tokens"]
 
     @property
     def n_bytes(self) -> int:
@@ -71,6 +80,36 @@ class Captured:
     def t(self) -> Int64[np.ndarray, " n_bytes"]:
         """The place of each byte in its document."""
         return np.arange(self.n_bytes) - self.offsets[:-1][self.document]
+
+    @property
+    def has_byte_tokens(self) -> bool:
+        """Whether every byte is a token of its own."""
+        return len(self.tokens) == self.n_bytes
+
+    @cached_property
+    def is_token_start(self) -> Bool[np.ndarray, " n_bytes"]:
+        """Whether a token begins at each byte."""
+        is_start = np.zeros(self.n_bytes, dtype=bool)
+        is_start[self.token_starts] = True
+        return is_start
+
+    @cached_property
+    def token(self) -> UInt16[np.ndarray, " n_bytes"]:
+        """The id of the token that each byte belongs to."""
+        return self.at_every_byte(self.tokens)
+
+    @cached_property
+    def token_offsets(self) -> Int64[np.ndarray, " documents_and_one"]:
+        """Where each document begins in the joined tokens; one more entry than documents."""
+        return np.searchsorted(self.token_starts, self.offsets)
+
+    def at_tokens(self, values: Shaped[np.ndarray, "*axes n_bytes"]) -> Shaped[np.ndarray, "*axes n_tokens"]:
+        """Return what stands at the first byte of each token, along the last axis."""
+        return values if self.has_byte_tokens else np.take(values, self.token_starts, axis=-1)
+
+    def at_every_byte(self, values: Shaped[np.ndarray, " n_tokens"]) -> Shaped[np.ndarray, " n_bytes"]:
+        """Return the value of its token for each byte."""
+        return np.repeat(values, np.diff(self.token_starts, append=self.n_bytes))
 
     def span(self, document: int) -> slice:
         """Where the bytes of one document lie."""
@@ -104,7 +143,7 @@ def capture(
 
     Args:
         model: Any LRopeTransformer; a fixed one gives increments of one.
-        documents: Read as bytes, each from its own EOS.
+        documents: Read as the model's tokens, each from its own EOS.
         layers: Which layers' increments to keep; None for all, empty for none.
         predictions: Whether to compute entropy and surprisal. Without them the forward pass stops
             after the last layer asked for.
@@ -116,20 +155,21 @@ def capture(
     stop = None if predictions else max(kept, default=-1) + 1
     todo = [
         _Window(number, window)
-        for number, document in enumerate(documents)
-        if document.n_bytes
-        for window in scoring_windows(document.n_bytes + 1, model.cfg.n_ctx)
+        for number, n_tokens in enumerate(np.diff(out.token_offsets).tolist())
+        for window in scoring_windows(n_tokens + 1, model.cfg.n_ctx)
     ]
     _fill(model, out, todo, stop, batch_size, on_progress)
+    for values in (out.entropy, out.entropy_next) if predictions and not out.has_byte_tokens else ():
+        values[:] = out.at_every_byte(values[out.token_starts])
     return out
 
 
 def capture_unhurried(
     model: LRopeTransformer, document: Document, span: slice, *, layers: Sequence[int], batch_size: int
 ) -> Float32[np.ndarray, "layers heads n_span"]:
-    """Return the increments of some bytes, each read at the end of a window of its own (stride 1).
+    """Return the increments of some tokens, each read at the end of a window of its own (stride 1).
 
-    It costs a window a byte, and is there to tell how much the stride of `capture` matters.
+    It costs a window a token, and is there to tell how much the stride of `capture` matters.
     """
     kept = check_layers(model, layers)
     out = _empty(model, [document], kept, predictions=False)
@@ -139,29 +179,30 @@ def capture_unhurried(
         for at in range(span.start + 1, span.stop + 1)
     ]
     _fill(model, out, todo, max(kept, default=-1) + 1, batch_size, None)
-    return out.increments[..., span]
+    return out.at_tokens(out.increments)[..., span]
 
 
 def capture_pattern(
     model: LRopeTransformer, document: Document, *, layer: int, head: int, byte: int
 ) -> tuple[int, Float32[np.ndarray, " keys"]]:
-    """Return where one head looks from one byte, in the window in which that byte is scored.
+    """Return where one head looks from the token of one byte, in the window in which that is scored.
 
     Returns:
-        The sequence index of the first key (0 is EOS, byte t is t + 1) and the attention weights
-        on the keys from there up to the byte itself.
+        The sequence index of the first key (0 is EOS, token t is t + 1) and the attention weights
+        on the keys from there up to the token itself.
     """
+    captured = _empty(model, [document], (), predictions=False)
+    token = int(np.searchsorted(captured.token_starts, byte, side="right")) - 1
     window = next(
         w
-        for w in scoring_windows(document.n_bytes + 1, model.cfg.n_ctx)
-        if w.first_scored <= byte + 1 < w.stop
+        for w in scoring_windows(len(captured.tokens) + 1, model.cfg.n_ctx)
+        if w.first_scored <= token + 1 < w.stop
     )
-    captured = _empty(model, [document], (), predictions=False)
-    tokens = torch.from_numpy(_tokens([_Window(0, window)], captured, model.cfg.n_ctx)).to(model.cfg.device)
+    tokens = torch.from_numpy(_tokens([_Window(0, window)], captured, model)).to(model.cfg.device)
     name = f"blocks.{layer}.attn.hook_pattern"
     with torch.inference_mode():
         _, cache = model.run_with_cache(tokens, names_filter=name, stop_at_layer=layer + 1)
-    query = byte + 1 - window.start
+    query = token + 1 - window.start
     return window.start, cache[name][0, head, query, : query + 1].float().cpu().numpy()
 
 
@@ -182,6 +223,31 @@ def check_layers(model: LRopeTransformer, layers: Sequence[int] | None) -> tuple
     return tuple(sorted(set(layers)))
 
 
+def encoded(
+    tokenizer: Tokenizer, documents: Sequence[Document]
+) -> tuple[UInt16[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_tokens"]]:
+    """Return the ids of documents joined end to end, and at which of their bytes each token begins."""
+    at, tokens, starts = 0, [np.zeros(0, dtype=np.uint16)], [np.zeros(0, dtype=np.int64)]
+    for document in documents:
+        ids, first, _ = tokenizer.encode_spans(document.text)
+        tokens.append(ids.astype(np.uint16))
+        starts.append(first + at)
+        at += document.n_bytes
+    return np.concatenate(tokens), np.concatenate(starts)
+
+
+def token_start_mask(
+    model: LRopeTransformer, documents: Sequence[Document]
+) -> Bool[np.ndarray, " n_bytes"] | None:
+    """Return at which of the documents' joined bytes a token begins; None where tokens are bytes."""
+    tokenizer = model.own_tokenizer()
+    if tokenizer.name == ByteTokenizer.name:
+        return None
+    is_start = np.zeros(sum(document.n_bytes for document in documents), dtype=bool)
+    is_start[encoded(tokenizer, documents)[1]] = True
+    return is_start
+
+
 def staged(on_progress: Progress | None, stage: str) -> Progress | None:
     """Return a callback that reports to `on_progress` under another name."""
     return None if on_progress is None else lambda _, done, total: on_progress(stage, done, total)
@@ -194,14 +260,19 @@ def _empty(
     joined = np.frombuffer(b"".join(document.encoded for document in documents), dtype=np.uint8)
     offsets = np.cumsum([0] + [document.n_bytes for document in documents])
     n_heads = model.cfg.n_heads if model.cfg.per_head else 1
-    predicted = [np.empty(len(joined) if predictions else 0, dtype=np.float32) for _ in range(3)]
+    entropy, entropy_next, surprisal = np.zeros((3, len(joined) if predictions else 0), dtype=np.float32)
+    tokens, token_starts = encoded(model.own_tokenizer(), documents)
     return Captured(
         tuple(documents),
         offsets.astype(np.int64),
         joined,
         layers,
-        np.empty((len(layers), n_heads, len(joined)), dtype=np.float32),
-        *predicted,
+        np.zeros((len(layers), n_heads, len(joined)), dtype=np.float32),
+        entropy,
+        entropy_next,
+        surprisal,
+        tokens,
+        token_starts,
     )
 
 
@@ -215,7 +286,7 @@ def _fill(
 ) -> None:
     """Run all windows, a batch at a time, and store what each scores."""
     for done, batch in _batches(todo, max(1, batch_size)):
-        tokens = torch.from_numpy(_tokens(batch, out, model.cfg.n_ctx))
+        tokens = torch.from_numpy(_tokens(batch, out, model))
         read = _forward(model, tokens, out.layers, stop)
         for row, item in enumerate(batch):
             _store(out, item, {name: values[..., row, :] for name, values in read.items()})
@@ -229,13 +300,15 @@ def _batches(todo: Sequence[_Window], size: int) -> Iterator[tuple[int, Sequence
         yield start + len(batch), batch
 
 
-def _tokens(batch: Sequence[_Window], out: Captured, n_ctx: int) -> Int64[np.ndarray, "batch n_ctx"]:
-    """Cut the windows from EOS + bytes; EOS also pads on the right, where causality hides it."""
-    tokens = np.full((len(batch), n_ctx), EOS_ID, dtype=np.int64)
+def _tokens(
+    batch: Sequence[_Window], out: Captured, model: LRopeTransformer
+) -> Int64[np.ndarray, "batch n_ctx"]:
+    """Cut the windows from EOS + tokens; EOS also pads on the right, where causality hides it."""
+    tokens = np.full((len(batch), model.cfg.n_ctx), model.own_tokenizer().eos_id, dtype=np.int64)
     for row, item in enumerate(batch):
-        start, stop, at = item.window.start, item.window.stop, int(out.offsets[item.document])
+        start, stop, at = item.window.start, item.window.stop, int(out.token_offsets[item.document])
         first = max(start - 1, 0)
-        tokens[row, first + 1 - start : stop - start] = out.byte[at + first : at + stop - 1]
+        tokens[row, first + 1 - start : stop - start] = out.tokens[at + first : at + stop - 1]
     return tokens
 
 
@@ -269,9 +342,9 @@ def _predictions(
 
 
 def _store(out: Captured, item: _Window, read: dict[str, Float[np.ndarray, "..."]]) -> None:
-    """Copy what one window scores: bytes first_scored - 1 up to stop - 1 of its document."""
-    window, at = item.window, int(out.offsets[item.document])
-    to = slice(at + window.first_scored - 1, at + window.stop - 1)
+    """Copy what one window scores: tokens first_scored - 1 up to stop - 1 of its document."""
+    window, at = item.window, int(out.token_offsets[item.document])
+    to = out.token_starts[at + window.first_scored - 1 : at + window.stop - 1]
     here = slice(window.first_scored - window.start, window.stop - window.start)
     before = slice(here.start - 1, here.stop - 1)
     if "increments" in read:

@@ -18,7 +18,7 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import randomised_control
 from lrope_interp.probes.capture import Captured, Progress, capture, staged
 from lrope_interp.probes.signals import Signal
-from lrope_interp.tokenizers import EOS_ID
+from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 
 UNTRAINED_SEEDS = (0, 1, 2, 3, 4)
 _CALIBRATION_WINDOWS = 16
@@ -51,33 +51,39 @@ RULES = (
 def byte_mean(fit: Captured, is_shared: bool = False) -> Signal:
     """Make the control that knows the byte and nothing else: each layer's mean increment by byte.
 
+    Where tokens are longer than a byte it knows the token, and is called token_mean: its table has a
+    row an id, so that it is as strong a control there as it is of bytes.
+
     Args:
-        fit: Captured on documents that are neither dev nor test. A byte value that does not occur
-            there gets the layer's mean; in layer 0 of a model with a head a layer, and everywhere under
-            a shared head, it gets its own increment, which depends on nothing but the byte.
+        fit: Captured on documents that are neither dev nor test. A byte value (or token) that does
+            not occur there gets the layer's mean; in layer 0 of a model with a head a layer, and
+            everywhere under a shared head, it gets its own increment, which depends on nothing else.
         is_shared: Whether one head serves all layers.
     """
-    table = _mean_by_byte(fit)
+    table = _mean_by_token(fit)
 
     def look_up(captured: Captured) -> Float32[np.ndarray, "layers heads n_bytes"]:
-        values = table[..., captured.byte].astype(np.float32)
-        is_unseen = ~np.isin(captured.byte, fit.byte)
+        values = np.append(table, _overall(fit), axis=-1)[..., np.minimum(captured.token, table.shape[-1])]
+        values = values.astype(np.float32)
+        is_unseen = ~np.isin(captured.token, fit.tokens)
         for at, layer in enumerate(captured.layers):
             if layer == 0 or is_shared:
                 values[at][:, is_unseen] = captured.increments[at][:, is_unseen]
         return values
 
-    return Signal("byte_mean", look_up, is_rule=True)
+    return Signal("byte_mean" if fit.has_byte_tokens else "token_mean", look_up, is_rule=True)
 
 
 def unseen_bytes_note(fit: Captured, test: Captured) -> list[str]:
     """Say how much of the test text has bytes that the table of byte means never saw."""
-    share = float(np.mean(~np.isin(test.byte, fit.byte))) if test.n_bytes else 0.0
+    share = float(np.mean(~np.isin(test.tokens, fit.tokens))) if test.n_bytes else 0.0
     if share < _WORTH_SAYING or test.layers in ((), (0,)):
         return []
+    what = "bytes have a value" if test.has_byte_tokens else "tokens are ones"
+    name = "byte_mean" if test.has_byte_tokens else "token_mean"
     return [
-        f"{share:.1%} of the test bytes have a value that the fit text lacks: above layer 0 their "
-        "byte_mean is the layer's mean, so beating byte_mean there does not show that a layer uses context"
+        f"{share:.1%} of the test {what} that the fit text lacks: above layer 0 their "
+        f"{name} is the layer's mean, so beating {name} there does not show that a layer uses context"
     ]
 
 
@@ -95,7 +101,7 @@ def untrained(
         batch_size: Windows at a time.
         on_progress: Told about every forward pass, by stages "untrained 1/5", ...
     """
-    tokens = calibration_tokens(fit, model.cfg.n_ctx).to(model.cfg.device)
+    tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
     return [
         Signal(
             "untrained",
@@ -111,10 +117,13 @@ def untrained(
     ]
 
 
-def calibration_tokens(documents: Sequence[Document], n_ctx: int) -> Int64[torch.Tensor, "windows pos"]:
+def calibration_tokens(
+    documents: Sequence[Document], n_ctx: int, tokenizer: Tokenizer | None = None
+) -> Int64[torch.Tensor, "windows pos"]:
     """Return up to 16 full windows, spread evenly over the documents joined by EOS; none has pads."""
-    eos = np.array([EOS_ID], dtype=np.int64)
-    pieces = [part for one in documents for part in (eos, np.frombuffer(one.encoded, dtype=np.uint8))]
+    tokenizer = tokenizer or ByteTokenizer()
+    eos = np.array([tokenizer.eos_id], dtype=np.int64)
+    pieces = [part for one in documents for part in (eos, tokenizer.encode(one.text))]
     joined = np.concatenate([eos[:0], *pieces]).astype(np.int64)
     width = min(n_ctx, len(joined))
     n_windows = min(_CALIBRATION_WINDOWS, len(joined) // max(width, 1))
@@ -126,6 +135,7 @@ def _increments_of(
     control: LRopeTransformer, batch_size: int, on_progress: Progress | None, captured: Captured
 ) -> Float32[np.ndarray, "layers heads n_bytes"]:
     sees_bytes_only = captured.layers == (0,) or control.cfg.increments == "shared"
+    sees_bytes_only &= control.own_tokenizer().name == ByteTokenizer.name
     read = capture(
         control,
         [_alphabet(captured.documents)] if sees_bytes_only else captured.documents,
@@ -146,13 +156,17 @@ def _alphabet(documents: Sequence[Document]) -> Document:
     return Document("alphabet", "".join(sorted(set().union(*(one.text for one in documents)))), "", "und")
 
 
-def _mean_by_byte(fit: Captured) -> Float64[np.ndarray, "layers heads values"]:
-    counts = np.bincount(fit.byte, minlength=256)
-    flat = fit.increments.reshape(-1, fit.n_bytes)
-    sums = np.stack([np.bincount(fit.byte, weights=row, minlength=256) for row in flat])
-    overall = flat.mean(axis=1, dtype=np.float64, keepdims=True)
-    means = np.where(counts > 0, sums / np.maximum(counts, 1), overall)
-    return means.reshape(*fit.increments.shape[:2], 256)
+def _mean_by_token(fit: Captured) -> Float64[np.ndarray, "layers heads values"]:
+    """Return each layer's mean increment by id, up to the largest that occurs."""
+    counts = np.bincount(fit.tokens)
+    flat = fit.at_tokens(fit.increments).reshape(-1, len(fit.tokens))
+    sums = np.stack([np.bincount(fit.tokens, weights=row) for row in flat])
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), _overall(fit).reshape(-1, 1))
+    return means.reshape(*fit.increments.shape[:2], -1)
+
+
+def _overall(fit: Captured) -> Float64[np.ndarray, "layers heads 1"]:
+    return fit.at_tokens(fit.increments).mean(axis=-1, dtype=np.float64, keepdims=True)
 
 
 def _shifted(flags: np.ndarray, captured: Captured, by: int) -> np.ndarray:

@@ -39,28 +39,50 @@ class Label:
 
 @dataclass(frozen=True)
 class Characters:
-    """Characters of joined text: where each begins and how many bytes it has."""
+    """Characters of joined text: where each begins, and the tokens that begin in it.
+
+    Attributes:
+        first: The first byte of each.
+        width: How many bytes it has.
+        last: The first byte of the token that holds its last byte.
+        n_tokens: How many tokens begin in it: its bytes, where tokens are bytes.
+        of_byte: The character of each byte.
+        is_token_start: Whether a token begins at each byte; None where every byte is a token.
+    """
 
     first: Int64[np.ndarray, " characters"]
     width: Int64[np.ndarray, " characters"]
+    last: Int64[np.ndarray, " characters"]
+    n_tokens: Int64[np.ndarray, " characters"]
     of_byte: Int64[np.ndarray, " n_bytes"]
+    is_token_start: Bool[np.ndarray, " n_bytes"] | None = None
 
     @classmethod
-    def of(cls, documents: Sequence[Document]) -> Characters:
-        """Find the characters of documents joined end to end."""
+    def of(
+        cls, documents: Sequence[Document], is_token_start: Bool[np.ndarray, " n_bytes"] | None = None
+    ) -> Characters:
+        """Find the characters of documents joined end to end, and their tokens."""
         empty = np.zeros(0, dtype=np.int64)
         width = np.concatenate([empty, *[character_widths(document.text) for document in documents]])
-        return cls(np.cumsum(width) - width, width, np.repeat(np.arange(len(width)), width))
+        first, of_byte = np.cumsum(width) - width, np.repeat(np.arange(len(width)), width)
+        if is_token_start is None:
+            return cls(first, width, first + width - 1, width, of_byte)
+        starts = np.flatnonzero(is_token_start)
+        last = starts[np.searchsorted(starts, first + width - 1, side="right") - 1]
+        n_tokens = np.bincount(of_byte[starts], minlength=len(width))
+        return cls(first, width, last, n_tokens, of_byte, is_token_start)
 
     def align(
         self, values: Num[np.ndarray, " n_bytes"], gaps: Int[np.ndarray, " n"], how: str
     ) -> Num[np.ndarray, " n"]:
-        """Return one number for the character at each gap: of its first byte, its last, or the sum."""
+        """Return one number for the character at each gap: of its first token, its last, or the sum."""
         if how == "lead":
             return values[gaps]
         at = self.of_byte[gaps]
         if how == "last":
-            return values[(self.first + self.width - 1)[at]]
+            return values[self.last[at]]
+        if self.is_token_start is not None:
+            values = np.where(self.is_token_start, values, values.dtype.type(0))
         return np.add.reduceat(values, self.first)[at]
 
 
@@ -94,9 +116,11 @@ class Gaps:
         character: The number of its character in its document.
         characters: The characters of the joined text.
         is_shared: Whether the byte lies in a 64-byte shingle that training text has too.
+        is_inside_token: Whether the gap before the byte lies inside a token: the model steps over it
+            and says nothing of it, so that it is in no stratum.
         labels: By name.
         strata: Which gaps are scored in each stratum: never the one before a document's first
-            byte, never a shared one.
+            byte, never a shared one, never one inside a token.
     """
 
     documents: tuple[Document, ...]
@@ -105,6 +129,7 @@ class Gaps:
     character: Int64[np.ndarray, " n_bytes"]
     characters: Characters
     is_shared: Bool[np.ndarray, " n_bytes"]
+    is_inside_token: Bool[np.ndarray, " n_bytes"]
     labels: dict[str, Label]
     strata: dict[str, Bool[np.ndarray, " n_bytes"]]
 
@@ -114,26 +139,44 @@ class Gaps:
         documents: Sequence[Document],
         labels: Sequence[str],
         shared: Sequence[Bool[np.ndarray, " _"]] | None = None,
+        is_token_start: Bool[np.ndarray, " n_bytes"] | None = None,
     ) -> Gaps:
-        """Find and label the gaps of `documents`; `shared` marks bytes to leave out, by document."""
+        """Find and label the gaps of `documents`.
+
+        Args:
+            documents: They are joined end to end.
+            labels: Which boundaries.
+            shared: Bytes to leave out, by document.
+            is_token_start: Whether a token begins at each of the joined bytes; None where every byte
+                is a token.
+        """
         lengths = [document.n_bytes for document in documents]
         masks = shared if shared is not None else [np.zeros(n, dtype=bool) for n in lengths]
         is_shared = _join(masks, bool)
+        is_inside = np.zeros(len(is_shared), dtype=bool) if is_token_start is None else ~is_token_start
         return cls(
             documents=tuple(documents),
             document=np.repeat(np.arange(len(documents)), lengths),
             t=_join([np.arange(n) for n in lengths], np.int64),
             character=_join([byte_to_character(document.text) for document in documents], np.int64),
-            characters=Characters.of(documents),
+            characters=Characters.of(documents, is_token_start),
             is_shared=is_shared,
+            is_inside_token=is_inside,
             labels={label: _label(documents, label) for label in labels},
-            strata={name: mask & ~is_shared for name, mask in _strata(documents).items()},
+            strata={name: mask & ~is_shared & ~is_inside for name, mask in _strata(documents).items()},
         )
 
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages of the documents, sorted."""
         return tuple(sorted({document.language for document in self.documents}))
+
+    @property
+    def unscored(self) -> Bool[np.ndarray, " n_bytes"]:
+        """Gaps between characters that would be scored, were they not inside a token."""
+        is_first = np.zeros(len(self.t), dtype=bool)
+        is_first[self.characters.first] = True
+        return is_first & (self.t > 0) & ~self.is_shared & self.is_inside_token
 
     def fields(self) -> list[Field]:
         """Return the gaps to score: one field a stratum, and one more for each label known in part."""
@@ -148,7 +191,7 @@ class Gaps:
         return found
 
     def _field(self, stratum: str, gaps: Int64[np.ndarray, " n"], labels: Sequence[str]) -> Field:
-        is_plain = stratum == "bytes" or (self.characters.width[self.characters.of_byte[gaps]] == 1).all()
+        is_plain = stratum == "bytes" or (self.characters.n_tokens[self.characters.of_byte[gaps]] == 1).all()
         return Field(
             stratum=stratum,
             gaps=gaps,

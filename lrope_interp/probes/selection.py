@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from lrope_interp.data import (
     assert_held_out,
     documents_sha256,
     evaluation_documents,
-    load_corpus,
+    hashes_of,
+    load_corpus_for,
     training_documents,
+    where,
 )
 from lrope_interp.data.documents import MANIFEST_FORMAT
 from lrope_interp.data.selection import MAX_BYTES, piece_of
@@ -137,6 +139,7 @@ def select_corpus(
     *,
     max_bytes: int = MAX_BYTES,
     encoding_errors: str = "strict",
+    text_column: str = "text",
 ) -> Selection:
     """Select held-out documents of a named corpus, by default of the model's own.
 
@@ -144,17 +147,14 @@ def select_corpus(
         manifest: The run's `data.json`.
         name: A corpus, as in `--data`. One that the model never saw is held out as a whole.
         max_bytes: The most bytes of each language in each split.
-        encoding_errors: For `file:` corpora, "strict" or "replace".
+        encoding_errors: For `file:` and `hf:` corpora other than the model's own, "strict" or "replace".
+        text_column: For tables other than the model's own, the column that holds the text.
 
     Raises:
         LRopeError: The corpus cannot be loaded, or the model was trained on what would be scored.
     """
-    own = manifest["name"]
-    if name is None or name == own:
-        encoding_errors = manifest.get("encoding_errors", encoding_errors)
-    corpus = load_corpus(own if name is None else name, encoding_errors=encoding_errors).held_out_from(
-        manifest
-    )
+    how = {"encoding_errors": encoding_errors, "text_column": text_column}
+    corpus = load_corpus_for(manifest, name, **how).held_out_from(manifest)
     for split in HELD_OUT:
         assert_held_out(manifest, corpus.documents(split))
     splits = {split: evaluation_documents(corpus, split, max_bytes) for split in HELD_OUT}
@@ -202,11 +202,12 @@ def select_text(
 
 def _training(
     manifest: Mapping[str, Any], loaded: Corpus | None = None
-) -> tuple[tuple[Document, ...] | None, list[str]]:
+) -> tuple[Sequence[Document] | None, list[str]]:
     """Find the training text, if possible in the corpus at hand, or say why shingles were not looked for."""
     wanted = frozenset(manifest["splits"]["train"]["sha256"])
     if loaded is not None:
-        documents = tuple(one for one in loaded.documents() if one.sha256 in wanted)
+        found = loaded.documents()
+        documents = where(found, [sha256 in wanted for sha256 in hashes_of(found)])
         if len(documents) == len(wanted):
             return documents, []
     try:

@@ -4,43 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lrope_interp.data import Document, character_starts, character_widths
+from lrope_interp.data import Document
 from lrope_interp.data.labels import LABELS, label_gaps
-from lrope_interp.data.sources.files import language_of
+from lrope_interp.data.sources.plain_text import language_of
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.boundary_tables import table
 from lrope_interp.probes.capture import Captured, capture, capture_pattern, check_layers
 from lrope_interp.probes.selection import describe
+from lrope_interp.probes.shown import Shown
 from lrope_interp.results import Result, provenance
+from lrope_interp.tokenizers import Tokenizer
 
 SHOWN_CHARACTERS = 120
 EOS_CHARACTER = -1
 _LABEL_COLUMNS = {"whitespace": "is_whitespace", "punctuation": "is_punctuation", "words": "is_word_start"}
 _ATTENTION = ("layer", "head", "query_character", "key_character", "weight")
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """The characters [start, stop) of a text, and where every character of the text lies."""
-
-    text: str
-    start: int
-    stop: int
-
-    @property
-    def first(self) -> np.ndarray:
-        return character_starts(self.text)
-
-    @property
-    def width(self) -> np.ndarray:
-        return character_widths(self.text)
 
 
 def spacing(
@@ -56,6 +41,8 @@ def spacing(
     """Place the characters of a text by the increments of each layer.
 
     The increment of a character is the sum over its bytes, its position that of its last byte.
+    Where tokens are longer than a byte, a row of the table is a token (or the tokens that share a
+    character): the gaps inside it are not placed, and are counted in a warning.
     Positions start at 0 with the text. Compare them within a layer only; `position_normalised`
     starts at 0 before the first character shown and has a mean step of 1 a byte.
 
@@ -76,15 +63,14 @@ def spacing(
         LRopeError: An empty text, or a layer, head or character that is not there.
     """
     layers = check_layers(model, None if layer is None else [layer])
-    shown, warnings = _slice(text, start, length)
+    shown, warnings = _slice(model.own_tokenizer(), text, start, length)
     looked_at = _attention_head(model, attention, at, shown)
     document = Document("text", text, "text", language_of(text))
-    end = int(shown.first[shown.stop - 1] + shown.width[shown.stop - 1])
     # Causal: what stands after the slice changes nothing in it.
-    before_end = Document("text", text[: shown.stop], "text", document.language)
+    before_end = Document("text", shown.text, "text", document.language)
     captured = capture(model, [before_end], layers=layers, predictions=False)
     labels, problems = _labels(document)
-    warnings += problems + _window_warnings(end, model.cfg.n_ctx)
+    warnings += problems + _token_warnings(shown) + _window_warnings(shown, model.cfg.n_ctx)
     tables = {
         "characters": _characters(captured, shown, labels),
         "attention": _attention(model, before_end, shown, looked_at),
@@ -94,13 +80,13 @@ def spacing(
         provenance=provenance(
             config=model.cfg.to_dict(), data=describe("text", (document,), split="all"), seed=None
         ),
-        headline=_headline(captured, shown, end),
+        headline=_headline(captured, shown),
         tables=tables,
         warnings=tuple(warnings),
     )
 
 
-def _slice(text: str, start: int, length: int | None) -> tuple[_Slice, list[str]]:
+def _slice(tokenizer: Tokenizer, text: str, start: int, length: int | None) -> tuple[Shown, list[str]]:
     if not text.strip():
         raise LRopeError("there is no text to show: it is empty, or blank")
     if not 0 <= start < len(text):
@@ -110,11 +96,11 @@ def _slice(text: str, start: int, length: int | None) -> tuple[_Slice, list[str]
     stop = min(start + (SHOWN_CHARACTERS if length is None else length), len(text))
     cut = length is None and stop < len(text)
     note = f"showing characters {start} to {stop - 1} of {len(text)}; choose others with --start and --length"
-    return _Slice(text, start, stop), [note] if cut else []
+    return Shown.of(tokenizer, text, start, stop), [note] if cut else []
 
 
 def _attention_head(
-    model: LRopeTransformer, attention: str | None, at: int | None, shown: _Slice
+    model: LRopeTransformer, attention: str | None, at: int | None, shown: Shown
 ) -> tuple[int, int, int] | None:
     """Check what was asked for; return layer, head and character, or None."""
     if attention is None and at is None:
@@ -128,9 +114,10 @@ def _attention_head(
     check_layers(model, [layer])
     if head >= model.cfg.n_heads:
         raise LRopeError(f"the model has heads 0 to {model.cfg.n_heads - 1}, not {head}")
-    if not shown.start <= at < shown.stop:
+    first, stop = (int(shown.character[unit]) for unit in (shown.start, shown.stop))
+    if not first <= at < stop:
         raise LRopeError(
-            f"--at {at} is not among the characters shown, {shown.start} to {shown.stop - 1}; "
+            f"--at {at} is not among the characters shown, {first} to {stop - 1}; "
             "choose one of them, or others to show with --start and --length"
         )
     return layer, head, at
@@ -147,60 +134,78 @@ def _labels(document: Document) -> tuple[dict[str, np.ndarray], list[str]]:
     return found, problems
 
 
-def _window_warnings(n_bytes: int, n_ctx: int) -> list[str]:
-    if n_bytes < n_ctx:
+def _token_warnings(shown: Shown) -> list[str]:
+    if shown.has_byte_tokens:
         return []
+    n_gaps = int(shown.character[shown.stop] - shown.character[shown.start]) - 1
+    n_inside = n_gaps - (shown.stop - shown.start - 1)
     return [
-        f"the text up to the last character shown has {n_bytes} bytes, more than a window of {n_ctx}: it is "
-        "read in overlapping windows, and positions are the running sum of their increments. Attention stays "
-        "within a window"
+        f"{n_inside} of {n_gaps} gaps between the characters shown lie inside a token: they have no "
+        "increment and are not drawn"
     ]
 
 
-def _characters(captured: Captured, shown: _Slice, labels: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    first, width = shown.first[: shown.stop], shown.width[: shown.stop]
-    last = first + width - 1
-    inside = slice(shown.start, shown.stop)
-    increments = captured.increments.astype(np.float64)
+def _window_warnings(shown: Shown, n_ctx: int) -> list[str]:
+    n_tokens = int(np.searchsorted(shown.token_starts, shown.end))
+    if n_tokens < n_ctx:
+        return []
+    unit = "bytes" if shown.has_byte_tokens else "tokens"
+    return [
+        f"the text up to the last character shown has {n_tokens} {unit}, more than a window of {n_ctx}: "
+        "it is read in overlapping windows, and positions are the running sum of their increments. Attention "
+        "stays within a window"
+    ]
+
+
+def _characters(captured: Captured, shown: Shown, labels: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    inside, end = slice(shown.start, shown.stop), shown.end
+    first, from_start = shown.first[: shown.stop], slice(int(shown.first[shown.start]), end)
+    last_token = shown.token_starts[np.searchsorted(shown.token_starts, shown.first[1:]) - 1]
+    bounds = shown.character[shown.start : shown.stop + 1].tolist()
+    texts = [shown.text[a:b] for a, b in pairwise(bounds)]
+    more = {} if shown.has_byte_tokens else {"n_tokens": shown.n_tokens[inside]}
+    increments = captured.increments[..., :end].astype(np.float64)
     positions = captured.positions(0)
     has_heads = increments.shape[1] > 1
     frames = []
     for number, head in np.ndindex(increments.shape[:2]):
         steps, position = increments[number, head], positions[number, head]
-        origin = position[first[shown.start]] - steps[first[shown.start]]
-        mean = steps[first[shown.start] :].mean()
+        origin = position[from_start.start] - steps[from_start.start]
+        mean = steps[from_start][captured.is_token_start[from_start]].mean()
         columns = {
-            "character": np.arange(shown.start, shown.stop),
-            "text": pd.Series(list(shown.text[inside]), dtype="str"),
+            "character": shown.character[inside],
+            "text": pd.Series(texts, dtype="str"),
             "byte_start": first[inside],
-            "bytes_hex": pd.Series([c.encode().hex(" ") for c in shown.text[inside]], dtype="str"),
+            "bytes_hex": pd.Series([one.encode().hex(" ") for one in texts], dtype="str"),
             "layer": pd.Series([captured.layers[number]] * (shown.stop - shown.start), dtype="Int64"),
             "head": pd.Series([head if has_heads else None] * (shown.stop - shown.start), dtype="Int64"),
             "increment": np.add.reduceat(steps, first)[inside],
-            "increment_last": steps[last[inside]],
-            "position": position[last[inside]],
-            "position_normalised": (position[last[inside]] - origin) / mean,
+            "increment_last": steps[last_token[inside]],
+            "position": position[last_token[inside]],
+            "position_normalised": (position[last_token[inside]] - origin) / mean,
         }
         marks = {name: mask[first[inside]] for name, mask in labels.items()}
-        frames.append(pd.DataFrame(columns | marks))
+        frames.append(pd.DataFrame(columns | more | marks))
     return pd.concat(frames, ignore_index=True)
 
 
 def _attention(
-    model: LRopeTransformer, document: Document, shown: _Slice, looked_at: tuple[int, int, int] | None
+    model: LRopeTransformer, document: Document, shown: Shown, looked_at: tuple[int, int, int] | None
 ) -> pd.DataFrame:
-    """Sum one row of attention over the bytes of each character that its window holds."""
+    """Sum one row of attention over the tokens of each unit that its window holds."""
     if looked_at is None:
         return table([], _ATTENTION)
     layer, head, at = looked_at
-    query = int(shown.first[at] + shown.width[at]) - 1
+    unit = int(shown.unit_of(at))
+    query = int(shown.first[unit + 1]) - 1
     start, weights = capture_pattern(model, document, layer=layer, head=head, byte=query)
-    byte = start + np.arange(len(weights)) - 1
-    of_byte = np.repeat(np.arange(at + 1), shown.width[: at + 1])
-    character = np.where(byte < 0, EOS_CHARACTER, of_byte[np.maximum(byte, 0)])
+    token = start + np.arange(len(weights)) - 1
+    begins = shown.token_starts[np.maximum(token, 0)]
+    units = np.searchsorted(shown.first, begins, side="right") - 1
+    character = np.where(token < 0, EOS_CHARACTER, shown.character[units])
     keys, place = np.unique(character, return_inverse=True)
     sums = np.bincount(place, weights=weights)
-    where: dict[str, Any] = {"layer": layer, "head": head, "query_character": at}
+    where: dict[str, Any] = {"layer": layer, "head": head, "query_character": int(shown.character[unit])}
     rows = [
         where | {"key_character": int(key), "weight": float(weight)}
         for key, weight in zip(keys, sums, strict=True)
@@ -208,10 +213,13 @@ def _attention(
     return table(rows, _ATTENTION)
 
 
-def _headline(captured: Captured, shown: _Slice, end: int) -> dict[str, float | None]:
-    """Name each layer's mean increment a byte over the characters shown."""
-    first = int(shown.first[shown.start])
-    means = captured.increments[..., first:end].mean(axis=(1, 2), dtype=np.float64)
+def _headline(captured: Captured, shown: Shown) -> dict[str, float | None]:
+    """Name each layer's mean increment a byte (or token) over the characters shown."""
+    inside = slice(int(shown.first[shown.start]), shown.end)
+    values = captured.increments[..., inside]
+    if not shown.has_byte_tokens:
+        values = np.compress(captured.is_token_start[inside], values, axis=-1)
+    means = values.mean(axis=(1, 2), dtype=np.float64)
     return {
         f"L{layer} mean increment": float(mean) for layer, mean in zip(captured.layers, means, strict=True)
     }

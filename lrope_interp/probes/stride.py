@@ -9,7 +9,7 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.boundary_tables import table
 from lrope_interp.probes.capture import Captured, capture_unhurried
 
-CHECKED_BYTES = 1_000
+CHECKED_TOKENS = 1_000
 _COLUMNS = ("layer", "head", "shift", "n")
 
 
@@ -18,28 +18,29 @@ def stride_frame(model: LRopeTransformer, captured: Captured, batch_size: int) -
 
     Args:
         model: The model that was captured.
-        captured: What it did; the longest document is checked, where it is longer than a window.
+        captured: What it did; the longest document (in tokens) is checked, where it is longer than a window.
         batch_size: Windows at a time.
 
     Returns:
         For each layer and head the `shift`: the root mean square difference over up to 1,000
-        bytes, as a share of the layer's standard deviation. Empty where no increment can move:
-        every document fits into one window, or the layers see nothing but the byte (layer 0, and
+        tokens, as a share of the layer's standard deviation. Empty where no increment can move:
+        every document fits into one window, or the layers see nothing but the token (layer 0, and
         all layers of a shared head).
     """
     if captured.layers == (0,) or model.cfg.increments == "shared":
         return table([], _COLUMNS)
-    sizes = np.diff(captured.offsets)
+    sizes = np.diff(captured.token_offsets)
     longest, n_ctx = int(np.argmax(sizes)), model.cfg.n_ctx
-    span = slice(max(n_ctx, int(sizes[longest]) - CHECKED_BYTES), int(sizes[longest]))
+    span = slice(max(n_ctx, int(sizes[longest]) - CHECKED_TOKENS), int(sizes[longest]))
     if span.start >= span.stop:
         return table([], _COLUMNS)
     wanted = capture_unhurried(
         model, captured.documents[longest], span, layers=captured.layers, batch_size=batch_size
     )
-    got = captured.increments[..., captured.span(longest)][..., span]
+    first, increments = int(captured.token_offsets[longest]), captured.at_tokens(captured.increments)
+    got = increments[..., first + span.start : first + span.stop]
     moved = np.sqrt(np.mean((got - wanted).astype(np.float64) ** 2, axis=-1))
-    spread = captured.increments.std(axis=-1, dtype=np.float64)
+    spread = increments.std(axis=-1, dtype=np.float64)
     rows = [
         {
             "layer": captured.layers[at],
@@ -52,13 +53,13 @@ def stride_frame(model: LRopeTransformer, captured: Captured, batch_size: int) -
     return table(rows, _COLUMNS)
 
 
-def stride_note(frame: pd.DataFrame, n_ctx: int) -> list[str]:
+def stride_note(frame: pd.DataFrame, n_ctx: int, unit: str = "bytes") -> list[str]:
     """Say in a sentence what the table says."""
     if frame.empty:
         return []
     at = int(frame["shift"].fillna(0).argmax())
     shift, layer, n = (frame[name].tolist()[at] for name in ("shift", "layer", "n"))
     return [
-        f"windows overlap by half ({n_ctx // 2} bytes): against full context, increments move by at most "
-        f"{shift:.3f} of their s.d. (layer {layer}, {n} bytes)"
+        f"windows overlap by half ({n_ctx // 2} {unit}): against full context, increments move by at most "
+        f"{shift:.3f} of their s.d. (layer {layer}, {n} {unit})"
     ]

@@ -165,7 +165,7 @@ def _bars_of(result: Result, label: str, stratum: str) -> Plot:
     title = f"{label.capitalize()}, {_STRATA.get(stratum, stratum)}"
     is_language = stratum in LANGUAGES
     reads = "Read as above, within one language." if is_language else _AUC_READS
-    return Plot(plot_auc(result, label, stratum), reads, "" if is_language else _AUC_LIMITS, title)
+    return Plot(plot_auc(result, label, stratum), reads, "" if is_language else _auc_limits(result), title)
 
 
 _AUC_READS = (
@@ -174,10 +174,16 @@ _AUC_READS = (
     "Grey across the figure: signals of the whole model. Broken line across a bar: a control of that layer. "
     "Grey band beside a bar: the range over untrained models."
 )
-_AUC_LIMITS = (
-    "A bar below a grey line is no finding. Layer 0 sees the byte alone, so it cannot exceed a table of "
-    "bytes by knowing more; no interval here compares two signals."
-)
+
+
+def _auc_limits(result: Result) -> str:
+    unit = "token" if "unscored" in result.tables else "byte"
+    return (
+        f"A bar below a grey line is no finding. Layer 0 sees the {unit} alone, so it cannot exceed a table "
+        f"of {unit}s by knowing more; no interval here compares two signals."
+    )
+
+
 _ROC_READS = (
     "Each curve lowers the threshold from the largest signal to the smallest. Of the controls with a "
     "value a layer, the one at the best layer is drawn."
@@ -212,9 +218,19 @@ _CLASS_LIMITS = (
 )
 
 
+_UNSCORED = (
+    "Test gaps between characters, and how many lie inside a token: those have no increment of their own and "
+    "are not scored. A label below counts its boundaries only."
+)
+
+
 def _scored(result: Result) -> list[Block]:
     blocks: list[Block] = []
-    for name, caption in (("labels", "Labels and where they come from."), ("strata", "Strata.")):
+    for name, caption in (
+        ("labels", "Labels and where they come from."),
+        ("strata", "Strata."),
+        ("unscored", _UNSCORED),
+    ):
         if name not in result.tables or result.tables[name].empty:
             continue
         table: Frame = result.tables[name]

@@ -19,6 +19,7 @@ METRICS = ("roc_auc", "average_precision", "f1")
 
 _NAMES = {
     "byte_mean": "byte's mean increment",
+    "token_mean": "token's mean increment",
     "entropy_next": "entropy after the byte",
     "untrained": "untrained model",
     "prevalence": "prevalence (knows nothing)",

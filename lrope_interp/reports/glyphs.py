@@ -18,7 +18,7 @@ def plain(text: object) -> str:
 
 
 def visible(character: str) -> str:
-    """Return something that can be seen for a character that may be white or without a glyph.
+    """Return something that can be seen for a character (or a token) that may be white or without a glyph.
 
     Spaces become ␣, line ends ⏎, tabs ⇥, control bytes their Unicode pictures; a combining mark
     sits on a dotted circle; characters that only format (joiners, direction marks) become ◦.
@@ -26,6 +26,8 @@ def visible(character: str) -> str:
     """
     if not character:
         return "◦"
+    if len(character) > 1 and not unicodedata.combining(character[1]):
+        return visible(character[0]) + visible(character[1:])
     if character in _NAMED:
         return _NAMED[character]
     if len(character) == 1 and ord(character) < 0x20:
@@ -47,11 +49,13 @@ def described(character: str) -> str:
 
 
 def is_delimiter(character: str) -> bool:
-    """Say whether the character is white space or punctuation (Unicode category P*)."""
-    return character.isspace() or unicodedata.category(character[:1] or "\0").startswith("P")
+    """Say whether the character, or the first one of a token, is white space or punctuation (category P*)."""
+    return character[:1].isspace() or unicodedata.category(character[:1] or "\0").startswith("P")
 
 
 def width_in_em(character: str) -> float:
-    """Return the width that the drawn character needs, in units of the font size."""
+    """Return the width that the drawn character or token needs, in units of the font size."""
+    if len(character) > 1:
+        return sum(width_in_em(one) for one in character)
     shown = visible(character)[-1]
     return 1.0 if unicodedata.east_asian_width(shown) in ("W", "F") else 0.6

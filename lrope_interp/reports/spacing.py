@@ -8,7 +8,7 @@ from lrope_interp.reports.blocks import Block, Plot, Prose, Section, Table
 from lrope_interp.reports.frames import Frame
 from lrope_interp.reports.page import Page
 from lrope_interp.reports.spacing_figure import plot_spacing
-from lrope_interp.reports.spacing_layout import attention_frame, spacing_frame, summary_frame
+from lrope_interp.reports.spacing_layout import attention_frame, spacing_frame, summary_frame, unit_of
 from lrope_interp.reports.wording import facts, number, plural
 from lrope_interp.results import Result
 
@@ -19,6 +19,7 @@ def render_spacing(result: Result) -> str:
     """Render the page of `lrope-interp show` from a saved result alone."""
     frame = spacing_frame(result)
     attention = attention_frame(result, frame)
+    unit = unit_of(result)
     text = "".join(frame.loc[frame["row"] == 0, "text"])
     summary = summary_frame(frame)
     limits = (
@@ -26,10 +27,10 @@ def render_spacing(result: Result) -> str:
         "it, and a row is a row whatever its scale), and one text shows nothing in general: "
         "`lrope-interp boundaries` measures."
     )
-    blocks: list[Block] = [Plot(plot_spacing(result), _reads(frame, attention), limits)]
+    blocks: list[Block] = [Plot(plot_spacing(result), _reads(frame, attention, unit), limits)]
     if len(summary) > _MANY_ROWS:
         layers = sorted(summary["layer"].unique().tolist())
-        reads = [_reads(frame, attention), *["Read as above."] * (len(layers) - 1)]
+        reads = [_reads(frame, attention, unit), *["Read as above."] * (len(layers) - 1)]
         blocks = [
             Plot(
                 plot_spacing(result, int(layer), row_height=26),
@@ -39,11 +40,11 @@ def render_spacing(result: Result) -> str:
             )
             for i, (layer, text) in enumerate(zip(layers, reads, strict=True))
         ]
-    table = Table(_summary_table(summary), _SUMMARY_CAPTION, left=["Row"])
+    table = Table(_summary_table(summary, unit), _SUMMARY_CAPTIONS[unit], left=["Row"])
     return Page(
         title="How far apart the model places this text",
         kicker="lrope-interp show",
-        lead=[_headline(summary, len(text))],
+        lead=[_headline(summary, len(text), unit)],
         facts=facts(result.provenance, result.created),
         warnings=result.warnings,
         sections=[
@@ -56,19 +57,27 @@ def render_spacing(result: Result) -> str:
 
 _MANY_ROWS = 12  # beyond these, one figure a layer
 
-_SUMMARY_CAPTION = (
-    "Each character's increment a byte, divided by the row's mean a byte; the first character is left "
-    "out. Delimiters are white space and punctuation. Averages over the few characters above, without "
-    "intervals: a description, not a test."
-)
+_SUMMARY_CAPTIONS = {
+    "byte": "Each character's increment a byte, divided by the row's mean a byte; the first character is "
+    "left out. Delimiters are white space and punctuation. Averages over the few characters above, without "
+    "intervals: a description, not a test.",
+    "token": "Each token's increment, divided by the row's mean a token; the first token is left out. "
+    "Delimiters are tokens that begin with white space or punctuation. Averages over the few tokens above, "
+    "without intervals: a description, not a test.",
+}
+_STANDS = {
+    "byte": "Each character stands at its cumulative position, a character of several bytes at its last "
+    "byte; the space in front of it is its increment.",
+    "token": "Each token stands at its cumulative position, the tokens of one character as one; the space "
+    "between a token and the one before it is its increment. The gaps inside a token have none.",
+}
 
 
-def _reads(frame: Frame, attention: Frame) -> str:
+def _reads(frame: Frame, attention: Frame, unit: str) -> str:
     lines = [
-        "Each character stands at its cumulative position, a character of several bytes at its last "
-        "byte; the space in front of it is its increment.",
+        _STANDS[unit],
         "Every row is stretched to the same mean increment, so only unevenness shows; the grey row is "
-        "ordinary RoPE, one step a byte.",
+        f"ordinary RoPE, one step a {unit}.",
         "Thin lines follow a character from row to row; ␣ is a space, ⏎ a line end, both coloured like "
         "punctuation.",
     ]
@@ -82,13 +91,19 @@ def _reads(frame: Frame, attention: Frame) -> str:
     return " ".join(lines)
 
 
-def _headline(summary: Frame, n_characters: int) -> str:
+def _headline(summary: Frame, n_characters: int, unit: str) -> str:
     told = summary[summary["n_delimiters"] > 0]
     size = f"{plural(n_characters, 'character')} through {plural(summary['layer'].nunique(), 'layer')}."
     if told.empty or told["elsewhere"].isna().all():
         return size
     contrast = told["at_delimiters"] - told["elsewhere"]
     row = told.loc[contrast.abs().idxmax()]
+    if unit == "token":
+        return (
+            f"{size} Delimiters and the rest differ most in {row['row_label']}: a token that begins with a "
+            f"space or punctuation mark is {number(row['at_delimiters'])} times the mean step there, any "
+            f"other token {number(row['elsewhere'])} times."
+        )
     return (
         f"{size} Delimiters and the rest differ most in {row['row_label']}: a byte of a space or "
         f"punctuation mark is {number(row['at_delimiters'])} times the mean step there, a byte of any other "
@@ -96,15 +111,15 @@ def _headline(summary: Frame, n_characters: int) -> str:
     )
 
 
-def _summary_table(summary: Frame) -> Frame:
+def _summary_table(summary: Frame, unit: str) -> Frame:
     return pd.DataFrame(
         {
             "Row": summary["row_label"],
-            "Mean increment a byte": [number(value, 3) for value in summary["mean_per_byte"]],
+            f"Mean increment a {unit}": [number(value, 3) for value in summary["mean_per_byte"]],
             "Spread (s.d.)": [number(value) for value in summary["sd"]],
             "At delimiters": [number(value) for value in summary["at_delimiters"]],
             "Elsewhere": [number(value) for value in summary["elsewhere"]],
             "Delimiters": [str(value) for value in summary["n_delimiters"]],
-            "Characters": [str(value) for value in summary["n"]],
+            "Characters" if unit == "byte" else "Tokens": [str(value) for value in summary["n"]],
         }
     )

@@ -16,6 +16,7 @@ from lrope_interp.reports.spacing_layout import (
     attention_frame,
     row_label,
     spacing_frame,
+    unit_of,
     units_to_pixels,
 )
 from lrope_interp.reports.wording import number
@@ -47,7 +48,7 @@ def plot_spacing(
     Args:
         result: A result of kind "spacing".
         layer: Only this layer; all layers if None.
-        ordinary: Put a row of ordinary RoPE (+1 a byte) on top, as the control.
+        ordinary: Put a row of ordinary RoPE (+1 a byte, or token) on top, as the control.
         width: Pixels to fill before the text wraps.
         row_height: Pixels between rows.
 
@@ -60,7 +61,7 @@ def plot_spacing(
     attention = attention_frame(result, frame)
     extent = max(frame["x_left"].max(), 1.0) + 0.8
     pixels = max(pixels, min((width - _LEFT - _RIGHT) / (extent + 0.8), _WIDEST))
-    canvas = _Canvas(frame, attention, pixels, font_size)
+    canvas = _Canvas(frame, attention, pixels, font_size, unit_of(result))
     figure = theme.new_figure(height=round(canvas.n_units * row_height) + _TOP + _BOTTOM)
     figure.add_traces(_following(frame, canvas))
     figure.add_traces([_row(row, canvas) for _, row in frame.groupby("row")])
@@ -96,7 +97,7 @@ _ATTENTION_ROW = ["layer", "head", "query_character"]
 class _Canvas:
     """The vertical arrangement: blocks from top to bottom, in each its rows and then its attention lanes."""
 
-    def __init__(self, frame: Frame, attention: Frame, pixels: float, font_size: int):
+    def __init__(self, frame: Frame, attention: Frame, pixels: float, font_size: int, unit: str):
         self.pixels = pixels
         self.font_size = font_size
         self.n_rows = int(frame["row"].max()) + 1
@@ -106,7 +107,9 @@ class _Canvas:
         self.n_units = self.n_blocks * self.block_height - _GAP_ROWS
         first = frame.drop_duplicates("row")
         names, means = first["row_label"], first["mean_per_byte"]
-        self.labels = [_label(name, mean, font_size >= 13) for name, mean in zip(names, means, strict=True)]
+        self.labels = [
+            _label(name, mean, font_size >= 13, unit) for name, mean in zip(names, means, strict=True)
+        ]
 
     def row_y(self, block: Column, row: Column) -> np.ndarray:
         """Return the height of rows in their blocks."""
@@ -140,11 +143,11 @@ class _Canvas:
         }
 
 
-def _label(name: str, mean_per_byte: float, is_roomy: bool) -> str:
+def _label(name: str, mean_per_unit: float, is_roomy: bool, unit: str) -> str:
     if not is_roomy:
         return plain(name)
     small = f"<span style='font-size:10px;color:{theme.MUTED}'>"
-    mean = "+1 a byte" if name == ORDINARY else f"mean {number(mean_per_byte)} a byte"
+    mean = f"+1 a {unit}" if name == ORDINARY else f"mean {number(mean_per_unit)} a {unit}"
     return f"{plain(name)}<br>{small}{mean}</span>"
 
 

@@ -22,7 +22,7 @@ ORDINARY = "ordinary RoPE"
 
 COLUMNS = [
     "row", "row_label", "layer", "head", "character", "text", "shown", "bytes_hex", "increment",
-    "position", "relative", "x", "x_left", "mean_per_byte", "block", "is_delimiter",
+    "position", "relative", "x", "x_left", "mean_per_byte", "block", "is_delimiter", "n_tokens",
 ]  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def spacing_frame(
     Args:
         result: A result of kind "spacing".
         layer: Only this layer; all layers if None.
-        ordinary: Put a row of ordinary RoPE (+1 a byte) on top, as the control.
+        ordinary: Put a row of ordinary RoPE (+1 a byte, or token) on top, as the control.
         block_width: Wrap the text into blocks of at most this many units (mean characters);
             one block if None.
 
@@ -48,7 +48,8 @@ def spacing_frame(
         bytes), `position` (at its last byte), `relative` (increment over the row's mean increment a
         character; null for the first character, from which the row begins), `x` (units of the
         row's mean, 0 at the first character), `x_left` (the same, from where its block begins),
-        `mean_per_byte`, `block`, `is_delimiter`.
+        `mean_per_byte`, `block`, `is_delimiter`, `n_tokens` (its bytes, where tokens are bytes). Where
+        tokens are longer, what is a character here is a token, and a byte is a token likewise.
     """
     rows = [_scaled(row) for row in _rows(result, layer, ordinary)]
     frame = pd.concat([row.assign(row=i) for i, row in enumerate(rows)], ignore_index=True)
@@ -68,6 +69,8 @@ def _rows(result: Result, layer: int | None, ordinary: bool) -> list[Frame]:
     if table.empty:
         raise LRopeError("the result holds no characters; give `show` a text of at least one character")
     table = table.assign(text=table["text"].astype(str))
+    if "n_tokens" not in table:
+        table = table.assign(n_tokens=n_bytes(table["bytes_hex"]))
     layers = sorted(table["layer"].unique().tolist())
     if layer is not None and layer not in layers:
         raise unknown("layer", layer, [str(number) for number in layers])
@@ -78,8 +81,13 @@ def _rows(result: Result, layer: int | None, ordinary: bool) -> list[Frame]:
 
 
 def _ordinary(row: Frame) -> Frame:
-    steps = n_bytes(row["bytes_hex"]).astype(float)
+    steps = row["n_tokens"].to_numpy(dtype=float)
     return row.assign(layer=-1, head=-1, increment=steps, position=np.cumsum(steps))
+
+
+def unit_of(result: Result) -> str:
+    """Return what the model steps by: "byte" or "token"."""
+    return "token" if "n_tokens" in table_of(result, "characters") else "byte"
 
 
 def n_bytes(bytes_hex: Column) -> Int[np.ndarray, " characters"]:
@@ -92,8 +100,8 @@ def _scaled(row: Frame) -> Frame:
     position = row["position"].to_numpy(dtype=float)
     travelled = position - position[0]
     mean = travelled[-1] / (len(row) - 1) if len(row) > 1 else 1.0
-    bytes_after_first = n_bytes(row["bytes_hex"])[1:].sum()
-    per_byte = travelled[-1] / bytes_after_first if bytes_after_first else float("nan")
+    tokens_after_first = row["n_tokens"].to_numpy(dtype=np.int64)[1:].sum()
+    per_byte = travelled[-1] / tokens_after_first if tokens_after_first else float("nan")
     relative = row["increment"].to_numpy(dtype=float) / mean
     relative[0] = np.nan
     label = row_label(int(row["layer"].iloc[0]), int(row["head"].iloc[0]))
@@ -184,7 +192,7 @@ def units_to_pixels(frame: Frame, font_size: int) -> float:
     """Choose how many pixels a unit gets, so that most neighbours do not touch.
 
     In each row, the scale at which nine of ten neighbours stay apart; of the rows, the median; at
-    least 11 and at most 30 pixels, because one tight row may not blow the page up.
+    least 11 and at most 30 pixels (a token 110), because one tight row may not blow the page up.
     """
     needed = []
     for _, row in frame[frame["layer"] >= 0].groupby("row"):
@@ -193,7 +201,11 @@ def units_to_pixels(frame: Frame, font_size: int) -> float:
         steps = np.maximum(np.diff(row["x"].to_numpy()), 1e-6)
         if len(steps):
             needed.append(np.quantile(between / steps, 0.9))
-    return float(np.clip(np.median(needed), 11.0, 30.0)) if needed else 24.0
+    return (
+        float(np.clip(np.median(needed), 11.0, 110.0 if frame["text"].str.len().max() > 1 else 30.0))
+        if needed
+        else 24.0
+    )
 
 
 def summary_frame(frame: Frame) -> Frame:
@@ -207,7 +219,7 @@ def summary_frame(frame: Frame) -> Frame:
     """
     lines = []
     for _, row in frame[frame["layer"] >= 0].groupby("row"):
-        width = n_bytes(row["bytes_hex"])[1:]
+        width = row["n_tokens"].to_numpy(dtype=np.int64)[1:]
         steps = row["increment"].to_numpy(dtype=float)[1:] / width / row["mean_per_byte"].iloc[0]
         delimiter = row["is_delimiter"].to_numpy(dtype=bool)[1:]
         lines.append(

@@ -38,16 +38,18 @@ def loss_frame(run_folder: Path) -> Frame:
 
     Returns:
         Columns `step`, `split` ("train" or "validation"), `nats_per_byte`, `bits_per_byte`, `bytes`.
-        Train is the mean over the steps since the line before, in nats per token, EOS included;
-        validation counts bytes only.
+        Train is the mean over the steps since the line before, in nats per token, EOS included, divided
+        by the bytes of a token where tokens are longer than one; validation counts bytes only.
     """
+    tokenizer = read_json(Path(run_folder) / "run.json").get("tokenizer")
+    tokens_per_byte = float(tokenizer.get("tokens_per_byte", 1.0)) if isinstance(tokenizer, dict) else 1.0
     lines = read_log(Path(run_folder) / METRICS_FILE)
     rows = [
         {
             "step": int(line["step"]),
             "split": line.get("split", "train"),
-            "nats_per_byte": _nats(line),
-            "bits_per_byte": _nats(line) / math.log(2),
+            "nats_per_byte": _nats(line, tokens_per_byte),
+            "bits_per_byte": _nats(line, tokens_per_byte) / math.log(2),
             "bytes": line.get("bytes"),
         }
         for line in lines
@@ -55,9 +57,12 @@ def loss_frame(run_folder: Path) -> Frame:
     return pd.DataFrame(rows, columns=["step", "split", "nats_per_byte", "bits_per_byte", "bytes"])
 
 
-def _nats(line: Mapping[str, Any]) -> float:
-    value = line.get("nats_per_byte", line.get("loss"))
-    return math.nan if value is None else float(value)
+def _nats(line: Mapping[str, Any], tokens_per_byte: float) -> float:
+    """Return nats a byte; a loss is in nats a token."""
+    if line.get("nats_per_byte") is not None:
+        return float(line["nats_per_byte"])
+    value = line.get("loss")
+    return math.nan if value is None else float(value) * tokens_per_byte
 
 
 def increments_frame(run_folder: Path) -> Frame:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.tokenizers import BYTES, TokenizerChoice
 
 INCREMENTS = ("per_layer", "shared", "fixed")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -22,9 +23,10 @@ _CHOICES = {
     "encoding_errors": ENCODING_ERRORS,
 }
 _LEAST = {
-    "n_steps": 1, "batch_size": 1, "n_ctx": 2, "warmup": 0, "seed": 0, "eval_every": 1,
-    "checkpoint_every": 1, "log_every": 1, "validation_bytes": 1, "widened": 0, "n_layers": 1, "d_model": 1,
-    "n_heads": 1, "d_head": 2, "d_mlp": 1,
+    "n_steps": 1, "batch_size": 1, "grad_accumulation": 1, "n_ctx": 2, "warmup": 0, "seed": 0,
+    "eval_every": 1, "checkpoint_every": 1, "log_every": 1, "validation_bytes": 1, "widened": 0,
+    "n_layers": 1, "d_model": 1, "n_heads": 1, "d_head": 2, "d_mlp": 1,
+    "max_train_bytes": 0,
 }  # fmt: skip
 _RANGES = {  # above the first (or at it, where closed is True), at most the second
     "lr": (0.0, 1.0, False),
@@ -44,12 +46,18 @@ class TrainConfig:
 
     Attributes:
         preset: The preset that the other values come from where nothing else was asked for.
-        data: Corpus name, or ``file:PATH``.
+        data: Corpus name, ``file:PATH``, or ``hf:NAME``.
         encoding_errors: What to do with bytes that are not UTF-8: "strict" refuses, "replace".
+        text_column: Which column of a table (.jsonl, .parquet, ``hf:``) holds the text.
+        max_train_bytes: Of ``file:`` and ``hf:`` read at most this many bytes of text, held-out
+            documents included; 0 reads all.
+        tokenizer: "bytes", "bpe:N", or the path of a Hugging Face tokenizer file. The run keeps its
+            own copy, which counts from then on.
         increments: "per_layer", "shared" or "fixed".
         per_head: Whether every attention head has increments of its own.
         n_steps: Optimiser steps.
-        batch_size: Windows a step.
+        batch_size: Windows a step, over all processes.
+        grad_accumulation: Parts that a step's batch is computed in, one after the other; saves memory.
         n_ctx: Tokens a window.
         lr: Peak learning rate.
         warmup: Steps of linear warm-up; a cosine follows.
@@ -73,10 +81,14 @@ class TrainConfig:
     preset: str = "tiny"
     data: str = "bilingual"
     encoding_errors: str = "strict"
+    text_column: str = "text"
+    max_train_bytes: int = 0
+    tokenizer: str = BYTES
     increments: str = "per_layer"
     per_head: bool = False
     n_steps: int = 600
     batch_size: int = 16
+    grad_accumulation: int = 1
     n_ctx: int = 256
     lr: float = 3e-3
     warmup: int = 60
@@ -110,6 +122,7 @@ class TrainConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise unknown(name.replace("_", " "), getattr(self, name), choices)
+        TokenizerChoice.of(self.tokenizer)
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise LRopeError(f"{name}={getattr(self, name)} is too small: the least is {least}")
@@ -117,6 +130,11 @@ class TrainConfig:
             _check_range(name, getattr(self, name), low, high, is_closed)
         for beta in self.betas:
             _check_range("betas", beta, 0.0, 1.0 - 1e-9, True)
+        if self.batch_size % self.grad_accumulation:
+            raise LRopeError(
+                f"batch_size={self.batch_size} cannot be cut into {self.grad_accumulation} equal parts: "
+                "grad_accumulation must divide it"
+            )
         if self.d_head % 2:
             raise LRopeError(f"d_head={self.d_head} is odd, and RoPE turns pairs: use {self.d_head + 1}")
         if self.per_head and self.increments == "fixed":
@@ -147,9 +165,16 @@ class TrainConfig:
         words += ["--per-head"] if self.per_head else []
         words += ["--steps", str(self.n_steps)] if self.n_steps != preset.n_steps else []
         words += ["--batch-size", str(self.batch_size)] if self.batch_size != preset.batch_size else []
+        if self.grad_accumulation != preset.grad_accumulation:
+            words += ["--grad-accumulation", str(self.grad_accumulation)]
+        if self.checkpoint_every != preset.checkpoint_every:
+            words += ["--checkpoint-every", str(self.checkpoint_every)]
         words += ["--seed", str(self.seed)]
         if self.encoding_errors != preset.encoding_errors:
             words += ["--encoding-errors", self.encoding_errors]
+        words += ["--text-column", self.text_column] if self.text_column != preset.text_column else []
+        words += ["--max-train-bytes", str(self.max_train_bytes)] if self.max_train_bytes else []
+        words += ["--tokenizer", self.tokenizer] if self.tokenizer != BYTES else []
         return shlex.join(words)
 
 

@@ -26,16 +26,23 @@ class StopFlag:
 
 
 @contextmanager
-def stop_flag() -> Iterator[StopFlag]:
+def stop_flag(*, is_patient: bool = False) -> Iterator[StopFlag]:
     """Turn the first SIGINT or SIGTERM into a flag, so that no step is left half-done.
 
     Outside the main thread no handler can be set, and the flag stays down.
+
+    Args:
+        is_patient: Let further signals do nothing: a launcher passes on what the terminal has
+            already told every process.
+
+    Yields:
+        The flag.
     """
     flag = StopFlag()
 
     def handle(number: int, frame: FrameType | None) -> None:
         del number, frame
-        if flag.is_set:
+        if flag.is_set and not is_patient:
             raise KeyboardInterrupt
         flag.is_set = True
 

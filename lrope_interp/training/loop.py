@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,13 +17,14 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.checkpoint import WEIGHTS_FILE, save_weights
 from lrope_interp.runs import RUN_FILE, Run, new_folder, read_run, timestamp, write_json_atomically
+from lrope_interp.tokenizers import load_tokenizer
 from lrope_interp.training import events
 from lrope_interp.training.checkpoints import Checkpoint, newest_checkpoint, remove_partial_checkpoints
 from lrope_interp.training.config import TrainConfig
+from lrope_interp.training.distribution import Processes, decided, joined
 from lrope_interp.training.events import OnEvent
-from lrope_interp.training.interruption import stop_flag
 from lrope_interp.training.lock import locked
-from lrope_interp.training.metrics import METRICS_FILE, TIMING_FILE, JsonLines, cut_back
+from lrope_interp.training.metrics import METRICS_FILE, TIMING_FILE, cut_back
 from lrope_interp.training.preparation import (
     Prepared,
     assert_same_data,
@@ -30,7 +33,10 @@ from lrope_interp.training.preparation import (
     stored_config,
     write_run_files,
 )
+from lrope_interp.training.recording import Recording
+from lrope_interp.training.session import session
 from lrope_interp.training.steps import TrainingLoop
+from lrope_interp.training.trackers import check_trackers
 
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
 
@@ -42,8 +48,12 @@ def train(
     on_event: OnEvent | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    recording: Recording | None = None,
 ) -> Run:
     """Train a model and leave a run folder.
+
+    In a process that `accelerate launch` or `torchrun` started, all processes train the one run:
+    each takes its share of every batch, and only the main one writes and tells events.
 
     Args:
         config: What to train. With `resume` the run's own config counts: give None, or one that
@@ -53,6 +63,7 @@ def train(
         resume: Go on with the run in `run_folder`, from its newest whole checkpoint, or from step 0
             where there is none. A finished run is returned as it is.
         overwrite: Replace a run that is already there.
+        recording: Checkpoints by time, and trackers. Without one a run that is resumed keeps its own.
 
     Returns:
         The finished run; `run.summary` holds its last figures.
@@ -63,54 +74,122 @@ def train(
     """
     emit, folder = on_event or events.ignore, Path(run_folder)
     if resume:
-        return _resume(config, folder, emit)
+        return _resume(config, folder, emit, recording)
     if config is None:
         raise LRopeError("a new run needs a config; train_config('tiny') makes one")
-    if overwrite and folder.is_dir():
+    recording = recording or Recording()
+    check_trackers(recording.log_to)
+    config = decided(config)
+    with joined(config, folder, recording.log_to) as processes, ExitStack() as stack:
+        folder, emit = processes.from_main(folder), emit if processes.is_main else events.ignore
+        if overwrite:
+            processes.on_main(lambda: _assert_not_in_training(folder))
+        prepared = processes.main_first(lambda: prepare(config, emit))
+        model = build_model(prepared.config, prepared.tokenizer)
+        sitting = _Sitting(folder, processes, recording, emit)
+        processes.on_main(lambda: stack.enter_context(_appearing(sitting, prepared, model, overwrite)))
+        return _run(sitting, prepared, model, None)
+
+
+@dataclass(frozen=True)
+class _Sitting:
+    """Where and how a run is trained this time."""
+
+    folder: Path
+    processes: Processes
+    recording: Recording
+    emit: OnEvent
+
+    def info(self) -> dict[str, Any]:
+        """Return what `run.json` keeps of it."""
+        return {"processes": self.processes.size, "recording": self.recording.to_dict()}
+
+
+@contextmanager
+def _appearing(
+    sitting: _Sitting, prepared: Prepared, model: LRopeTransformer, overwrite: bool
+) -> Iterator[None]:
+    """Let the run folder appear by rename with its config inside, and hold its lock."""
+    with ExitStack() as stack:
+        with new_folder(sitting.folder, overwrite=overwrite, marker=RUN_FILE) as partial:
+            write_run_files(partial, prepared, model, sitting.info())
+            stack.enter_context(locked(partial))
+        yield
+
+
+def _assert_not_in_training(folder: Path) -> None:
+    if folder.is_dir():
         with locked(folder):
             pass
-    prepared = prepare(config, emit)
-    model = build_model(prepared.config)
-    with ExitStack() as stack:
-        with new_folder(folder, overwrite=overwrite, marker=RUN_FILE) as partial:
-            write_run_files(partial, prepared, model)
-            stack.enter_context(locked(partial))
-        return _run(folder, prepared, model, None, emit)
 
 
-def _resume(config: TrainConfig | None, folder: Path, emit: OnEvent) -> Run:
+def _resume(config: TrainConfig | None, folder: Path, emit: OnEvent, recording: Recording | None) -> Run:
     run = read_run(folder, allow_unfinished=True)
     if run.is_finished:
         emit(events.Finished(run, run.summary))
         return run
-    with locked(folder):
-        prepared = prepare(stored_config(folder, config), emit)
-        assert_same_data(folder, prepared.manifest)
-        if run.info.get("threads") != torch.get_num_threads():
-            threads = f"{run.info.get('threads')} threads, now {torch.get_num_threads()}"
-            emit(events.Warned(f"the run had {threads}: the numbers may differ in their last bits"))
+    recording = recording or Recording.from_dict(run.info.get("recording", {}))
+    check_trackers(recording.log_to)
+    stored = decided(stored_config(folder, config))
+    with joined(stored, folder, recording.log_to) as processes, ExitStack() as stack:
+        sitting = _Sitting(folder, processes, recording, emit if processes.is_main else events.ignore)
+        processes.on_main(lambda: stack.enter_context(locked(folder)))
+        prepared = processes.main_first(lambda: prepare(stored, sitting.emit, load_tokenizer(folder)))
+        processes.together(lambda: assert_same_data(folder, prepared.manifest))
+        _warn_of_changes(run.info, sitting)
+        checkpoint = processes.main_first(lambda: _cleared(sitting))
+        model = build_model(prepared.config, prepared.tokenizer)
+        return _run(sitting, prepared, model, checkpoint.found)
+
+
+def _warn_of_changes(info: Mapping[str, Any], sitting: _Sitting) -> None:
+    """Say where the run is not what it was: sums in another order differ in their last bits."""
+    now = {"threads": torch.get_num_threads(), "processes": sitting.processes.size}
+    for name, number in now.items():
+        before = info.get(name, number)
+        if before != number:
+            changed = f"{before} {name}, now {number}"
+            message = f"the run had {changed}: the numbers may differ in their last bits"
+            sitting.emit(events.Warned(message))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The checkpoint to go on from; None where there is none."""
+
+    found: Checkpoint | None
+
+
+def _cleared(sitting: _Sitting) -> _Found:
+    """Find the newest whole checkpoint; the main process also removes what comes after it."""
+    folder = sitting.folder
+    if sitting.processes.is_main:
         remove_partial_checkpoints(folder)
-        checkpoint = newest_checkpoint(folder, lambda message: emit(events.Warned(message)))
-        for name in (METRICS_FILE, TIMING_FILE):
+    checkpoint = newest_checkpoint(folder, lambda message: sitting.emit(events.Warned(message)))
+    with _told_in_words(folder):
+        for name in (METRICS_FILE, TIMING_FILE) if sitting.processes.is_main else ():
             cut_back(folder / name, checkpoint.step if checkpoint else 0)
-        return _run(folder, prepared, build_model(prepared.config), checkpoint, emit)
+    return _Found(checkpoint)
 
 
 def _run(
-    folder: Path, prepared: Prepared, model: LRopeTransformer, checkpoint: Checkpoint | None, emit: OnEvent
+    sitting: _Sitting, prepared: Prepared, model: LRopeTransformer, checkpoint: Checkpoint | None
 ) -> Run:
+    folder, processes = sitting.folder, sitting.processes
     with _told_in_words(folder):
-        with (
-            JsonLines(folder / METRICS_FILE) as metrics,
-            JsonLines(folder / TIMING_FILE) as timing,
-            stop_flag() as stop,
-        ):
-            loop = TrainingLoop(folder, prepared, model, (metrics, timing), emit, stop)
+        with session(folder, processes, sitting.recording, sitting.emit) as opened:
+            loop = TrainingLoop(opened, prepared, model)
             if checkpoint is not None:
                 loop.restore(checkpoint)
+            run = read_run(folder, allow_unfinished=True)
+            opened.trackers.start(run, prepared.config, loop.step)
             summary = loop.run()
-            metrics.sync()
-        return _finish(folder, model, summary, emit)
+            if opened.logs is not None:
+                opened.logs.metrics.sync()
+        processes.on_main(lambda: _finish(folder, model, summary))
+        run = read_run(folder)
+        sitting.emit(events.Finished(run, run.summary))
+        return run
 
 
 @contextmanager
@@ -127,7 +206,7 @@ def _told_in_words(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _finish(folder: Path, model: LRopeTransformer, summary: dict[str, object], emit: OnEvent) -> Run:
+def _finish(folder: Path, model: LRopeTransformer, summary: dict[str, object]) -> None:
     """Write the final weights, and only then say that the run is finished."""
     save_weights(model, folder / WEIGHTS_FILE)
     with (folder / WEIGHTS_FILE).open("rb") as file:
@@ -135,6 +214,3 @@ def _finish(folder: Path, model: LRopeTransformer, summary: dict[str, object], e
     info = dict(read_run(folder, allow_unfinished=True).info)
     info |= {"status": "finished", "finished": timestamp(), "summary": summary}
     write_json_atomically(folder / RUN_FILE, info)
-    run = read_run(folder)
-    emit(events.Finished(run, run.summary))
-    return run

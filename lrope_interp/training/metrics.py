@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -122,6 +122,28 @@ def increment_statistics(
     if values.ndim == 2:
         return [_statistics(layer, None, values)]
     return [_statistics(layer, head, values[..., head]) for head in range(values.shape[-1])]
+
+
+def pooled(
+    statistics: Sequence[IncrementStatistics], mean: Callable[[Tensor], Tensor], n_parts: int
+) -> tuple[IncrementStatistics, ...]:
+    """Return the statistics of a batch from those of its equal parts.
+
+    Args:
+        statistics: Of every part that was computed here, one part after the other.
+        mean: Averages a tensor over all processes.
+        n_parts: Parts here.
+
+    Returns:
+        One entry a layer (and head). The s.d. is that over all tokens, not the mean of the parts'.
+    """
+    parts = torch.tensor([(one.mean, one.mean**2 + one.sd**2) for one in statistics], dtype=torch.float64)
+    moments = mean(parts.reshape(n_parts, -1, 2).mean(0)).cpu()
+    sds = (moments[:, 1] - moments[:, 0] ** 2).clamp(min=0).sqrt()
+    return tuple(
+        IncrementStatistics(one.layer, one.head, float(moment), float(sd))
+        for one, moment, sd in zip(statistics, moments[:, 0], sds, strict=False)
+    )
 
 
 def _statistics(layer: int, head: int | None, values: Float[Tensor, "batch pos"]) -> IncrementStatistics:

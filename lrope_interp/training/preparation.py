@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
-from itertools import pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,23 @@ import numpy as np
 import torch
 
 import lrope_interp
-from lrope_interp.data import Corpus, WindowSampler, assert_held_out, load_corpus, training_streams
+from lrope_interp.data import (
+    Corpus,
+    WindowSampler,
+    assert_held_out,
+    document_hashes,
+    load_corpus,
+    training_streams,
+)
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeConfig, LRopeTransformer
 from lrope_interp.models.checkpoint import read_config
 from lrope_interp.runs import RUN_FILE, RUN_FORMAT, timestamp, write_json_atomically
-from lrope_interp.tokenizers import EOS_ID, ByteTokenizer
+from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.devices import resolve_device, resolve_dtype
 from lrope_interp.training.events import OnEvent, Warned
+from lrope_interp.training.tokenization import make_tokenizer, tokens_per_byte
 from lrope_interp.training.validation import ValidationWindows, validation_documents, validation_windows
 from lrope_interp.training.widening import widened_model
 
@@ -46,17 +55,24 @@ class Prepared:
         tokenizer: Text to ids.
         sampler: Training batches.
         validation: The fixed validation text.
+        tokens_per_byte: What turns nats a token of training text into nats a byte; 1 for bytes.
     """
 
     config: TrainConfig
     manifest: Mapping[str, Any]
-    tokenizer: ByteTokenizer
+    tokenizer: Tokenizer
     sampler: WindowSampler
     validation: ValidationWindows
+    tokens_per_byte: float = 1.0
 
 
-def prepare(config: TrainConfig, on_event: OnEvent) -> Prepared:
+def prepare(config: TrainConfig, on_event: OnEvent, tokenizer: Tokenizer | None = None) -> Prepared:
     """Load the text, make sure that nothing held out is in it, and decide what was left open.
+
+    Args:
+        config: What to train.
+        on_event: Told of warnings.
+        tokenizer: That of a run which goes on; None makes the one that the config asks for.
 
     Raises:
         LRopeError: The corpus cannot be had, the device is missing, or held-out text would be
@@ -64,33 +80,58 @@ def prepare(config: TrainConfig, on_event: OnEvent) -> Prepared:
     """
     device = resolve_device(config.device)
     config = replace(config, device=device, dtype=resolve_dtype(config.dtype, device))
-    tokenizer = ByteTokenizer()
-    corpus = load_corpus(config.data, encoding_errors=config.encoding_errors)
-    streams = training_streams(corpus, tokenizer)
+    with _telling(on_event):
+        corpus = training_corpus(config)
+        tokenizer = tokenizer or make_tokenizer(config.tokenizer, corpus)
+        streams = training_streams(corpus, tokenizer)
     manifest = corpus.manifest()
-    _assert_trained_on_train_only(corpus, manifest, [stream for _, stream in streams])
+    _assert_trained_on_train_only(corpus, manifest, [stream for _, stream in streams], tokenizer)
     sampler = WindowSampler(streams, config.n_ctx, config.batch_size, config.seed)
     documents = validation_documents(corpus, config.validation_bytes)
+    per_byte = tokens_per_byte(streams, tokenizer)
     return Prepared(
-        config=_cap_epochs(config, sum(len(stream) for _, stream in streams), on_event),
+        config=_cap_epochs(config, sum(len(stream) for _, stream in streams), per_byte, on_event),
         manifest=manifest,
         tokenizer=tokenizer,
         sampler=sampler,
         validation=validation_windows(documents, tokenizer, config.n_ctx),
+        tokens_per_byte=per_byte,
     )
 
 
-def build_model(config: TrainConfig) -> LRopeTransformer:
-    """Return the model that a (decided) config describes, with its initial weights."""
+def training_corpus(config: TrainConfig) -> Corpus:
+    """Return the corpus that a config asks for, read as it says."""
+    return load_corpus(
+        config.data,
+        encoding_errors=config.encoding_errors,
+        text_column=config.text_column,
+        max_train_bytes=config.max_train_bytes,
+    )
+
+
+def build_model(config: TrainConfig, tokenizer: Tokenizer | None = None) -> LRopeTransformer:
+    """Return the model that a (decided) config describes, with its initial weights; bytes if no tokenizer."""
+    tokenizer = tokenizer or ByteTokenizer()
     shape = {name: getattr(config, name) for name in _MODEL_FIELDS}
     model = LRopeTransformer(
-        LRopeConfig(**shape, d_vocab=ByteTokenizer.vocab_size, seed=config.seed, device=config.device)
+        LRopeConfig(**shape, d_vocab=tokenizer.vocab_size, seed=config.seed, device=config.device)
     )
-    return widened_model(model, config.widened)
+    model = widened_model(model, config.widened)
+    model.tokenizer = tokenizer
+    return model
 
 
-def write_run_files(folder: Path, prepared: Prepared, model: LRopeTransformer) -> None:
-    """Write everything that a run has before its first step."""
+def write_run_files(
+    folder: Path, prepared: Prepared, model: LRopeTransformer, session: Mapping[str, Any] | None = None
+) -> None:
+    """Write everything that a run has before its first step.
+
+    Args:
+        folder: Where to.
+        prepared: Text and config.
+        model: With its initial weights.
+        session: More entries of `run.json`: how the run was started, which decides no number.
+    """
     config = prepared.config
     info = {
         "format": RUN_FORMAT,
@@ -101,6 +142,7 @@ def write_run_files(folder: Path, prepared: Prepared, model: LRopeTransformer) -
         "data": config.data,
         "increments": config.increments,
         "per_head": config.per_head,
+        "tokenizer": _described(prepared),
         "seed": config.seed,
         "n_steps": config.n_steps,
         "device": config.device,
@@ -111,6 +153,7 @@ def write_run_files(folder: Path, prepared: Prepared, model: LRopeTransformer) -
         "versions": versions(),
         "command": config.command(),
         "summary": None,
+        **(session or {}),
     }
     payload = {"format": 1, "model": model.cfg.to_dict(), "training": config.to_dict()}
     write_json_atomically(folder / "config.json", payload)
@@ -167,29 +210,41 @@ def versions() -> dict[str, str]:
 
 
 def _assert_trained_on_train_only(
-    corpus: Corpus, manifest: Mapping[str, Any], streams: list[np.ndarray]
+    corpus: Corpus, manifest: Mapping[str, Any], streams: list[np.ndarray], tokenizer: Tokenizer
 ) -> None:
     """Hash what stands between the EOS of the streams themselves, and find no held-out text there."""
-    read = sorted({digest for stream in streams for digest in _document_hashes(stream)})
-    held_out = [document for split in ("fit", "dev", "test") for document in corpus.documents(split)]
-    assert_held_out({"splits": {"train": {"sha256": read}}}, held_out)
+    read = sorted({digest for stream in streams for digest in document_hashes(stream, tokenizer)})
+    held_out = (corpus.documents(split) for split in ("fit", "dev", "test"))
+    assert_held_out({"splits": {"train": {"sha256": read}}}, chain.from_iterable(held_out))
     assert read == sorted(manifest["splits"]["train"]["sha256"]), "data.json must name what is trained on"
 
 
-def _document_hashes(stream: np.ndarray) -> list[str]:
-    ends = np.flatnonzero(stream == EOS_ID)
-    pieces = (stream[start + 1 : stop].astype(np.uint8).tobytes() for start, stop in pairwise(ends))
-    return [hashlib.sha256(piece).hexdigest() for piece in pieces]
+def _described(prepared: Prepared) -> dict[str, Any]:
+    """Return what `run.json` says of the tokenizer; `tokenizer.json` holds it."""
+    tokenizer = prepared.tokenizer
+    known = {"name": tokenizer.name, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
+    return known | {"tokens_per_byte": prepared.tokens_per_byte}
 
 
-def _cap_epochs(config: TrainConfig, n_tokens: int, on_event: OnEvent) -> TrainConfig:
+@contextmanager
+def _telling(on_event: OnEvent) -> Iterator[None]:
+    """Pass on what the data warn of, as of a damaged cache that is made again."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for one in caught:
+        on_event(Warned(str(one.message)))
+
+
+def _cap_epochs(config: TrainConfig, n_tokens: int, per_byte: float, on_event: OnEvent) -> TrainConfig:
     """Lower the steps to `max_epochs` of the text; where there is no cap, say what is asked for."""
     n_drawn = config.batch_size * config.n_ctx
     epochs = config.n_steps * n_drawn / n_tokens
+    megabytes = n_tokens / per_byte / 1e6
     if config.max_epochs and epochs > config.max_epochs:
         n_steps = max(1, int(config.max_epochs * n_tokens / n_drawn))
         message = (
-            f"{config.n_steps:,} steps would read the {n_tokens / 1e6:.1f} MB of training text {epochs:.0f} "
+            f"{config.n_steps:,} steps would read the {megabytes:.1f} MB of training text {epochs:.0f} "
             f"times; lowered to {n_steps:,} steps, {config.max_epochs:g} times. --steps overrides this."
         )
         on_event(Warned(message))
@@ -197,7 +252,7 @@ def _cap_epochs(config: TrainConfig, n_tokens: int, on_event: OnEvent) -> TrainC
     if epochs > MANY_EPOCHS * (1 + 1e-9):
         on_event(
             Warned(
-                f"{config.n_steps:,} steps read the {n_tokens / 1e6:.1f} MB of training text {epochs:.0f} "
+                f"{config.n_steps:,} steps read the {megabytes:.1f} MB of training text {epochs:.0f} "
                 "times: the model will learn some of it by heart. Watch the validation loss."
             )
         )

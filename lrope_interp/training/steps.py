@@ -3,11 +3,15 @@
 The order within a step is what makes a resumed run equal an uninterrupted one bit for bit: the
 metrics line comes before the checkpoint, and the validation after it, so that going on from a
 checkpoint begins with the validation that may still be due.
+
+Where several processes train together, each takes the same decisions at the same steps: losses are
+averaged before anybody looks at them, and a signal or the clock counts once all have heard of it.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import torch
@@ -17,14 +21,12 @@ from torch import Tensor
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.tokenizers import EOS_ID
 from lrope_interp.training import events
 from lrope_interp.training.checkpoints import Checkpoint, save_checkpoint
 from lrope_interp.training.clock import Clock
-from lrope_interp.training.devices import autocast
-from lrope_interp.training.events import IncrementStatistics, OnEvent
-from lrope_interp.training.interruption import StopFlag, StopRequested
-from lrope_interp.training.metrics import JsonLines, watch_increments
+from lrope_interp.training.events import IncrementStatistics
+from lrope_interp.training.interruption import StopRequested
+from lrope_interp.training.metrics import pooled, watch_increments
 from lrope_interp.training.optimiser import (
     build_optimiser,
     clip_gradients,
@@ -32,6 +34,7 @@ from lrope_interp.training.optimiser import (
     set_learning_rate,
 )
 from lrope_interp.training.preparation import Prepared
+from lrope_interp.training.session import Session
 from lrope_interp.training.validation import nats_per_byte
 
 
@@ -39,33 +42,23 @@ class TrainingLoop:
     """The state that changes from step to step, and the steps.
 
     Args:
-        folder: The run folder; its lock is held.
+        session: The run folder, the processes, the logs, and who is told.
         prepared: Text, config and validation.
         model: With its initial weights.
-        logs: `metrics.jsonl` and `timing.jsonl`.
-        emit: Told of every event.
-        stop: Looked at between steps.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        prepared: Prepared,
-        model: LRopeTransformer,
-        logs: tuple[JsonLines, JsonLines],
-        emit: OnEvent,
-        stop: StopFlag,
-    ) -> None:
-        self.folder, self.prepared, self.config = folder, prepared, prepared.config
-        self.model, self.emit, self.stop = model.train(), emit, stop
-        self.metrics, self.timing = logs
+    def __init__(self, session: Session, prepared: Prepared, model: LRopeTransformer) -> None:
+        self.session, self.prepared, self.config = session, prepared, prepared.config
+        self.folder, self.emit, self.processes = session.folder, session.emit, session.processes
+        self.model = model.train()
+        self.called = self.processes.wrap(model)
         self.optimiser = build_optimiser(model, self.config)
         self.clock = Clock()
         self.step, self.n_bytes = 0, 0
         self.losses: list[float] = []  # since the last line of metrics
         self.unread: list[tuple[int, Tensor, Tensor]] = []  # step, loss, gradient norm
         self.latest: dict[str, float] = {}
-        self.saved_step = -1
+        self.saved_step, self.saved_time = -1, time.monotonic()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
@@ -84,13 +77,28 @@ class TrainingLoop:
                     self._validate()
                 if self.step == self.config.n_steps:
                     return self._summary()
-                self.stop.raise_if_set()
+                self._heed()
                 self._train_step()
                 if self._is_due(self.config.checkpoint_every) and self.step < self.config.n_steps:
                     self._save()
         except StopRequested:  # between two steps; any other KeyboardInterrupt may come within one
             self._save()
             raise
+
+    def _heed(self) -> None:
+        """Save where the last checkpoint is too long ago, and stop where somebody asked for it.
+
+        On an accelerator several processes ask each other only where losses are read anyway.
+        """
+        if self.processes.size > 1 and self.config.device != "cpu" and self.step % self.config.log_every:
+            return
+        waited = time.monotonic() - self.saved_time
+        is_late = self.processes.is_main and waited >= self.session.recording.checkpoint_seconds
+        is_late, is_stopped = self.processes.any(is_late, self.session.stop.is_set)
+        if is_late:
+            self._save()
+        if is_stopped:
+            raise StopRequested
 
     def _announce(self) -> None:
         n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
@@ -106,36 +114,54 @@ class TrainingLoop:
         """Take one optimiser step and report it."""
         self.clock.restart()
         batch = self.prepared.sampler.batch(self.step)
-        n_bytes = int((batch[:, 1:] != EOS_ID).sum())
+        n_bytes = int(self.prepared.tokenizer.token_bytes(batch[:, 1:]).sum())
         self.step += 1
         share = learning_rate_share(self.step, self.config)
         set_learning_rate(self.optimiser, share)
         is_logged = self.step == 1 or self._is_due(self.config.log_every, with_last=True)
-        with watch_increments(self.model, is_logged) as increments:
-            loss = self._loss(torch.from_numpy(batch))
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        with watch_increments(self.model, is_logged) as increments:
+            loss = self._backward(torch.from_numpy(batch))
         norm = clip_gradients(self.model.parameters(), self.config.grad_clip)
-        self.unread.append((self.step, loss.detach(), norm))
+        self.unread.append((self.step, loss, norm))
         if is_logged or self.config.device == "cpu":  # reading waits for an accelerator
             self._read_losses()
         self.optimiser.step()
         self.n_bytes += n_bytes
         self.clock.stepped(1, n_bytes)
         if not self.unread:
-            self._report(share * self.config.lr, is_logged, tuple(increments))
+            self._report(share * self.config.lr, is_logged, self._pooled(increments))
+
+    def _backward(self, batch: Int64[Tensor, "batch pos"]) -> Float[Tensor, ""]:
+        """Compute the gradients of the batch's mean loss; return the mean over this process's share."""
+        losses = []
+        for piece in self.processes.pieces(batch):
+            with self.processes.accelerator.accumulate(self.called):
+                loss = self._loss(piece)
+                self.processes.accelerator.backward(loss)
+            losses.append(loss.detach())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+    def _pooled(self, increments: list[IncrementStatistics]) -> tuple[IncrementStatistics, ...]:
+        n_parts = self.config.grad_accumulation
+        if not increments or n_parts * self.processes.size == 1:
+            return tuple(increments)
+        return pooled(increments, self.processes.mean, n_parts)
 
     def _loss(self, tokens: Int64[Tensor, "batch pos"]) -> Float[Tensor, ""]:
         """Return the mean cross entropy over all next tokens, EOS included, in nats."""
-        with autocast(self.config.device, self.config.dtype):
-            logits = self.model(tokens[:, :-1])
+        with self.processes.accelerator.autocast():
+            logits = self.called(tokens[:, :-1])
         targets = tokens[:, 1:].flatten().to(logits.device)
         return F.cross_entropy(logits.flatten(0, 1).float(), targets)
 
     def _read_losses(self) -> None:
         """Fetch what was not read yet; a loss or a gradient that is not finite ends the run."""
-        for step, loss, norm in self.unread:
-            self.latest |= {"loss": float(loss), "grad_norm": float(norm)}
+        if not self.unread:
+            return
+        losses = self.processes.mean(torch.stack([loss for _, loss, _ in self.unread])).tolist()
+        for (step, _, norm), loss in zip(self.unread, losses, strict=True):
+            self.latest |= {"loss": loss, "grad_norm": float(norm)}
             for name in ("loss", "grad_norm"):
                 if not math.isfinite(self.latest[name]):
                     raise self._not_finite(step, name)
@@ -159,7 +185,7 @@ class TrainingLoop:
                 step=self.step,
                 n_steps=self.config.n_steps,
                 loss=self.latest["loss"],
-                bits=self.latest["loss"] / math.log(2),
+                bits=self.latest["loss"] * self.prepared.tokens_per_byte / math.log(2),
                 lr=lr,
                 bytes_per_second=self.clock.bytes_per_second,
                 seconds_left=self.clock.seconds_left(to_go, n_validations),
@@ -176,48 +202,60 @@ class TrainingLoop:
             "step": self.step,
             "split": "train",
             "loss": loss,
-            "bits_per_byte": loss / math.log(2),
+            "bits_per_byte": loss * self.prepared.tokens_per_byte / math.log(2),
             "lr": lr,
             "grad_norm": self.latest["grad_norm"],
             "bytes": self.n_bytes,
             "increments": [one.to_dict() for one in increments],
         }
-        self.metrics.write(line)
+        self.session.write_metrics(line)
         speed = {"seconds": self.clock.seconds, "bytes_per_second": self.clock.bytes_per_second}
-        self.timing.write({"step": self.step, **speed})
+        self.session.write_timing({"step": self.step, **speed})
 
     def _validate(self) -> None:
         windows = self.prepared.validation
         self._read_losses()
         self.clock.restart()
-        nats = nats_per_byte(
-            self.model, windows, dtype=self.config.dtype, between_batches=self.stop.raise_if_set
-        )
+        nats = self.processes.on_main(self._score)
+        nats = self.processes.from_main(nats)
+        assert nats is not None
         self.clock.validated()
         bits = nats / math.log(2)
         self.latest["validation"] = nats
         if not math.isfinite(nats):
             raise self._not_finite(self.step, "validation")
         line = {"step": self.step, "split": "validation", "nats_per_byte": nats, "bits_per_byte": bits}
-        self.metrics.write(line | {"bytes": windows.n_bytes})
+        self.session.write_metrics(line | {"bytes": windows.n_bytes})
         self.emit(events.Validated(self.step, self.config.n_steps, nats, bits, windows.n_bytes))
 
+    def _score(self) -> float:
+        """Return the nats per byte of the validation text; one process alone may stop in between."""
+        stop = self.session.stop.raise_if_set if self.processes.size == 1 else lambda: None
+        windows, dtype = self.prepared.validation, self.config.dtype
+        return nats_per_byte(self.model, windows, dtype=dtype, between_batches=stop)
+
     def _save(self) -> None:
-        """Write a checkpoint of the present step; the logs are on the disk before it."""
+        """Have the main process write a checkpoint of the present step while the others wait."""
+        self.saved_time = time.monotonic()
         if self.saved_step == self.step or self.step == 0:
             return
         self._read_losses()
-        self.metrics.sync()
-        self.timing.sync()
+        path = self.processes.on_main(self._write_checkpoint)
+        self.saved_step, self.saved_time = self.step, time.monotonic()
+        if path is not None:
+            self.emit(events.Checkpointed(self.step, self.config.n_steps, path))
+
+    def _write_checkpoint(self) -> Path:
+        """Write a checkpoint; the logs are on the disk before it."""
+        if self.session.logs is not None:
+            self.session.logs.sync()
         state = {
             "n_bytes": self.n_bytes,
             "losses": self.losses,
             "latest": self.latest,
             "seconds": self.clock.seconds,
         }
-        path = save_checkpoint(self.folder, self.step, self.model, self.optimiser, state)
-        self.saved_step = self.step
-        self.emit(events.Checkpointed(self.step, self.config.n_steps, path))
+        return save_checkpoint(self.folder, self.step, self.model, self.optimiser, state)
 
     def _summary(self) -> dict[str, object]:
         nats = self.latest["validation"]

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64
 from lrope_interp.data import Corpus, Document, evaluation_documents, scoring_windows
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.tokenizers import EOS_ID, ByteTokenizer
+from lrope_interp.tokenizers import Tokenizer
 from lrope_interp.training.devices import autocast
 
 
@@ -23,17 +23,14 @@ class ValidationWindows:
 
     Attributes:
         tokens: Each window, padded on the right with EOS.
-        is_scored: True where the token one to the right of the index is scored here; every byte
+        is_scored: True where the token one to the right of the index is scored here; every token
             of the text is scored exactly once, in the window where it has most left context.
+        n_bytes: Bytes that the scored tokens stand for.
     """
 
     tokens: Int64[np.ndarray, "window pos"]
     is_scored: Bool[np.ndarray, "window pos_but_last"]
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes that are scored."""
-        return int(self.is_scored.sum())
+    n_bytes: int
 
 
 def validation_documents(corpus: Corpus, max_bytes: int) -> tuple[Document, ...]:
@@ -42,15 +39,13 @@ def validation_documents(corpus: Corpus, max_bytes: int) -> tuple[Document, ...]
     return evaluation_documents(corpus, "dev", max_bytes=max(1, max_bytes // max(1, len(languages))))
 
 
-def validation_windows(
-    documents: Sequence[Document], tokenizer: ByteTokenizer, n_ctx: int
-) -> ValidationWindows:
+def validation_windows(documents: Sequence[Document], tokenizer: Tokenizer, n_ctx: int) -> ValidationWindows:
     """Cut documents into windows; each document's first window begins with EOS."""
     rows, masks = [], []
     for document in documents:
-        sequence = np.concatenate([[EOS_ID], tokenizer.encode(document.text)])
+        sequence = np.concatenate([[tokenizer.eos_id], tokenizer.encode(document.text)])
         for window in scoring_windows(len(sequence), n_ctx):
-            row = np.full(n_ctx, EOS_ID, dtype=np.int64)
+            row = np.full(n_ctx, tokenizer.eos_id, dtype=np.int64)
             row[: window.stop - window.start] = sequence[window.start : window.stop]
             mask = np.zeros(n_ctx, dtype=bool)
             mask[window.first_scored - window.start : window.stop - window.start] = True
@@ -58,7 +53,8 @@ def validation_windows(
             masks.append(mask[1:])
     if not rows:
         raise LRopeError("the corpus has no held-out text to validate on; give more text")
-    return ValidationWindows(np.stack(rows), np.stack(masks))
+    tokens, is_scored = np.stack(rows), np.stack(masks)
+    return ValidationWindows(tokens, is_scored, int(tokenizer.token_bytes(tokens[:, 1:][is_scored]).sum()))
 
 
 @torch.no_grad()
@@ -70,7 +66,7 @@ def nats_per_byte(
     batch_size: int = 16,
     between_batches: Callable[[], None] = lambda: None,
 ) -> float:
-    """Return the sum of -ln p over the scored bytes, divided by their number.
+    """Return the sum of -ln p over the scored tokens, divided by the bytes that they stand for.
 
     EOS is trained on but not counted.
 

@@ -170,6 +170,9 @@ def test_ctrl_c_says_how_to_go_on_and_resume_does(
     going_on = cli("train", "--resume", "--out", "mine", "--json")
     assert going_on.code == 0
     assert json.loads(going_on.out)["summary"]["step"] == 4
+    again = cli("train", "--resume", "--out", "mine")
+    assert again.code == 0
+    assert "was finished before: nothing is left to train" in again.err
 
 
 def test_a_fixed_run_can_be_shown(cli: Cli, train_tiny: Train, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from lrope_interp.data import (
 from lrope_interp.data.sources import packages, peoples_daily, speeches
 from lrope_interp.errors import LRopeError
 
-NAMED = [name for name in CORPORA if name != "file:PATH"]
+NAMED = [name for name in CORPORA if not name.startswith(("file:", "hf:"))]
 
 
 @cache

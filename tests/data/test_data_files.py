@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lrope_interp.data import SPLITS, assert_held_out, load_corpus, text_documents, text_splits
-from lrope_interp.data.sources.files import language_of, read_text, runs_of_paragraphs
+from lrope_interp.data.sources.paragraphs import runs_of_paragraphs
+from lrope_interp.data.sources.plain_text import language_of, read_text
 from lrope_interp.errors import LRopeError
 
 
@@ -18,6 +19,11 @@ def _paragraphs(n: int, size: int = 700) -> list[str]:
 def _write(path: Path, text: str | bytes) -> Path:
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
     return path
+
+
+def _runs(text: str) -> list[str]:
+    raw = text.encode("utf-8")
+    return [raw[start:stop].decode("utf-8") for start, stop in runs_of_paragraphs(raw)]
 
 
 def test_a_text_file_becomes_runs_of_paragraphs_of_two_thousand_bytes(tmp_path: Path) -> None:
@@ -32,7 +38,7 @@ def test_a_text_file_becomes_runs_of_paragraphs_of_two_thousand_bytes(tmp_path: 
 
 def test_paragraphs_one_a_line_are_cut_at_line_ends() -> None:
     text = "\n".join(_paragraphs(30))
-    pieces = list(runs_of_paragraphs(text))
+    pieces = _runs(text)
     assert len(pieces) == 10
     assert "\n".join(pieces) == text
 
@@ -40,13 +46,13 @@ def test_paragraphs_one_a_line_are_cut_at_line_ends() -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_every_kind_of_line_end_separates_paragraphs(end: str) -> None:
     text = f"{end}{end}" + f"{end} \t{end}".join(f"{k}{end}" + "x" * 2_000 for k in range(5)) + end
-    pieces = list(runs_of_paragraphs(text))
+    pieces = _runs(text)
     assert [piece[0] for piece in pieces] == list("01234")
     assert all(end in piece for piece in pieces)  # kept as they are
 
 
 def test_what_is_left_over_joins_the_last_document() -> None:
-    pieces = list(runs_of_paragraphs("a" * 2_000 + "\n\n" + "b" * 10 + "\n\n\n"))
+    pieces = _runs("a" * 2_000 + "\n\n" + "b" * 10 + "\n\n\n")
     assert pieces == ["a" * 2_000 + "\n\n" + "b" * 10]
 
 

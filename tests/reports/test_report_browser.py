@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from replication_samples import replication_result
 from report_samples import HOSTILE, boundaries_result, spacing_result, write_run
 
 from lrope_interp.reports.boundaries import render_boundaries
 from lrope_interp.reports.page import write_page
+from lrope_interp.reports.replication import render_replication
 from lrope_interp.reports.spacing import render_spacing
 from lrope_interp.reports.training import render_training
 
@@ -121,6 +123,12 @@ def test_the_training_page_opens(opened: Callable[..., Opened], tmp_path: Path):
     found.assert_quiet()
 
 
+def test_the_page_of_a_paired_experiment_opens(opened: Callable[..., Opened]):
+    found = opened(render_replication(replication_result()))
+    assert len(found.page.query_selector_all(".plot[data-drawn=yes]")) == 3
+    found.assert_quiet()
+
+
 @pytest.mark.parametrize("width", [400, 1280])
 def test_no_page_is_wider_than_the_window(
     opened: Callable[..., Opened], boundary_page: str, tmp_path: Path, width: int
@@ -129,6 +137,7 @@ def test_no_page_is_wider_than_the_window(
         render_spacing(spacing_result("The state of our union is strong. " * 4, n_layers=2)),
         boundary_page,
         render_training(write_run(tmp_path / "run")),
+        render_replication(replication_result()),
     ]
     for html in pages:
         found = opened(html, width)

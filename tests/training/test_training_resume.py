@@ -215,3 +215,13 @@ def test_a_checkpoint_of_a_newer_format_is_refused(stopped: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
     with pytest.raises(LRopeError, match="Upgrade lrope-interp"):
         train(None, stopped, resume=True)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_by_the_command_line_nothing_is_lost_or_different(repository: Path) -> None:
+    """`benchmarks/kills.py` at a tenth of its size; some kills fall within the write of a checkpoint."""
+    words = [sys.executable, "benchmarks/kills.py", "--kills", "4", "--steps", "12", "--every", "1"]
+    done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "kills 4 " in done.stdout
+    assert done.stdout.rstrip().endswith("lost 0  different 0")

@@ -1,169 +1,147 @@
-"""The user's own text: a file, or a folder of files."""
+"""The user's own text: a file, or a folder of files, of plain text, JSON lines or Parquet."""
 
 from __future__ import annotations
 
-import codecs
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from lrope_interp.data.alignment import Kind, character_kinds
-from lrope_interp.data.documents import CorpusPart, Document, unique_documents
-from lrope_interp.data.splits import require_documents
-from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.data.documents import CorpusPart
+from lrope_interp.data.reading import Reading
+from lrope_interp.data.sources.paragraphs import RULE, runs_of_paragraphs
+from lrope_interp.data.sources.plain_text import (
+    CODE_SUFFIXES,
+    PROSE_SUFFIXES,
+    TEXT_SUFFIXES,
+    checked_text,
+    decoded_text,
+    language_of,
+)
+from lrope_interp.data.sources.tables import JSON_LINES, PARQUET, is_table, table_pieces
+from lrope_interp.data.stored import Piece, StoredDocuments, store_documents
+from lrope_interp.errors import LRopeError
 
 HELD_OUT_SHARE = 0.1
-DOCUMENT_BYTES = 2_000
-_LONGEST_PARAGRAPH_BYTES = 8_000
-ENCODING_ERRORS = ("strict", "replace")
-_PROSE_SUFFIXES = "txt text md markdown rst tex org"
-_CODE_SUFFIXES = (
-    "py pyi c h cc cpp hpp cs java js jsx ts tsx go rs rb php sh sql r jl lua pl scala kt swift hs ml "
-    "html css toml yaml yml"
-)
-_CODE = frozenset(f".{suffix}" for suffix in _CODE_SUFFIXES.split())
-_TEXT = _CODE | {f".{suffix}" for suffix in _PROSE_SUFFIXES.split()}
-# A lone \r is a line end, but never the first half of \r\n.
-_LINE_END = r"(?:\r\n|\n|\r(?!\n))"
-_BLANK_LINES = re.compile(rf"{_LINE_END}(?:[ \t\u3000]*{_LINE_END})+")
-_LINE_ENDS = re.compile(rf"{_LINE_END}+")
+LARGEST_WHOLE_FILE = 8_000_000
+_NOT_READ = {
+    ".json": "a row a line (.jsonl) is read",
+    ".csv": "convert it to .jsonl or .parquet",
+    ".tsv": "convert it to .jsonl or .parquet",
+    ".arrow": "convert it to .parquet",
+    ".gz": "of packed files only .jsonl.gz and .jsonl.zst are read: unpack it",
+    ".zst": "of packed files only .jsonl.gz and .jsonl.zst are read: unpack it",
+    ".bz2": "of packed files only .jsonl.gz and .jsonl.zst are read: unpack it",
+    ".xz": "of packed files only .jsonl.gz and .jsonl.zst are read: unpack it",
+    ".zip": "of packed files only .jsonl.gz and .jsonl.zst are read: unpack it",
+    ".pdf": "convert it to UTF-8 text",
+    ".docx": "convert it to UTF-8 text",
+}
 
 
-def load(path: Path, encoding_errors: str = "strict") -> CorpusPart:
-    """Return a text file or a folder as documents.
+def load(path: Path, reading: Reading) -> CorpusPart:
+    """Return a file or a folder as documents; their text is kept in the cache, not in memory.
 
     Args:
-        path: A text file, of which each run of paragraphs of at least 2,000 bytes is a document, or
-            a folder, of which each text or code file is one (hidden ones are skipped).
-        encoding_errors: "strict" refuses what is not UTF-8, "replace" puts U+FFFD there.
+        path: A text file, of which each run of paragraphs of at least 2,000 bytes is a document; a
+            table (.jsonl, .jsonl.gz, .jsonl.zst, .parquet), of which each row is one; or a folder
+            that mixes them (hidden files are skipped), of which a text or code file is one document
+            up to 8 MB, and cut into runs of paragraphs above.
+        reading: Which column, how to decode, and how much.
     """
-    found = list(_folder(path, encoding_errors) if path.is_dir() else _file(path, encoding_errors))
-    documents, n_duplicates = unique_documents(found)
-    require_documents(len(documents), str(path))
-    languages = {document.language for document in documents}
-    source = {
-        "package": None,
-        "version": None,
-        "files": str(path),
-        "rights": "the user's own text",
-        "n_duplicates_removed": n_duplicates,
+    files = _files(path)
+    identity = {
+        "source": "file",
+        "files": [_state(path, file) for file in files],
+        "rule": RULE,
+        "encoding_errors": reading.encoding_errors,
+        "text_column": reading.text_column if any(map(is_table, files)) else None,
     }
-    language = languages.pop() if len(languages) == 1 else "und"
-    return CorpusPart("file", language, documents, HELD_OUT_SHARE, source)
+    documents = store_documents(
+        "file",
+        identity,
+        lambda: _pieces(path, files, reading),
+        name=str(path),
+        max_bytes=reading.max_train_bytes,
+    )
+    return stored_part("file", documents, {"files": str(path), "rights": "the user's own text"})
 
 
-def read_text(path: Path, encoding_errors: str = "strict") -> str:
-    """Read a UTF-8 text file as it is, line ends included; only a byte order mark is dropped."""
-    text = _decoded(path, _raw(path), encoding_errors)
-    if not text.strip():
-        raise LRopeError(f"{path} is empty; a text is wanted")
-    return text
+def stored_part(name: str, documents: StoredDocuments, source: dict[str, Any]) -> CorpusPart:
+    """Return the part that stored documents make, a tenth of them held out."""
+    languages = set(documents.languages)
+    said = {"package": None, "version": None, **source, "n_duplicates_removed": documents.store.n_duplicates}
+    return CorpusPart(
+        name, languages.pop() if len(languages) == 1 else "und", documents, HELD_OUT_SHARE, said
+    )
 
 
-def _raw(path: Path) -> bytes:
-    """Return the bytes of a file."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise LRopeError(f"there is no file {path}") from None
-    except IsADirectoryError:
-        raise LRopeError(f"{path} is a folder; a text file is wanted here") from None
-    except OSError as error:
-        raise LRopeError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _decoded(path: Path, raw: bytes, encoding_errors: str) -> str:
-    """Decode the bytes of a file, or say where they are no UTF-8 text."""
-    if encoding_errors not in ENCODING_ERRORS:
-        raise unknown("value for encoding-errors", encoding_errors, ENCODING_ERRORS)
-    if b"\0" in raw:
-        raise LRopeError(
-            f"{path} is binary, not text: it has a NUL at byte {raw.index(0):,}. Convert it to UTF-8 "
-            "text first."
-        )
-    try:
-        return raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors=encoding_errors)
-    except UnicodeDecodeError as error:
-        at = error.start + len(codecs.BOM_UTF8) * raw.startswith(codecs.BOM_UTF8)
-        raise LRopeError(
-            f"{path} is not UTF-8 at byte {at:,} ({error.reason}). Convert it, or read it with "
-            "--encoding-errors replace."
-        ) from None
-
-
-def language_of(text: str, suffix: str = "") -> str:
-    """Guess "code" by the file's suffix, "zh" where half of the word characters are Chinese, or "und"."""
-    if suffix.lower() in _CODE:
-        return "code"
-    kinds = character_kinds(text)
-    n_word, n_han = (int(np.count_nonzero(kinds & kind)) for kind in (Kind.WORD, Kind.HAN))
-    return "zh" if 2 * n_han > n_word else "und"
-
-
-def paragraphs(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the character span of every paragraph between blank lines."""
-    return _between(_BLANK_LINES, text, 0, len(text))
-
-
-def runs_of_paragraphs(text: str) -> Iterator[str]:
-    """Cut a text into runs of whole paragraphs of at least 2,000 bytes.
-
-    A paragraph above 8,000 bytes (a text with one paragraph a line and no blank lines) is cut at
-    its line ends. What is left over at the end joins the last run.
-    """
-    spans: list[tuple[int, int]] = []
-    first, stop = None, 0
-    for start, stop in _short_paragraphs(text):
-        first = start if first is None else first
-        if len(text[first:stop].encode("utf-8")) >= DOCUMENT_BYTES:
-            spans.append((first, stop))
-            first = None
-    if first is not None:
-        spans.append((spans.pop()[0] if spans else first, stop))
-    return (text[start:stop] for start, stop in spans)
-
-
-def _short_paragraphs(text: str) -> Iterator[tuple[int, int]]:
-    """Yield paragraphs that are not blank, the over-long ones line by line."""
-    for start, stop in paragraphs(text):
-        is_long = len(text[start:stop].encode("utf-8")) > _LONGEST_PARAGRAPH_BYTES
-        for first, last in _between(_LINE_ENDS, text, start, stop) if is_long else [(start, stop)]:
-            if text[first:last].strip():
-                yield first, last
-
-
-def _between(separator: re.Pattern[str], text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Yield the spans of text[start:stop] that the separators leave."""
-    at = start
-    for match in separator.finditer(text, start, stop):
-        yield at, match.start()
-        at = match.end()
-    yield at, stop
-
-
-def _file(path: Path, encoding_errors: str) -> Iterator[Document]:
-    """Yield the documents of one text file."""
-    text = read_text(path, encoding_errors)
-    language = language_of(text, path.suffix)
-    for number, piece in enumerate(runs_of_paragraphs(text), start=1):
-        yield Document(f"{path.name}#{number}", piece, "file", language)
-
-
-def _folder(path: Path, encoding_errors: str) -> Iterator[Document]:
-    """Yield one document a text file of a folder, in a fixed order."""
-    files = [file for file in _visible_files(path) if file.suffix.lower() in _TEXT]
+def _files(path: Path) -> list[Path]:
+    """Return the file, or the files of a folder that are read, in a fixed order."""
+    if not path.is_dir():
+        _refuse(path)
+        return [path]
+    files = [file for file in _visible_files(path) if file.suffix.lower() in TEXT_SUFFIXES or is_table(file)]
     if not files:
         raise LRopeError(
             f"the folder {path} has no text file (hidden ones do not count); the names that are taken for "
-            f"text end in: {_PROSE_SUFFIXES} {_CODE_SUFFIXES}"
+            f"text end in: {PROSE_SUFFIXES} {CODE_SUFFIXES}; those for rows of text in: "
+            f"{' '.join(one[1:] for one in (*JSON_LINES, *PARQUET))}"
         )
+    return files
+
+
+def _refuse(path: Path) -> None:
+    """Refuse a path that is no file, or one whose name says that it is not plain text."""
+    if path.exists() and not path.is_file():
+        raise LRopeError(f"{path} is neither a file nor a folder; a text is wanted")
+    advice = None if is_table(path) else _NOT_READ.get(path.suffix.lower())
+    if advice and path.exists():
+        raise LRopeError(
+            f"{path} is not read: {advice}. If it is to be read as plain text, name it .txt; names that are "
+            "read as rows of text end in .jsonl, .jsonl.gz, .jsonl.zst or .parquet"
+        )
+
+
+def _state(path: Path, file: Path) -> list[Any]:
+    """Return what tells whether a file is still the same: resolved path, name, size, time."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        raise LRopeError(f"there is no file {file}") from None
+    except OSError as error:
+        raise LRopeError(f"{file} cannot be read: {error.strerror}") from None
+    return [str(file.resolve()), _name(path, file), found.st_size, found.st_mtime_ns]
+
+
+def _name(path: Path, file: Path) -> str:
+    return path.name if file == path else file.relative_to(path).as_posix()
+
+
+def _pieces(path: Path, files: list[Path], reading: Reading) -> Iterator[Piece]:
+    """Yield the documents of all files."""
     for file in files:
-        text = _decoded(file, _raw(file), encoding_errors)
-        if text.strip():
-            yield Document(file.relative_to(path).as_posix(), text, "file", language_of(text, file.suffix))
+        name = _name(path, file)
+        if is_table(file):
+            yield from table_pieces(file, name, reading)
+        elif file == path or file.stat().st_size > LARGEST_WHOLE_FILE:
+            yield from _runs(file, name, reading)
+        else:
+            yield from _whole(file, name, reading)
+
+
+def _runs(file: Path, name: str, reading: Reading) -> Iterator[Piece]:
+    """Yield the runs of paragraphs of a text file."""
+    with checked_text(file, reading.encoding_errors) as (text, start, language):
+        for number, (first, last) in enumerate(runs_of_paragraphs(text, start), start=1):
+            yield Piece(name, number, text[first:last], language)
+
+
+def _whole(file: Path, name: str, reading: Reading) -> Iterator[Piece]:
+    """Yield a text file as one document, or nothing if it is blank."""
+    text = decoded_text(file, reading.encoding_errors)
+    if text.strip():
+        yield Piece(name, 0, text.encode("utf-8"), language_of(text, file.suffix))
 
 
 def _visible_files(path: Path) -> Iterator[Path]:

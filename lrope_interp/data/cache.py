@@ -1,0 +1,192 @@
+"""A folder of things that are made once: written aside, renamed when whole, checked when opened.
+
+An entry is a folder named after the sha256 of what it was made from. Its `entry.json` holds that
+identity and the size and sha256 of every other file, so that one that was torn or altered is found
+and made again. Deleting an entry, or all of them, costs no more than the time to make them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import lrope_interp
+from lrope_interp.errors import LRopeError
+from lrope_interp.runs import sync_folder, timestamp, write_json_atomically
+
+try:
+    import fcntl
+except ImportError:  # without locks two processes may do the same work twice, and still harm nothing
+    fcntl = None
+
+CACHE_VARIABLE = "LROPE_INTERP_CACHE"
+CACHE_FORMAT = 1
+ENTRY_FILE = "entry.json"
+
+Build = Callable[[Path], Mapping[str, Any]]
+
+
+def cache_folder() -> Path:
+    """Return where entries lie: $LROPE_INTERP_CACHE, or lrope-interp under $XDG_CACHE_HOME or ~/.cache."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "lrope-interp"
+
+
+def cached(kind: str, identity: Mapping[str, Any], build: Build) -> tuple[Path, Mapping[str, Any]]:
+    """Return the entry made from `identity`; it is built where it is missing or damaged.
+
+    Two processes that want the same entry at once get the same one: the second waits.
+
+    Args:
+        kind: The folder of the cache ("texts", "tokens").
+        identity: What decides the content, as JSON.
+        build: Fills an empty folder, and returns what `entry.json` shall say besides.
+
+    Returns:
+        The folder, every byte of which was checked, and its `entry.json`.
+
+    Raises:
+        LRopeError: The cache cannot be written, or what `build` raises; nothing is left then.
+    """
+    identity = {"cache_format": CACHE_FORMAT, **identity}
+    folder = cache_folder() / kind / _key(identity)
+    entry = _sound_entry(folder, identity)
+    if entry is not None:
+        return folder, entry
+    with _writing(folder), _locked(folder):
+        entry = _sound_entry(folder, identity)
+        if entry is None:
+            entry = _built(folder, identity, build)
+    return folder, entry
+
+
+def cached_entries(kind: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield the entries of a kind and what they say, newest first; their files are not checked."""
+    folders = [path for path in (cache_folder() / kind).glob("*") if not path.name.startswith(".")]
+    found = [(folder, entry) for folder in folders if (entry := _read_entry(folder)) is not None]
+    yield from sorted(found, key=lambda pair: str(pair[1].get("created")), reverse=True)
+
+
+def _key(identity: Mapping[str, Any]) -> str:
+    said = json.dumps(identity, sort_keys=True, ensure_ascii=False).encode("utf-8", errors="surrogatepass")
+    return hashlib.sha256(said).hexdigest()[:32]
+
+
+def _sound_entry(folder: Path, identity: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return `entry.json` if the entry is whole, None if there is none, and warn of a damaged one."""
+    if not folder.is_dir():
+        return None
+    entry = _read_entry(folder)
+    problem = f"its {ENTRY_FILE} cannot be read" if entry is None else _problem(folder, entry, identity)
+    if problem is None:
+        return entry
+    warnings.warn(f"the cache entry {folder} is damaged ({problem}); it is made again", stacklevel=3)
+    return None
+
+
+def _read_entry(folder: Path) -> dict[str, Any] | None:
+    try:
+        entry = json.loads((folder / ENTRY_FILE).read_text(encoding="utf-8"))
+        return entry if isinstance(entry["files"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _problem(folder: Path, entry: Mapping[str, Any], identity: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with an entry; sizes first, because they cost nothing."""
+    if entry.get("identity") != json.loads(json.dumps(identity)):
+        return f"{ENTRY_FILE} belongs to another source"
+    try:
+        for name, said in entry["files"].items():
+            if (folder / name).stat().st_size != said["n_bytes"]:
+                return f"{name} has another size"
+        for name, said in entry["files"].items():
+            if _sha256(folder / name) != said["sha256"]:
+                return f"{name} has another checksum"
+    except (OSError, KeyError, TypeError) as error:
+        return f"{error}"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _built(folder: Path, identity: Mapping[str, Any], build: Build) -> Mapping[str, Any]:
+    """Fill a folder aside and rename it; whatever stood in its place is removed."""
+    for left_over in folder.parent.glob(
+        f".{folder.name}-*"
+    ):  # of a process that was killed: we hold the lock
+        shutil.rmtree(left_over, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    partial.mkdir()
+    try:
+        said = dict(build(partial))
+        entry = {
+            "format": CACHE_FORMAT,
+            "created": timestamp(),
+            "version": lrope_interp.__version__,
+            "identity": identity,
+            "files": {path.name: _synced(path) for path in sorted(partial.iterdir())},
+            **said,
+        }
+        write_json_atomically(partial / ENTRY_FILE, entry)
+        _swap(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return entry
+
+
+def _synced(path: Path) -> dict[str, Any]:
+    """Make a file durable, and return its size and checksum."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return {"n_bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _swap(partial: Path, folder: Path) -> None:
+    """Put the new entry in its place; who has the old one open keeps reading it."""
+    aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    if os.path.lexists(folder):
+        folder.rename(aside)
+    partial.rename(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock of this entry's own, which dies with the process; wait for who holds it."""
+    handle = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Make the folder of this kind, and turn a disk that refuses into a message."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise LRopeError(
+            f"the cache of encoded text in {folder.parent} cannot be written: {error.strerror or error}. "
+            f"Make room there, or set {CACHE_VARIABLE} to a folder with room"
+        ) from error

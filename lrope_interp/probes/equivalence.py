@@ -1,0 +1,184 @@
+"""Are two arms of a paired experiment the same? An equivalence test, its verdict and its power.
+
+"No significant difference" is no finding: with few seeds nothing is significant. The claim that
+learned increments cost nothing is one of equivalence, and it is tested as such: two one-sided t tests
+(TOST; Schuirmann 1987) on the differences of runs that share seed, data order and initial weights.
+The unit is the pair of runs. What another corpus, length or preset would give is not in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float
+from scipy import special, stats
+
+from lrope_interp.errors import LRopeError
+
+MARGINS = (0.002, 0.003, 0.005)
+"""The margins that are always shown, in nats per byte (EVALUATION 6)."""
+MARGIN = 0.003
+ALPHA = 0.05
+POWER = 0.8
+MOST_PAIRS = 1000
+EQUIVALENT, DIFFERENT, INCONCLUSIVE, NO_VERDICT = "equivalent", "different", "inconclusive", "none"
+_NODES, _TAIL = 200, 9.0  # of the quadrature; a chi has an s.d. of at most 0.71
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences of paired runs, summed up; needs no margin.
+
+    Attributes:
+        n: Pairs.
+        mean: Mean difference, in nats per byte; below 0 the arm is better than its reference.
+        sd: Standard deviation of the differences (n - 1 below the line); NaN for a single pair.
+        ci90: The 90 % t interval of the mean, which TOST at 5 % a side compares with the margin.
+        ci95: The 95 % t interval, which decides whether the mean differs from 0.
+    """
+
+    n: int
+    mean: float
+    sd: float
+    ci90: tuple[float, float]
+    ci95: tuple[float, float]
+
+    @property
+    def is_nonzero(self) -> bool:
+        """Whether the 95 % interval leaves out 0; never for a single pair."""
+        return self.ci95[0] > 0 or self.ci95[1] < 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the differences say at one margin.
+
+    Attributes:
+        margin: Half width of what counts as the same, in nats per byte.
+        p_lower: One-sided p that the true mean is not above -margin.
+        p_upper: One-sided p that the true mean is not below +margin.
+        word: "equivalent": both p are below 0.05, so the 90 % interval lies within the margin (it may
+            leave out 0 all the same: `Paired.is_nonzero`). "different": not equivalent, and the 95 %
+            interval leaves out 0. "inconclusive": neither. "none": a single pair.
+        power: Probability of "equivalent" if the true mean is 0 and the true s.d. the one observed.
+        n_for_power: Least number of pairs with a power of 0.8, under the same supposition; None where
+            that is above 1,000 or unknown.
+    """
+
+    margin: float
+    p_lower: float
+    p_upper: float
+    word: str
+    power: float
+    n_for_power: int | None
+
+
+def paired(differences: Sequence[float] | Float[np.ndarray, " pair"]) -> Paired:
+    """Sum up the differences arm - reference, one a seed.
+
+    Raises:
+        LRopeError: There is no difference, or one is not finite.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if not len(values) or not np.isfinite(values).all():
+        raise LRopeError(f"paired differences must be finite numbers, at least one; got {values.tolist()}")
+    n, mean = len(values), float(values.mean())
+    if n == 1:
+        unknown = (math.nan, math.nan)
+        return Paired(n, mean, math.nan, unknown, unknown)
+    sd = 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1))
+    return Paired(n, mean, sd, _interval(mean, sd, n, 0.90), _interval(mean, sd, n, 0.95))
+
+
+def verdict(observed: Paired, margin: float) -> Verdict:
+    """Test `observed` for equivalence within +-margin, at 5 % a side.
+
+    A standard deviation of 0 is taken as the limit of a small one: the mean alone decides.
+    """
+    check_margin(margin)
+    if observed.n == 1:
+        return Verdict(margin, math.nan, math.nan, NO_VERDICT, math.nan, None)
+    p_lower = _upper_tail(observed.mean + margin, observed)
+    p_upper = _upper_tail(margin - observed.mean, observed)
+    is_equivalent = max(p_lower, p_upper) < ALPHA
+    word = EQUIVALENT if is_equivalent else DIFFERENT if observed.is_nonzero else INCONCLUSIVE
+    power = tost_power(observed.n, observed.sd, margin)
+    return Verdict(margin, p_lower, p_upper, word, power, pairs_for_power(observed.sd, margin))
+
+
+def tost_power(n: int, sd: float, margin: float, true_mean: float = 0.0) -> float:
+    """Return the probability that TOST at 5 % a side finds `n` pairs equivalent.
+
+    Exact, by Gauss-Legendre quadrature over the observed s.d. s, which is independent of the mean:
+    the 90 % interval lies within the margin where |mean| < margin - t s / sqrt(n). s / sd has a chi
+    distribution with n - 1 degrees of freedom, divided by sqrt(n - 1).
+
+    Args:
+        n: Pairs, at least 2.
+        sd: True s.d. of a difference.
+        margin: Half width of what counts as the same.
+        true_mean: True mean difference.
+    """
+    check_margin(margin)
+    if n < 2:
+        raise LRopeError(f"an equivalence test needs at least 2 pairs; got {n}")
+    if sd == 0:
+        return float(abs(true_mean) < margin)
+    error, df = sd / math.sqrt(n), n - 1
+    t, typical = float(stats.t.ppf(1 - ALPHA, df)), math.sqrt(df)
+    widest = margin / (t * error) * typical  # the largest chi whose interval fits at all
+    low, high = max(typical - _TAIL, 0.0), min(typical + _TAIL, widest)
+    if low >= high:
+        return 0.0
+    nodes, weights = _quadrature()
+    chi = low + (high - low) * (nodes + 1) / 2
+    half = margin / error - t * chi / typical  # in standard errors
+    fits = special.ndtr(half - true_mean / error) - special.ndtr(-half - true_mean / error)
+    return float((high - low) / 2 * np.dot(weights, fits * _chi_density(chi, df)))
+
+
+@cache
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(_NODES)
+
+
+def _chi_density(chi: Float[np.ndarray, " node"], df: int) -> Float[np.ndarray, " node"]:
+    log_density = special.xlogy(df - 1, chi) - chi**2 / 2 - (df / 2 - 1) * math.log(2)
+    return np.exp(log_density - special.gammaln(df / 2))
+
+
+def pairs_for_power(sd: float, margin: float, power: float = POWER) -> int | None:
+    """Return the least number of pairs whose power is at least `power` if the arms are the same.
+
+    Returns:
+        The number, or None where 1,000 are too few.
+    """
+    if tost_power(MOST_PAIRS, sd, margin) < power:
+        return None
+    low, high = 1, MOST_PAIRS  # too few (a single pair never does), enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if tost_power(middle, sd, margin) >= power else (middle, high)
+    return high
+
+
+def check_margin(margin: float) -> None:
+    """Refuse a margin that is no positive number."""
+    if not (math.isfinite(margin) and margin > 0):
+        raise LRopeError(f"the margin must be above 0 nats per byte; got {margin:g}. 0.003 is usual")
+
+
+def _interval(mean: float, sd: float, n: int, share: float) -> tuple[float, float]:
+    half = float(stats.t.ppf((1 + share) / 2, n - 1)) * sd / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def _upper_tail(distance: float, observed: Paired) -> float:
+    """Return P(T > distance / standard error); without spread 0, 0.5 or 1."""
+    if observed.sd == 0:
+        return 0.5 - 0.5 * float(np.sign(distance))
+    return float(stats.t.sf(distance / (observed.sd / math.sqrt(observed.n)), observed.n - 1))

@@ -1,0 +1,69 @@
+"""Bytes as a vocabulary: 256 values and EOS."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, Int64
+
+from lrope_interp.tokenizers.protocol import Ids, utf8
+from lrope_interp.tokenizers.readable import readable
+
+EOS_ID = 256
+
+
+class ByteTokenizer:
+    """The 256 byte values and, as id 256, the document separator EOS (also the pad id)."""
+
+    name = "bytes"
+    vocab_size = 257
+    eos_id = EOS_ID
+    fingerprint = hashlib.sha256(b"lrope-interp bytes 1: 256 values, eos 256").hexdigest()
+
+    def encode(self, text: str) -> Int64[np.ndarray, " n_bytes"]:
+        """Return the UTF-8 bytes of `text` as ids; a lone surrogate is refused."""
+        return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int64)
+
+    def encode_spans(
+        self, text: str
+    ) -> tuple[Int64[np.ndarray, " n_bytes"], Int64[np.ndarray, " n_bytes"], Int64[np.ndarray, " n_bytes"]]:
+        """Return the bytes of `text` as ids, and their spans of one byte each."""
+        ids = self.encode(text)
+        starts = np.arange(len(ids))
+        return ids, starts, starts + 1
+
+    def decode(self, ids: Ids) -> str:
+        """Return the text of `ids`: ids of 256 and above are dropped, broken UTF-8 is replaced."""
+        return self.to_bytes(ids).decode("utf-8", errors="replace")
+
+    def to_bytes(self, ids: Ids) -> bytes:
+        """Return the bytes of `ids`; ids of 256 and above are dropped."""
+        if isinstance(ids, np.ndarray):
+            return ids[ids < EOS_ID].astype(np.uint8).tobytes()
+        return bytes(int(i) for i in ids if int(i) < EOS_ID)
+
+    def token_bytes(self, ids: Int[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
+        """Return 1 for a byte and 0 for EOS."""
+        return (np.asarray(ids) != EOS_ID).astype(np.int64)
+
+    def str_tokens(self, ids: Ids) -> list[str]:
+        r"""Return one readable string an id.
+
+        ASCII stands for itself, control bytes are escaped, EOS is ``<eos>``, and byte k of a
+        character of n bytes reads ``character·k/n``. A byte of broken UTF-8 reads ``\\xNN``.
+        """
+        return readable([_piece(int(i)) for i in ids])
+
+    def save(self, folder: Path) -> None:
+        """Write ``tokenizer.json`` into `folder`."""
+        from lrope_interp.tokenizers.files import write_tokenizer
+
+        write_tokenizer(folder, self, {})
+
+
+def _piece(value: int) -> bytes | str:
+    if value < EOS_ID:
+        return bytes([value])
+    return "<eos>" if value == EOS_ID else f"<{value}>"

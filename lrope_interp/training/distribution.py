@@ -1,0 +1,217 @@
+"""The processes that train one run together, on Hugging Face accelerate.
+
+Started by itself a run has one process; started by `accelerate launch` or `torchrun` it has several,
+each with its share of every batch. Only the main one writes. What can fail on one of them is done
+through `together`, so that it fails on all and nobody is waited for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.training.config import TrainConfig
+from lrope_interp.training.devices import resolve_device, resolve_dtype
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+T = TypeVar("T")
+_RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+_PATIENCE = timedelta(hours=2)  # the first encoding of a large text is waited for
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, seen from one of them.
+
+    Attributes:
+        accelerator: Device, precision, gradients and trackers.
+    """
+
+    accelerator: Accelerator
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        return self.accelerator.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.accelerator.is_main_process
+
+    def wrap(self, model: LRopeTransformer) -> torch.nn.Module:
+        """Return what the training pass calls: the model, or DDP around it where there are several."""
+        return model if self.size == 1 else self.accelerator.prepare_model(model)
+
+    def pieces(self, batch: Int64[Tensor, "batch pos"]) -> tuple[Int64[Tensor, "piece pos"], ...]:
+        """Return this process's share of a batch, cut for gradient accumulation.
+
+        The batch is the same in every process, and process r of W takes rows r, r + W, r + 2W ... of
+        it: what is read at a step does not depend on how many processes read it.
+        """
+        share = batch[self.accelerator.process_index :: self.size]
+        return share.chunk(self.accelerator.gradient_accumulation_steps)
+
+    def mean(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return the mean over all processes."""
+        if self.size == 1:
+            return values
+        summed = self.accelerator.reduce(values.to(self.accelerator.device), reduction="mean")
+        assert isinstance(summed, Tensor)
+        return summed
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Return which flags are up in at least one process."""
+        if self.size == 1:
+            return flags
+        raised = torch.tensor(flags, dtype=torch.float32)
+        return tuple(bool(share > 0) for share in self.mean(raised))
+
+    def together(self, action: Callable[[], T]) -> T:
+        """Do something in every process; where it fails in one, it fails in all.
+
+        Raises:
+            LRopeError: It failed in another process, with that one's message; what it raised here is
+                raised as it is.
+        """
+        if self.size == 1:
+            return action()
+        error: Exception | None = None
+        value: T | None = None
+        try:
+            value = action()
+        except Exception as raised:  # told to the others first, then raised
+            error = raised
+        told = self._gather(None if error is None else str(error) or type(error).__name__)
+        if error is not None:
+            raise error
+        for message in filter(None, told):
+            raise LRopeError(message)
+        return value  # type: ignore[return-value]
+
+    def on_main(self, action: Callable[[], T]) -> T | None:
+        """Do something in the main process while the others wait for it; they get None."""
+        return self.together(lambda: action() if self.is_main else None)
+
+    def main_first(self, action: Callable[[], T]) -> T:
+        """Do something in the main process and then in the others, which find what it left in a cache."""
+        done = self.on_main(action)
+        return self.together(lambda: action() if done is None else done)
+
+    def from_main(self, value: T) -> T:
+        """Return the main process's value in every process."""
+        if self.size == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        (shared,) = broadcast_object_list([value])
+        return shared
+
+    def _gather(self, value: str | None) -> list[str | None]:
+        from accelerate.utils import gather_object
+
+        return gather_object([value])
+
+
+def decided(config: TrainConfig) -> TrainConfig:
+    """Return the config with device and precision decided; `accelerate launch --cpu` decides "auto" too."""
+    asked = config.device
+    if asked == "auto" and os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+        asked = "cpu"
+    device = resolve_device(asked)
+    return replace(config, device=device, dtype=resolve_dtype(config.dtype, device))
+
+
+def launched_as_main() -> bool:
+    """Return whether the process is the one that speaks, before or without any `Processes`."""
+    return next((os.environ[name] for name in _RANKS if name in os.environ), "0") == "0"
+
+
+@contextmanager
+def joined(config: TrainConfig, folder: Path, log_to: tuple[str, ...] = ()) -> Iterator[Processes]:
+    """Join the processes that train a (decided) config.
+
+    accelerate keeps its state for the whole process; it is put aside and put back, so that one
+    process can train many runs, in different precisions. The process group stays for the next one.
+
+    Args:
+        config: What is trained.
+        folder: The run folder; what trackers write lies in it.
+        log_to: Trackers, of `recording.TRACKERS`.
+
+    Raises:
+        LRopeError: The batch cannot be shared among the processes.
+    """
+    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate.utils import ProjectConfiguration
+
+    with _own_state():
+        accelerator = Accelerator(
+            cpu=config.device == "cpu",
+            mixed_precision="bf16" if config.dtype == "bfloat16" else "no",
+            gradient_accumulation_steps=config.grad_accumulation,
+            log_with=list(log_to) or None,
+            project_config=ProjectConfiguration(str(folder), logging_dir=str(folder / "tensorboard")),
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+        )
+        _check_share(config, accelerator.num_processes)
+        if accelerator.device.type != config.device:
+            raise LRopeError(
+                f"the run wants device {config.device!r}, and accelerate was started for "
+                f"{accelerator.device.type!r}; say the same to both, or leave --device out"
+            )
+        yield Processes(accelerator)
+
+
+def leave() -> None:
+    """Take the process out of its group, if it is in one; the last thing that a command does."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _check_share(config: TrainConfig, n_processes: int) -> None:
+    n_pieces = n_processes * config.grad_accumulation
+    if config.batch_size % n_pieces:
+        raise LRopeError(
+            f"batch_size={config.batch_size} cannot be shared equally among {n_processes} processes with "
+            f"grad_accumulation={config.grad_accumulation}: a multiple of {n_pieces} is wanted, "
+            f"{-(-config.batch_size // n_pieces) * n_pieces} for example"
+        )
+
+
+@contextmanager
+def _own_state() -> Iterator[None]:
+    """Give accelerate a blank state and put back what was there before."""
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    with ExitStack() as stack:
+        for kind in (PartialState, AcceleratorState, GradientState):
+            stack.enter_context(_blank(kind._shared_state))
+        yield
+
+
+def _blank(state: dict[str, object]) -> AbstractContextManager[None]:
+    @contextmanager
+    def blank() -> Iterator[None]:
+        before = dict(state)
+        state.clear()
+        try:
+            yield
+        finally:
+            state.clear()
+            state.update(before)
+
+    return blank()
