@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,7 +71,11 @@ class Worker:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.ready = self._answer()
+
+    @cached_property
+    def ready(self) -> dict[str, Any]:
+        """What the process says when its arm is built."""
+        return self._answer()
 
     def step(self) -> dict[str, Any]:
         """Take one step and return what the process says of it."""
@@ -103,6 +108,8 @@ def workers(arms: Sequence[str], setting: Setting) -> Iterator[dict[str, Worker]
             stack.callback(worker.process.wait)
             stack.callback(worker.process.terminate)
             found[arm] = worker
+        for worker in found.values():
+            assert worker.ready
         yield found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -193,6 +194,8 @@ class _Bench:
         layers = self.models[REFERENCE].cfg.n_layers
         tick = self._ticks("forward", context, n_rounds * len(arms) * layers)
         seconds: dict[str, list[float]] = {arm: [] for arm in arms}
+        for arm in arms if n_rounds > 1 else []:
+            forward_pass(self.models[arm], tokens)()  # warm up
         for k in range(n_rounds):
             for arm in arms[k % len(arms) :] + arms[: k % len(arms)]:
                 compute, found = forward_pass(self.models[arm], tokens), seconds[arm]
@@ -227,6 +230,7 @@ class _Bench:
         standing: Mapping[str, int],
         n_rounds: int,
     ) -> None:
+        gc.collect()  # what is collected later would hide a part of the peak
         for _ in range(n_rounds):
             for arm, compute in computes.items():
                 used = working_bytes(compute, self.plan.device)

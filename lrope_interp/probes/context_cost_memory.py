@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,7 +27,6 @@ def working_bytes(compute: Callable[[], object], device: str) -> int | None:
     Returns:
         Bytes; None where the system does not tell (not Linux, MPS). `compute` has run all the same.
     """
-    gc.collect()
     if device == "cuda":
         return _on_cuda(compute)
     before = _resident_after_reset() if device == "cpu" else None

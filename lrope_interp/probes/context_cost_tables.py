@@ -41,7 +41,7 @@ def costs_table(rounds: Any, memory: Any) -> pd.DataFrame:
         for arm in seconds.columns:
             q1, median, q3 = _quartiles(seconds[arm])
             low, ratio, high = _quartiles(ratios[arm])
-            peak, reference = peaks.get(arm, math.nan), peaks.get(REFERENCE, math.nan)
+            peak, reference = peaks.get(arm, math.nan), peaks.get(REFERENCE) or math.nan
             values = (arm, context, phase, median, q1, q3, ratio, low, high, peak / _MB, peak / reference)
             rows.append((*values, len(seconds)))
     return pd.DataFrame(rows, columns=list(COSTS)).astype({"context": int, "n": int})

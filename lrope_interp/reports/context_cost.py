@@ -126,7 +126,7 @@ def _glance(result: Result) -> Frame:
         memory = NOTHING if forward is None else against(forward, forward.peak_ratio)
         rows.append({"Arm": arm_word(arm), "Tokens": f"{context:,}", **times, "Memory, forward": memory})
     columns = ["Arm", "Tokens", *_GLANCE.values(), "Memory, forward"]
-    return pd.DataFrame(rows, columns=columns).fillna(NOTHING)
+    return pd.DataFrame([{name: row.get(name, NOTHING) for name in columns} for row in rows])
 
 
 _GLANCE = {

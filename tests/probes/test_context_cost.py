@@ -46,21 +46,18 @@ def _short_rounds() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def result() -> Result:
-    return measure_costs(CostPlan(SHAPE, THREE, (16, 64), repeats=3))
+    return measure_costs(CostPlan(SHAPE, THREE, (16, 64), repeats=2))
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_counted_products_are_those_that_torch_counts(arm: str) -> None:
-    n = 48
-    model = CostPlan(SHAPE, ("fixed", arm) if arm != "fixed" else ("fixed",), (n,)).model(arm, "float32")
+    n, arms = 48, dict.fromkeys(["fixed", arm])
+    model = CostPlan(SHAPE | {"attn_impl": "eager"}, tuple(arms), (n,)).model(arm, "float32")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(torch.zeros(1, n, dtype=torch.int64))
-    counts: dict[Any, int] = dict(counter.get_flop_counts()["Global"])
-    full_square = sum(count for name, count in counts.items() if "attention" in str(name))
-    own = forward_flops(model.cfg, n)
-    assert counter.get_total_flops() - full_square == own["linears"] + own["increment_heads"]
-    assert full_square == 4 * 2 * 2 * 8 * n * n  # torch counts what the mask forbids, too
-    assert own["attention"] / full_square == pytest.approx((n + 1) / (2 * n))
+        model(torch.zeros(1, n, dtype=torch.int64))
+    own, full_square = forward_flops(model.cfg, n), 2 * 2 * 2 * 16 * n * n
+    assert counter.get_total_flops() == own["linears"] + own["increment_heads"] + full_square
+    assert own["attention"] / full_square == pytest.approx((n + 1) / (2 * n))  # the causal half
 
 
 def test_every_phase_is_measured_for_every_arm_and_context(result: Result) -> None:
@@ -72,7 +69,7 @@ def test_every_phase_is_measured_for_every_arm_and_context(result: Result) -> No
         for phase in ("forward", "train_step", "decode", "increment_path")
     }
     assert set(zip(costs["arm"], costs["context"], costs["phase"], strict=True)) == wanted
-    assert (costs["n"] == 3).all()
+    assert (costs["n"] == 2).all()
     assert (costs["seconds_median"] > 0).all()
 
 
@@ -133,7 +130,7 @@ def test_a_large_tensor_is_seen_in_the_peak_though_it_is_gone_afterwards() -> No
 
 
 def test_a_forward_pass_can_be_skipped_and_then_has_no_share() -> None:
-    plan = CostPlan(SHAPE, THREE, (16, 64), repeats=2, skip_forward_above=16)
+    plan = CostPlan(SHAPE, ("fixed", "shared"), (16, 64), repeats=1, skip_forward_above=16)
     found = measure_costs(plan)
     costs = found.tables["costs"]
     assert set(costs[costs["phase"] == "forward"]["context"]) == {16}
@@ -191,7 +188,7 @@ def test_the_path_that_is_timed_gives_the_angles_of_the_model(arm: str) -> None:
     torch.testing.assert_close(heads[0], cache["increments", 0])
     assert len(heads) == model.cfg.n_layers
     if arm != "fixed":
-        assert float(cache["increments", 0].std()) > 0.1
+        assert float(cache["increments", 0].std()) > 0.03
 
 
 def test_angles_are_exact_to_the_rounding_of_float32_and_a_float32_sum_is_not(
