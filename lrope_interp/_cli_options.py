@@ -41,22 +41,16 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything tha
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Windows at a time: bounds the memory.")]
 Layer = Annotated[str, typer.Option("--layer", metavar="N|all", help="One layer, or all of them.")]
-EncodingErrors = Annotated[
-    str,
-    typer.Option(
-        "--encoding-errors",
-        metavar="|".join(ENCODING_ERRORS),
-        help="What to do with bytes that are not UTF-8.",
-    ),
-]
-TextColumn = Annotated[
-    str,
-    typer.Option(
-        "--text-column",
-        metavar="NAME",
-        help="Column that holds the text of .jsonl, .parquet and hf: data.",
-    ),
-]
+_ENCODING_ERRORS = typer.Option(
+    "--encoding-errors", metavar="|".join(ENCODING_ERRORS), help="What to do with bytes that are not UTF-8."
+)
+EncodingErrors = Annotated[str, _ENCODING_ERRORS]
+EncodingErrorsIfGiven = Annotated[str | None, _ENCODING_ERRORS]
+_TEXT_COLUMN = typer.Option(
+    "--text-column", metavar="NAME", help="Column that holds the text of .jsonl, .parquet and hf: data."
+)
+TextColumn = Annotated[str, _TEXT_COLUMN]
+TextColumnIfGiven = Annotated[str | None, _TEXT_COLUMN]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes.")]
 

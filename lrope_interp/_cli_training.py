@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def run(request: Request, out: Output) -> None:
         with listen(out, state) as on_event:
             finished = train(config, folder, on_event=on_event, **how)
     except KeyboardInterrupt:
-        typer.echo(_how_to_go_on(folder, state), err=True)
+        typer.echo(_how_to_go_on(folder, state, request.resume), err=True)
         raise typer.Exit(INTERRUPTED) from None
     leave()
     if state.started is None:
@@ -116,10 +116,15 @@ def _resumed(request: Request) -> tuple[TrainConfig | None, Path]:
         return None, folder
     from lrope_interp.training.preparation import stored_config
 
-    return TrainConfig.from_dict({**stored_config(folder, None).to_dict(), **request.given}), folder
+    stored = stored_config(folder, None)
+    if request.given.get("n_steps", stored.n_steps) != stored.n_steps:  # steps asked for lift the cap
+        stored = replace(stored, max_epochs=0.0)
+    return TrainConfig.from_dict({**stored.to_dict(), **request.given}), folder
 
 
-def _how_to_go_on(folder: Path, state: TrainingState) -> str:
+def _how_to_go_on(folder: Path, state: TrainingState, is_resumed: bool) -> str:
+    if state.started is None and is_resumed:
+        return f"interrupted before the next step. Go on with: lrope-interp train --resume --out {folder}"
     if state.started is None:
         return "interrupted before the first step; nothing to go on with"
     saved = "no checkpoint yet, so it begins again" if state.saved is None else f"from step {state.saved}"

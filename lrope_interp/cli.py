@@ -113,8 +113,8 @@ def train(
         typer.Option(metavar="tensorboard|wandb", help="Trackers to tell; repeat it, or put commas."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out, if it is a run.")] = False,
-    encoding_errors: options.EncodingErrors = "strict",
-    text_column: options.TextColumn = "text",
+    encoding_errors: options.EncodingErrorsIfGiven = None,
+    text_column: options.TextColumnIfGiven = None,
     max_train_bytes: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Read at most so much of file: or hf: data.")
     ] = None,
@@ -137,10 +137,8 @@ def train(
         "seed": seed,
         "tokenizer": tokenizer,
         "device": None if device == "auto" else device,
-        "encoding_errors": None
-        if encoding_errors == "strict"
-        else options.check_encoding_errors(encoding_errors),
-        "text_column": None if text_column == "text" else text_column,
+        "encoding_errors": encoding_errors and options.check_encoding_errors(encoding_errors),
+        "text_column": text_column,
         "max_train_bytes": max_train_bytes,
     }
     given = {name: value for name, value in asked.items() if value is not None}

@@ -19,10 +19,10 @@ from torch import Tensor
 
 
 def runs_fused(module: nn.Module, x: Tensor) -> bool:
-    """Return whether `module` is being trained on a CPU, uncompiled."""
+    """Return whether `module` is being trained on a CPU, uncompiled and outside `torch.func`."""
     if not module.training or x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
-    return torch.is_grad_enabled()
+    return torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active()
 
 
 def fused_rms_norm(
@@ -35,8 +35,7 @@ def fused_rms_norm(
         gain: One factor a feature.
         eps: Added to the mean square.
     """
-    has_autocast = torch.is_autocast_enabled("cpu")
-    dtype = torch.get_autocast_dtype("cpu") if has_autocast else x.dtype
+    dtype = _product_dtype(x)
     with torch.autocast("cpu", enabled=False):
         out = _RMSNorm.apply(x, gain, eps, dtype)
     assert isinstance(out, Tensor)
@@ -60,8 +59,7 @@ def fused_norm_linear(
         weight: Of the linear layer.
         eps: Added to the mean square.
     """
-    has_autocast = torch.is_autocast_enabled("cpu")
-    dtype = torch.get_autocast_dtype("cpu") if has_autocast else weight.dtype
+    dtype = _product_dtype(weight)
     with torch.autocast("cpu", enabled=False):
         out = _NormLinear.apply(x, gain, weight, eps, dtype)
     assert isinstance(out, Tensor)
@@ -167,6 +165,13 @@ class _Turn(torch.autograd.Function):
         along = along.sum(1, keepdim=True) if angles.shape[1] == 1 else along
         first, second = along.chunk(2, dim=-1)
         return grad_x.to(x_bhpd.dtype), (first - second).to(angles.dtype)
+
+
+def _product_dtype(x: Tensor) -> torch.dtype:
+    """Return what a matrix product computes in that reads `x`: autocast leaves float64 alone."""
+    if x.dtype == torch.float64 or not torch.is_autocast_enabled("cpu"):
+        return x.dtype
+    return torch.get_autocast_dtype("cpu")
 
 
 def _scale(wide: Tensor, eps: float) -> Tensor:

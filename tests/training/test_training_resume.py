@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lrope_interp._cli_training import Recorded, Request, _resumed
 from lrope_interp.errors import LRopeError
 from lrope_interp.runs import read_run
 from lrope_interp.training import checkpoints
@@ -178,6 +180,18 @@ def test_other_options_are_refused_and_shown(stopped: Path, make_config: MakeCon
     with pytest.raises(LRopeError, match=r"seed was 0, now 5; device was cpu, now mps"):
         train(make_config(seed=5, device="mps"), stopped, resume=True)
     assert train(make_config(device="auto"), stopped, resume=True).is_finished
+
+
+def test_other_steps_are_refused_where_the_steps_were_capped(tmp_path: Path, make_config: MakeConfig) -> None:
+    config = replace(make_config(n_steps=5_000), max_epochs=0.05)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", on_event=at(1, Step, interrupt()))
+    request = Request({"n_steps": 9}, tmp_path / "run", True, False, Recorded(None, ()))
+    asked, folder = _resumed(request)
+    with pytest.raises(LRopeError, match=r"n_steps was \d+, now 9"):
+        train(asked, folder, resume=True)
+    asked, folder = _resumed(Request({"seed": 0}, tmp_path / "run", True, False, Recorded(None, ())))
+    assert train(asked, folder, resume=True).is_finished
 
 
 def test_two_processes_cannot_train_in_one_folder(stopped: Path) -> None:
