@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,10 +54,10 @@ def plot_angles(result: Result) -> go.Figure:
                 hovertemplate=f"{_METHODS[method]}, %{{x:,}} tokens: %{{y:.2e}} rad<extra></extra>",
             )
         )  # fmt: skip
-    figure.add_hline(
-        y=limit, line={"color": theme.ACCENT, "width": 1, "dash": "dash"},
-        annotation_text=f"asked: {limit:g}", annotation_position="top left",
-        annotation_font={"size": 11, "color": theme.ACCENT},
+    figure.add_hline(y=limit, line={"color": theme.ACCENT, "width": 1, "dash": "dash"})
+    figure.add_annotation(  # on a logarithmic axis an annotation's y is the exponent
+        x=0, xref="paper", xanchor="left", y=math.log10(limit), yanchor="bottom", showarrow=False,
+        text=f"asked: {limit:g}", font={"size": 11, "color": theme.ACCENT},
     )  # fmt: skip
     _context_axis(figure, result)
     figure.update_yaxes(title_text="largest error, radians", type="log", exponentformat="power", dtick=1)
