@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lrope_interp.tokenizers import ByteTokenizer
+
 NOTEBOOK = "examples/for_transformer_lens_users.py"
 
 
@@ -18,8 +20,8 @@ def finished_run(make_model, tmp_path: Path) -> Path:
     """A folder that looks finished to the notebook; its weights are random."""
     folder = tmp_path / "runs" / "random"
     make_model(n_layers=3, n_ctx=64, per_head=True).save_pretrained(folder)
-    for name in ("data.json", "tokenizer.json"):
-        (folder / name).write_text("{}")
+    (folder / "data.json").write_text("{}")
+    ByteTokenizer().save(folder)
     times = {"started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-01T01:00:00+00:00"}
     (folder / "run.json").write_text(json.dumps({"format": 1, "status": "finished", **times}))
     return folder
