@@ -29,6 +29,30 @@ LINES_A_RUN = 20
 SECONDS_BETWEEN_LINES = 120.0
 
 
+class Pace:
+    """Lets so many lines a run through, evenly, and one more wherever a long silence has been.
+
+    Args:
+        lines: Lines a run.
+        tick: Which of them was written last.
+    """
+
+    def __init__(self, lines: int, tick: int) -> None:
+        self.lines, self._tick, self._at = lines, tick, time.monotonic()
+
+    def begin(self, event: Started) -> None:
+        """Go on from the step at which a run begins."""
+        self._tick = event.step * self.lines // event.n_steps
+
+    def is_due(self, event: Step) -> bool:
+        """Return whether this step gets a line, and remember it if so."""
+        tick, now = event.step * self.lines // event.n_steps, time.monotonic()
+        if tick == self._tick and now - self._at < SECONDS_BETWEEN_LINES:
+            return False
+        self._tick, self._at = tick, now
+        return True
+
+
 @dataclass
 class TrainingState:
     """The newest of everything that the loop has told."""
@@ -129,24 +153,17 @@ class _Lines(_Silent):
 
     def __init__(self, out: Output, state: TrainingState) -> None:
         super().__init__(out, state)
-        self._last_line, self._last_tick = time.monotonic(), -1
+        self._pace = Pace(LINES_A_RUN, -1)
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
         if isinstance(event, Started):
             for line in opening(event):
                 self._out.note(line)
-        elif isinstance(event, Step) and self._is_due(event):
+        elif isinstance(event, Step) and self._pace.is_due(event):
             self._out.note(f"step {event.step}/{event.n_steps}  {self._state.figures()}")
             if self._state.increments:
                 self._out.note(f"  increments  {self._state.increments_line()}")
-
-    def _is_due(self, event: Step) -> bool:
-        tick, now = event.step * LINES_A_RUN // event.n_steps, time.monotonic()
-        if tick == self._last_tick and now - self._last_line < SECONDS_BETWEEN_LINES:
-            return False
-        self._last_tick, self._last_line = tick, now
-        return True
 
 
 @contextmanager

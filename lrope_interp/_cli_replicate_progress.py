@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lrope_interp._cli_output import Output, console
-from lrope_interp._cli_progress import SECONDS_BETWEEN_LINES, TrainingState, clock
+from lrope_interp._cli_progress import Pace, TrainingState, clock
 from lrope_interp.training.arms import spoken
 from lrope_interp.training.events import Event, Finished, Started, Step, Warned
 
@@ -112,23 +112,16 @@ class _Lines(_Silent):
 
     def __init__(self, out: Output, course: Course) -> None:
         super().__init__(out, course)
-        self._last_line, self._last_tick = time.monotonic(), 0
+        self._pace = Pace(LINES_A_RUN, 0)
 
     def __call__(self, planned: PlannedRun, event: Event) -> None:
         super().__call__(planned, event)
         if isinstance(event, Started):
-            self._last_tick = event.step * LINES_A_RUN // event.n_steps
+            self._pace.begin(event)
             begin = f" from step {event.step}" if event.step else ""
             self._out.note(f"{self._course.heading()}{begin}, {event.n_parameters:,} parameters")
-        elif isinstance(event, Step) and self._is_due(event):
+        elif isinstance(event, Step) and self._pace.is_due(event):
             self._out.note(f"  step {event.step}/{event.n_steps}  {self._course.figures()}")
-
-    def _is_due(self, event: Step) -> bool:
-        tick, now = event.step * LINES_A_RUN // event.n_steps, time.monotonic()
-        if tick == self._last_tick and now - self._last_line < SECONDS_BETWEEN_LINES:
-            return False
-        self._last_tick, self._last_line = tick, now
-        return True
 
 
 @contextmanager
