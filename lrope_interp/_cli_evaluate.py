@@ -53,14 +53,18 @@ def _documents(
     place: analysis.Place, source: analysis.Source, out: Output
 ) -> tuple[tuple[Document, ...], Mapping[str, Any]]:
     """Return what is scored and its provenance: held-out text of a corpus, or a file as a whole."""
-    from lrope_interp.data import assert_held_out, evaluation_documents, load_corpus_for
+    from lrope_interp.data import Reading, assert_held_out, evaluation_documents, load_corpus_for
     from lrope_interp.data.texts import text_documents
     from lrope_interp.probes.selection import describe, read_manifest
 
     source.check()
     manifest = read_manifest(place.run.folder)
     if source.text is not None:
-        documents = text_documents(source.text, encoding_errors=source.encoding_errors)
+        documents = text_documents(
+            source.text,
+            encoding_errors=source.encoding_errors,
+            is_despaced=Reading.of(manifest).despaced,
+        )
         try:
             assert_held_out(manifest, documents)
         except LRopeError as error:

@@ -79,6 +79,7 @@ def run_name(config: TrainConfig) -> str:
     elif data.startswith("hf:"):
         data = f"hf-{data.removeprefix('hf:').rstrip('/').rpartition('/')[2]}"
     data = re.sub(r"[^\w.-]+", "_", data)
+    data += "-despaced" if config.despaced else ""
     return f"{config.preset}-{data}-{config.increments}-s{config.seed}"
 
 

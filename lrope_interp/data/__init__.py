@@ -19,7 +19,14 @@ from lrope_interp.data.corpora import (
     training_documents,
 )
 from lrope_interp.data.documents import Corpus, CorpusPart, Document, documents_sha256
-from lrope_interp.data.labels import LABELS, STRATA, GapLabels, label_gaps, stratum_masks
+from lrope_interp.data.labels import (
+    LABELS,
+    STRATA,
+    GapLabels,
+    default_labels,
+    label_gaps,
+    stratum_masks,
+)
 from lrope_interp.data.reading import Reading
 from lrope_interp.data.selection import evaluation_documents, piece_of
 from lrope_interp.data.shingles import SharedShingles, shared_shingles
@@ -56,6 +63,7 @@ __all__ = [
     "character_starts",
     "character_widths",
     "corpus_status",
+    "default_labels",
     "document_hashes",
     "documents_sha256",
     "evaluation_documents",

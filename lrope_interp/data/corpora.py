@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrope_interp.data.columns import hashes_of, where
+from lrope_interp.data.despacing import despaced_part
 from lrope_interp.data.documents import Corpus, CorpusPart, Document
 from lrope_interp.data.reading import Reading
 from lrope_interp.data.sources import files, hub, peoples_daily, reviews, speeches, standard_library, wiki
@@ -116,7 +117,12 @@ _PARTS: Mapping[str, tuple[Callable[[], CorpusPart], ...]] = {
 
 
 def load_corpus(
-    name: str, *, encoding_errors: str = "strict", text_column: str = "text", max_train_bytes: int = 0
+    name: str,
+    *,
+    encoding_errors: str = "strict",
+    text_column: str = "text",
+    max_train_bytes: int = 0,
+    despaced: bool = False,
 ) -> Corpus:
     """Load a named corpus, or ``file:PATH`` or ``hf:NAME`` for one's own text.
 
@@ -130,12 +136,13 @@ def load_corpus(
         text_column: For tables: the column that holds the text.
         max_train_bytes: For ``file:`` and ``hf:``: read at most this many bytes of text, in reading
             order, held-out documents included; 0 reads all.
+        despaced: Remove all white space from every document; each remembers its words.
 
     Raises:
         LRopeError: The name is unknown, a package is not installed (the message has the pip
             command), or the text is missing, empty, binary, not UTF-8, or too short to split.
     """
-    reading = Reading(encoding_errors, text_column, max_train_bytes)
+    reading = Reading(encoding_errors, text_column, max_train_bytes, despaced)
     if name.startswith(FILE_PREFIX):
         path = name.removeprefix(FILE_PREFIX)
         if not path:
@@ -148,7 +155,10 @@ def load_corpus(
     if max_train_bytes:
         raise LRopeError(f"max_train_bytes is for file: and hf: data; the corpus {name} is read as a whole")
     _require_packages(CORPORA[name])
-    return Corpus(name, tuple(load() for load in _PARTS[name]))
+    parts = (load() for load in _PARTS[name])
+    if despaced:
+        parts = map(despaced_part, parts)
+    return Corpus(name, tuple(parts), Reading(despaced=despaced))
 
 
 def load_corpus_for(
@@ -160,15 +170,20 @@ def load_corpus_for(
 ) -> Corpus:
     """Load the corpus of a run again, as the run read it, or another one to measure the model on.
 
+    Whatever is loaded is de-spaced if the run's own text was.
+
     Args:
         manifest: The run's ``data.json``.
         name: None, or the name of the run's own corpus, loads that.
         encoding_errors: For another corpus; see `load_corpus`.
         text_column: For another corpus; see `load_corpus`.
     """
+    reading = Reading.of(manifest)
     if name in (None, manifest["name"]):
-        return load_corpus(manifest["name"], **asdict(Reading.of(manifest)))
-    return load_corpus(name, encoding_errors=encoding_errors, text_column=text_column)
+        return load_corpus(manifest["name"], **asdict(reading))
+    return load_corpus(
+        name, encoding_errors=encoding_errors, text_column=text_column, despaced=reading.despaced
+    )
 
 
 def corpus_status(name: str) -> str:

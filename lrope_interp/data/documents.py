@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from lrope_interp.data.columns import hashes_of, sizes_of, where
 from lrope_interp.data.reading import Reading
@@ -14,6 +14,7 @@ from lrope_interp.data.splits import SPLITS, hash_splits
 from lrope_interp.errors import LRopeError, unknown
 
 MANIFEST_FORMAT = 1
+Grade = Literal["rule", "gold", "silver"]
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,16 @@ class Document:
         text: The text itself. Everything that is measured indexes its UTF-8 bytes.
         corpus: The part that it comes from ("speeches", "peoples_daily", ...).
         language: "en", "zh", "code", or "und" where nobody said.
-        words: Hand-checked words as half-open spans of *characters*, in order; None means that
-            there is no gold segmentation, which is not the same as no words.
+        words: Words as half-open spans of *characters*, in order; None means that nobody marked
+            them, which is not the same as no words.
         tags: One part-of-speech tag a gold word.
         cut_from: The sha256 of the whole document, where this one is a piece of it.
+        is_despaced: Whether all white space was removed, so that `words` tells what the text no
+            longer does.
+        word_grade: Who marked `words`: "gold", people; "rule", the white space and punctuation of a
+            text that has been de-spaced since.
+        whole: For a piece of code, the whole file, and at which of its characters the piece begins:
+            a piece need not parse.
     """
 
     name: str
@@ -38,6 +45,9 @@ class Document:
     words: tuple[tuple[int, int], ...] | None = None
     tags: tuple[str, ...] | None = None
     cut_from: str | None = None
+    is_despaced: bool = False
+    word_grade: Grade = "gold"
+    whole: tuple[str, int] | None = field(default=None, repr=False, compare=False)
 
     @property
     def encoded(self) -> bytes:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool
 
 from lrope_interp.data.alignment import Kind, character_kinds, character_starts
-from lrope_interp.data.documents import Document
-from lrope_interp.data.segmentation import silver_word_starts
+from lrope_interp.data.code_labels import code_label
+from lrope_interp.data.documents import Document, Grade
+from lrope_interp.data.sentences import sentence_starts
+from lrope_interp.data.word_labels import despaced_word_starts, merged_word_starts, word_starts
 from lrope_interp.errors import unknown
 
-Grade = Literal["rule", "gold", "silver"]
+CODE_LABELS = ("lines", "tokens", "brackets_open", "brackets_close", "scopes")
 STRATA = ("bytes", "characters", "nondelimiter", "han")
 
 
@@ -38,16 +39,42 @@ def label_gaps(document: Document, label: str) -> GapLabels:
 
     Args:
         document: Any text, gold words optional.
-        label: "punctuation": the character is in a Unicode category P*. "whitespace": it has the
-            property White_Space. "words": a word starts there, whatever precedes it. A word is a
-            gold word that has a letter, mark or number; without gold a maximal run of letters,
-            marks and numbers, in which the runs of Chinese characters are cut by jieba (not in
-            documents in English or code).
+        label: One of `LABELS`. "punctuation": the character is in a Unicode category P*.
+            "whitespace": it has the property White_Space. "words": a word starts there, whatever
+            precedes it. A word is a gold word that has a letter, mark or number; without gold a
+            maximal run of letters, marks and numbers, in which the runs of Chinese characters are
+            cut by jieba (not in documents in English or code). "words_merged": the same gold words
+            with Chinese names merged. "despaced": a word started there before the white space was
+            removed. "sentences": see `sentences`. "lines", "tokens", "brackets_open",
+            "brackets_close", "scopes": see `code_labels`.
+
+    Raises:
+        LRopeError: There is no such label, or it cannot be known of this document.
     """
     if label not in _RULES:
         raise unknown("label", label, LABELS)
     is_boundary, grade = _RULES[label](document)
     return GapLabels(_at_bytes(document.text, is_boundary, document.n_bytes), grade)
+
+
+def default_labels(documents: Iterable[Document]) -> tuple[str, ...]:
+    """Return the labels that can be known of at least one of the documents, in the order of `LABELS`.
+
+    No document is labelled: code that does not parse, or a missing jieba, shows only later.
+    """
+    documents = tuple(documents)
+    spaced = [document for document in documents if not document.is_despaced]
+    has_code = any(document.language == "code" for document in spaced)
+    is_known = {
+        "punctuation": True,
+        "whitespace": bool(spaced),
+        "words": bool(spaced) or any(document.word_grade == "gold" for document in documents),
+        "words_merged": any(document.tags is not None for document in documents),
+        "despaced": len(spaced) < len(documents),
+        "sentences": any(document.language != "code" for document in spaced),
+        **dict.fromkeys(CODE_LABELS, has_code),
+    }
+    return tuple(label for label in LABELS if is_known[label])
 
 
 def stratum_masks(document: Document) -> dict[str, Bool[np.ndarray, " n_bytes"]]:
@@ -86,38 +113,16 @@ def _whitespace(document: Document) -> tuple[Bool[np.ndarray, " n_characters"], 
     return (character_kinds(document.text) & Kind.SPACE) != 0, "rule"
 
 
-def _words(document: Document) -> tuple[Bool[np.ndarray, " n_characters"], Grade]:
-    """Mark the first character of every word, by the best reference that the document has."""
-    kinds = character_kinds(document.text)
-    is_word = (kinds & Kind.WORD) != 0
-    if document.words is not None:
-        return _gold_starts(document.words, is_word), "gold"
-    is_han = (kinds & Kind.HAN) != 0
-    if not is_han.any() or document.language in ("en", "code"):
-        return _run_starts(is_word), "rule"
-    return _run_starts(is_word & ~is_han) | silver_word_starts(document.text, is_han), "silver"
-
-
-_RULES: Mapping[str, Rule] = {"punctuation": _punctuation, "whitespace": _whitespace, "words": _words}
+_RULES: Mapping[str, Rule] = {
+    "punctuation": _punctuation,
+    "whitespace": _whitespace,
+    "words": word_starts,
+    "words_merged": merged_word_starts,
+    "despaced": despaced_word_starts,
+    "sentences": sentence_starts,
+    **{name: code_label(name) for name in CODE_LABELS},
+}
 LABELS = tuple(_RULES)
-
-
-def _gold_starts(
-    words: tuple[tuple[int, int], ...], is_word: Bool[np.ndarray, " n_characters"]
-) -> Bool[np.ndarray, " n_characters"]:
-    """Mark where a gold word begins that has at least one letter, mark or number."""
-    spans = np.array(words, dtype=np.int64).reshape(-1, 2)
-    counts = np.concatenate([[0], np.cumsum(is_word)])
-    has_word = counts[spans[:, 1]] > counts[spans[:, 0]]
-    is_start = np.zeros(len(is_word), dtype=bool)
-    is_start[spans[has_word, 0]] = True
-    return is_start
-
-
-def _run_starts(mask: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Mark the first element of every maximal run of True."""
-    previous = np.concatenate([[False], mask[:-1]])[: len(mask)]
-    return mask & ~previous
 
 
 def _at_bytes(

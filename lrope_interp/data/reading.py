@@ -19,11 +19,14 @@ class Reading:
         encoding_errors: "strict" refuses bytes that are not UTF-8, "replace" puts U+FFFD there.
         text_column: Which column of a table holds the text.
         max_train_bytes: Read at most this many bytes of text, held-out documents included; 0 reads all.
+            White space that is removed counts.
+        despaced: Remove all white space from every document (see `despacing`).
     """
 
     encoding_errors: str = "strict"
     text_column: str = "text"
     max_train_bytes: int = 0
+    despaced: bool = False
 
     def __post_init__(self) -> None:
         """Check every value."""

@@ -34,7 +34,11 @@ def evaluation_documents(corpus: Corpus, split: str, max_bytes: int = MAX_BYTES)
     """
     if max_bytes < 1:
         raise LRopeError(f"max_bytes must be at least 1, got {max_bytes}")
-    documents = corpus.documents(split)
+    return sample_documents(corpus.documents(split), max_bytes)
+
+
+def sample_documents(documents: Sequence[Document], max_bytes: int) -> tuple[Document, ...]:
+    """Return at most `max_bytes` a language of these documents, by the rule of `evaluation_documents`."""
     languages = languages_of(documents)
     return tuple(
         piece
@@ -81,6 +85,7 @@ def _cut(document: Document, first: int, last: int) -> Document:
         inside = [k for k, (start, stop) in enumerate(words) if min(stop, last) > max(start, first)]
         tags = tuple(tags[k] for k in inside) if tags is not None else None
         words = tuple((max(words[k][0], first) - first, min(words[k][1], last) - first) for k in inside)
+    text, offset = document.whole or (document.text, 0)
     return replace(
         document,
         name=f"{document.name}[{first}:{last}]",
@@ -88,4 +93,5 @@ def _cut(document: Document, first: int, last: int) -> Document:
         words=words,
         tags=tags,
         cut_from=document.source_sha256,
+        whole=(text, offset + first) if document.language == "code" else None,
     )

@@ -2,7 +2,8 @@
 
 The text of all documents lies in `text.bin`, in reading order; `index.safetensors` says where each
 begins, its sha256, which file and row it came from, and its language. About 60 bytes of memory a
-document, whatever their length.
+document, whatever their length. De-spaced documents lie there with their white space, which says
+where their words are, and lose it when they are read; sha256 and size are of what is read.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from lrope_interp.data.cache import cached
 from lrope_interp.data.columns import IndexedDocuments
+from lrope_interp.data.despacing import despaced, without_space
 from lrope_interp.data.documents import Document
 from lrope_interp.data.splits import require_documents
 from lrope_interp.errors import LRopeError
@@ -57,6 +59,7 @@ class Store:
         files: Names.
         languages: Names.
         n_duplicates: Documents that were dropped because their text already occurred.
+        despaced_sizes: Where documents are de-spaced when they are read: their UTF-8 bytes then.
     """
 
     corpus: str
@@ -69,6 +72,12 @@ class Store:
     files: tuple[str, ...]
     languages: tuple[str, ...]
     n_duplicates: int
+    despaced_sizes: Int64[np.ndarray, " n"] | None = None
+
+    @property
+    def sizes(self) -> Int64[np.ndarray, " n"]:
+        """UTF-8 bytes of every document as it is read."""
+        return np.diff(self.starts) if self.despaced_sizes is None else self.despaced_sizes
 
     def document(self, row: int) -> Document:
         """Read one document."""
@@ -80,8 +89,11 @@ class Store:
             self.corpus,
             self.languages[self.language[row]],
         )
+        n_bytes = stop - start
+        if self.despaced_sizes is not None:
+            document, n_bytes = despaced(document), int(self.despaced_sizes[row])
         # Both are known; the cached properties would hash the text again.
-        document.__dict__.update(n_bytes=stop - start, sha256=self.digests[row].tobytes().hex())
+        document.__dict__.update(n_bytes=n_bytes, sha256=self.digests[row].tobytes().hex())
         return document
 
 
@@ -119,7 +131,7 @@ class StoredDocuments(IndexedDocuments):
     @property
     def sizes(self) -> Int64[np.ndarray, " n"]:
         """UTF-8 bytes of every document."""
-        return np.diff(self.store.starts)[self.rows]
+        return self.store.sizes[self.rows]
 
     @property
     def languages(self) -> list[str]:
@@ -138,6 +150,7 @@ def store_documents(
     *,
     name: str,
     max_bytes: int = 0,
+    is_despaced: bool = False,
 ) -> StoredDocuments:
     """Return documents from the cache, read from their source if they are not there yet.
 
@@ -146,11 +159,13 @@ def store_documents(
         identity: What decides their text: the source and its state, and every option of reading.
         read: Yields the documents; exact duplicates are dropped here.
         name: What to call the source in messages.
-        max_bytes: Stop before the text exceeds this; 0 reads all of it.
+        max_bytes: Stop before the text exceeds this, white space included; 0 reads all of it.
+        is_despaced: Whether the documents lose their white space; those that are nothing else are
+            left out.
     """
 
     def build(folder: Path) -> Mapping[str, Any]:
-        writer = _Writer(max_bytes)
+        writer = _Writer(max_bytes, is_despaced)
         with (folder / _TEXT_FILE).open("wb", buffering=1 << 20) as file:
             for piece in read():
                 if not writer.add(piece, file.write):
@@ -159,7 +174,8 @@ def store_documents(
         save_file(writer.index(), folder / _INDEX_FILE)
         return writer.words()
 
-    folder, entry = cached(TEXTS, {**identity, "max_bytes": max_bytes}, build)
+    despacing = {"despaced": True} if is_despaced else {}
+    folder, entry = cached(TEXTS, {**identity, **despacing, "max_bytes": max_bytes}, build)
     return StoredDocuments(open_store(corpus, folder, entry))
 
 
@@ -189,14 +205,16 @@ def open_store(corpus: str, folder: Path, entry: Mapping[str, Any]) -> Store:
         files=tuple(entry["from"]),
         languages=tuple(entry["languages"]),
         n_duplicates=entry["n_duplicates"],
+        despaced_sizes=index.get("despaced_sizes"),
     )
 
 
 class _Writer:
     """Collects the index while the text goes to the disk."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, is_despaced: bool) -> None:
         self.max_bytes, self.n_duplicates = max_bytes, 0
+        self.despaced_sizes = array("q") if is_despaced else None
         self.ends, self.file, self.number, self.language = array("q"), array("i"), array("q"), array("i")
         self.digests: dict[bytes, None] = {}
         self.files: dict[str, int] = {}
@@ -204,7 +222,12 @@ class _Writer:
 
     def add(self, piece: Piece, write: Callable[[bytes], object]) -> bool:
         """Take one document unless it is a duplicate; False once `max_bytes` would be exceeded."""
-        digest = hashlib.sha256(piece.raw).digest()
+        raw = piece.raw
+        if self.despaced_sizes is not None:
+            raw = without_space(raw.decode("utf-8")).encode("utf-8")
+            if not raw:
+                return True
+        digest = hashlib.sha256(raw).digest()
         if digest in self.digests:
             self.n_duplicates += 1
             return True
@@ -214,6 +237,8 @@ class _Writer:
         write(piece.raw)
         self.digests[digest] = None
         self.ends.append(end)
+        if self.despaced_sizes is not None:
+            self.despaced_sizes.append(len(raw))
         self.number.append(piece.number)
         self.file.append(self.files.setdefault(piece.file, len(self.files)))
         self.language.append(self.languages.setdefault(piece.language, len(self.languages)))
@@ -222,7 +247,10 @@ class _Writer:
     def index(self) -> dict[str, np.ndarray]:
         """Return what `index.safetensors` holds."""
         digests = np.frombuffer(b"".join(self.digests), dtype=np.uint8).reshape(-1, 32)
-        columns = {name: np.array(getattr(self, name)) for name in ("ends", "file", "number", "language")}
+        names = ("ends", "file", "number", "language")
+        columns = {name: np.array(getattr(self, name)) for name in names}
+        if self.despaced_sizes is not None:
+            columns["despaced_sizes"] = np.array(self.despaced_sizes)
         return {"digests": digests, **columns}
 
     def words(self) -> dict[str, Any]:

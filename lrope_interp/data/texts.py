@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lrope_interp.data.despacing import despaced
 from lrope_interp.data.documents import Document, unique_documents
 from lrope_interp.data.sources.paragraphs import paragraphs
 from lrope_interp.data.sources.plain_text import language_of, read_text
@@ -13,12 +14,15 @@ from lrope_interp.data.splits import hash_splits
 LEAST_UNITS_TO_SPLIT = 60
 
 
-def text_documents(path: Path | str, *, encoding_errors: str = "strict") -> tuple[Document, ...]:
+def text_documents(
+    path: Path | str, *, encoding_errors: str = "strict", is_despaced: bool = False
+) -> tuple[Document, ...]:
     """Return one document a paragraph between blank lines of a UTF-8 text file, in reading order.
 
     Args:
         path: The file.
         encoding_errors: "strict" refuses bytes that are not UTF-8, "replace" puts U+FFFD there.
+        is_despaced: Remove the white space of each, as a model that was trained without wants it.
 
     Raises:
         LRopeError: The file is missing, empty, binary, or not UTF-8.
@@ -27,11 +31,23 @@ def text_documents(path: Path | str, *, encoding_errors: str = "strict") -> tupl
     text = read_text(path, encoding_errors)
     language = language_of(text, path.suffix)
     raw = text.encode("utf-8")
-    units = (raw[start:stop].decode("utf-8") for start, stop in paragraphs(raw))
-    return tuple(
-        Document(f"{path.name}#{number}", unit, "text", language)
-        for number, unit in enumerate((unit for unit in units if unit.strip()), start=1)
+    units = ((start, raw[start:stop].decode("utf-8")) for start, stop in paragraphs(raw))
+    documents = (
+        Document(
+            f"{path.name}#{number}",
+            unit,
+            "text",
+            language,
+            whole=(text, len(raw[:start].decode("utf-8"))) if language == "code" else None,
+        )
+        for number, (start, unit) in enumerate((unit for unit in units if unit[1].strip()), start=1)
     )
+    return tuple(filter(_has_text, map(despaced, documents)) if is_despaced else documents)
+
+
+def _has_text(document: Document) -> bool:
+    """Return whether anything is left of a document."""
+    return bool(document.text)
 
 
 def text_splits(documents: Sequence[Document]) -> dict[str, tuple[Document, ...]]:

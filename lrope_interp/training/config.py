@@ -51,6 +51,7 @@ class TrainConfig:
         text_column: Which column of a table (.jsonl, .parquet, ``hf:``) holds the text.
         max_train_bytes: Of ``file:`` and ``hf:`` read at most this many bytes of text, held-out
             documents included; 0 reads all.
+        despaced: Whether all white space is removed from every document.
         tokenizer: "bytes", "bpe:N", or the path of a Hugging Face tokenizer file. The run keeps its
             own copy, which counts from then on.
         increments: "per_layer", "shared" or "fixed".
@@ -83,6 +84,7 @@ class TrainConfig:
     encoding_errors: str = "strict"
     text_column: str = "text"
     max_train_bytes: int = 0
+    despaced: bool = False
     tokenizer: str = BYTES
     increments: str = "per_layer"
     per_head: bool = False
@@ -174,6 +176,7 @@ class TrainConfig:
             words += ["--encoding-errors", self.encoding_errors]
         words += ["--text-column", self.text_column] if self.text_column != preset.text_column else []
         words += ["--max-train-bytes", str(self.max_train_bytes)] if self.max_train_bytes else []
+        words += ["--despaced"] if self.despaced else []
         words += ["--tokenizer", self.tokenizer] if self.tokenizer != BYTES else []
         return shlex.join(words)
 

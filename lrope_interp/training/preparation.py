@@ -106,6 +106,7 @@ def training_corpus(config: TrainConfig) -> Corpus:
         encoding_errors=config.encoding_errors,
         text_column=config.text_column,
         max_train_bytes=config.max_train_bytes,
+        despaced=config.despaced,
     )
 
 

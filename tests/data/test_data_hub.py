@@ -9,6 +9,7 @@ from row_samples import some_rows, write_rows
 
 from lrope_interp.data import SPLITS, Reading, evaluation_documents, load_corpus
 from lrope_interp.data.corpora import load_corpus_for, training_documents
+from lrope_interp.data.despacing import without_space
 from lrope_interp.data.sources import hub
 from lrope_interp.data.sources.hub import Request
 from lrope_interp.errors import LRopeError
@@ -89,6 +90,27 @@ def test_a_data_set_out_of_reach_is_taken_from_the_cache(
     assert [one.text for one in found.documents()] == wanted
     with pytest.raises(LRopeError, match="cannot be reached"):
         load_corpus(f"hf:{data_set}::validation")
+
+
+def test_what_is_taken_from_the_cache_has_its_spaces_or_not_as_asked(
+    data_set: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(request: Request) -> object:
+        raise LRopeError("the hub cannot be reached.")
+
+    name = f"hf:{data_set}"
+    texts = [one.text for one in load_corpus(name).documents()]
+    with monkeypatch.context() as offline:
+        offline.setattr(hub, "_builder", fail)
+        with pytest.raises(LRopeError, match="cannot be reached"):
+            load_corpus(name, despaced=True)
+    load_corpus(name, despaced=True)
+    monkeypatch.setattr(hub, "_builder", fail)
+    for is_despaced in (False, True):
+        with pytest.warns(UserWarning, match="read of it before"):
+            found = load_corpus(name, despaced=is_despaced).documents()
+        assert [one.text for one in found] == [without_space(one) if is_despaced else one for one in texts]
+        assert all(one.is_despaced == is_despaced for one in found)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrope_interp.data import LABELS, STRATA, Document, character_starts, label_gaps, stratum_masks
+from lrope_interp.data import STRATA, Document, character_starts, default_labels, label_gaps, stratum_masks
 from lrope_interp.data.segmentation import quiet_jieba, runs
 from lrope_interp.errors import LRopeError
 
@@ -123,7 +123,7 @@ def test_an_unknown_label_names_the_nearest() -> None:
 def test_labels_stand_only_on_first_bytes_of_characters(text: str) -> None:
     document = _document(text, "en")
     starts = set(character_starts(text).tolist())
-    for label in LABELS:
+    for label in default_labels([document]):
         is_boundary = label_gaps(document, label).is_boundary
         assert len(is_boundary) == document.n_bytes
         assert set(np.flatnonzero(is_boundary).tolist()) <= starts
@@ -155,7 +155,7 @@ def test_runs_are_maximal() -> None:
 def test_two_hundred_kilobytes_are_labelled_in_well_under_a_second() -> None:
     document = _document("It is a fine day, 中国 and 1998. " * 6_000, "en")
     begin = time.process_time()
-    for label in LABELS:
+    for label in default_labels([document]):
         label_gaps(document, label)
     stratum_masks(document)
     assert time.process_time() - begin < 1

@@ -25,6 +25,24 @@ def test_a_config_survives_json() -> None:
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+def test_a_config_of_before_despacing_still_loads() -> None:
+    config = train_config("paper", data="code")
+    before = {name: value for name, value in config.to_dict().items() if name != "despaced"}
+    assert TrainConfig.from_dict(before) == config
+    assert not config.despaced
+
+
+def test_a_despaced_run_says_so_in_its_command_and_in_its_folder() -> None:
+    from lrope_interp._cli_training import run_name
+
+    config = train_config("tiny", despaced=True, seed=2)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert "--despaced" in config.command()
+    assert "--despaced" not in train_config().command()
+    assert run_name(config) == "tiny-bilingual-despaced-per_layer-s2"
+    assert run_name(train_config(seed=2)) == "tiny-bilingual-per_layer-s2"
+
+
 def test_a_config_is_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         train_config().seed = 1  # type: ignore[misc]

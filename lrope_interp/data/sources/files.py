@@ -63,6 +63,7 @@ def load(path: Path, reading: Reading) -> CorpusPart:
         lambda: _pieces(path, files, reading),
         name=str(path),
         max_bytes=reading.max_train_bytes,
+        is_despaced=reading.despaced,
     )
     return stored_part("file", documents, {"files": str(path), "rights": "the user's own text"})
 

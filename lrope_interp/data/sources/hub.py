@@ -88,7 +88,8 @@ def load(words: str, reading: Reading) -> CorpusPart:
     try:
         builder = _builder(request)
     except LRopeError as error:
-        documents = _kept({**asked, "max_bytes": reading.max_train_bytes})
+        despaced = reading.despaced or None
+        documents = _kept({**asked, "despaced": despaced, "max_bytes": reading.max_train_bytes})
         if documents is None:
             raise
         warnings.warn(f"{error} What was read of it before is used.", stacklevel=2)
@@ -99,6 +100,7 @@ def load(words: str, reading: Reading) -> CorpusPart:
             lambda: _pieces(builder, request, reading),
             name=f"hf:{words}",
             max_bytes=reading.max_train_bytes,
+            is_despaced=reading.despaced,
         )
     return stored_part("hf", documents, {"files": f"hf:{words}", "rights": "see the data set's card"})
 

@@ -1,0 +1,178 @@
+"""Gold segmentations that a user brings, good and bad."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrope_interp.data import Document, label_gaps
+from lrope_interp.data.conllu import read_conllu
+from lrope_interp.data.gold import SENTENCES_PER_DOCUMENT, _joined, gold_documents
+from lrope_interp.errors import LRopeError
+
+UD = """\
+# sent_id = 1
+# text = Vámonos al mar, don't.
+1-2\tVámonos\t_\t_\t_\t_\t_\t_\t_\t_
+1\tvamos\tir\tVERB\t_\t_\t0\troot\t_\t_
+2\tnos\tnosotros\tPRON\t_\t_\t1\tobj\t_\t_
+3-4\tal\t_\t_\t_\t_\t_\t_\t_\t_
+3\ta\ta\tADP\t_\t_\t5\tcase\t_\t_
+4\tel\tel\tDET\t_\t_\t5\tdet\t_\t_
+5\tmar\tmar\tNOUN\t_\t_\t1\tobl\t_\tSpaceAfter=No
+6\t,\t,\tPUNCT\t_\t_\t1\tpunct\t_\t_
+6.1\tghost\t_\t_\t_\t_\t_\t_\t_\t_
+7-8\tdon't\t_\t_\t_\t_\t_\t_\t_\tSpaceAfter=No
+7\tdo\t_\t_\t_\t_\t_\t_\t_\t_
+8\tn't\t_\t_\t_\t_\t_\t_\t_\t_
+9\t.\t.\tPUNCT\t_\t_\t1\tpunct\t_\t_
+
+1\tFoo\t_\t_\t_\t_\t_\t_\t_\tSpaceAfter=No|X=1
+2\tbar\t_\t_\t_\t_\t_\t_\t_\t_
+"""
+
+
+def _write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
+    return path
+
+
+def _words(document: Document) -> list[str]:
+    return [document.text[start:stop] for start, stop in document.words or ()]
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("我们 喜欢 北京 。", "我们喜欢北京。"),
+        ("“ 人们 常 说 ” —— 是 １９９８ 年 ……", "“人们常说”——是１９９８年……"),
+        ("GDP 增长 8 %", "GDP 增长 8 %"),
+        ("きょう は カメラ", "きょうはカメラ"),
+        ("“ Hello ” — he said", "“ Hello ” — he said"),
+        ("우리 는 간다", "우리 는 간다"),
+        ("ทดสอบ ภาษา", "ทดสอบ ภาษา"),
+        ("α β", "α β"),
+        ("\u3000 我 \t 们", "我们"),
+        ("𠀀 𠀁", "𠀀𠀁"),
+    ],
+)
+def test_words_are_joined_as_their_script_writes_them(line: str, text: str, tmp_path: Path) -> None:
+    [document] = gold_documents(_write(tmp_path / "a.txt", line + "\n"))
+    assert document.text == text
+    assert _words(document) == line.split()
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1), max_size=8))
+def test_joined_words_stand_where_they_are_said_to(words: list[str]) -> None:
+    text, spans = _joined(words)
+    assert [text[start:stop] for start, stop in spans] == words
+    assert len(text) - sum(map(len, words)) <= max(len(words) - 1, 0)
+
+
+def test_a_unit_is_twenty_sentences_joined_by_newlines(tmp_path: Path) -> None:
+    lines = [f"sentence number {number} ." for number in range(45)]
+    found = gold_documents(_write(tmp_path / "mine.txt", "\n\n".join(lines)))
+    assert [one.name for one in found] == ["mine.txt#1", "mine.txt#2", "mine.txt#3"]
+    assert [one.text.count("\n") + 1 for one in found] == [SENTENCES_PER_DOCUMENT] * 2 + [5]
+    assert "\n".join(one.text for one in found).split("\n") == lines
+    assert [word for one in found for word in _words(one)] == " ".join(lines).split()
+    assert {(one.corpus, one.language, one.word_grade) for one in found} == {("gold", "und", "gold")}
+
+
+def test_gold_words_are_the_label_words(tmp_path: Path) -> None:
+    [document] = gold_documents(_write(tmp_path / "a.txt", "我们 喜欢 ， 它\n好 的"))
+    labels = label_gaps(document, "words")
+    starts = np.flatnonzero(labels.is_boundary).tolist()
+    assert [document.encoded[at:].decode()[0] for at in starts] == list("我喜它好的")
+    assert labels.grade == "gold"
+    assert document.language == "zh"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_and_byte_order_marks_are_no_text(end: str, mark: str, tmp_path: Path) -> None:
+    plain = gold_documents(_write(tmp_path / "a.txt", mark + f"a b{end}{end}c d{end}"))
+    assert [one.text for one in plain] == ["a b\nc d"]
+    table = gold_documents(_write(tmp_path / "a.conllu", mark + UD.replace("\n", end)))
+    assert [one.text for one in table] == ["Vámonos al mar, don't.\nFoobar"]
+
+
+@pytest.mark.parametrize("name", ["a.conllu", "a.conll", "a.txt", "a"])
+def test_conllu_gives_its_surface_words(name: str, tmp_path: Path) -> None:
+    [document] = gold_documents(_write(tmp_path / name, UD))
+    assert document.text == "Vámonos al mar, don't.\nFoobar"
+    assert _words(document) == ["Vámonos", "al", "mar", ",", "don't", ".", "Foo", "bar"]
+
+
+def test_without_a_text_comment_the_text_is_built_from_the_forms(tmp_path: Path) -> None:
+    said = "\n".join(line for line in UD.split("\n") if not line.startswith("# text"))
+    [document] = gold_documents(_write(tmp_path / "a.conllu", said))
+    assert document.text == "Vámonos al mar, don't.\nFoobar"
+
+
+def test_another_comment_is_not_the_text(tmp_path: Path) -> None:
+    said = "# text_en = Other\n#text=ab\n1\ta\t_\n2\tb\t_\n"
+    assert gold_documents(_write(tmp_path / "a.conllu", said))[0].text == "ab"
+
+
+def test_a_form_may_hold_a_space() -> None:
+    rows = ["# text = x in  front of", "1\tx", "2\tin front of", ""]
+    [(text, words)] = read_conllu(Path("a"), rows)
+    assert [text[start:stop] for start, stop in words] == ["x", "in  front of"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("# text = one two\n1\tone\n2\tzwei\n", r"line 3: the form 'zwei' does not align .* 'two|' two'"),
+        ("# text = one two\n1\tone\n", r"line 2: after the last form, .* ' two'"),
+        ("\n1\tone\n\nx\ty\n", r"line 4: a line of CoNLL-U is wanted.*'x\\ty'"),
+        ("1 one\n", r"line 1: a line of CoNLL-U is wanted"),
+        ("1\t\n", r"line 1: a line of CoNLL-U"),
+        ("# text = nothing else\n", "has no sentence"),
+        ("# text = a b\n1.1\ta\n", "has no sentence"),
+    ],
+)
+def test_a_wrong_line_of_conllu_is_named(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(LRopeError, match=said) as caught:
+        gold_documents(_write(tmp_path / "a.conllu", text))
+    assert "a.conllu" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "there is no file"),
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf\n \n", "is empty"),
+        (b"a b\n\xff c", "not UTF-8 at byte 4"),
+        (b"a\0b", "binary"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.txt", "a.conllu"])
+def test_what_cannot_be_read_is_said(content: bytes | None, said: str, name: str, tmp_path: Path) -> None:
+    if content is not None:
+        _write(tmp_path / name, content)
+    with pytest.raises(LRopeError, match=said):
+        gold_documents(tmp_path / name)
+
+
+def test_a_folder_is_no_segmentation(tmp_path: Path) -> None:
+    with pytest.raises(LRopeError, match="is a folder"):
+        gold_documents(tmp_path)
+
+
+def test_bytes_that_are_not_utf8_can_be_replaced(tmp_path: Path) -> None:
+    [document] = gold_documents(_write(tmp_path / "a.txt", b"a \xff"), encoding_errors="replace")
+    assert document.text == "a \ufffd"
+
+
+def test_a_despaced_gold_text_keeps_its_words(tmp_path: Path) -> None:
+    [document] = gold_documents(_write(tmp_path / "a.txt", "the peace\nof it"), is_despaced=True)
+    assert document.text == "thepeaceofit"
+    assert _words(document) == ["the", "peace", "of", "it"]
+    assert label_gaps(document, "despaced").grade == label_gaps(document, "words").grade == "gold"
