@@ -141,7 +141,7 @@ class Bootstrap:
         below = others.sum(axis=1, keepdims=True) - np.cumsum(others, axis=1) + others / 2
         wins = ((weights @ (hits @ below.T)) * weights).sum(axis=1, dtype=np.float64)
         pairs = (weights @ hits.sum(axis=1)).astype(np.float64) * (weights @ others.sum(axis=1))
-        return np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)
+        return _ratio(wins, pairs)
 
     def average_precision(
         self, histograms: Histograms, is_boundary: Bool[np.ndarray, " n"]
@@ -155,21 +155,61 @@ class Bootstrap:
             _precision_sum(part, found, above) for part in np.array_split(weights, -(-len(weights) // _CHUNK))
         ]
         positives = (weights @ hits.sum(axis=1)).astype(np.float64)
-        total = np.concatenate(sums)
-        return np.divide(total, positives, out=np.full(len(total), np.nan), where=positives > 0)
+        return _ratio(np.concatenate(sums).astype(np.float64), positives)
 
     def f1(
         self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
     ) -> Float[np.ndarray, " resamples"]:
         """F1 of each resample for calls made at one fixed threshold."""
-        hits = self.total(units, is_called & is_boundary)
-        both = self.total(units, is_called) + self.total(units, is_boundary)
-        return np.divide(2 * hits, both, out=np.full(len(hits), np.nan), where=both > 0)
+        hits, called, true, _ = self._confusion(units, is_called, is_boundary)
+        return _ratio(2 * hits, called + true)
+
+    def precision(
+        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " resamples"]:
+        """The share of each resample's calls that are boundaries."""
+        hits, called, _, _ = self._confusion(units, is_called, is_boundary)
+        return _ratio(hits, called)
+
+    def recall(
+        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " resamples"]:
+        """The share of each resample's boundaries that are called."""
+        hits, _, true, _ = self._confusion(units, is_called, is_boundary)
+        return _ratio(hits, true)
+
+    def mcc(
+        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " resamples"]:
+        """Matthews' correlation of each resample, NaN where calls or truth are all of one kind."""
+        hits, called, true, n = self._confusion(units, is_called, is_boundary)
+        return _ratio(hits * n - called * true, np.sqrt(called * (n - called)) * np.sqrt(true * (n - true)))
+
+    def ratio(
+        self, units: Units, numerator: Shaped[np.ndarray, " n"], denominator: Shaped[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " resamples"]:
+        """A ratio of sums over the gaps of each resample, NaN where the lower sum is 0."""
+        return _ratio(self.total(units, numerator), self.total(units, denominator))
 
     def total(self, units: Units, amount: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, " resamples"]:
         """Sum of `amount` over the gaps of each resample."""
         per_unit = np.bincount(units.index, weights=amount, minlength=units.count)
-        return self.weights(units.count) @ per_unit
+        return self.weights(units.count) @ per_unit.astype(np.float64)
+
+    def _confusion(
+        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "4 resamples"]:
+        """Gaps that are hit, called, true and there at all in each resample."""
+        cells = 4 * units.index + 2 * is_called + is_boundary
+        counts = np.bincount(cells, minlength=4 * units.count).reshape(-1, 4)
+        amounts = np.stack([counts[:, 3], counts[:, 2:].sum(1), counts[:, 1::2].sum(1), counts.sum(1)], 1)
+        return (self.weights(units.count) @ amounts.astype(np.float64)).T
+
+
+def _ratio(
+    upper: Float[np.ndarray, " resamples"], lower: Float[np.ndarray, " resamples"]
+) -> Float[np.ndarray, " resamples"]:
+    return np.divide(upper, lower, out=np.full(len(upper), np.nan), where=lower > 0)
 
 
 def _precision_sum(
@@ -197,3 +237,13 @@ def interval(resampled: Float[np.ndarray, " resamples"], level: float = 0.95) ->
         return math.nan, math.nan
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def paired_interval(
+    a: Float[np.ndarray, " resamples"], b: Float[np.ndarray, " resamples"], level: float = 0.95
+) -> tuple[float, float]:
+    """The interval of a difference a - b of statistics of the same resamples.
+
+    It means something only where both come from one `Bootstrap` and the same units.
+    """
+    return interval(a - b, level)

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
-MAX_ROC_POINTS = 200
+MAX_ROC_POINTS = 100
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ class Ranking:
         groups = np.empty(len(self.order), dtype=np.int64)
         groups[self.order] = np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0))
         return groups
+
+    @cached_property
+    def doubled(self) -> Int[np.ndarray, " n"]:
+        """Twice each value's midrank less its mean: an integer, from 1 - n (lowest) to n - 1."""
+        starts = np.append(0, self.ends[:-1])
+        return (len(self.order) - starts - self.ends)[self.group_of]
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,16 @@ class Curve:
             return math.nan
         return float(self.values[np.argmax(2 * self.hits / (self.above + self.n_positive))])
 
+    def prevalence_threshold(self, share: float) -> float:
+        """The value at and above which the share of gaps called is closest to `share`.
+
+        At least the highest value is called. With `share` dev's share of boundaries, precision and
+        recall can be compared between signals without a threshold that favours one of them.
+        """
+        if math.isnan(share) or not self.n:
+            return math.nan
+        return float(self.values[np.argmin(np.abs(self.above / self.n - share))])
+
     def roc(self) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
         """False and true positive rates from (0, 0) to (1, 1), at most `MAX_ROC_POINTS` of them."""
         if not self.is_scorable:
@@ -127,6 +143,14 @@ class Curve:
         true = np.concatenate([[0], self.hits]) / self.n_positive
         keep = _spread(false + true, MAX_ROC_POINTS)
         return false[keep], true[keep]
+
+    def precision_recall(self) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
+        """Recall, rising, and the precision there, at most `MAX_ROC_POINTS` points; ties share one."""
+        if not self.is_scorable:
+            return np.zeros(0), np.zeros(0)
+        recall, precision = self.hits / self.n_positive, self.hits / self.above
+        keep = _spread(recall + self.above / self.n, MAX_ROC_POINTS)
+        return recall[keep], precision[keep]
 
 
 def _spread(path: Float[np.ndarray, " points"], most: int) -> Int[np.ndarray, " kept"]:
@@ -152,10 +176,15 @@ def best_threshold(values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, 
     return Curve.of(values, is_boundary).best_threshold()
 
 
+def prevalence_threshold(values: Num[np.ndarray, " n"], share: float) -> float:
+    """The threshold that calls about `share` of the gaps, to be found on dev and used on test."""
+    return Curve.of(values, np.zeros(len(values), dtype=bool)).prevalence_threshold(share)
+
+
 def roc_curve(
     values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
-    """False and true positive rates, thinned to at most 200 points."""
+    """False and true positive rates, thinned to at most 100 points."""
     return Curve.of(values, is_boundary).roc()
 
 
@@ -183,6 +212,16 @@ class Confusion:
         """Harmonic mean of precision and recall; NaN where nothing is called and nothing is there."""
         wanted = 2 * self.hits + self.false_alarms + self.misses
         return 2 * self.hits / wanted if wanted else math.nan
+
+    def precision(self) -> float:
+        """The share of calls that are boundaries; NaN where nothing is called."""
+        called = self.hits + self.false_alarms
+        return self.hits / called if called else math.nan
+
+    def recall(self) -> float:
+        """The share of boundaries that are called; NaN where there is none."""
+        true = self.hits + self.misses
+        return self.hits / true if true else math.nan
 
     def mcc(self) -> float:
         """Matthews' correlation; NaN where calls or truth are all of one kind."""

@@ -6,17 +6,21 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics
 
-from lrope_interp.probes.bootstrap import Bootstrap, Histograms, Units, interval
+from benchmarks.trust_statistics import coverage
+from lrope_interp.probes.bootstrap import Bootstrap, Histograms, Units, interval, paired_interval
 from lrope_interp.probes.statistics import (
     MAX_ROC_POINTS,
+    Confusion,
     Curve,
     Ranking,
     average_precision,
     best_threshold,
     f1_at,
     mcc,
+    prevalence_threshold,
     roc_auc,
     roc_curve,
 )
@@ -209,3 +213,68 @@ def test_resamples_without_a_value_are_left_out_but_not_hidden() -> None:
     assert interval(values) == pytest.approx((0.4, 0.6))
     assert all(map(math.isnan, interval(np.array([np.nan] * 10 + [0.5] * 90))))
     assert all(map(math.isnan, interval(np.full(5, np.nan))))
+
+
+def test_resampled_ratios_are_those_of_the_drawn_documents() -> None:
+    values, is_boundary, document, t = clustered(5, n_documents=60, n=30)
+    units, boot, called = Units.of(document, t), Bootstrap(seed=2, n_resamples=25), values >= 0.7
+    fast = {
+        name: getattr(boot, name)(units, called, is_boundary) for name in ("mcc", "precision", "recall", "f1")
+    }
+    means = boot.ratio(units, values, np.ones(len(values)))
+    for row, weights in enumerate(boot.weights(60).astype(int)):
+        drawn = np.concatenate([np.flatnonzero(document == u) for u in np.repeat(np.arange(60), weights)])
+        truth, calls = is_boundary[drawn], called[drawn]
+        assert fast["mcc"][row] == pytest.approx(metrics.matthews_corrcoef(truth, calls))
+        assert fast["precision"][row] == pytest.approx(metrics.precision_score(truth, calls))
+        assert fast["recall"][row] == pytest.approx(metrics.recall_score(truth, calls))
+        assert fast["f1"][row] == pytest.approx(metrics.f1_score(truth, calls))
+        assert means[row] == pytest.approx(values[drawn].mean(), abs=1e-6)
+
+
+def test_a_ratio_over_nothing_is_unknown() -> None:
+    _, is_boundary, document, t = clustered(5, n_documents=60, n=30)
+    units, boot, none = Units.of(document, t), Bootstrap(n_resamples=5), np.zeros(1800, dtype=bool)
+    assert np.isnan(boot.precision(units, none, is_boundary)).all()
+    assert np.isnan(boot.recall(units, is_boundary, none)).all()
+    assert np.isnan(boot.mcc(units, none, is_boundary)).all()
+
+
+def test_the_interval_of_a_difference_is_paired() -> None:
+    values, is_boundary, document, t = clustered(6)
+    units, boot = Units.of(document, t), Bootstrap()
+    one = boot.roc_auc(Histograms.of(Ranking.of(values), units), is_boundary)
+    noisy = values + np.random.default_rng(2).normal(scale=0.3, size=len(values)).astype(np.float32)
+    two = boot.roc_auc(Histograms.of(Ranking.of(noisy), units), is_boundary)
+    low, high = paired_interval(one, two)
+    assert 0 < low < roc_auc(values, is_boundary) - roc_auc(noisy, is_boundary) < high
+    assert high - low < 0.5 * np.subtract(*interval(one)[::-1])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.07, 0.3, 1.0])
+def test_the_prevalence_threshold_calls_the_closest_share_that_ties_allow(share: float) -> None:
+    values, is_boundary = sample(8, levels=2)
+    shares = {float(v): float((values >= v).mean()) for v in np.unique(values)}
+    chosen = prevalence_threshold(values, share)
+    assert abs(shares[chosen] - share) == pytest.approx(min(abs(x - share) for x in shares.values()))
+    assert Curve.of(values, is_boundary).prevalence_threshold(share) == chosen
+    assert math.isnan(prevalence_threshold(np.zeros(0), share))
+
+
+def test_precision_and_recall_are_those_of_scikit_learn() -> None:
+    values, is_boundary = sample(9)
+    found = Confusion.at(values, is_boundary, 0.5)
+    assert found.precision() == pytest.approx(metrics.precision_score(is_boundary, values >= 0.5))
+    assert found.recall() == pytest.approx(metrics.recall_score(is_boundary, values >= 0.5))
+    assert math.isnan(Confusion.at(values, is_boundary, math.inf).precision())
+    assert math.isnan(Confusion.at(values, np.zeros_like(is_boundary), 0.5).recall())
+
+
+def test_doubled_ranks_are_scipys() -> None:
+    values, _ = sample(10, levels=2)
+    assert Ranking.of(values).doubled == pytest.approx(2 * stats.rankdata(values) - len(values) - 1, abs=0)
+
+
+def test_intervals_of_a_hundred_documents_hold_the_true_auc() -> None:
+    """A right 95 % interval covers fewer than 88 of 100 in 1 of 400 tries."""
+    assert coverage(100, n_resamples=500) >= 0.88
