@@ -72,28 +72,34 @@ def load_model(run: Run, device: str) -> LRopeTransformer:
 
 @dataclass(frozen=True)
 class Source:
-    """What is to be read: a corpus, or the user's own text."""
+    """What is to be read: a corpus, the user's own text, or a gold segmentation."""
 
     data: str | None
     text: Path | None
     max_bytes: int
     encoding_errors: str
     text_column: str = "text"
+    gold: Path | None = None
 
     def check(self) -> None:
         """Refuse two texts."""
-        if self.data is not None and self.text is not None:
-            raise LRopeError("--data and --text both say what to read: give one of them")
+        asked = {"--data": self.data, "--text": self.text, "--gold": self.gold}
+        given = [option for option, value in asked.items() if value is not None]
+        if len(given) > 1:
+            n = {2: "both", 3: "all"}[len(given)]
+            raise LRopeError(f"{' and '.join(given)} {n} say what to read: give one of them")
 
     def select(self, run: Run) -> Selection:
         """Return held-out documents, checked against what the run was trained on."""
-        from lrope_interp.probes.selection import read_manifest, select_corpus, select_text
+        from lrope_interp.probes.selection import read_manifest, select_corpus, select_gold, select_text
 
         self.check()
         manifest = read_manifest(run.folder)
         limits = {"max_bytes": self.max_bytes, "encoding_errors": self.encoding_errors}
         if self.text is not None:
             return select_text(manifest, self.text, **limits)
+        if self.gold is not None:
+            return select_gold(manifest, self.gold, **limits)
         return select_corpus(manifest, self.data, text_column=self.text_column, **limits)
 
 

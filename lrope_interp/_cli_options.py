@@ -26,6 +26,10 @@ Data = Annotated[
 TextFile = Annotated[
     Path | None, typer.Option("--text", metavar="FILE", help="Your own text instead of a corpus.")
 ]
+GoldFile = Annotated[
+    Path | None,
+    typer.Option("--gold", metavar="FILE", help="Your own segmented text: .txt with blanks, or CoNLL-U."),
+]
 MaxBytes = Annotated[
     int,
     typer.Option("--max-bytes", min=1, help="Most bytes a language for each of fit, dev and test."),

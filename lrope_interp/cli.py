@@ -118,6 +118,9 @@ def train(
     max_train_bytes: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Read at most so much of file: or hf: data.")
     ] = None,
+    despaced: Annotated[
+        bool, typer.Option("--despaced", help="Remove all white space from the text; words stay known.")
+    ] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -140,6 +143,7 @@ def train(
         "encoding_errors": encoding_errors and options.check_encoding_errors(encoding_errors),
         "text_column": text_column,
         "max_train_bytes": max_train_bytes,
+        "despaced": despaced or None,
     }
     given = {name: value for name, value in asked.items() if value is not None}
     if resume and overwrite:
@@ -154,7 +158,21 @@ def boundaries(
     model: options.Model = None,
     data: options.Data = None,
     text: options.TextFile = None,
+    gold: options.GoldFile = None,
     layer: options.Layer = "all",
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Which boundaries. Default: all that the text can tell."),
+    ] = None,
+    align: Annotated[
+        str, typer.Option(metavar="dev|lead|last|sum", help="How the bytes of a character are read.")
+    ] = "dev",
+    fixed_model: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A run with fixed increments, as one more control.")
+    ] = None,
+    match: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A run of another seed: match its layers with these.")
+    ] = None,
     max_bytes: options.MaxBytes = options.MAX_BYTES,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
@@ -172,12 +190,12 @@ def boundaries(
     from lrope_interp._cli_output import Output
 
     output = Output(as_json, quiet)
-    source = analysis.Source(
-        data, text, max_bytes, options.check_encoding_errors(encoding_errors), text_column
-    )
+    errors = options.check_encoding_errors(encoding_errors)
+    source = analysis.Source(data, text, max_bytes, errors, text_column, gold)
     place = analysis.Place(analysis.find_run(model, output), "boundaries", out, overwrite)
     how = analysis.Computing(seed, device, batch_size)
-    _cli_boundaries.run(place, source, how, layer, output)
+    asked = _cli_boundaries.Asked(layer, labels, align, fixed_model, match)
+    _cli_boundaries.run(place, source, how, asked, output)
 
 
 @app.command()

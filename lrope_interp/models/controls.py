@@ -56,6 +56,40 @@ def randomised_control(
     return control.eval()
 
 
+def random_heads(
+    model: LRopeTransformer, tokens: Int[Tensor, "batch pos"], seed: int
+) -> dict[int, IncrementHead]:
+    """Return random heads for reading the trained trunk, which they do not steer.
+
+    `randomised_control(trunk="trained")` lets its random increments turn the model's queries and keys, so
+    that every layer above the first reads another stream; here the stream is the trained model's own.
+
+    Args:
+        model: The trained model.
+        tokens: Text on which the spread is matched; the first position is left out.
+        seed: Of the heads' weights.
+
+    Returns:
+        For each layer a head whose pre-sigmoid mean and s.d. on `tokens` are the trained layer's.
+    """
+    heads = _heads(model)
+    by_hook = {name: _pre_hook(name).removesuffix("_pre") + "_in" for name, _ in heads}
+    with torch.no_grad():
+        _, cache = model.run_with_cache(
+            tokens, names_filter=list(by_hook.values()), return_type=None, return_cache_object=False
+        )
+    trained, drawn = _pre_sigmoid(model, tokens), {}
+    for name, head in heads:
+        drawn[name] = copy.deepcopy(head)
+        _draw_head(drawn[name], name, seed)
+        with torch.no_grad():
+            own = drawn[name].read_out(drawn[name].hidden(cache[by_hook[name]]))[:, 1:]
+        _match(drawn[name], own.reshape(-1, own.shape[-1]), trained[name], name)
+    if model.cfg.increments == "shared":
+        return dict.fromkeys(range(model.cfg.n_layers), next(iter(drawn.values())))
+    return {int(name.split(".")[1]): head for name, head in drawn.items()}
+
+
 def _randomise(control: LRopeTransformer, seed: int) -> None:
     """Draw all weights, gains included, so that no layer is close to the identity by chance."""
     initialize(control, seed, control.cfg.n_layers)
@@ -84,8 +118,14 @@ def _match_spread(
     tokens: Tensor,
     trained: Float[Tensor, "n n_out"],
 ) -> None:
-    """Scale and shift the last layer to the trained layer's mean and s.d. (layers before it are done)."""
-    own = _pre_sigmoid(control, tokens)[name]
+    """Match one layer's spread on `tokens` (layers before it are done)."""
+    _match(head, _pre_sigmoid(control, tokens)[name], trained, name)
+
+
+def _match(
+    head: IncrementHead, own: Float[Tensor, "n n_out"], trained: Float[Tensor, "n n_out"], name: str
+) -> None:
+    """Scale and shift the last layer from its own mean and s.d. to the trained layer's."""
     if bool((trained.std(0) <= 1e-6 * (1 + trained.mean(0).abs())).any()):
         raise LRopeError(f"the increments of {name} are constant, so no control can have their spread")
     factor = trained.std(0) / own.std(0)

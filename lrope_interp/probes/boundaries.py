@@ -1,20 +1,25 @@
 """Do the model's increments mark boundaries, and better than what costs nothing?
 
-The data flows one way: documents -> capture -> signals -> scores on dev and test -> tables.
+The data flows one way: documents -> capture -> signals -> scores on dev and test -> comparisons with
+controls, nulls and the ceiling -> tables.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import torch
 
-from lrope_interp.data.labels import LABELS
-from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes.beyond_rows import BEYOND_TABLE, BeyondRows
 from lrope_interp.probes.bootstrap import MIN_DOCUMENTS, MIN_UNITS, Bootstrap
+from lrope_interp.probes.boundary_options import BoundaryOptions
 from lrope_interp.probes.boundary_tables import (
     classes_frame,
     gaps_frame,
@@ -24,78 +29,97 @@ from lrope_interp.probes.boundary_tables import (
     table,
     unscored_frame,
 )
-from lrope_interp.probes.capture import (
-    BATCH_SIZE,
-    Captured,
-    Progress,
-    capture,
-    check_layers,
-    staged,
-    token_start_mask,
-)
-from lrope_interp.probes.controls import RULES, byte_mean, unseen_bytes_note, untrained
+from lrope_interp.probes.capture import Captured, Progress, capture, token_start_mask
+from lrope_interp.probes.comparisons import DIFFERENCE_COLUMNS, SHARE_COLUMNS, difference_rows, share_rows
+from lrope_interp.probes.confident_errors import ERROR_COLUMNS, error_rows
 from lrope_interp.probes.gaps import Field, Gaps, Label
-from lrope_interp.probes.scoring import FALLBACK_STRATUM, Scored, Scorer, prevalence_rows
+from lrope_interp.probes.leaderboard import SCORED_SPLITS, SPLITS, Computing, Material, gather, twin_columns
+from lrope_interp.probes.matching import (
+    CORRELATION_COLUMNS,
+    MATCH_COLUMNS,
+    correlation_rows,
+    match_rows,
+    matched_columns,
+)
+from lrope_interp.probes.null_draws import Nulls
+from lrope_interp.probes.rows import prevalence_rows
+from lrope_interp.probes.scoring import FALLBACK_STRATUM, Scored, Scorer, check_align, trials_of
 from lrope_interp.probes.selection import Selection
-from lrope_interp.probes.signals import SIGNALS, Column, all_columns
+from lrope_interp.probes.signals import SIGNALS, Column, columns
+from lrope_interp.probes.significance import NULL_COLUMNS, null_rows, with_p_values
 from lrope_interp.probes.stride import stride_frame, stride_note
 from lrope_interp.results import Result, provenance
 from lrope_interp.tokenizers import ByteTokenizer
 
-HEADLINE_SIGNALS = ("increments", "byte_mean", "token_mean", "untrained", "entropy", "surprisal")
+HEADLINE_SIGNALS = ("increments", "byte_mean", "token_mean", "untrained", "entropy", "surprisal", "ceiling")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Other models to hold beside the one that is tested.
+
+    Attributes:
+        twin: A model with fixed positions, whose neighbouring states are compared as a control.
+        match: A run of another seed, whose layers are matched with those of the model.
+    """
+
+    twin: LRopeTransformer | None = None
+    match: LRopeTransformer | None = None
+
+
+DEFAULTS, NOTHING_BESIDE = BoundaryOptions(), Beside()
 
 
 def boundaries(
     model: LRopeTransformer,
     selection: Selection,
+    options: BoundaryOptions = DEFAULTS,
     *,
-    layers: Sequence[int] | None = None,
-    labels: Sequence[str] = LABELS,
-    seed: int = 0,
-    batch_size: int = BATCH_SIZE,
+    beside: Beside = NOTHING_BESIDE,
     on_progress: Progress | None = None,
 ) -> Result:
     """Score increments and controls as detectors of boundaries, all through one harness.
 
     A high score of a layer says that its increments differ at boundaries. It does not say that
     they carry anything which the byte itself, the model's uncertainty or a random network does
-    not; for that, read the controls in the same table.
+    not; for that, read the controls in the same table, the paired differences and what is beyond
+    surprisal.
 
     Args:
         model: A trained model whose increments are learned.
-        selection: Documents, from `select_corpus` or `select_text`.
-        layers: Which layers to score; None for all.
-        labels: Which boundaries: "punctuation", "whitespace", "words".
-        seed: Of the resamples. The untrained controls always have seeds 0 to 4.
-        batch_size: Windows at a time; changes nothing but memory and time.
+        selection: Documents, from `select_corpus`, `select_text` or `select_gold`.
+        options: Which layers and labels, and how.
+        beside: Other models, whose documents must be held out too.
         on_progress: Told the stage, what is done of it and all of it.
 
     Returns:
-        A result of kind "boundaries" with the tables `scores`, `roc`, `choices`, `classes`,
-        `labels`, `strata` and `stride` (and `unscored`, where tokens are longer than a byte), and with
-        the test gaps. In `scores`, the row of `untrained` without
-        a seed is the mean over seeds, and its ci_low and ci_high are their range.
+        A result of kind "boundaries" with the tables `scores`, `nulls`, `differences`, `shares`,
+        `beyond`, `errors`, `roc`, `precision_recall`, `choices`, `classes`, `labels`, `strata` and
+        `stride` (`unscored`, where tokens are longer than a byte; `matches` and `correlations`, where a
+        run is matched), and with the test gaps. In `scores`, the row without a seed of a control
+        with seeds is the mean over them, and its ci_low and ci_high are their range.
 
     Raises:
         LRopeError: A fixed model, an unknown layer or label, a constant signal, nothing to score.
     """
-    kept, notes = _scored_layers(model, layers)
-    gaps = _gaps(model, selection, _checked(labels))
-    captured = _captured(model, selection, kept, batch_size, on_progress)
-    signals = [
-        *SIGNALS.values(),
-        byte_mean(captured["fit"], is_shared=model.cfg.increments == "shared"),
-        *untrained(model, selection.fit, batch_size=batch_size, on_progress=on_progress),
-        *RULES,
-    ]
-    scorer = Scorer(gaps["dev"], gaps["test"], Bootstrap(seed))
-    found = all_columns(signals, {split: captured[split] for split in ("dev", "test")})
+    kept, notes = options.layers_for(model)
+    gaps = _gaps(model, selection, options.labels_for(selection))
+    how = Computing(options.batch_size, on_progress)
+    material = gather(model, selection, gaps, kept, how)
+    found = [*material.columns]
+    if beside.twin is not None:
+        found += twin_columns(_twin(beside.twin, model), selection, kept, how)
+    bootstrap = Bootstrap(options.seed)
+    nulls = Nulls(gaps["test"], material.captured["test"], options.seed)
+    scorer = Scorer(gaps["dev"], gaps["test"], bootstrap, nulls, check_align(options.align))
     scored = _score_all(scorer, found, on_progress)
-    tables = _tables(scorer, scored, captured["test"])
-    tables["stride"] = stride_frame(model, captured["test"], batch_size)
-    notes += unseen_bytes_note(captured["fit"], captured["test"])
-    has_byte_tokens = captured["test"].has_byte_tokens
-    notes += stride_note(tables["stride"], model.cfg.n_ctx, "bytes" if has_byte_tokens else "tokens")
+    beyond = BeyondRows(material, gaps, selection, scorer, bootstrap).rows(on_progress)
+    tables = _tables(scorer, scored, material) | {"beyond": _beyond_frame(beyond)}
+    tables["stride"] = stride_frame(model, material.captured["test"], options.batch_size)
+    if beside.match is not None:
+        other = _Other(_other(beside.match, model), selection, how)
+        tables |= other.tables(scorer, material.captured["test"], scored)
+    notes += [*material.notes, *_token_size_notes(model, tables)]
     headline = _headline(tables["scores"])
     if model.own_tokenizer().name != ByteTokenizer.name:
         tables["unscored"] = unscored_frame(gaps["test"])
@@ -103,7 +127,7 @@ def boundaries(
         notes += _token_notes(tables["unscored"])
     return Result(
         kind="boundaries",
-        provenance=provenance(config=model.cfg.to_dict(), data=selection.data, seed=seed),
+        provenance=provenance(config=model.cfg.to_dict(), data=selection.data, seed=options.seed),
         headline=headline,
         tables=tables,
         warnings=tuple(dict.fromkeys([*selection.warnings, *notes, *_warnings(scorer, scored)])),
@@ -111,61 +135,19 @@ def boundaries(
     )
 
 
-def _captured(
-    model: LRopeTransformer,
-    selection: Selection,
-    layers: Sequence[int],
-    batch_size: int,
-    on_progress: Progress | None,
-) -> dict[str, Captured]:
-    """Capture every split; fit gives only means of increments, so it needs no predictions."""
-    return {
-        split: capture(
-            model,
-            getattr(selection, split),
-            layers=layers,
-            predictions=split != "fit",
-            batch_size=batch_size,
-            on_progress=staged(on_progress, f"capturing {split}"),
-        )
-        for split in ("fit", "dev", "test")
-    }
-
-
-def _scored_layers(
-    model: LRopeTransformer, layers: Sequence[int] | None
-) -> tuple[tuple[int, ...], list[str]]:
-    """Check the layers; a shared head says the same in every layer and is scored once."""
-    if model.cfg.increments == "fixed":
-        raise LRopeError(
-            "this run is fixed: every increment is 1, so there is nothing to test; "
-            "choose one trained with --increments per-layer or shared"
-        )
-    kept = check_layers(model, layers)
-    if not kept:
-        raise LRopeError("no layer to score; name at least one, or take all")
-    if model.cfg.increments == "shared" and len(kept) > 1:
-        return kept[:1], [f"shared increments are the same in every layer: scored once, as layer {kept[0]}"]
-    return kept, []
-
-
-def _checked(labels: Sequence[str]) -> tuple[str, ...]:
-    for label in labels:
-        if label not in LABELS:
-            raise unknown("label", label, LABELS)
-    if not labels:
-        raise LRopeError(f"no label to score; choose from: {', '.join(LABELS)}")
-    return tuple(dict.fromkeys(labels))
+def _token_size_notes(model: LRopeTransformer, tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    has_byte_tokens = model.own_tokenizer().name == ByteTokenizer.name
+    return stride_note(tables["stride"], model.cfg.n_ctx, "bytes" if has_byte_tokens else "tokens")
 
 
 def _gaps(model: LRopeTransformer, selection: Selection, labels: Sequence[str]) -> dict[str, Gaps]:
     gaps = {}
-    for split in ("dev", "test"):
+    for split in SPLITS:
         documents = getattr(selection, split)
         mask = token_start_mask(model, documents)
-        gaps[split] = Gaps.of(documents, labels, selection.shared[split], mask)
-    for split, found in gaps.items():
-        if not found.strata["bytes"].any():
+        gaps[split] = Gaps.of(documents, labels, selection.shared.get(split), mask)
+    for split in SCORED_SPLITS:
+        if not gaps[split].strata["bytes"].any():
             raise LRopeError(
                 f"{selection.data['name']} has no {split} gap to score: its documents have under two bytes, "
                 "or the training text contains all of it; choose text that the model has not seen"
@@ -173,33 +155,100 @@ def _gaps(model: LRopeTransformer, selection: Selection, labels: Sequence[str]) 
     return gaps
 
 
+def _twin(twin: LRopeTransformer, model: LRopeTransformer) -> LRopeTransformer:
+    if twin.cfg.increments != "fixed":
+        raise LRopeError(
+            f"--fixed-model wants a run with fixed increments; this one learned them ({twin.cfg.increments})"
+        )
+    return _same_tokens(twin, model, "--fixed-model")
+
+
+def _other(other: LRopeTransformer, model: LRopeTransformer) -> LRopeTransformer:
+    if other.cfg.increments == "fixed":
+        raise LRopeError("--match wants a run that learned its increments; this one is fixed")
+    return _same_tokens(other, model, "--match")
+
+
+def _same_tokens(other: LRopeTransformer, model: LRopeTransformer, option: str) -> LRopeTransformer:
+    if other.own_tokenizer().fingerprint != model.own_tokenizer().fingerprint:
+        raise LRopeError(f"{option} wants a run with the same tokenizer, or gaps cannot be compared")
+    return other
+
+
 def _score_all(scorer: Scorer, found: Sequence[Column], on_progress: Progress | None) -> list[Scored]:
+    """Score every column, several at once: most of the work is done outside of Python's lock."""
+    for one in found:
+        scorer.refuse_constant(one)
     scored = []
-    for done, column in enumerate(found, start=1):
-        scored.append(scorer.score(column))
-        if on_progress is not None:
-            on_progress("scoring", done, len(found))
+    with ThreadPoolExecutor(max(1, min(4, torch.get_num_threads()))) as pool:
+        for done, one in enumerate(pool.map(scorer.score, found), start=1):
+            scored.append(one)
+            if on_progress is not None:
+                on_progress("scoring", done, len(found))
     return scored
 
 
-def _tables(scorer: Scorer, scored: Sequence[Scored], test: Captured) -> dict[str, pd.DataFrame]:
+def _tables(scorer: Scorer, scored: Sequence[Scored], material: Material) -> dict[str, pd.DataFrame]:
+    trials = trials_of(scored)
     rows = [row for one in scored for row in one.scores]
+    nulls = null_rows(trials)
+    with_p_values(rows, nulls)
     rows += [row for one in scorer.test_fields for row in prevalence_rows(one)]
     return {
         "scores": scores_frame(rows),
-        "roc": table([row for one in scored for row in one.roc], _ROC),
+        "nulls": table(nulls, NULL_COLUMNS),
+        "differences": table(difference_rows(trials), DIFFERENCE_COLUMNS),
+        "shares": table(share_rows(trials), SHARE_COLUMNS),
+        "errors": table(error_rows(scorer, trials), ERROR_COLUMNS),
+        "roc": table([row for one in scored for row in one.roc], (*_CURVE, "fpr", "tpr")),
+        "precision_recall": table(
+            [row for one in scored for row in one.precision_recall], (*_CURVE, "recall", "precision")
+        ),
         "choices": table([row for one in scored for row in one.choices], _CHOICES),
-        "classes": classes_frame(test),
+        "classes": classes_frame(material.captured["test"]),
         "labels": labels_frame(scorer.test),
         "strata": strata_frame(scorer.test),
     }
 
 
-_ROC = ("signal", "layer", "head", "label", "stratum", "fpr", "tpr")
+_CURVE = ("signal", "layer", "head", "label", "stratum")
 _CHOICES = (
     *("signal", "layer", "head", "label", "stratum", "seed"),
-    *("align", "sign", "threshold", "dev_roc_auc"),
+    *("align", "sign", "threshold", "prevalence_threshold", "dev_roc_auc"),
 )
+
+
+def _beyond_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    return table(rows, BEYOND_TABLE)
+
+
+@dataclass(frozen=True)
+class _Other:
+    """A run to match with: its increments go through the same harness, on the same gaps."""
+
+    model: LRopeTransformer
+    selection: Selection
+    how: Computing
+
+    def tables(self, scorer: Scorer, own: Captured, scored: Sequence[Scored]) -> dict[str, pd.DataFrame]:
+        captured = {
+            split: capture(
+                self.model,
+                getattr(self.selection, split),
+                layers=(0,) if self.model.cfg.increments == "shared" else None,
+                predictions=False,
+                batch_size=self.how.batch_size,
+                on_progress=self.how.stage(f"capturing the other run's {split}"),
+            )
+            for split in SCORED_SPLITS
+        }
+        plain = Scorer(scorer.dev, scorer.test, scorer.bootstrap, None, scorer.align)
+        theirs = [plain.score(one) for one in matched_columns(columns(SIGNALS["increments"], captured))]
+        correlations = correlation_rows(scorer.test, own, captured["test"])
+        return {
+            "correlations": table(correlations, CORRELATION_COLUMNS),
+            "matches": table(match_rows(correlations, scored, theirs), MATCH_COLUMNS),
+        }
 
 
 def _headline(scores: pd.DataFrame) -> dict[str, float | None]:

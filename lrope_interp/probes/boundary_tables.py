@@ -12,12 +12,14 @@ import pandas as pd
 from lrope_interp.data import BYTE_CLASSES, byte_class
 from lrope_interp.probes.capture import Captured
 from lrope_interp.probes.gaps import Gaps
-from lrope_interp.probes.scoring import SCORE_COLUMNS, score_row
+from lrope_interp.probes.rows import SCORE_COLUMNS, score_row
 from lrope_interp.probes.signals import Column
 
 ALL_LANGUAGES = "all"
 _INTEGERS = ("layer", "head", "seed", "sign", "n", "n_positive", "n_documents", "n_units", "n_bytes")
-_INTEGERS += ("query_character", "key_character", "n_unscored")
+_INTEGERS += ("query_character", "key_character", "n_unscored", "control_layer", "control_head")
+_INTEGERS += ("other_layer", "other_head", "n_shifts", "rank", "character", "offset")
+_FLAGS = ("is_boundary", "is_matched", "is_beyond")
 _WORDS = (
     "signal",
     "kind",
@@ -30,6 +32,11 @@ _WORDS = (
     "unit",
     "byte_class",
     "gaps",
+    "control",
+    "baseline",
+    "error",
+    "document",
+    "text",
 )
 
 
@@ -39,6 +46,7 @@ def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFra
     for name in names:
         values = [row[name] for row in rows]
         dtype = "Int64" if name in _INTEGERS else "str" if name in _WORDS else "float64"
+        dtype = "boolean" if name in _FLAGS else dtype
         frame[name] = pd.Series(values, dtype=dtype)
     return pd.DataFrame(frame)
 

@@ -11,8 +11,8 @@ What is read at a token is stored at its first byte, so that all that follows is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from lrope_interp.data import Document, ScoringWindow, scoring_windows
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes.readouts import NO_RESIDUAL, ResidualReads
 from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -49,6 +50,9 @@ class Captured:
             The three are empty where predictions were not asked for.
         tokens: The ids, joined without EOS; the bytes themselves where tokens are bytes.
         token_starts: At which of the joined bytes each token begins.
+        readouts: What was read from the residual stream, by name, for each layer; [layers, width, n_bytes].
+        hidden: The residual stream itself at the bytes `hidden_at`, where it was asked for.
+        hidden_at: Numbers of those bytes, rising.
 
     Where tokens are longer than a byte, increments and surprisal stand at the first byte of their
     token and are 0 at its others, so that sums over bytes are sums over tokens; both entropies
@@ -65,6 +69,11 @@ class Captured:
     surprisal: Float32[np.ndarray, " n_predicted"]
     tokens: UInt16[np.ndarray, " n_tokens"]
     token_starts: Int64[np.ndarray, " n_tokens"]
+    readouts: Mapping[str, Float32[np.ndarray, "layers _ n_bytes"]] = field(default_factory=dict)
+    hidden: Float32[np.ndarray, "_ sampled d_model"] = field(
+        default_factory=lambda: np.zeros((0, 0, 0), dtype=np.float32)
+    )
+    hidden_at: Int64[np.ndarray, " sampled"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def n_bytes(self) -> int:
@@ -130,12 +139,22 @@ class _Window:
     window: ScoringWindow
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """How windows are run: up to which block (None: all of the model), how many at once, what is read."""
+
+    stop: int | None
+    batch_size: int
+    residual: ResidualReads = NO_RESIDUAL
+
+
 def capture(
     model: LRopeTransformer,
     documents: Sequence[Document],
     *,
     layers: Sequence[int] | None = None,
     predictions: bool = True,
+    residual: ResidualReads = NO_RESIDUAL,
     batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
 ) -> Captured:
@@ -147,18 +166,19 @@ def capture(
         layers: Which layers' increments to keep; None for all, empty for none.
         predictions: Whether to compute entropy and surprisal. Without them the forward pass stops
             after the last layer asked for.
+        residual: What else to read, from the residual stream before each of the layers.
         batch_size: Windows at a time; it bounds the memory and changes nothing else.
         on_progress: Told after every batch: "capture", windows done, windows in all.
     """
     kept = check_layers(model, layers)
-    out = _empty(model, documents, kept, predictions)
+    out = _empty(model, documents, kept, predictions, residual)
     stop = None if predictions else max(kept, default=-1) + 1
     todo = [
         _Window(number, window)
         for number, n_tokens in enumerate(np.diff(out.token_offsets).tolist())
         for window in scoring_windows(n_tokens + 1, model.cfg.n_ctx)
     ]
-    _fill(model, out, todo, stop, batch_size, on_progress)
+    _fill(model, out, todo, _Pass(stop, batch_size, residual), on_progress)
     for values in (out.entropy, out.entropy_next) if predictions and not out.has_byte_tokens else ():
         values[:] = out.at_every_byte(values[out.token_starts])
     return out
@@ -178,7 +198,7 @@ def capture_unhurried(
         _Window(0, ScoringWindow(max(0, at + 1 - n_ctx), at + 1, at))
         for at in range(span.start + 1, span.stop + 1)
     ]
-    _fill(model, out, todo, max(kept, default=-1) + 1, batch_size, None)
+    _fill(model, out, todo, _Pass(max(kept, default=-1) + 1, batch_size), None)
     return out.at_tokens(out.increments)[..., span]
 
 
@@ -204,6 +224,18 @@ def capture_pattern(
         _, cache = model.run_with_cache(tokens, names_filter=name, stop_at_layer=layer + 1)
     query = token + 1 - window.start
     return window.start, cache[name][0, head, query, : query + 1].float().cpu().numpy()
+
+
+def with_increments(
+    model: LRopeTransformer,
+    documents: Sequence[Document],
+    layers: tuple[int, ...],
+    increments: Float32[np.ndarray, "layers heads n_bytes"],
+) -> Captured:
+    """Return what `capture` without predictions returns, given increments that were captured before."""
+    out = _empty(model, documents, layers, predictions=False)
+    out.increments[...] = increments
+    return out
 
 
 def check_layers(model: LRopeTransformer, layers: Sequence[int] | None) -> tuple[int, ...]:
@@ -254,7 +286,11 @@ def staged(on_progress: Progress | None, stage: str) -> Progress | None:
 
 
 def _empty(
-    model: LRopeTransformer, documents: Sequence[Document], layers: tuple[int, ...], predictions: bool
+    model: LRopeTransformer,
+    documents: Sequence[Document],
+    layers: tuple[int, ...],
+    predictions: bool,
+    residual: ResidualReads = NO_RESIDUAL,
 ) -> Captured:
     """Lay out the arrays to fill; they are all the memory that grows with the documents."""
     joined = np.frombuffer(b"".join(document.encoded for document in documents), dtype=np.uint8)
@@ -262,6 +298,8 @@ def _empty(
     n_heads = model.cfg.n_heads if model.cfg.per_head else 1
     entropy, entropy_next, surprisal = np.zeros((3, len(joined) if predictions else 0), dtype=np.float32)
     tokens, token_starts = encoded(model.own_tokenizer(), documents)
+    widths = {one.name: (len(layers), one.width, len(joined)) for one in residual.readouts}
+    n_hidden = 0 if residual.hidden_at is None else len(residual.hidden_at)
     return Captured(
         tuple(documents),
         offsets.astype(np.int64),
@@ -273,6 +311,9 @@ def _empty(
         surprisal,
         tokens,
         token_starts,
+        {name: np.zeros(shape, dtype=np.float32) for name, shape in widths.items()},
+        np.zeros((len(layers) if n_hidden else 0, n_hidden, model.cfg.d_model), dtype=np.float32),
+        np.zeros(0, dtype=np.int64) if residual.hidden_at is None else residual.hidden_at,
     )
 
 
@@ -280,14 +321,13 @@ def _fill(
     model: LRopeTransformer,
     out: Captured,
     todo: Sequence[_Window],
-    stop: int | None,
-    batch_size: int,
+    how: _Pass,
     on_progress: Progress | None,
 ) -> None:
     """Run all windows, a batch at a time, and store what each scores."""
-    for done, batch in _batches(todo, max(1, batch_size)):
+    for done, batch in _batches(todo, max(1, how.batch_size)):
         tokens = torch.from_numpy(_tokens(batch, out, model))
-        read = _forward(model, tokens, out.layers, stop)
+        read = _forward(model, tokens, out.layers, how)
         for row, item in enumerate(batch):
             _store(out, item, {name: values[..., row, :] for name, values in read.items()})
         if on_progress is not None:
@@ -313,19 +353,29 @@ def _tokens(
 
 
 def _forward(
-    model: LRopeTransformer, tokens: Int[Tensor, "batch pos"], layers: tuple[int, ...], stop: int | None
+    model: LRopeTransformer, tokens: Int[Tensor, "batch pos"], layers: tuple[int, ...], how: _Pass
 ) -> dict[str, Float[np.ndarray, "..."]]:
-    """One forward pass: increments as layer, head, batch, pos; the rest as batch, pos."""
-    names = [f"blocks.{layer}.hook_increments" for layer in layers]
+    """One forward pass: increments as layer, head, batch, pos; predictions as batch, pos.
+
+    Readouts come as layer, width, batch, pos, the residual stream itself as layer, d_model, batch, pos.
+    """
+    increments = [f"blocks.{layer}.hook_increments" for layer in layers]
+    streams = [f"blocks.{layer}.hook_resid_pre" for layer in layers] if how.residual else []
+    wanted = {*increments, *streams}
     tokens = tokens.to(model.cfg.device)
     with torch.inference_mode():
         logits, cache = model.run_with_cache(
-            tokens, names_filter=lambda name: name in names, stop_at_layer=stop
+            tokens, names_filter=lambda name: name in wanted, stop_at_layer=how.stop
         )
-        read = {} if stop is not None else _predictions(logits, tokens)
-        if names:
-            by_layer = [cache[name] if cache[name].ndim == 3 else cache[name].unsqueeze(-1) for name in names]
+        read = {} if how.stop is not None else _predictions(logits, tokens)
+        if layers:
+            by_layer = [cache[name] for name in increments]
+            by_layer = [one if one.ndim == 3 else one.unsqueeze(-1) for one in by_layer]
             read["increments"] = torch.stack(by_layer).permute(0, 3, 1, 2)
+        if layers and streams:
+            read |= how.residual.read(
+                {layer: cache[name] for layer, name in zip(layers, streams, strict=True)}
+            )
     return {name: values.float().cpu().numpy() for name, values in read.items()}
 
 
@@ -353,3 +403,17 @@ def _store(out: Captured, item: _Window, read: dict[str, Float[np.ndarray, "..."
         out.entropy[to] = read["entropy"][before]
         out.entropy_next[to] = read["entropy"][here]
         out.surprisal[to] = read["surprisal"][before]
+    for name, values in out.readouts.items():
+        values[..., to] = read[name][..., here]
+    if len(out.hidden_at):
+        _store_hidden(out, to, read["hidden"][..., here])
+
+
+def _store_hidden(
+    out: Captured, to: Int64[np.ndarray, " scored"], hidden: Float[np.ndarray, "layers d_model scored"]
+) -> None:
+    """Keep the residual stream of those scored tokens that were asked for."""
+    at = np.searchsorted(to, out.hidden_at)
+    inside = np.flatnonzero((at < len(to)) & (out.hidden_at <= to[-1] if len(to) else False))
+    kept = inside[to[at[inside]] == out.hidden_at[inside]]
+    out.hidden[:, kept] = hidden[:, :, at[kept]].transpose(0, 2, 1)

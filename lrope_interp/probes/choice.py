@@ -22,12 +22,14 @@ class Choice:
         sign: 1 where the signal rises at boundaries, -1 where it falls.
         threshold: Of the signed signal, for the best F1; NaN where dev could not tell.
         dev_auc: Of the signed signal on dev; NaN where dev could not tell.
+        prevalence_threshold: At and above which dev calls as many gaps as it has boundaries.
     """
 
     align: str = ALIGNMENTS[0]
     sign: int = 1
     threshold: float = math.nan
     dev_auc: float = math.nan
+    prevalence_threshold: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -57,4 +59,8 @@ def choose_on(dev: Field, on_dev: AlignedColumn, label: str, alignments: Sequenc
             best = Choice(align, 1 if auc >= 0.5 else -1, math.nan, max(auc, 1 - auc))
     values, ranking = on_dev.ranked(dev, best.align)
     signed = (values, ranking) if best.sign > 0 else (-values, ranking.reversed())
-    return replace(best, threshold=Curve.of(signed[0], is_boundary, signed[1]).best_threshold())
+    curve = Curve.of(signed[0], is_boundary, signed[1])
+    share = float(is_boundary.mean())
+    return replace(
+        best, threshold=curve.best_threshold(), prevalence_threshold=curve.prevalence_threshold(share)
+    )

@@ -13,14 +13,17 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 
-from lrope_interp.data import Document
+from lrope_interp.data import Document, documents_sha256
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.models.controls import randomised_control
+from lrope_interp.models.controls import random_heads, randomised_control
 from lrope_interp.probes.capture import Captured, Progress, capture, staged
+from lrope_interp.probes.readouts import COSINE, Readout, head_readout
+from lrope_interp.probes.remembered import model_identity, remembered
 from lrope_interp.probes.signals import Signal
 from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 
 UNTRAINED_SEEDS = (0, 1, 2, 3, 4)
+RANDOM_HEAD = "random_head"
 _CALIBRATION_WINDOWS = 16
 _WORTH_SAYING = 1e-3
 
@@ -93,7 +96,8 @@ def untrained(
     """Make the controls that never learned: one signal a seed.
 
     Every weight is random, and each head is scaled so that its pre-sigmoid values spread as the
-    trained layer's do: a random function of the same text, as wide as the learned one.
+    trained layer's do: a random function of the same text, as wide as the learned one. What they
+    read is remembered between runs.
 
     Args:
         model: The trained model.
@@ -102,19 +106,44 @@ def untrained(
         on_progress: Told about every forward pass, by stages "untrained 1/5", ...
     """
     tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
-    return [
-        Signal(
-            "untrained",
-            partial(
-                _increments_of,
-                randomised_control(model, tokens, seed),
-                batch_size,
-                staged(on_progress, f"untrained {number}/{len(UNTRAINED_SEEDS)}"),
-            ),
-            seed=seed,
+    identity = model_identity(model) | {"what": "untrained", "calibration": documents_sha256(fit)}
+
+    def read(seed: int, number: int, captured: Captured) -> Float32[np.ndarray, "layers heads n_bytes"]:
+        stage = staged(on_progress, f"untrained {number}/{len(UNTRAINED_SEEDS)}")
+        place = {"layers": list(captured.layers), "documents": documents_sha256(captured.documents)}
+        return remembered(
+            identity | place | {"seed": seed},
+            lambda: _increments_of(randomised_control(model, tokens, seed), batch_size, stage, captured),
         )
+
+    return [
+        Signal("untrained", partial(read, seed, number), seed=seed)
         for number, seed in enumerate(UNTRAINED_SEEDS, start=1)
     ]
+
+
+def random_head_readout(model: LRopeTransformer, fit: Sequence[Document]) -> Readout:
+    """Return what reads the trained trunk through random heads, one a seed, while it is captured."""
+    tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
+    return head_readout(RANDOM_HEAD, [random_heads(model, tokens, seed) for seed in UNTRAINED_SEEDS])
+
+
+def random_head(captured: Captured, seed: int) -> Float32[np.ndarray, "layers heads n_bytes"]:
+    """The trained trunk as a random head of the same spread reads it: what the trunk offers to anyone."""
+    n_heads = captured.increments.shape[1]
+    at = UNTRAINED_SEEDS.index(seed) * n_heads
+    return captured.readouts[RANDOM_HEAD][:, at : at + n_heads]
+
+
+def cosine(captured: Captured) -> Float32[np.ndarray, "layers 1 n_bytes"]:
+    """Cosine between the residual streams of a byte and of the one before, in each layer."""
+    return captured.readouts[COSINE.name]
+
+
+def residual_signals() -> list[Signal]:
+    """Return the controls that were read off the residual stream with `random_head_readout` and `COSINE`."""
+    heads = [Signal(RANDOM_HEAD, partial(random_head, seed=seed), seed=seed) for seed in UNTRAINED_SEEDS]
+    return [Signal(COSINE.name, cosine), *heads]
 
 
 def calibration_tokens(

@@ -7,52 +7,62 @@ signal points and where to cut it; on test it scores that choice, once.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Num
+from jaxtyping import Float
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.bootstrap import Bootstrap, Histograms, interval
+from lrope_interp.probes.bootstrap import Bootstrap
 from lrope_interp.probes.choice import AlignedColumn, Choice, choose_on
-from lrope_interp.probes.gaps import Field, Gaps
+from lrope_interp.probes.estimates import NOTHING, Estimate, Estimator, Ranked
+from lrope_interp.probes.gaps import ALIGNMENTS, Field, Gaps
+from lrope_interp.probes.null_draws import Nulls
+from lrope_interp.probes.rows import METRICS, counts, score_row, who
 from lrope_interp.probes.signals import Column
-from lrope_interp.probes.statistics import Confusion, Curve, Ranking
+from lrope_interp.probes.statistics import Curve, Ranking
+from lrope_interp.probes.word_metrics import Runs
 
-METRICS = ("roc_auc", "average_precision", "f1")
 FALLBACK_STRATUM = "characters"
-_UNKNOWN = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
-class _Ranked:
-    """One column in one field, aligned and signed, and sorted once for all labels."""
+class Trial:
+    """What one column did for one label in one stratum, as far as others are compared with it.
+
+    Attributes:
+        column: The column.
+        label: The label.
+        stratum: The stratum.
+        choice: What dev chose.
+        auc: The oriented ROC-AUC on test.
+        resampled: The AUC of each resample; None where units are too few.
+        shifted: The AUC under each circular shift; None where it was not computed.
+        same_byte: The same-byte statistic, and its draws under the null.
+    """
 
     column: Column
-    values: Num[np.ndarray, " n"]
-    ranking: Ranking
-    histograms: Histograms
-
-
-@dataclass(frozen=True)
-class _Value:
-    value: float = math.nan
-    raw: float = math.nan
-    ci: tuple[float, float] = _UNKNOWN
-
-
-_NOTHING = _Value()
+    label: str
+    stratum: str
+    choice: Choice
+    auc: float
+    resampled: Float[np.ndarray, " resamples"] | None = None
+    shifted: Float[np.ndarray, " shifts"] | None = None
+    same_byte: tuple[float, Float[np.ndarray, " flips"]] | None = None
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What one column scored: rows of the tables `scores`, `roc` and `choices`, and remarks."""
+    """What one column scored: rows of the tables, trials to compare, and remarks."""
 
     scores: list[dict[str, Any]] = field(default_factory=list)
     roc: list[dict[str, Any]] = field(default_factory=list)
+    precision_recall: list[dict[str, Any]] = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -64,11 +74,15 @@ class Scorer:
         dev: Where choices are made.
         test: Where they are scored.
         bootstrap: The resamples, shared by all signals.
+        nulls: The shifts and sign flips, shared by all signals; None computes none.
+        align: The only alignment to consider; None leaves it to dev.
     """
 
     dev: Gaps
     test: Gaps
     bootstrap: Bootstrap
+    nulls: Nulls | None = None
+    align: str | None = None
 
     @cached_property
     def test_fields(self) -> list[Field]:
@@ -79,6 +93,13 @@ class Scorer:
     def _dev_fields(self) -> dict[tuple[str, str], Field]:
         return {(one.stratum, label): one for one in self.dev.fields() for label in one.labels}
 
+    @cached_property
+    def _estimator(self) -> Estimator:
+        gaps = self.test
+        fields = [one for one in self.test_fields if one.stratum != "bytes"]
+        runs = {id(one): Runs.of(gaps.document[one.gaps], gaps.character[one.gaps]) for one in fields}
+        return Estimator(self.bootstrap, runs)
+
     def score(self, column: Column) -> Scored:
         """Choose on dev and score on test, in every stratum and for every label.
 
@@ -86,43 +107,57 @@ class Scorer:
             LRopeError: A signal that is no rule has one value everywhere: it cannot point at
                 anything, and 0.5 would be a made-up number.
         """
-        self._refuse_constant(column)
+        self.refuse_constant(column)
         out = Scored()
         on_dev = AlignedColumn(self.dev, column.values["dev"])
         for one in self.test_fields:
             if column.signal.name == "character_start" and one.stratum != "bytes":
                 continue  # constant there, by definition
-            ranked: dict[tuple[str, int], _Ranked] = {}
+            ranked: dict[tuple[str, int], Ranked] = {}
             for label in one.labels:
-                choice = self._choose(on_dev, one, label)
+                if not column.is_for(label, one.stratum):
+                    continue
+                choice = self.choose(column, on_dev, one, label)
                 key = (choice.align, choice.sign)
                 if key not in ranked:
                     ranked[key] = self._rank(column, one, choice)
-                self._score_label(out, ranked[key], one, label, choice)
+                self._score_label(out, ranked[key], label, choice)
         out.scores.extend(self._unlabelled(column))
         return out
+
+    def choose(
+        self,
+        column: Column,
+        on_dev: AlignedColumn,
+        one: Field,
+        label: str,
+        allowed: Sequence[str] = ALIGNMENTS,
+    ) -> Choice:
+        """Return what dev chooses of the alignments allowed; the signal as it comes where it cannot tell."""
+        dev = self._dev_field(one, label)
+        wanted = [self.align] if self.align in allowed else allowed
+        possible = one.alignments if len(one.alignments) == 1 else wanted
+        alignments = column.alignments(possible)
+        return Choice(alignments[0]) if dev is None else choose_on(dev, on_dev, label, alignments)
+
+    def aligned(self, column: Column, one: Field, choice: Choice) -> np.ndarray:
+        """Return the values of a column in a field of test, aligned and signed as dev chose."""
+        return choice.sign * self.test.characters.align(column.values["test"], one.gaps, choice.align)
 
     def _unlabelled(self, column: Column) -> list[dict[str, Any]]:
         """Return empty rows for labels that no document of a stratum has, so that they are not overlooked."""
         known = {(one.stratum, label) for one in self.test_fields for label in one.labels}
+        nothing = {"align": "", "n": 0, "n_positive": 0, "n_documents": 0}
         return [
-            score_row(
-                **_who(column),
-                label=label,
-                stratum=stratum,
-                align="",
-                metric=metric,
-                n=0,
-                n_positive=0,
-                n_documents=0,
-            )
+            score_row(**who(column), label=label, stratum=stratum, metric=metric, **nothing)
             for stratum, mask in self.test.strata.items()
             for label in self.test.labels
-            if mask.any() and (stratum, label) not in known
+            if column.only is None and mask.any() and (stratum, label) not in known
             for metric in METRICS
         ]
 
-    def _refuse_constant(self, column: Column) -> None:
+    def refuse_constant(self, column: Column) -> None:
+        """Raise if a signal that is no rule has one value at every test gap."""
         values = column.values["test"][self.test.strata["bytes"]]
         if not column.signal.is_rule and len(values) and (values == values[0]).all():
             raise LRopeError(
@@ -152,121 +187,91 @@ class Scorer:
                 return dev
         return None
 
-    def _choose(self, on_dev: AlignedColumn, one: Field, label: str) -> Choice:
-        dev = self._dev_field(one, label)
-        return Choice() if dev is None else choose_on(dev, on_dev, label, one.alignments)
+    def _rank(self, column: Column, one: Field, choice: Choice) -> Ranked:
+        values = self.aligned(column, one, choice)
+        return Ranked(column, one, values, Ranking.of(values))
 
-    def _rank(self, column: Column, one: Field, choice: Choice) -> _Ranked:
-        aligned = self.test.characters.align(column.values["test"], one.gaps, choice.align)
-        values = choice.sign * aligned
-        ranking = Ranking.of(values)
-        return _Ranked(column, values, ranking, Histograms.of(ranking, one.units))
-
-    def _score_label(self, out: Scored, ranked: _Ranked, one: Field, label: str, choice: Choice) -> None:
-        column, is_boundary = ranked.column, one.labels[label]
+    def _score_label(self, out: Scored, ranked: Ranked, label: str, choice: Choice) -> None:
+        column, one, is_boundary = ranked.column, ranked.one, ranked.one.labels[label]
         curve = Curve.of(ranked.values, is_boundary, ranked.ranking)
         if ranked.ranking.is_constant:
             out.notes.append(f"{column.name} is constant in {one.stratum}: no score there")
         is_scorable = curve.is_scorable and not ranked.ranking.is_constant
-        values = self._values(ranked, one, is_boundary, choice, curve) if is_scorable else {}
-        for metric in METRICS:
-            out.scores.append(_score_row(column, one, label, choice, metric, values.get(metric, _NOTHING)))
+        values: dict[str, Estimate] = {}
+        if is_scorable:
+            resampled = self._estimator.resampled_auc(ranked, is_boundary)
+            values = self._estimator.estimate(ranked, label, choice, curve, resampled)
+            out.trials.append(self._trial(ranked, label, choice, curve.roc_auc(), resampled))
+        for metric in [*METRICS, *(name for name in values if name not in METRICS)]:
+            estimate = values.get(metric, NOTHING)
+            out.scores.append(_score_row(ranked, label, choice, metric, estimate))
         where = {"signal": column.signal.name, "layer": column.layer, "head": column.head}
         where |= {"label": label, "stratum": one.stratum}
-        chosen = {"align": choice.align, "sign": choice.sign, "threshold": choice.threshold}
-        out.choices.append(where | {"seed": column.signal.seed} | chosen | {"dev_roc_auc": choice.dev_auc})
-        if is_scorable and column.signal.seed is None:
+        out.choices.append(where | {"seed": column.signal.seed} | _chosen(choice))
+        if is_scorable and has_curves(column):
             out.roc.extend(where | {"fpr": x, "tpr": y} for x, y in zip(*curve.roc(), strict=True))
+            points = zip(*curve.precision_recall(), strict=True)
+            out.precision_recall.extend(where | {"recall": x, "precision": y} for x, y in points)
 
-    def _values(
-        self, ranked: _Ranked, one: Field, is_boundary: Bool[np.ndarray, " n"], choice: Choice, curve: Curve
-    ) -> dict[str, _Value]:
-        """Estimate every metric with its interval."""
-        boot, with_interval = self.bootstrap, one.units.has_interval
-        auc, precision = curve.roc_auc(), curve.average_precision()
-        raw = precision if choice.sign > 0 else _raw_precision(ranked, is_boundary)
-        is_called = ranked.values >= choice.threshold
-        f1 = math.nan
-        if not math.isnan(choice.threshold):
-            f1 = Confusion.at(ranked.values, is_boundary, choice.threshold).f1()
-        with_f1 = with_interval and not math.isnan(f1)
-        return {
-            "roc_auc": _Value(
-                auc,
-                auc if choice.sign > 0 else 1 - auc,
-                interval(boot.roc_auc(ranked.histograms, is_boundary)) if with_interval else _UNKNOWN,
-            ),
-            "average_precision": _Value(
-                precision,
-                raw,
-                interval(boot.average_precision(ranked.histograms, is_boundary))
-                if with_interval
-                else _UNKNOWN,
-            ),
-            "f1": _Value(
-                f1, math.nan, interval(boot.f1(one.units, is_called, is_boundary)) if with_f1 else _UNKNOWN
-            ),
-        }
+    def _trial(
+        self,
+        ranked: Ranked,
+        label: str,
+        choice: Choice,
+        auc: float,
+        resampled: Float[np.ndarray, " resamples"] | None,
+    ) -> Trial:
+        column, one = ranked.column, ranked.one
+        where = (column, label, one.stratum, choice, auc, resampled)
+        if self.nulls is None or not has_nulls(column):
+            return Trial(*where)
+        shifted = self.nulls.shifted(one, label, ranked.ranking) if one.stratum != "bytes" else None
+        return Trial(*where, shifted, self.nulls.same_byte(one, label, choice.align, ranked.ranking))
 
 
-def _raw_precision(ranked: _Ranked, is_boundary: Bool[np.ndarray, " n"]) -> float:
-    """Average precision of a signal that was negated, as it was before."""
-    return Curve.of(-ranked.values, is_boundary, ranked.ranking.reversed()).average_precision()
+def has_nulls(column: Column) -> bool:
+    """Whether a column gets p values: layers and signals of the whole model, not every layer of a control."""
+    return column.signal.seed is None and (column.signal.kind == "layer" or column.layer is None)
 
 
-def _score_row(
-    column: Column, one: Field, label: str, choice: Choice, metric: str, value: _Value
-) -> dict[str, Any]:
+def has_curves(column: Column) -> bool:
+    """Whether curves are kept: of what has p values, of the byte table and of the ceiling."""
+    return has_nulls(column) or column.signal.kind == "ceiling" or column.signal.name in _TABLES
+
+
+_TABLES = ("byte_mean", "token_mean")
+
+
+def _chosen(choice: Choice) -> dict[str, Any]:
+    chosen = {"align": choice.align, "sign": choice.sign, "threshold": choice.threshold}
+    return chosen | {"prevalence_threshold": choice.prevalence_threshold, "dev_roc_auc": choice.dev_auc}
+
+
+def _score_row(ranked: Ranked, label: str, choice: Choice, metric: str, estimate: Estimate) -> dict[str, Any]:
     return score_row(
-        **_who(column),
+        **who(ranked.column),
         label=label,
-        stratum=one.stratum,
+        stratum=ranked.one.stratum,
         align=choice.align,
         sign=choice.sign,
         metric=metric,
-        value=value.value,
-        raw_value=value.raw,
-        ci_low=value.ci[0],
-        ci_high=value.ci[1],
-        n=len(one.gaps),
-        n_positive=int(one.labels[label].sum()),
-        n_documents=one.units.n_documents,
+        value=estimate.value,
+        raw_value=estimate.raw,
+        ci_low=estimate.ci[0],
+        ci_high=estimate.ci[1],
+        **counts(ranked.one, label),
     )
 
 
-def _who(column: Column) -> dict[str, Any]:
-    """Return what a row says about its signal."""
-    signal = column.signal
-    who = {"signal": signal.name, "kind": signal.kind, "seed": signal.seed}
-    return who | {"layer": column.layer, "head": column.head}
+def check_align(align: str | None) -> str | None:
+    """Return an alignment if it is one; None and "dev" leave it to dev."""
+    if align in (None, "dev"):
+        return None
+    if align not in ALIGNMENTS:
+        raise LRopeError(f"unknown alignment {align!r}; choose from: dev, {', '.join(ALIGNMENTS)}")
+    return align
 
 
-SCORE_COLUMNS = (
-    *("signal", "kind", "layer", "head", "label", "stratum", "align", "sign", "metric", "value", "raw_value"),
-    *("ci_low", "ci_high", "p_shift", "p_same_byte", "n", "n_positive", "n_documents", "seed"),
-)
-_ESTIMATES = ("value", "raw_value", "ci_low", "ci_high", "p_shift", "p_same_byte")
-
-
-def score_row(**known: Any) -> dict[str, Any]:
-    """Return a row of `scores.csv` with every column; a number that is not known is NaN or None."""
-    assert set(known) <= set(SCORE_COLUMNS), set(known) - set(SCORE_COLUMNS)
-    return {name: known.get(name, math.nan if name in _ESTIMATES else None) for name in SCORE_COLUMNS}
-
-
-def prevalence_rows(one: Field) -> list[dict[str, Any]]:
-    """Score knowing nothing: precision is the prevalence, F1 that of calling every gap a boundary."""
-    rows = []
-    for label, is_boundary in one.labels.items():
-        share = float(is_boundary.mean())
-        values = {"roc_auc": math.nan, "average_precision": share, "f1": 2 * share / (1 + share)}
-        known = {"label": label, "stratum": one.stratum, "n": len(one.gaps)}
-        known |= {"n_positive": int(is_boundary.sum()), "n_documents": one.units.n_documents}
-        rows += [
-            score_row(
-                signal="prevalence", kind="control", align="", metric=metric, value=values[metric], **known
-            )
-            for metric in METRICS
-            if 0 < share < 1
-        ]
-    return rows
+def trials_of(scored: Sequence[Scored]) -> list[Trial]:
+    """Return all trials, in the order of their columns."""
+    return [trial for one in scored for trial in one.trials if not math.isnan(trial.auc)]

@@ -24,6 +24,8 @@ from lrope_interp.data import (
     where,
 )
 from lrope_interp.data.documents import MANIFEST_FORMAT
+from lrope_interp.data.gold import gold_documents
+from lrope_interp.data.reading import Reading
 from lrope_interp.data.selection import MAX_BYTES, piece_of
 from lrope_interp.data.shingles import SharedShingles, shared_shingles
 from lrope_interp.data.texts import text_documents, text_splits
@@ -45,6 +47,8 @@ class Selection:
             training text has too. No gap there is scored.
         data: Provenance of what is scored: name, sha256, n_documents, n_bytes, split.
         warnings: What a reader must know.
+        training: What the model trained on, for the controls that count its text; None where it could
+            not be loaded.
     """
 
     fit: tuple[Document, ...]
@@ -53,6 +57,7 @@ class Selection:
     shared: Mapping[str, tuple[Bool[np.ndarray, " _"], ...]]
     data: Mapping[str, Any]
     warnings: tuple[str, ...] = field(default=())
+    training: Sequence[Document] | None = None
 
     @classmethod
     def of(
@@ -60,7 +65,7 @@ class Selection:
         name: str,
         splits: Mapping[str, Iterable[Document]],
         *,
-        training: Iterable[Document] | None = None,
+        training: Sequence[Document] | None = None,
         warnings: Iterable[str] = (),
     ) -> Selection:
         """Put documents in canonical order and mark what they share with `training`.
@@ -87,6 +92,7 @@ class Selection:
             shared={"dev": shared.masks[:n_dev], "test": shared.masks[n_dev:]},
             data=describe(name, ordered["test"]),
             warnings=tuple(found),
+            training=training,
         )
 
 
@@ -169,7 +175,7 @@ def select_text(
     max_bytes: int = MAX_BYTES,
     encoding_errors: str = "strict",
 ) -> Selection:
-    """Select the paragraphs of a text file.
+    """Select the paragraphs of a text file, de-spaced if the run's own text was.
 
     With 60 paragraphs or more they are split by hash. With fewer, signs, thresholds, alignments
     and tables come from the model's own corpus, and the whole file is test.
@@ -180,9 +186,48 @@ def select_text(
         max_bytes: The most bytes of each split.
         encoding_errors: "strict" or "replace".
     """
-    documents = text_documents(path, encoding_errors=encoding_errors)
+    documents = text_documents(
+        path, encoding_errors=encoding_errors, is_despaced=Reading.of(manifest).despaced
+    )
+    return _select_units(manifest, f"text:{Path(path).name}", documents, max_bytes)
+
+
+def select_gold(
+    manifest: Mapping[str, Any],
+    path: Path | str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    encoding_errors: str = "strict",
+) -> Selection:
+    """Select the units of a gold segmentation, de-spaced if the run's own text was.
+
+    A unit is 20 sentences (`gold_documents`). As in `select_text`, 60 units or more are split by
+    hash; with fewer the whole file is test, and the rest comes from the model's own corpus, whose
+    words may be of another grade.
+
+    Args:
+        manifest: The run's `data.json`.
+        path: A sentence a line with blanks between words, or CoNLL-U.
+        max_bytes: The most bytes of each split.
+        encoding_errors: "strict" or "replace".
+    """
+    is_despaced = Reading.of(manifest).despaced
+    documents = gold_documents(path, encoding_errors=encoding_errors, is_despaced=is_despaced)
+    selection = _select_units(manifest, f"gold:{Path(path).name}", documents, max_bytes)
+    if any(one.word_grade == "gold" or not one.is_despaced for one in selection.dev):
+        return selection
+    problem = (
+        f"no dev document of {manifest['name']} has words that are known after de-spacing, so the label "
+        "words has no sign or threshold: read the label despaced, which is the gold words here"
+    )
+    return replace(selection, warnings=(*selection.warnings, problem))
+
+
+def _select_units(
+    manifest: Mapping[str, Any], name: str, documents: tuple[Document, ...], max_bytes: int
+) -> Selection:
+    """Split the units of the user's text, or test on them all and take the rest from the run's corpus."""
     assert_held_out(manifest, documents)
-    name = f"text:{Path(path).name}"
     splits = dict(text_splits(documents))
     training, warnings = _training(manifest)
     if set(splits) == set(HELD_OUT):
@@ -192,8 +237,8 @@ def select_text(
         own = select_corpus(manifest, max_bytes=max_bytes)
         splits |= {"fit": own.fit, "dev": own.dev, "test": _limited(splits["test"], max_bytes)}
         warnings += [
-            f"{Path(path).name} has {len(documents)} units, fewer than 60: signs, thresholds, alignments and "
-            f"byte means come from {manifest['name']}, and the whole file is test"
+            f"{name.partition(':')[2]} has {len(documents)} units, fewer than 60: signs, thresholds, "
+            f"alignments and byte means come from {manifest['name']}, and the whole file is test"
         ]
     if len(splits["test"]) == 1:
         warnings.append("a single test unit gives no interval")

@@ -34,6 +34,8 @@ class Signal:
         kind: "layer" for what the model learned to say, "control" for what it is held against.
         is_rule: True for rules of the bytes alone, which may be constant where they do not apply.
             A constant signal of any other sort is an error.
+        is_per_character: True where its value stands at a character's first byte and the other bytes
+            have none to add: then no other alignment is tried.
         seed: Of a random control.
     """
 
@@ -42,6 +44,7 @@ class Signal:
     kind: Kind = "control"
     is_rule: bool = False
     seed: int | None = None
+    is_per_character: bool = False
 
 
 SIGNALS: dict[str, Signal] = {}
@@ -69,10 +72,32 @@ def register(
     return add
 
 
+def user_signals() -> list[str]:
+    """Return the names of the signals that were registered beside the built-in ones."""
+    return [name for name in SIGNALS if name not in _BUILT_IN]
+
+
 def unregister(name: str) -> None:
     """Forget a signal that was registered; an unknown name is ignored."""
     if name not in _BUILT_IN:
         SIGNALS.pop(name, None)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a column was made for, where it is not for everything: a supervised probe is for one label.
+
+    Attributes:
+        label: The only label that it is scored for.
+        scope: Name of the gaps that it was fitted on.
+        strata: Where it is scored.
+        align: The byte of a character that it reads.
+    """
+
+    label: str
+    scope: str
+    strata: tuple[str, ...]
+    align: str
 
 
 @dataclass(frozen=True)
@@ -84,22 +109,36 @@ class Column:
         layer: The layer, None for a signal of the whole model.
         head: The head, None unless increments are per head.
         values: By split ("dev", "test").
+        only: Where it was made for one label, that label, and what its name ends in; see `Target`.
     """
 
     signal: Signal
     layer: int | None
     head: int | None
     values: Mapping[str, Num[np.ndarray, " _"]]
+    only: Target | None = None
 
     @property
     def name(self) -> str:
-        """The column's name in `gaps.parquet`: signal, layer and head, seed."""
+        """The column's name in `gaps.parquet`: signal, layer and head, seed, and what it was made for."""
         parts = [self.signal.name]
         if self.layer is not None:
             parts.append(f"L{self.layer}" + ("" if self.head is None else f"H{self.head}"))
         if self.signal.seed is not None:
             parts.append(f"S{self.signal.seed}")
+        if self.only is not None:
+            parts.append(f"{self.only.label}.{self.only.scope}")
         return ".".join(parts)
+
+    def is_for(self, label: str, stratum: str) -> bool:
+        """Whether this column is to be scored for a label in a stratum."""
+        return self.only is None or (self.only.label == label and stratum in self.only.strata)
+
+    def alignments(self, possible: Sequence[str]) -> Sequence[str]:
+        """Which alignments to try, of those that differ: all, unless the column knows better."""
+        if self.only is not None:
+            return [self.only.align]
+        return possible[:1] if self.signal.is_per_character else possible
 
 
 def columns(signal: Signal, captured: Mapping[str, Captured]) -> list[Column]:
@@ -127,8 +166,9 @@ def all_columns(signals: Sequence[Signal], captured: Mapping[str, Captured]) -> 
 
 def _evaluate(signal: Signal, captured: Captured) -> Num[np.ndarray, "..."]:
     array = np.asarray(signal.function(captured))
-    expected = [(captured.n_bytes,), captured.increments.shape]
-    if array.shape not in expected:
+    by_layer = captured.increments.shape
+    expected = [(captured.n_bytes,), by_layer]
+    if array.shape not in (*expected, (by_layer[0], 1, by_layer[2])):
         raise LRopeError(
             f"the signal {signal.name!r} returned shape {array.shape}; wanted one number a byte, "
             f"{expected[0]}, or layer by head by byte, {expected[1]}"

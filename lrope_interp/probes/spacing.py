@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lrope_interp.data import Document
-from lrope_interp.data.labels import LABELS, label_gaps
+from lrope_interp.data.labels import label_gaps
 from lrope_interp.data.sources.plain_text import language_of
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
@@ -126,9 +126,9 @@ def _attention_head(
 def _labels(document: Document) -> tuple[dict[str, np.ndarray], list[str]]:
     """Label every byte; a label that cannot be had is left out and says why."""
     found, problems = {}, []
-    for label in LABELS:
+    for label, column in _LABEL_COLUMNS.items():
         try:
-            found[_LABEL_COLUMNS[label]] = label_gaps(document, label).is_boundary
+            found[column] = label_gaps(document, label).is_boundary
         except LRopeError as error:
             problems.append(f"{label} are not marked: {error}")
     return found, problems

@@ -8,6 +8,7 @@ import pandas as pd
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.boundary_tables import table
 from lrope_interp.probes.capture import Captured, capture_unhurried
+from lrope_interp.probes.remembered import model_identity, remembered
 
 CHECKED_TOKENS = 1_000
 _COLUMNS = ("layer", "head", "shift", "n")
@@ -15,6 +16,8 @@ _COLUMNS = ("layer", "head", "shift", "n")
 
 def stride_frame(model: LRopeTransformer, captured: Captured, batch_size: int) -> pd.DataFrame:
     """Compare captured increments with those read with all the context that a window holds.
+
+    The slow reading is remembered between runs of the same model and text.
 
     Args:
         model: The model that was captured.
@@ -34,8 +37,11 @@ def stride_frame(model: LRopeTransformer, captured: Captured, batch_size: int) -
     span = slice(max(n_ctx, int(sizes[longest]) - CHECKED_TOKENS), int(sizes[longest]))
     if span.start >= span.stop:
         return table([], _COLUMNS)
-    wanted = capture_unhurried(
-        model, captured.documents[longest], span, layers=captured.layers, batch_size=batch_size
+    document = captured.documents[longest]
+    identity = {"what": "stride", "document": document.sha256, "span": [span.start, span.stop]}
+    wanted = remembered(
+        model_identity(model) | identity | {"layers": list(captured.layers)},
+        lambda: capture_unhurried(model, document, span, layers=captured.layers, batch_size=batch_size),
     )
     first, increments = int(captured.token_offsets[longest]), captured.at_tokens(captured.increments)
     got = increments[..., first + span.start : first + span.stop]

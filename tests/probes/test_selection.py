@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 from probe_samples import english, select
 
-from lrope_interp.data import documents_sha256, load_corpus
+from lrope_interp.data import documents_sha256, label_gaps, load_corpus
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.selection import Selection, read_manifest, select_corpus, select_text
+from lrope_interp.probes.selection import (
+    Selection,
+    read_manifest,
+    select_corpus,
+    select_gold,
+    select_text,
+)
 
 
 @pytest.fixture
@@ -70,6 +76,65 @@ def test_a_short_text_is_test_as_a_whole(manifest: dict, tmp_path: Path) -> None
     assert any("single test unit gives no interval" in said for said in single.warnings)
     limited = select_text(manifest, tmp_path / "mine.txt", max_bytes=500)
     assert sum(one.n_bytes for one in limited.test) <= 500
+
+
+@pytest.fixture
+def despaced_manifest(corpus_file: Path) -> dict:
+    return load_corpus(f"file:{corpus_file}", despaced=True).manifest()
+
+
+def sentences(path: Path, n: int, *, gap: str = " ") -> Path:
+    lines = [f"我们 {gap} 喜欢 {number} 北京 。" for number in range(n)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_a_gold_text_of_sixty_units_is_split(manifest: dict, tmp_path: Path) -> None:
+    selection = select_gold(manifest, sentences(tmp_path / "mine.txt", 1_200))
+    documents = [one for split in ("fit", "dev", "test") for one in getattr(selection, split)]
+    assert {one.corpus for one in documents} == {"gold"}
+    assert sorted(one.name for one in documents) == sorted(f"mine.txt#{n}" for n in range(1, 61))
+    assert all(label_gaps(one, "words").grade == "gold" for one in documents)
+    assert selection.data["name"] == "gold:mine.txt"
+    assert not any("fewer than 60" in said for said in selection.warnings)
+
+
+def test_a_short_gold_text_is_test_as_a_whole(manifest: dict, tmp_path: Path) -> None:
+    selection = select_gold(manifest, sentences(tmp_path / "mine.txt", 41))
+    assert [one.corpus for one in selection.test] == ["gold"] * 3
+    assert {one.corpus for one in (*selection.fit, *selection.dev)} == {"file"}
+    assert all(label_gaps(one, "words").grade == "rule" for one in selection.dev)
+    assert any("mine.txt has 3 units, fewer than 60" in said for said in selection.warnings)
+    assert not any("single test unit" in said for said in selection.warnings)
+    single = select_gold(manifest, sentences(tmp_path / "one.txt", 20))
+    assert any("single test unit gives no interval" in said for said in single.warnings)
+    limited = select_gold(manifest, tmp_path / "mine.txt", max_bytes=300)
+    assert sum(one.n_bytes for one in limited.test) <= 300
+
+
+def test_gold_and_text_of_a_despaced_run_are_despaced(despaced_manifest: dict, tmp_path: Path) -> None:
+    gold = select_gold(despaced_manifest, sentences(tmp_path / "gold.txt", 41, gap="|"))
+    text = select_text(despaced_manifest, paragraphs(tmp_path / "mine.txt", 5))
+    corpus = select_corpus(despaced_manifest)
+    for selection in (gold, text, corpus):
+        for split in ("fit", "dev", "test"):
+            assert all(one.is_despaced for one in getattr(selection, split))
+            assert all(set(one.text).isdisjoint(" \n") for one in getattr(selection, split))
+    assert all(label_gaps(one, "despaced").grade == "gold" for one in gold.test)
+    assert all(label_gaps(one, "despaced").grade == "rule" for one in gold.dev)
+    assert any("read the label despaced" in said for said in gold.warnings)
+    split = select_gold(despaced_manifest, sentences(tmp_path / "long.txt", 1_200, gap="|"))
+    assert not any("read the label despaced" in said for said in split.warnings)
+
+
+def test_a_despaced_run_is_not_tested_on_what_it_trained_on(despaced_manifest: dict) -> None:
+    selection = select_corpus(despaced_manifest)
+    seen = set(despaced_manifest["splits"]["train"]["sha256"])
+    whole = {one.sha256: one for one in load_corpus(despaced_manifest["name"], despaced=True).documents()}
+    for split in ("fit", "dev", "test"):
+        for one in getattr(selection, split):
+            assert one.source_sha256 not in seen
+            assert one.text in whole[one.source_sha256].text
 
 
 def test_text_that_was_trained_on_is_refused_or_left_out(manifest: dict, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import randomised_control
 from lrope_interp.probes.boundaries import boundaries
+from lrope_interp.probes.boundary_options import BoundaryOptions
 from lrope_interp.probes.capture import capture, capture_pattern, capture_unhurried, token_start_mask
 from lrope_interp.probes.controls import byte_mean, calibration_tokens
 from lrope_interp.probes.evaluate import evaluate
@@ -150,7 +151,7 @@ def test_the_untrained_control_is_calibrated_on_tokens(model: LRopeTransformer, 
 
 def test_boundaries_score_what_stands_before_a_token(model: LRopeTransformer) -> None:
     selection = select(lambda number: [english(number), chinese(number)], n=6)
-    result = boundaries(model, selection, layers=[1])
+    result = boundaries(model, selection, BoundaryOptions(layers=[1]))
     mask = token_start_mask(model, selection.test)
     assert mask is not None and result.gaps is not None
     assert len(result.gaps) == int(mask.sum()) - len(selection.test)

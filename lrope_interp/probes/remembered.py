@@ -1,0 +1,75 @@
+"""Arrays that are kept between runs, because nothing that decides them has changed.
+
+Reading five untrained models takes longer than everything else in an analysis, and gives the same
+numbers whenever the trained model and the text are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+import lrope_interp
+from lrope_interp.data.cache import cached, cached_entries
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+
+KIND = "increments"
+_KEPT = 24
+_FILE = "values.npy"
+
+
+def remembered(
+    identity: Mapping[str, Any], compute: Callable[[], Float32[np.ndarray, "..."]]
+) -> Float32[np.ndarray, "..."]:
+    """Return what `compute` gives, from the cache where it was computed before.
+
+    A cache that cannot be written costs time, and nothing else.
+
+    Args:
+        identity: Everything that decides the numbers, as JSON; see `model_identity`.
+        compute: Computes them.
+    """
+    made: list[np.ndarray] = []
+
+    def build(folder: Path) -> dict[str, Any]:
+        made.append(compute())
+        np.save(folder / _FILE, made[0], allow_pickle=False)
+        return {}
+
+    try:
+        folder, _ = cached(KIND, identity, build)
+        if not made:
+            return np.load(folder / _FILE, allow_pickle=False)
+        _forget_old()
+    except LRopeError:
+        if not made:
+            return compute()  # raises again, if that is where it came from
+    return made[0]
+
+
+def model_identity(model: LRopeTransformer) -> dict[str, Any]:
+    """Return what tells a model from any other: its weights, configuration and where it computes."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return {
+        "weights": digest.hexdigest(),
+        "config": {name: value for name, value in model.cfg.to_dict().items() if name != "device"},
+        "tokenizer": model.own_tokenizer().fingerprint,
+        "device": torch.device(str(model.cfg.device)).type,
+        "versions": {"lrope-interp": lrope_interp.__version__, "torch": torch.__version__},
+    }
+
+
+def _forget_old() -> None:
+    for folder, _ in list(cached_entries(KIND))[_KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,80 @@
+"""Arrays kept between runs: the same numbers, made once, and never those of another model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes import controls
+from lrope_interp.probes.capture import capture
+from lrope_interp.probes.controls import untrained
+from lrope_interp.probes.remembered import model_identity, remembered
+from lrope_interp.probes.selection import Selection
+
+MakeModel = Callable[..., LRopeTransformer]
+
+
+def test_what_was_computed_once_is_not_computed_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path))
+    calls: list[int] = []
+
+    def compute() -> np.ndarray:
+        calls.append(1)
+        return np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+
+    first, second = (remembered({"what": "x"}, compute) for _ in range(2))
+    assert len(calls) == 1
+    assert np.array_equal(first, second)
+    remembered({"what": "y"}, compute)
+    assert len(calls) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(blocked))
+    assert remembered({"what": "x"}, lambda: np.ones((1, 1, 2), dtype=np.float32)).sum() == 2
+
+
+def test_an_error_of_the_computation_is_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path))
+
+    def fail() -> np.ndarray:
+        raise LRopeError("constant")
+
+    with pytest.raises(LRopeError, match="constant"):
+        remembered({"what": "x"}, fail)
+
+
+def test_models_differ_by_their_weights(make_model: MakeModel) -> None:
+    assert model_identity(make_model()) == model_identity(make_model())
+    assert model_identity(make_model()) != model_identity(make_model(seed=1))
+    assert model_identity(make_model()) != model_identity(make_model(rope_base=50.0))
+
+
+def test_untrained_rows_are_read_once_a_model_and_text(
+    make_model: MakeModel, bilingual: Selection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path))
+    model, documents = make_model(), bilingual.test[:3]
+    captured = capture(model, documents, layers=[1], predictions=False)
+    first = untrained(model, bilingual.fit, batch_size=16)[2].function(captured)
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("made again")
+
+    monkeypatch.setattr(controls, "randomised_control", refuse)
+    again = untrained(model, bilingual.fit, batch_size=5)[2].function(captured)
+    assert np.array_equal(first, again)
+    other = capture(model, documents[:2], layers=[1], predictions=False)
+    with pytest.raises(RuntimeError, match="made again"):  # nothing is remembered of another text
+        untrained(model, bilingual.fit, batch_size=16)[2].function(other)
