@@ -72,20 +72,22 @@ class WindowSampler:
         return {name: drawn / len(stream) for name, stream in zip(self.names, self.streams, strict=True)}
 
 
-def scoring_windows(n_tokens: int, n_ctx: int) -> list[ScoringWindow]:
+def scoring_windows(n_tokens: int, n_ctx: int, overlap: float = 0.5) -> list[ScoringWindow]:
     """Cover one document so that every byte is scored once, with the most left context there is.
 
     Args:
         n_tokens: Length of ``[EOS, x0, .., x(n-1)]``: the document's bytes and one.
         n_ctx: Tokens that the model reads at once.
+        overlap: The share of a window that the one before has read too: the least context of any
+            byte beyond the first window, and what it costs.
 
     Returns:
-        Windows at a stride of n_ctx // 2. Byte t sits at index t + 1; index 0 (EOS) is never
+        Windows at a stride of n_ctx // 2, or what the overlap leaves. Byte t sits at index t + 1; index 0 (EOS) is never
         scored. What a window predicts for an index is read one index earlier in the same window.
     """
     if n_ctx < 2:
         raise LRopeError(f"scoring needs n_ctx of at least 2, got {n_ctx}")
-    stride = n_ctx // 2
+    stride = max(1, int(n_ctx * (1 - overlap)))
     windows: list[ScoringWindow] = []
     scored = 1
     while scored < n_tokens:

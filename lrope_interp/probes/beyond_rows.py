@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -97,26 +97,22 @@ class BeyondRows:
 
     def _test(self, label: str, fit: Field, test: Field, align: str) -> BeyondTest:
         odds = self._log_odds(label, fit, test)
-        samples = [
-            Sample(
-                self._covariates(split, one, align, odds.get(split)),
-                one.labels[label],
-                self._document(split, one),
-            )
-            for split, one in (("fit", fit), ("test", test))
-        ]
-        return BeyondTest(samples[0], samples[1], test.units, self.bootstrap, self.bootstrap.seed)
+        has_wide = any(len(one.alignments) > 1 for one in (fit, test))
+        samples = {}
+        for split, one in (("fit", fit), ("test", test)):
+            held = replace(self._covariates(split, one, align, has_wide), log_odds=odds.get(split))
+            samples[split] = Sample(held, one.labels[label], self._document(split, one))
+        return BeyondTest(**samples, units=test.units, bootstrap=self.bootstrap, seed=self.bootstrap.seed)
 
     def _document(self, split: str, one: Field) -> Int64[np.ndarray, " n"]:
         return self.gaps[split].document[one.gaps]
 
-    def _covariates(
-        self, split: str, one: Field, align: str, log_odds: Float[np.ndarray, "n 2"] | None
-    ) -> Covariates:
+    def _covariates(self, split: str, one: Field, align: str, has_wide: bool) -> Covariates:
         """Hold fixed what the model's predictions and the bytes say at the byte that is read.
 
         Read at a last byte, the entropy before the character and the surprisal of all of it are
-        held fixed besides, since the state there has seen them.
+        held fixed besides, since the state there has seen them. `has_wide`: whether any character
+        of fit or test has several bytes.
         """
         gaps = self.gaps[split]
 
@@ -125,14 +121,13 @@ class BeyondRows:
 
         numbers = self._numbers(split)
         more = {}
-        if len(one.alignments) > 1:
+        if has_wide:
             more["surprisal_sum"] = at(numbers["surprisal"], "sum")
-        if align == "last" and len(one.alignments) > 1:
+        if has_wide and align == "last":
             more |= {f"{name}_lead": at(numbers[name], "lead") for name in ("entropy", "rise")}
         return Covariates(
             byte_class=gaps.characters.align(numbers["byte_class"], one.gaps, "lead"),
             **{name: at(numbers[name]) for name in ("entropy", "rise", "surprisal", "log_bigram")},
-            log_odds=log_odds,
             more=more,
         )
 

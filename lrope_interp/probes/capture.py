@@ -31,6 +31,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it and all of it."""
 
 BATCH_SIZE = 16
+OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ def capture(
     layers: Sequence[int] | None = None,
     predictions: bool = True,
     residual: ResidualReads = NO_RESIDUAL,
+    overlap: float = OVERLAP,
     batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
 ) -> Captured:
@@ -167,6 +169,8 @@ def capture(
         predictions: Whether to compute entropy and surprisal. Without them the forward pass stops
             after the last layer asked for.
         residual: What else to read, from the residual stream before each of the layers.
+        overlap: The share of a window that is read for context only. Everything that is scored as a
+            finding has one half.
         batch_size: Windows at a time; it bounds the memory and changes nothing else.
         on_progress: Told after every batch: "capture", windows done, windows in all.
     """
@@ -176,7 +180,7 @@ def capture(
     todo = [
         _Window(number, window)
         for number, n_tokens in enumerate(np.diff(out.token_offsets).tolist())
-        for window in scoring_windows(n_tokens + 1, model.cfg.n_ctx)
+        for window in scoring_windows(n_tokens + 1, model.cfg.n_ctx, overlap)
     ]
     _fill(model, out, todo, _Pass(stop, batch_size, residual), on_progress)
     for values in (out.entropy, out.entropy_next) if predictions and not out.has_byte_tokens else ():

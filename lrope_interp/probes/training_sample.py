@@ -15,7 +15,7 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture import Captured, Progress, capture, with_increments
 from lrope_interp.probes.remembered import model_identity, remembered
 
-SAMPLE_BYTES = 400_000
+SAMPLE_BYTES = 300_000
 
 
 def capture_training_sample(
@@ -26,7 +26,7 @@ def capture_training_sample(
     batch_size: int,
     on_progress: Progress | None = None,
 ) -> Captured:
-    """Capture increments on at most 400,000 bytes a language of training text; remembered between runs.
+    """Capture increments on at most 300,000 bytes a language of training text; remembered between runs.
 
     Args:
         model: The model.
