@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +21,7 @@ from lrope_interp.models.controls import randomised_control
 from lrope_interp.probes.bootstrap import Bootstrap
 from lrope_interp.probes.boundaries import boundaries
 from lrope_interp.probes.boundary_options import BoundaryOptions
-from lrope_interp.probes.capture import Captured, capture
+from lrope_interp.probes.capture import capture
 from lrope_interp.probes.controls import (
     byte_mean,
     calibration_tokens,
@@ -33,7 +33,7 @@ from lrope_interp.probes.gaps import Gaps
 from lrope_interp.probes.rows import METRICS, SCORE_COLUMNS, WORD_METRICS
 from lrope_interp.probes.scoring import Scorer
 from lrope_interp.probes.selection import Selection
-from lrope_interp.probes.signals import SIGNALS, Column, Signal, columns, register, unregister
+from lrope_interp.probes.signals import Column, Signal, columns
 from lrope_interp.results import Result, load_result, save_result
 
 MakeModel = Callable[..., LRopeTransformer]
@@ -42,19 +42,6 @@ MakeModel = Callable[..., LRopeTransformer]
 @pytest.fixture(scope="module")
 def result(make_model: MakeModel, bilingual: Selection) -> Result:
     return boundaries(make_model(), bilingual, BoundaryOptions(batch_size=64))
-
-
-@pytest.fixture
-def user_signal() -> Iterator[Callable[..., None]]:
-    names: list[str] = []
-
-    def add(name: str, function: Callable[[Captured], np.ndarray]) -> None:
-        names.append(name)
-        register(name)(function)
-
-    yield add
-    for name in names:
-        unregister(name)
 
 
 def pick(result: Result, **where: object) -> pd.DataFrame:
@@ -271,51 +258,6 @@ def test_the_same_seed_gives_the_same_bits(make_model: MakeModel) -> None:
     small = select(lambda number: [english(number)], n=4)
     one, other = (boundaries(make_model(), small, BoundaryOptions(layers=[0])) for _ in range(2))
     pd.testing.assert_frame_equal(one.tables["scores"], other.tables["scores"], check_exact=True)
-
-
-def test_a_signal_that_is_the_label_scores_one_and_its_shuffle_one_half(
-    make_model: MakeModel, bilingual: Selection, user_signal: Callable[..., None]
-) -> None:
-    def label(captured: Captured) -> np.ndarray:
-        return np.concatenate([label_gaps(one, "words").is_boundary for one in captured.documents])
-
-    user_signal("oracle", label)
-    user_signal("anti_oracle", lambda captured: -2.5 * label(captured))
-    user_signal("shuffled", lambda captured: np.random.default_rng(0).permutation(label(captured)))
-    result = boundaries(make_model(), bilingual, BoundaryOptions(layers=[0], labels=["words"], batch_size=64))
-    auc = pick(result, metric="roc_auc", stratum="characters").set_index("signal")
-    assert auc.loc["oracle", "value"] == 1
-    assert auc.loc["oracle", "ci_low"] == pytest.approx(1) or math.isnan(auc.loc["oracle", "ci_low"])
-    assert (auc.loc["anti_oracle", "value"], auc.loc["anti_oracle", "raw_value"]) == (1, 0)
-    assert auc.loc["anti_oracle", "sign"] == -1
-    assert auc.loc["shuffled", "value"] == pytest.approx(0.5, abs=0.05)
-    assert pick(result, metric="f1", stratum="characters", signal="oracle")["value"].iloc[0] == 1
-    assert result.gaps is not None
-    assert "oracle" in result.gaps
-
-
-@pytest.mark.parametrize(
-    ("function", "said"),
-    [
-        (lambda captured: np.full(captured.n_bytes, 0.25), "constant|0.25 at every test gap"),
-        (lambda captured: np.zeros(3), r"returned shape \(3,\)"),
-        (lambda captured: np.full(captured.n_bytes, np.nan), "not finite"),
-        (lambda captured: np.array(["a"] * captured.n_bytes), "not finite numbers"),
-    ],
-)
-def test_a_useless_user_signal_is_an_error(
-    make_model: MakeModel, user_signal: Callable[..., None], function: Callable, said: str
-) -> None:
-    user_signal("useless", function)
-    with pytest.raises(LRopeError, match=said):
-        boundaries(make_model(), select(lambda number: [english(number)], n=2), BoundaryOptions(layers=[0]))
-
-
-def test_the_names_of_built_in_signals_are_taken() -> None:
-    with pytest.raises(LRopeError, match="built in"):
-        register("entropy")
-    unregister("entropy")
-    assert "entropy" in SIGNALS
 
 
 def test_per_head_and_shared_models(make_model: MakeModel) -> None:
