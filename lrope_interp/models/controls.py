@@ -78,7 +78,8 @@ def random_heads(
         _, cache = model.run_with_cache(
             tokens, names_filter=list(by_hook.values()), return_type=None, return_cache_object=False
         )
-    trained, drawn = _pre_sigmoid(model, tokens), {}
+    trained = _pre_sigmoid(model, tokens)
+    drawn: dict[str, IncrementHead] = {}
     for name, head in heads:
         drawn[name] = copy.deepcopy(head)
         _draw_head(drawn[name], name, seed)
@@ -86,7 +87,8 @@ def random_heads(
             own = drawn[name].read_out(drawn[name].hidden(cache[by_hook[name]]))[:, 1:]
         _match(drawn[name], own.reshape(-1, own.shape[-1]), trained[name], name)
     if model.cfg.increments == "shared":
-        return dict.fromkeys(range(model.cfg.n_layers), next(iter(drawn.values())))
+        shared = next(iter(drawn.values()))
+        return {layer: shared for layer in range(model.cfg.n_layers)}
     return {int(name.split(".")[1]): head for name, head in drawn.items()}
 
 

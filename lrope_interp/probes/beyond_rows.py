@@ -57,13 +57,13 @@ class BeyondRows:
                 align, sign = self._choice(column, test, label)
                 if align not in tests:
                     tests[align] = self._test(label, fit, test, align)
-                values = [
+                on_fit, on_test = (
                     self.gaps[split].characters.align(column.values[split], one.gaps, align)
                     for split, one in (("fit", fit), ("test", test))
-                ]
+                )
                 where = {"signal": column.signal.name, "layer": column.layer, "head": column.head}
                 where |= {"label": label, "stratum": test.stratum, "align": align}
-                rows += [where | row for row in tests[align].of_signal(*values, sign)]
+                rows += [where | row for row in tests[align].of_signal(on_fit, on_test, sign)]
             if on_progress is not None:
                 on_progress("beyond surprisal", done, len(cells))
         return rows

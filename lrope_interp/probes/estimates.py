@@ -150,13 +150,13 @@ class Estimator:
             return {}
         is_boundary, called = ranked.one.labels[label], ranked.values >= choice.threshold
         runs = self.runs[id(ranked.one)]
-        pairs = {}
+        pairs: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         if label in WORD_LABELS:
             hits, n_called, n_true = token_counts(runs, called, is_boundary)
             pairs["token_f1"] = (2 * hits, n_called + n_true)
         pairs["pk"] = pk_counts(runs, called, is_boundary)
         pairs["windowdiff"] = windowdiff_counts(runs, called, is_boundary)
-        return {name: self._ratio(ranked.one, *pair, with_interval) for name, pair in pairs.items()}
+        return {name: self._ratio(ranked.one, a, b, with_interval) for name, (a, b) in pairs.items()}
 
     def _ratio(
         self, one: Field, part: Num[np.ndarray, " n"], whole: Num[np.ndarray, " n"], with_interval: bool

@@ -135,7 +135,7 @@ class Scorer:
     ) -> Choice:
         """Return what dev chooses of the alignments allowed; the signal as it comes where it cannot tell."""
         dev = self._dev_field(one, label)
-        wanted = [self.align] if self.align in allowed else allowed
+        wanted = allowed if self.align is None or self.align not in allowed else [self.align]
         possible = one.alignments if len(one.alignments) == 1 else wanted
         alignments = column.alignments(possible)
         return Choice(alignments[0]) if dev is None else choose_on(dev, on_dev, label, alignments)

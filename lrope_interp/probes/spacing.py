@@ -30,7 +30,7 @@ _ATTENTION = ("layer", "head", "query_character", "key_character", "weight")
 
 def spacing(
     model: LRopeTransformer,
-    text: str,
+    text: str | Document,
     *,
     layer: int | None = None,
     start: int = 0,
@@ -48,7 +48,8 @@ def spacing(
 
     Args:
         model: Any model; a fixed one steps by 1 a byte.
-        text: The text, from its beginning: what stands before `start` is read too.
+        text: The text, from its beginning: what stands before `start` is read too. A document brings
+            its gold words along.
         layer: Only this layer; None for all.
         start: First character to show.
         length: How many characters to show; None for up to 120.
@@ -57,15 +58,16 @@ def spacing(
 
     Returns:
         A result of kind "spacing" with the tables `characters` (one row a character, layer and
-        head) and `attention`, in which `key_character` -1 is the EOS before the text.
+        head; `word_grade` says who marked `is_word_start`) and `attention`, in which `key_character`
+        -1 is the EOS before the text.
 
     Raises:
         LRopeError: An empty text, or a layer, head or character that is not there.
     """
     layers = check_layers(model, None if layer is None else [layer])
-    shown, warnings = _slice(model.own_tokenizer(), text, start, length)
+    document = text if isinstance(text, Document) else Document("text", text, "text", language_of(text))
+    shown, warnings = _slice(model.own_tokenizer(), document.text, start, length)
     looked_at = _attention_head(model, attention, at, shown)
-    document = Document("text", text, "text", language_of(text))
     # Causal: what stands after the slice changes nothing in it.
     before_end = Document("text", shown.text, "text", document.language)
     captured = capture(model, [before_end], layers=layers, predictions=False)
@@ -78,7 +80,7 @@ def spacing(
     return Result(
         kind="spacing",
         provenance=provenance(
-            config=model.cfg.to_dict(), data=describe("text", (document,), split="all"), seed=None
+            config=model.cfg.to_dict(), data=describe(document.name, (document,), split="all"), seed=None
         ),
         headline=_headline(captured, shown),
         tables=tables,
@@ -128,9 +130,13 @@ def _labels(document: Document) -> tuple[dict[str, np.ndarray], list[str]]:
     found, problems = {}, []
     for label, column in _LABEL_COLUMNS.items():
         try:
-            found[column] = label_gaps(document, label).is_boundary
+            labels = label_gaps(document, label)
         except LRopeError as error:
             problems.append(f"{label} are not marked: {error}")
+            continue
+        found[column] = labels.is_boundary
+        if label == "words":
+            found["word_grade"] = np.full(document.n_bytes, labels.grade)
     return found, problems
 
 
@@ -184,7 +190,7 @@ def _characters(captured: Captured, shown: Shown, labels: Mapping[str, np.ndarra
             "position": position[last_token[inside]],
             "position_normalised": (position[last_token[inside]] - origin) / mean,
         }
-        marks = {name: mask[first[inside]] for name, mask in labels.items()}
+        marks = {name: pd.Series(mask[first[inside]]) for name, mask in labels.items()}
         frames.append(pd.DataFrame(columns | more | marks))
     return pd.concat(frames, ignore_index=True)
 
