@@ -27,11 +27,11 @@ class _Word:
 
 
 def is_conllu(lines: Sequence[str]) -> bool:
-    """Return whether the first line that is neither blank nor a comment is one of CoNLL-U."""
+    """Return whether the first line that is neither blank nor a comment is one of CoNLL-U, or cut from it."""
     for line in lines:
         if line.strip() and not line.startswith("#"):
             columns = line.split("\t")
-            return len(columns) == _N_COLUMNS and _ID.fullmatch(columns[0]) is not None
+            return len(columns) > 1 and _ID.fullmatch(columns[0]) is not None
     return False
 
 

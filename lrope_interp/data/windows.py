@@ -82,8 +82,9 @@ def scoring_windows(n_tokens: int, n_ctx: int, overlap: float = 0.5) -> list[Sco
             byte beyond the first window, and what it costs.
 
     Returns:
-        Windows at a stride of n_ctx // 2, or what the overlap leaves. Byte t sits at index t + 1; index 0 (EOS) is never
-        scored. What a window predicts for an index is read one index earlier in the same window.
+        Windows at a stride of n_ctx // 2, or what the overlap leaves. Byte t sits at index t + 1;
+        index 0 (EOS) is never scored. What a window predicts for an index is read one index earlier
+        in the same window.
     """
     if n_ctx < 2:
         raise LRopeError(f"scoring needs n_ctx of at least 2, got {n_ctx}")

@@ -24,6 +24,7 @@ from lrope_interp.probes.statistics import Ranking, roc_auc
 from lrope_interp.probes.within_bins import WithinBins
 
 LEVEL = 0.05
+LEAST_BINNED = 6_000
 CURVES = ("entropy", "rise", "surprisal", "log_bigram")
 BEYOND_COLUMNS = (
     *("baseline", "delta_auc", "auc_low", "auc_high", "bits", "bits_low", "bits_high"),
@@ -144,7 +145,7 @@ class BeyondTest:
 
         Returns:
             Rows with `BEYOND_COLUMNS`. Numbers are NaN and `is_beyond` None where a split has gaps of
-            one kind only, or too few units for an interval.
+            one kind only, or too few units for an interval; of "bins" below 6,000 gaps as well.
         """
         if not (self.fit.is_of_both_kinds and self.test.is_of_both_kinds):
             return [self._row(name) for name in self._names]
@@ -264,6 +265,8 @@ class BeyondTest:
 
     def _binned(self, values: Num[np.ndarray, " n_test"]) -> dict[str, Any]:
         """Test oriented values within joint bins of entropy and surprisal."""
+        if len(values) < LEAST_BINNED:  # 200 bins of so few leave nothing of any signal
+            return self._row("bins")
         left = self._bins.left_of(values)
         auc = self._bins.auc(left)
         if not self.units.has_interval:

@@ -147,10 +147,10 @@ def _gaps(model: LRopeTransformer, selection: Selection, labels: Sequence[str]) 
         mask = token_start_mask(model, documents)
         gaps[split] = Gaps.of(documents, labels, selection.shared.get(split), mask)
     for split in SCORED_SPLITS:
-        if not gaps[split].strata["bytes"].any():
+        if not gaps[split].strata[FALLBACK_STRATUM].any():
             raise LRopeError(
-                f"{selection.data['name']} has no {split} gap to score: its documents have under two bytes, "
-                "or the training text contains all of it; choose text that the model has not seen"
+                f"{selection.data['name']} has no {split} gap to score: its documents have under two "
+                "characters, or the training text contains all of it; choose text that the model has not seen"
             )
     return gaps
 
@@ -313,7 +313,8 @@ def _label_warnings(name: str, label: Label, fields: Sequence[Field]) -> list[st
     n_unknown, n_silver = label.grades.count(""), label.grades.count("silver")
     found = [f"{name} of {n_unknown} test documents are not known: {problem}" for problem in label.problems]
     if n_silver:
-        found.append(f"{name} of {n_silver} test documents are silver (jieba), not gold")
+        by = "a rule" if name == "sentences" else "jieba"
+        found.append(f"{name} of {n_silver} test documents are silver (by {by}), not gold")
     own = [one for one in fields if name in one.labels]
     one_kind = [one.stratum for one in own if len(set(one.labels[name].tolist())) < 2]
     if one_kind:

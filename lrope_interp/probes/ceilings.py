@@ -81,22 +81,31 @@ def fit_ceilings(
         sample: Which gaps were sampled.
         on_progress: Told about every probe.
     """
-    found = [target for target in _targets(gaps, sample) if _is_fittable(gaps, sample, *target)]
+    pairs = [(label, scope) for label in gaps.labels for scope in _SCOPES]
+    found = [pair for pair in pairs if _is_fittable(gaps, sample, *pair)]
     targets: dict[int, list[Target]] = {layer: [] for layer in fit.layers}
     probes: dict[int, list[LinearProbe]] = {layer: [] for layer in fit.layers}
-    for at, layer in enumerate(fit.layers):
-        for done, (label, scope) in enumerate(found, start=1):
-            rows = _rows(gaps, sample, label, scope)
-            truth = gaps.labels[label].is_boundary[sample.gaps[rows]]
-            document = gaps.document[sample.gaps[rows]]
-            align = _better_alignment(fit.hidden[at], sample, rows, truth, document)
-            probe = fit_probe(fit.hidden[at][sample.rows(align)[rows]], truth, document, 0)
-            assert probe is not None, "both kinds of gap were counted"
-            targets[layer].append(Target(label, scope, _SCOPES[scope](gaps), align))
-            probes[layer].append(probe)
-            if on_progress is not None:
-                on_progress("fitting ceilings", at * len(found) + done, len(fit.layers) * len(found))
+    for done, (label, scope) in enumerate(found, start=1):
+        fitted = [_fit(hidden, gaps, sample, label, scope) for hidden in fit.hidden]
+        if not any(probe is None for probe, _ in fitted):  # a document that holds a label alone leaves none
+            for layer, (probe, align) in zip(fit.layers, fitted, strict=True):
+                assert probe is not None
+                targets[layer].append(Target(label, scope, _SCOPES[scope](gaps), align))
+                probes[layer].append(probe)
+        if on_progress is not None:
+            on_progress("fitting ceilings", done, len(found))
     return Ceilings(fit.layers, targets, probes)
+
+
+def _fit(
+    hidden: Float32[np.ndarray, "states d_model"], gaps: Gaps, sample: HiddenSample, label: str, scope: str
+) -> tuple[LinearProbe | None, str]:
+    """Fit one probe; None where no document can be left out without losing one kind of gap."""
+    rows = _rows(gaps, sample, label, scope)
+    truth = gaps.labels[label].is_boundary[sample.gaps[rows]]
+    document = gaps.document[sample.gaps[rows]]
+    align = _better_alignment(hidden, sample, rows, truth, document)
+    return fit_probe(hidden[sample.rows(align)[rows]], truth, document, 0), align
 
 
 _SCOPES = {
@@ -104,11 +113,6 @@ _SCOPES = {
     "han": lambda _: ("han",),
 }
 assert set(_SCOPES) <= set(STRATA)
-
-
-def _targets(gaps: Gaps, sample: HiddenSample) -> list[tuple[str, str]]:
-    del sample
-    return [(label, scope) for label in gaps.labels for scope in _SCOPES]
 
 
 def _is_fittable(gaps: Gaps, sample: HiddenSample, label: str, scope: str) -> bool:

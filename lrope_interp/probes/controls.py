@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 
-from lrope_interp.data import Document, documents_sha256
+from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import random_heads, randomised_control
 from lrope_interp.probes.capture import Captured, Progress, capture, staged
@@ -108,12 +108,12 @@ def untrained(
         on_progress: Told about every forward pass, by stages "untrained 1/5", ...
     """
     tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
-    identity = model_identity(model) | {"what": "untrained", "calibration": documents_sha256(fit)}
+    identity = model_identity(model) | {"what": "untrained", "calibration": sorted(one.sha256 for one in fit)}
     identity |= {"overlap": UNTRAINED_OVERLAP}
 
     def read(seed: int, number: int, captured: Captured) -> Float32[np.ndarray, "layers heads n_bytes"]:
         stage = staged(on_progress, f"untrained {number}/{len(UNTRAINED_SEEDS)}")
-        place = {"layers": list(captured.layers), "documents": documents_sha256(captured.documents)}
+        place = {"layers": list(captured.layers), "documents": [one.sha256 for one in captured.documents]}
         return remembered(
             identity | place | {"seed": seed},
             lambda: _increments_of(randomised_control(model, tokens, seed), batch_size, stage, captured),
@@ -155,7 +155,8 @@ def calibration_tokens(
     """Return up to 16 full windows, spread evenly over the documents joined by EOS; none has pads."""
     tokenizer = tokenizer or ByteTokenizer()
     eos = np.array([tokenizer.eos_id], dtype=np.int64)
-    pieces = [part for one in documents for part in (eos, tokenizer.encode(one.text))]
+    ordered = sorted(documents, key=lambda one: one.sha256)
+    pieces = [part for one in ordered for part in (eos, tokenizer.encode(one.text))]
     joined = np.concatenate([eos[:0], *pieces]).astype(np.int64)
     width = min(n_ctx, len(joined))
     n_windows = min(_CALIBRATION_WINDOWS, len(joined) // max(width, 1))

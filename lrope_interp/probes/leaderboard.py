@@ -79,9 +79,8 @@ def gather(
         how: Batch size and progress.
     """
     sample = HiddenSample.of(gaps["fit"])
-    captured = {
-        "fit": _captured(model, selection.fit, layers, ResidualReads(hidden_at=sample.at), how, "fit")
-    }
+    on_fit = ResidualReads((COSINE,), hidden_at=sample.at)
+    captured = {"fit": _captured(model, selection.fit, layers, on_fit, how, "fit")}
     ceilings = fit_ceilings(captured["fit"], gaps["fit"], sample, how.on_progress)
     captured["fit"] = without_hidden(captured["fit"])
     reads = ResidualReads((COSINE, random_head_readout(model, selection.fit), *ceilings.readouts()))

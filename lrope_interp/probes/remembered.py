@@ -22,7 +22,7 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 
 KIND = "increments"
-_KEPT = 24
+_KEPT = 48
 _FILE = "values.npy"
 
 
@@ -49,7 +49,7 @@ def remembered(
         if not made:
             return np.load(folder / _FILE, allow_pickle=False)
         _forget_old()
-    except LRopeError:
+    except (LRopeError, OSError):  # another process may have made room meanwhile
         if not made:
             return compute()  # raises again, if that is where it came from
     return made[0]

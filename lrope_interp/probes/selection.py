@@ -33,6 +33,7 @@ from lrope_interp.errors import LRopeError
 
 MANIFEST_FILE = "data.json"
 HELD_OUT = ("fit", "dev", "test")
+_MOST_SHARED = 0.02
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,14 @@ def _select_units(
         splits = {split: evaluation_documents(limited, split, max_bytes) for split in HELD_OUT}
     else:
         own = select_corpus(manifest, max_bytes=max_bytes)
-        splits |= {"fit": own.fit, "dev": own.dev, "test": _limited(splits["test"], max_bytes)}
+        test = _limited(splits["test"], max_bytes)
+        splits |= {"fit": _apart(own.fit, test), "dev": _apart(own.dev, test), "test": test}
+        n_left_out = len(own.fit) + len(own.dev) - len(splits["fit"]) - len(splits["dev"])
+        if n_left_out:
+            warnings.append(
+                f"{n_left_out} fit and dev documents of {manifest['name']} share more than set phrases with "
+                f"{name.partition(':')[2]} and are left out"
+            )
         warnings += [
             f"{name.partition(':')[2]} has {len(documents)} units, fewer than 60: signs, thresholds, "
             f"alignments and byte means come from {manifest['name']}, and the whole file is test"
@@ -243,6 +251,12 @@ def _select_units(
     if len(splits["test"]) == 1:
         warnings.append("a single test unit gives no interval")
     return Selection.of(name, splits, training=training, warnings=warnings)
+
+
+def _apart(own: tuple[Document, ...], test: tuple[Document, ...]) -> tuple[Document, ...]:
+    """Return the documents of the run's own corpus of which little stands in the test text."""
+    masks = shared_shingles(own, test).masks
+    return tuple(one for one, mask in zip(own, masks, strict=True) if mask.mean() <= _MOST_SHARED)
 
 
 def _training(

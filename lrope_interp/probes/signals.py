@@ -174,7 +174,7 @@ def _evaluate(signal: Signal, captured: Captured) -> Num[np.ndarray, "..."]:
             f"{expected[0]}, or layer by head by byte, {expected[1]}"
         )
     array = array.astype(np.int64) if array.dtype.kind in "bui" else array
-    if not np.issubdtype(array.dtype, np.number) or not np.isfinite(array).all():
+    if array.dtype.kind not in "if" or not np.isfinite(array).all():
         raise LRopeError(f"the signal {signal.name!r} returned values that are not finite numbers")
     return array
 

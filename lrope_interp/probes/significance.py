@@ -22,7 +22,6 @@ NULL_COLUMNS = (
     *("signal", "layer", "head", "label", "stratum", "null_low", "null_high"),
     *("p_shift_alone", "p_shift", "p_same_byte_alone", "p_same_byte", "n_shifts"),
 )
-FAMILY = "increments"
 
 
 def null_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
@@ -31,8 +30,8 @@ def null_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     tested = [one for one in trials if one.shifted is not None or one.same_byte is not None]
     for _, group in itertools.groupby(sorted(tested, key=_cell), key=_cell):
         members = list(group)
-        shift = _p_values([(one.auc, one.shifted) for one in members], _is_family(members))
-        same = _p_values([one.same_byte or (math.nan, None) for one in members], _is_family(members))
+        shift = _p_values([(one.auc, one.shifted) for one in members], members)
+        same = _p_values([one.same_byte or (math.nan, None) for one in members], members)
         rows += [_row(*each) for each in zip(members, shift, same, strict=True)]
     return rows
 
@@ -51,22 +50,20 @@ def _cell(trial: Trial) -> tuple[str, str]:
     return trial.label, trial.stratum
 
 
-def _is_family(members: Sequence[Trial]) -> list[bool]:
-    return [one.column.signal.name == FAMILY for one in members]
-
-
 def _p_values(
-    drawn: Sequence[tuple[float, Float[np.ndarray, " draws"] | None]], is_family: Sequence[bool]
+    drawn: Sequence[tuple[float, Float[np.ndarray, " draws"] | None]], members: Sequence[Trial]
 ) -> list[tuple[float, float]]:
-    """Return each one's own p value and, for members of the family, the family-wise one."""
+    """Return each one's own p value and, where a signal has several layers or heads, the family-wise one."""
     alone = [math.nan if null is None else p_value(value, null) for value, null in drawn]
     found = list(alone)
-    family = [at for at, (_, null) in enumerate(drawn) if is_family[at] and null is not None]
-    if len(family) > 1:
-        observed = np.array([drawn[at][0] for at in family], dtype=np.float64)
-        nulls = np.stack([np.asarray(drawn[at][1], dtype=np.float64) for at in family])
-        for at, p in zip(family, family_wise(observed, nulls).tolist(), strict=True):
-            found[at] = p
+    names = [one.column.signal.name for one in members]
+    for name in dict.fromkeys(names):
+        family = [at for at, (_, null) in enumerate(drawn) if names[at] == name and null is not None]
+        if len(family) > 1:
+            observed = np.array([drawn[at][0] for at in family], dtype=np.float64)
+            nulls = np.stack([np.asarray(drawn[at][1], dtype=np.float64) for at in family])
+            for at, p in zip(family, family_wise(observed, nulls).tolist(), strict=True):
+                found[at] = p
     return list(zip(alone, found, strict=True))
 
 

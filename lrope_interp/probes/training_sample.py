@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lrope_interp.data import Document, documents_sha256
+from lrope_interp.data import Document
 from lrope_interp.data.selection import sample_documents
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture import Captured, Progress, capture, with_increments
@@ -36,7 +36,8 @@ def capture_training_sample(
         on_progress: Told about the forward passes.
     """
     documents = sample_documents(training, SAMPLE_BYTES)
-    identity = {"what": "training sample", "documents": documents_sha256(documents), "layers": list(layers)}
+    hashes = [one.sha256 for one in documents]
+    identity = {"what": "training sample", "documents": hashes, "layers": list(layers)}
     increments = remembered(
         model_identity(model) | identity,
         lambda: (

@@ -12,6 +12,7 @@ from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import random_heads
 from lrope_interp.probes.capture import capture
+from lrope_interp.probes.ceilings import fit_ceilings
 from lrope_interp.probes.controls import (
     UNTRAINED_SEEDS,
     calibration_tokens,
@@ -121,3 +122,16 @@ def test_the_sample_does_not_depend_on_the_order_of_documents(bilingual: Selecti
     assert drawn(bilingual.fit) == drawn(bilingual.fit[::-1])
     everything = Gaps.of(bilingual.fit, ["words"])
     assert set(HiddenSample.of(everything).gaps) == set(np.flatnonzero(everything.strata["characters"]))
+
+
+def test_a_label_that_one_document_holds_alone_leaves_no_ceiling_and_no_crash(
+    tiny_model: LRopeTransformer, bilingual: Selection
+) -> None:
+    marked = Document("m", "a!" * 60 + "b" * 20, "x", "en")
+    documents = (marked, *(Document(f"p{n}", f"word {n} " * 20, "x", "en") for n in range(3)))
+    gaps = Gaps.of(documents, ["punctuation", "whitespace"])
+    sample = HiddenSample.of(gaps)
+    captured = capture(tiny_model, documents, residual=ResidualReads(hidden_at=sample.at))
+    ceilings = fit_ceilings(captured, gaps, sample)
+    assert {target.label for target in ceilings.targets[0]} <= {"whitespace"}
+    assert [len(ceilings.probes[layer]) for layer in (0, 1)] == [len(ceilings.targets[0])] * 2

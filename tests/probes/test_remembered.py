@@ -78,3 +78,19 @@ def test_untrained_rows_are_read_once_a_model_and_text(
     other = capture(model, documents[:2], layers=[1], predictions=False)
     with pytest.raises(RuntimeError, match="made again"):  # nothing is remembered of another text
         untrained(model, bilingual.fit, batch_size=16)[2].function(other)
+
+
+def test_the_order_of_documents_is_part_of_what_is_remembered(
+    make_model: MakeModel, bilingual: Selection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path))
+    model = make_model()
+    signal = untrained(model, bilingual.fit, batch_size=16)[0]
+    documents = bilingual.test[:3]
+    there, back = (
+        signal.function(capture(model, order, layers=[1], predictions=False))
+        for order in (documents, documents[::-1])
+    )
+    ends = np.cumsum([one.n_bytes for one in documents])
+    parts = np.split(there[0, 0], ends[:-1])
+    np.testing.assert_allclose(np.concatenate(parts[::-1]), back[0, 0], atol=1e-5)
