@@ -73,14 +73,14 @@ def beyond_table(result: Result, labels: tuple[str, ...]) -> str:
     for (label, stratum, layer), rows in table.groupby(["label", "stratum", "layer"], sort=False):
         by = rows.set_index("baseline")
         bits = [_bits(by.loc[name]) if name in by.index else "" for name in ("M0", "M0_lexical")]
-        base = number(by.loc["M0", "base_auc"], 3)
-        lines.append(f"| {label}, {stratum} | {layer} | {base} | {bits[0]} | {bits[1]} | {number(by.loc['bins', 'p'], 3)} |")
+        base, p = number(by.loc["M0", "base_auc"], 3), number(by.loc["bins", "p"], 3)
+        lines.append(f"| {label}, {stratum} | {layer} | {base} | {bits[0]} | {bits[1]} | {p} |")
     return "\n".join(lines)
 
 
 def _bits(row: pd.Series) -> str:
     value = f"{number(row['bits'], 4)} {interval(row['bits_low'], row['bits_high'], 4)}"
-    return f"**{value}**" if row["is_beyond"] is True or row["is_beyond"] == True else value  # noqa: E712
+    return f"**{value}**" if not pd.isna(row["is_beyond"]) and bool(row["is_beyond"]) else value
 
 
 def matches_table(result: Result) -> str:
@@ -91,10 +91,8 @@ def matches_table(result: Result) -> str:
     lines.append("|---|---|---|" + "---|" * len(shown))
     for (layer, other), rows in table.groupby(["layer", "other_layer"], sort=False):
         by = rows.set_index(["label", "stratum"])
-        cells = [
-            f"{number(by.loc[key, 'value'], 3)} / {number(by.loc[key, 'other_value'], 3)}" if key in by.index else ""
-            for key in shown
-        ]
+        both = [[number(by.loc[key, name], 3) for name in ("value", "other_value")] for key in shown]
+        cells = [" / ".join(pair) for pair in both]
         lines.append(f"| {layer} | {other} | {number(rows['spearman'].iloc[0], 2)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -117,7 +115,9 @@ def filled(page: str) -> str:
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         if begin not in page:
             sys.exit(f"the page has no place for the table {name}")
-        page = re.sub(f"{begin}.*?{end}", f"{begin}\n{table}\n{end}".replace("\\", r"\\"), page, flags=re.DOTALL)
+        page = re.sub(
+            f"{begin}.*?{end}", f"{begin}\n{table}\n{end}".replace("\\", r"\\"), page, flags=re.DOTALL
+        )
     return page
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from lrope_interp._cli_output import Output, number
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
+    from lrope_interp.data import Document
     from lrope_interp.results import Result
 
 
@@ -32,6 +33,7 @@ class Shown:
         attention: "LAYER.HEAD", or None.
         at: The character to look from: its number in the text, or the character itself.
         encoding_errors: "strict" or "replace".
+        gold: A file with a segmented text, or None.
     """
 
     sentence: str | None
@@ -41,14 +43,18 @@ class Shown:
     attention: str | None
     at: str | None
     encoding_errors: str
+    gold: Path | None = None
 
-    def read(self) -> str:
-        """Return the whole text."""
-        if (self.sentence is None) == (self.file is None):
+    def read(self, run_folder: Path) -> str | Document:
+        """Return the whole text; of a gold file, with its words, as the run was taught to read."""
+        n_given = sum(one is not None for one in (self.sentence, self.file, self.gold))
+        if n_given != 1:
             raise LRopeError(
-                'one text is wanted: lrope-interp show "The text itself", or --text FILE; '
-                + ("got neither" if self.file is None else "got both")
+                'one text is wanted: lrope-interp show "The text itself", --text FILE, or --gold FILE; '
+                f"got {('none', '', 'two', 'three')[n_given]}"
             )
+        if self.gold is not None:
+            return _gold_text(self.gold.expanduser(), self.encoding_errors, _is_despaced(run_folder))
         if self.file is None:
             return self.sentence or ""
         from lrope_interp.data.sources.plain_text import read_text
@@ -72,15 +78,16 @@ class Shown:
 
 def run(place: analysis.Place, shown: Shown, layer: str, device: str, out: Output) -> None:
     """Place the characters of the text, and draw them."""
-    text = shown.read()
-    at = shown.character(text)
+    text = shown.read(place.run.folder)
+    characters = text if isinstance(text, str) else text.text
+    at = shown.character(characters)
     model = analysis.load_model(place.run, device)
     layers = pick_layers(layer, model.cfg.n_layers)
     from lrope_interp.probes.spacing import spacing
     from lrope_interp.reports.spacing import render_spacing
 
     def make() -> Result:
-        return spacing(
+        made = spacing(
             model,
             text,
             layer=layers[0] if layer != "all" else None,
@@ -89,10 +96,50 @@ def run(place: analysis.Place, shown: Shown, layer: str, device: str, out: Outpu
             attention=shown.attention,
             at=at,
         )
+        return replace(made, warnings=(*made.warnings, *_despaced_warnings(place, characters)))
 
     result, folder = analysis.write(place, make, render_spacing)
     _print_extremes(result, out)
     analysis.close(result, folder, out)
+
+
+def _despaced_warnings(place: analysis.Place, text: str) -> list[str]:
+    """Say so where a model that never saw white space is shown some; the text stays as it was typed."""
+    from lrope_interp.data.despacing import without_space
+
+    if not _is_despaced(place.run.folder) or without_space(text) == text:
+        return []
+    return [
+        "this model was trained on de-spaced text and has never seen white space, of which this text has "
+        "some: take it out to see what the model has learned"
+    ]
+
+
+def _is_despaced(run_folder: Path) -> bool:
+    """Return whether a run was trained without white space; False where nothing says so."""
+    from lrope_interp.data import Reading
+    from lrope_interp.probes.selection import MANIFEST_FILE, read_manifest
+
+    if not (run_folder / MANIFEST_FILE).exists():
+        return False
+    return Reading.of(read_manifest(run_folder)).despaced
+
+
+def _gold_text(path: Path, encoding_errors: str, is_despaced: bool) -> Document:
+    """Return a gold file as one document, its words in their places."""
+    from lrope_interp.data import Document
+    from lrope_interp.data.gold import CORPUS, gold_documents
+
+    documents = gold_documents(path, encoding_errors=encoding_errors, is_despaced=is_despaced)
+    between = "" if is_despaced else "\n"
+    words: list[tuple[int, int]] = []
+    at = 0
+    for document in documents:
+        words += [(at + start, at + stop) for start, stop in document.words or ()]
+        at += len(document.text) + len(between)
+    text = between.join(document.text for document in documents)
+    language = documents[0].language
+    return Document(path.name, text, CORPUS, language, words=tuple(words), is_despaced=is_despaced)
 
 
 def _print_extremes(result: Result, out: Output) -> None:

@@ -204,6 +204,7 @@ def show(
     text: Annotated[
         Path | None, typer.Option("--text", metavar="FILE", help="A file with the text instead.")
     ] = None,
+    gold: options.GoldFile = None,
     model: options.Model = None,
     layer: options.Layer = "all",
     start: Annotated[int, typer.Option(min=0, help="First character to show.")] = 0,
@@ -232,7 +233,7 @@ def show(
 
     output = Output(as_json, quiet)
     errors = options.check_encoding_errors(encoding_errors)
-    shown = _cli_spacing.Shown(sentence, text, start, length, attention, at, errors)
+    shown = _cli_spacing.Shown(sentence, text, start, length, attention, at, errors, gold)
     place = analysis.Place(analysis.find_run(model, output), "show", out, overwrite)
     _cli_spacing.run(place, shown, layer, device, output)
 

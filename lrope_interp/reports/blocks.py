@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import plotly.graph_objects as go
 
 from lrope_interp.reports.frames import Frame
+from lrope_interp.reports.strips import Strips
 
 _UNSAFE_IN_SCRIPT = {
     "<": "\\u003c",
@@ -134,7 +136,28 @@ class Folded:
         return f"<details><summary>{escape(self.summary)}</summary>{inside}</details>"
 
 
-Block = Prose | Plot | Table | Beside | Folded
+@dataclass(frozen=True)
+class Files:
+    """Files beside the page, each a link with what it holds: (name, size, words)."""
+
+    files: Sequence[tuple[str, str, str]]
+
+    def html(self, figures: Figures) -> str:
+        """Return a table of links relative to the page."""
+        del figures
+        rows = "".join(
+            f'<tr><td class="left"><a href="{escape(quote(name))}">{escape(name)}</a></td>'
+            f'<td>{escape(size)}</td><td class="left">{inline(words)}</td></tr>'
+            for name, size, words in self.files
+        )
+        head = '<tr><th class="left">File</th><th>Rows</th><th class="left">A row is</th></tr>'
+        return (
+            '<div class="scroll" tabindex="0"><table class="files">'
+            f"<thead>{head}</thead><tbody>{rows}</tbody></table></div>"
+        )
+
+
+Block = Prose | Plot | Table | Beside | Folded | Strips | Files
 
 
 @dataclass(frozen=True)

@@ -2,45 +2,54 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
-from lrope_interp.reports.blocks import Beside, Block, Folded, Plot, Prose, Section, Table
-from lrope_interp.reports.boundary_figures import CHANCE, plot_auc, plot_roc
+from lrope_interp.reports.blocks import Beside, Block, Files, Folded, Plot, Prose, Section, Table
+from lrope_interp.reports.boundary_curves import precision_recall_frame, roc_frame
+from lrope_interp.reports.boundary_figures import plot_by_layer, plot_curves
 from lrope_interp.reports.boundary_frames import (
+    DEFAULT_STRATUM,
     LANGUAGES,
     auc_frame,
-    best_layer,
     classes_frame,
-    controls_beside,
     labels_and_strata,
     languages,
-    roc_frame,
-    signal_name,
-    table_frame,
 )
+from lrope_interp.reports.boundary_sections import stratum_blocks, stratum_name
 from lrope_interp.reports.class_figure import plot_classes
-from lrope_interp.reports.frames import Frame, Row
+from lrope_interp.reports.contrast_figures import plot_beyond, plot_differences
+from lrope_interp.reports.contrasts import beyond_frame, differences_frame
+from lrope_interp.reports.error_strips import errors_frame
+from lrope_interp.reports.frames import Frame
+from lrope_interp.reports.layer_matches import matches_frame, matches_sentence, matches_table
+from lrope_interp.reports.leaderboard import by_layer_frame, leaderboard_frame
+from lrope_interp.reports.leaderboard_figure import plot_leaderboard
 from lrope_interp.reports.page import Page
-from lrope_interp.reports.wording import facts, interval, is_number, listed, number
-from lrope_interp.results import Result
+from lrope_interp.reports.score_table import table_frame
+from lrope_interp.reports.table_meanings import MEANINGS
+from lrope_interp.reports.verdicts import headline, shortly, standing
+from lrope_interp.reports.wording import facts, is_number, number
+from lrope_interp.results import GAPS_FILE, Result
 
 __all__ = [
-    "auc_frame", "classes_frame", "headline", "plot_auc", "plot_classes", "plot_roc", "render_boundaries",
+    "auc_frame", "beyond_frame", "by_layer_frame", "classes_frame", "differences_frame", "errors_frame",
+    "headline", "leaderboard_frame", "matches_frame", "plot_beyond", "plot_by_layer", "plot_classes",
+    "plot_curves", "plot_differences", "plot_leaderboard", "precision_recall_frame", "render_boundaries",
     "roc_frame", "table_frame",
 ]  # fmt: skip
 
-_STRATA = {
-    "characters": "all gaps between characters",
-    "nondelimiter": "gaps whose next character is no delimiter",
-    "han": "gaps between two Chinese characters",
-    "bytes": "all gaps between bytes",
-    **{code: f"gaps between characters, {name} documents" for code, name in LANGUAGES.items()},
-}
 _LABELS = {
     "whitespace": "the character after the gap is white space",
     "punctuation": "the character after the gap is a punctuation mark",
     "words": "a word begins after the gap",
+    "words_merged": "a word begins after the gap, where the parts of a Chinese name are one word",
+    "despaced": "a word began after the gap before all white space was removed from the text",
+    "sentences": "a sentence begins after the gap, by a rule (silver: nobody checked it)",
+    "lines": "a line of code begins after the gap",
+    "tokens": "a token of the programming language begins after the gap",
+    "brackets_open": "the character after the gap is an opening bracket of code (no string, no comment)",
+    "brackets_close": "the character after the gap is a closing bracket of code (no string, no comment)",
+    "scopes": "a function, class or other scope of the code begins after the gap",
 }
 
 
@@ -52,148 +61,60 @@ def render_boundaries(result: Result) -> str:
     return Page(
         title="Do the increments mark boundaries?",
         kicker="lrope-interp boundaries",
-        lead=[(label.capitalize(), _lead(result, label, strata)) for label, strata in found],
+        lead=[(_title(label), _lead(result, label, strata)) for label, strata in found],
         facts=facts(result.provenance, result.created),
         warnings=[*result.warnings, *notes],
         sections=[
             *[_label_section(result, label, strata) for label, strata in found],
+            Section("The layers of another run", _matches(result)),
             Section("Mean increment by character class", _classes(result)),
             Section("What was scored", _scored(result)),
+            Section("Tables", _tables(result)),
         ],
     ).html()
+
+
+def _title(label: str) -> str:
+    return label.replace("_", " ").capitalize()
 
 
 def _lead(result: Result, label: str, strata: list[str]) -> str:
     """Say the headline, and for a text in several languages what becomes of it in each alone."""
     alone = [
-        f"{LANGUAGES[code].capitalize()} alone: {_shortly(result, label, code)}."
+        f"{LANGUAGES[code].capitalize()} alone: {shortly(result, label, code)}."
         for code in strata
         if code in LANGUAGES
     ]
     return " ".join([headline(result, label, strata[0]), *alone])
 
 
-def _shortly(result: Result, label: str, stratum: str) -> str:
-    scores = auc_frame(result, label, stratum)
-    best, controls = best_layer(scores), controls_beside(scores)
-    layer = "no layer has a score" if best is None else f"{best['name']} {number(best['value'], 3)}"
-    return layer if controls.empty else f"{layer}, {_reaches(controls.iloc[0])}"
-
-
-def headline(result: Result, label: str, stratum: str) -> str:
-    """Say in a sentence or two what the best layer reaches, and what the controls reach without it."""
-    scores = auc_frame(result, label, stratum)
-    best = best_layer(scores)
-    if best is None:
-        return "No layer has a score."
-    n_layers = int((scores["signal"] == "increments").sum())
-    among = f" (the best of {n_layers}, picked on this text)" if n_layers > 1 else ""
-    start = f"{best['name'].capitalize()}{among} reaches ROC-AUC {number(best['value'], 3)} "
-    controls = controls_beside(scores)
-    named = controls[(np.arange(len(controls)) < _NAMED_CONTROLS) | (controls["signal"] == "untrained")]
-    reached = [_reaches(line) for _, line in named.iterrows()]
-    if len(controls) > len(named):
-        reached.append(f"{len(controls) - len(named)} more in the table")
-    against = f"Beside it: {listed(reached)}. " if reached else "No control has a score. "
-    return (start + interval(best["low"], best["high"])).rstrip() + ". " + against + _verdict(best, controls)
-
-
-_NAMED_CONTROLS = 4
-
-
-def _reaches(line: Row) -> str:
-    spread = f" (seeds {number(line['low'])} to {number(line['high'])})" if line["spread"] == "range" else ""
-    return f"{_control_name(line)} {number(line['value'], 3)}{spread}"
-
-
-def _control_name(line: Row) -> str:
-    """Name a control without its layer, which is the best layer's."""
-    name = signal_name(line["signal"])
-    return name if line["name"].startswith(name) and line["layer"] >= 0 else str(line["name"])
-
-
-def _verdict(best: Row, controls: Frame) -> str:
-    """Compare with the strongest control, without pretending to a paired test."""
-    if controls.empty:
-        return "Without a control this number is not a result."
-    top = controls.iloc[0]
-    name = _control_name(top)
-    high = best["high"] if is_number(best["high"]) else best["value"]
-    low = best["low"] if is_number(best["low"]) else best["value"]
-    if top["value"] > high:
-        return f"The control wins: {name} detects more than any layer."
-    if top["value"] >= min(low, best["value"] - 0.005):
-        return f"That is no more than the {name} detects: the layer is not shown to add anything."
-    return f"Above every control here by at least {number(best['value'] - top['value'], 3)}."
-
-
 def _label_section(result: Result, label: str, strata: list[str]) -> Section:
     meaning = _LABELS.get(label, "")
     blocks: list[Block] = [Prose(f"A boundary here means: {meaning}.", "note")] if meaning else []
-    blocks += _stratum(result, label, strata[0])
-    apart = [code for code in strata if code in LANGUAGES]
-    if apart:
-        blocks.append(Beside([_bars_of(result, label, code) for code in apart]))
+    stands = standing(result, label, strata[0])
+    blocks += [Prose(stands)] if stands else []
+    blocks += stratum_blocks(result, label, strata[0], is_first=True)
     for stratum in strata[1:]:
-        summary = _STRATA.get(stratum, stratum) + (": curves and scores" if stratum in LANGUAGES else "")
-        blocks.append(Folded(f"{summary[0].upper()}{summary[1:]}", _stratum(result, label, stratum)))
-    return Section(f"{label.capitalize()}", blocks)
+        summary = stratum_name(stratum)
+        blocks.append(
+            Folded(
+                f"{summary[0].upper()}{summary[1:]}", stratum_blocks(result, label, stratum, is_first=False)
+            )
+        )
+    return Section(_title(label), blocks)
 
 
-_LONG = 30  # rows of a table that is folded
+def _matches(result: Result) -> list[Block]:
+    frame = matches_frame(result, DEFAULT_STRATUM)
+    if frame.empty:
+        return []
+    table = matches_table(frame)
+    return [Prose(matches_sentence(frame)), Table(table, _MATCHES, left=["This run", "Other run"])]
 
 
-def _stratum(result: Result, label: str, stratum: str) -> list[Block]:
-    scores = auc_frame(result, label, stratum)
-    roc = plot_roc(result, label, stratum)
-    has_curves = any(trace.name != CHANCE for trace in roc.data)
-    curves = Plot(roc, _ROC_READS, _ROC_LIMITS, "ROC curves")
-    plots: list[Block] = [] if stratum in LANGUAGES else [_bars_of(result, label, stratum)]
-    plots += [curves] if has_curves else []
-    frame, styles = table_frame(result, label, stratum)
-    counted = scores.iloc[0]
-    size = f"{int(counted['n']):,} gaps, {int(counted['n_positive']):,} of them boundaries"
-    table = Table(frame, f"Best first; {size}. {_TABLE}", left=["Signal"], row_styles=styles)
-    return [
-        Beside(plots),
-        Folded(f"All {len(frame)} scores as a table", [table]) if len(frame) > _LONG else table,
-    ]
-
-
-def _bars_of(result: Result, label: str, stratum: str) -> Plot:
-    """Return the bars of a stratum; how to read them is told in full where languages are together."""
-    title = f"{label.capitalize()}, {_STRATA.get(stratum, stratum)}"
-    is_language = stratum in LANGUAGES
-    reads = "Read as above, within one language." if is_language else _AUC_READS
-    return Plot(plot_auc(result, label, stratum), reads, "" if is_language else _auc_limits(result), title)
-
-
-_AUC_READS = (
-    "Bars start at chance and reach each layer's ROC-AUC: the share of (boundary, other gap) pairs that "
-    "the increment orders rightly; whiskers are 95 % intervals, where there are documents enough. "
-    "Grey across the figure: signals of the whole model. Broken line across a bar: a control of that layer. "
-    "Grey band beside a bar: the range over untrained models."
-)
-
-
-def _auc_limits(result: Result) -> str:
-    unit = "token" if "unscored" in result.tables else "byte"
-    return (
-        f"A bar below a grey line is no finding. Layer 0 sees the {unit} alone, so it cannot exceed a table "
-        f"of {unit}s by knowing more; no interval here compares two signals."
-    )
-
-
-_ROC_READS = (
-    "Each curve lowers the threshold from the largest signal to the smallest. Of the controls with a "
-    "value a layer, the one at the best layer is drawn."
-)
-_ROC_LIMITS = (
-    "It does not show how rare boundaries are: see average precision beside prevalence in the table."
-)
-_TABLE = (
-    "Sign (+ opens, − contracts at boundaries), alignment of multi-byte characters and the F1 threshold "
-    "were chosen on other documents (dev). Average precision of a guess equals the prevalence."
+_MATCHES = (
+    "Layers are paired so that the sum of |Spearman| between their increments on the same gaps is largest "
+    "(Hungarian method). ROC-AUC with 95 % intervals of both, over all gaps between characters."
 )
 
 
@@ -216,8 +137,6 @@ _CLASS_READS = (
 _CLASS_LIMITS = (
     "Means of a class, without intervals: they do not show what context adds, nor the spread within a class."
 )
-
-
 _UNSCORED = (
     "Test gaps between characters, and how many lie inside a token: those have no increment of their own and "
     "are not scored. A label below counts its boundaries only."
@@ -246,3 +165,25 @@ def _cell(value: object) -> str:
         return str(value)
     as_float = float(value)  # pyright: ignore[reportArgumentType]
     return f"{as_float:,.0f}" if as_float.is_integer() else number(as_float, 3)
+
+
+def _tables(result: Result) -> list[Block]:
+    """Name every file that stands beside the page, so that its numbers can be checked elsewhere."""
+    files = [
+        (f"{name}.csv", f"{len(table):,}", MEANINGS.get(name, ""))
+        for name, table in result.tables.items()
+        if len(table)
+    ]
+    if result.gaps is not None:
+        files.append((GAPS_FILE, f"{len(result.gaps):,}", MEANINGS["gaps"]))
+    if not files:
+        return []
+    return [
+        Folded(f"{len(files)} files hold every number of this page", [Prose(_FILES, "note"), Files(files)])
+    ]
+
+
+_FILES = (
+    "The links work where this page lies beside its tables, as it was written. Empty cells are numbers that "
+    "could not be had."
+)

@@ -1,4 +1,4 @@
-"""The figures of the boundary report: scores by layer, and ROC curves."""
+"""The figures of the boundary report that compare layers with their controls, and curves."""
 
 from __future__ import annotations
 
@@ -6,223 +6,106 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lrope_interp.reports import theme
-from lrope_interp.reports.boundary_frames import (
-    auc_frame,
-    roc_frame,
-    signal_name,
-)
-from lrope_interp.reports.frames import Frame, Row
+from lrope_interp.reports.boundary_curves import precision_recall_frame, prevalence, roc_frame
+from lrope_interp.reports.boundary_frames import signal_name
+from lrope_interp.reports.frames import Frame
 from lrope_interp.reports.glyphs import plain
+from lrope_interp.reports.leaderboard import by_layer_frame
+from lrope_interp.reports.rows_figure import reach
 from lrope_interp.reports.wording import number, shortened
 from lrope_interp.results import Result
 
-CHANCE = "chance"
-_HEIGHT = 380
-_SLOT = 0.8  # share of a layer's place that its bars and bands fill
-_BAND, _BAND_GAP = 0.14, 0.03  # a band beside a bar
+CHANCE, PREVALENCE = "chance", "prevalence"
+_HEIGHT = 400
+_DARK = "#4a515b"
 
 
-def plot_auc(result: Result, label: str, stratum: str) -> go.Figure:
-    """Draw each layer's ROC-AUC as a bar from chance, with its interval, and the controls as grey lines.
+def plot_by_layer(result: Result, label: str, stratum: str) -> go.Figure:
+    """Draw ROC-AUC over layers: the increments with their intervals, and each control of the same layer.
 
-    The numbers are those of `auc_frame`. A bar below 0.5 means that the sign chosen on dev was wrong on test.
+    The numbers are those of `by_layer_frame`; a control with seeds has its range as a band.
     """
-    scores = auc_frame(result, label, stratum)
-    scores = scores[scores["value"].notna()].reset_index(drop=True)
-    layers = sorted(scores.loc[scores["layer"] >= 0, "layer"].unique().tolist())
-    scores["x"], scores["width"] = _places(scores, layers)
+    frame = by_layer_frame(result, label, stratum)
+    layers = sorted(frame["layer"].unique().tolist())
     figure = theme.new_figure(height=_HEIGHT)
-    figure.add_traces(_bars(scores[scores["kind"] == "layer"], layers))
-    in_layers = scores[(scores["kind"] != "layer") & (scores["layer"] >= 0)]
-    for i, (signal, lines) in enumerate(in_layers.groupby("signal")):
-        figure.add_traces(_layer_controls(str(signal), lines, i))
-    floor = min(0.45, _lowest(scores) - 0.03)
-    free = scores[(scores["kind"] != "layer") & (scores["layer"] < 0)]
-    margin = 1.0 if len(layers) < 2 else 0.5
-    edges = (-margin, max(len(layers), 1) - 1 + margin)
-    figure.add_traces([_free_control(line, edges) for _, line in free.iterrows()])
-    names = [*free["name"], CHANCE]
-    values = [*free["value"], 0.5]
-    figure.update_layout(
-        annotations=_end_labels(names, values, floor), margin={"l": 54, "r": 168, "t": 44, "b": 52}
-    )
+    ends: list[tuple[str, float, str]] = []
+    last = frame["signal"] == "increments"
+    groups = [*frame[~last].groupby("signal"), *frame[last].groupby("signal")]
+    for index, (signal, lines) in enumerate(groups):
+        name = plain(shortened(signal_name(str(signal)) if signal != "increments" else "increments", 30))
+        look = _look(str(signal), str(lines["kind"].iloc[0]), index)
+        if (lines["spread"] == "range").any():
+            figure.add_trace(_band(lines, name))
+        figure.add_trace(_over_layers(lines, name, look))
+        ends.append((name, float(lines["value"].iloc[-1]), str(look["color"])))
+    shown = reach(frame["value"], frame["low"], frame["high"], least=(0.45, 1.0))
     figure.add_hline(y=0.5, line={"color": theme.INK, "width": 1})
     figure.update_layout(
-        barmode="overlay", legend={"orientation": "h", "x": -0.02, "y": 1.02, "yanchor": "bottom"}
+        showlegend=False, annotations=_end_labels(ends, shown), margin={"l": 54, "r": 236, "t": 16, "b": 48}
     )
+    edge = max(0.15, 0.04 * len(layers))
+    low, high = min(layers, default=0), max(layers, default=0)
     figure.update_xaxes(
-        range=edges,
-        tickmode="array",
-        tickvals=list(range(len(layers))),
-        ticktext=_ticks(scores, layers),
-        ticks="",
+        title_text="layer", range=[low - edge, high + edge], tickmode="array", tickvals=layers, ticks=""
     )
-    figure.update_yaxes(range=[floor, 1.01], title_text="ROC-AUC", dtick=0.1, tickformat=".1f")
+    figure.update_yaxes(range=shown, title_text="ROC-AUC", dtick=0.1, tickformat=".1f")
     return figure
 
 
-def _places(scores: Frame, layers: list[int]) -> tuple[list[float], list[float]]:
-    """Return where each line stands on the x axis and how wide it is drawn.
-
-    A layer's bar shares its place with one band for each control that has seeds; where increments are
-    per head there is no room for that, and bands lie over the bars.
-    """
-    heads = sorted(scores.loc[scores["head"] >= 0, "head"].unique().tolist())
-    in_layers = scores[scores["layer"] >= 0]
-    ranged = [] if heads else in_layers.loc[in_layers["spread"] == "range", "signal"].unique().tolist()
-    bar = _SLOT - len(ranged) * (_BAND + _BAND_GAP)
-    at = {layer: i for i, layer in enumerate(layers)} | {-1: -1}
-    places: list[tuple[float, float]] = []
-    for signal, layer, head in zip(scores["signal"], scores["layer"], scores["head"], strict=True):
-        if head >= 0:
-            width = _SLOT / len(heads)
-            places.append((at[layer] + (heads.index(head) - (len(heads) - 1) / 2) * width, 0.86 * width))
-        elif signal in ranged:
-            left = bar + _BAND_GAP + ranged.index(signal) * (_BAND + _BAND_GAP)
-            places.append((at[layer] - _SLOT / 2 + left + _BAND / 2, _BAND))
-        else:
-            places.append((at[layer] - _SLOT / 2 + bar / 2, bar))
-    return [x for x, _ in places], [width for _, width in places]
+def _look(signal: str, kind: str, index: int) -> dict[str, object]:
+    if signal == "increments":
+        return {"color": theme.layer_colour(0, 1), "width": 3}
+    if kind == "ceiling":
+        return {"color": theme.ACCENT, "width": 2}
+    return {"color": _DARK, "width": 1.4, "dash": theme.DASHES[index % len(theme.DASHES)]}
 
 
-def _ticks(scores: Frame, layers: list[int]) -> list[str]:
-    """Name the layers; each with its score where there is one a layer."""
-    bars = scores[(scores["signal"] == "increments") & (scores["head"] < 0)].set_index("layer")["value"]
-    return [
-        f"layer {layer}<br><b>{number(bars.get(layer), 3)}</b>" if layer in bars else f"layer {layer}"
-        for layer in layers
-    ]
-
-
-def _bars(bars: Frame, layers: list[int]) -> list[go.Bar]:
-    colours = theme.layer_colours(layers)
-    return [
-        go.Bar(
-            x=own["x"],
-            y=own["value"] - 0.5,
-            base=0.5,
-            width=own["width"],
-            marker={"color": [colours[layer] for layer in own["layer"]], "line": {"width": 0}},
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": own["high"] - own["value"],
-                "arrayminus": own["value"] - own["low"],
-                "color": theme.INK,
-                "thickness": 1.4,
-                "width": 4 if own["width"].iloc[0] > 0.3 else 0,
-            },
-            name="increments (bar), 95 % interval"
-            if signal == "increments"
-            else plain(signal_name(str(signal))),
-            showlegend=signal != "increments",
-            customdata=_hover(own),
-            hovertemplate=_HOVER,
-        )
-        for signal, own in bars.groupby("signal", sort=False)
-    ]
-
-
-_HOVER = (
-    "<b>%{customdata[0]}</b><br>ROC-AUC %{customdata[1]} %{customdata[2]}<br>sign %{customdata[3]}, "
-    "alignment %{customdata[4]}<extra></extra>"
-)
-
-
-def _hover(lines: Frame) -> np.ndarray:
-    rows = [
-        [
-            plain(line["name"]),
-            number(line["value"], 3),
-            plain(
-                f"({line['spread']} {number(line['low'], 3)} to {number(line['high'], 3)})"
-                if line["spread"]
-                else ""
-            ),
-            "+" if line["sign"] > 0 else "−" if line["sign"] < 0 else "differs",
-            plain(line["align"]),
-        ]
-        for _, line in lines.iterrows()
-    ]
-    return np.array(rows, dtype=object).reshape(len(rows), 5)
-
-
-def _layer_controls(signal: str, lines: Frame, index: int) -> list[go.Scatter | go.Bar]:
-    """Draw a control with a value a layer: a line across each bar; over seeds, mean and range beside it."""
-    half = lines["width"] / 2
-    gap = np.full(len(lines), np.nan)
-    xs = np.stack([lines["x"] - half, lines["x"] + half, gap], axis=1).ravel()
-    ys = np.stack([lines["value"], lines["value"], gap], axis=1).ravel()
-    name = plain(signal_name(signal))
-    ranged = lines[lines["spread"] == "range"]
-    is_ceiling = lines["kind"].iloc[0] == "ceiling"
-    line = go.Scatter(
-        x=xs,
-        y=ys,
-        mode="lines",
-        line={
-            "color": theme.ACCENT if is_ceiling else "#3d444d",
-            "width": 2,
-            "dash": "solid" if len(ranged) else theme.DASHES[(index + 2) % len(theme.DASHES)],
-        },
-        name=f"{name}, {int(lines['n_seeds'].max())} seeds" if len(ranged) else name,
-        customdata=np.repeat(_hover(lines), 3, axis=0),
-        hovertemplate=_HOVER,
-    )
-    if ranged.empty:
-        return [line]
-    band = go.Bar(
-        x=ranged["x"],
-        y=ranged["high"] - ranged["low"],
-        base=ranged["low"],
-        width=ranged["width"],
-        marker={"color": theme.CONTROL_BAND, "line": {"width": 0}},
-        name=name,
-        showlegend=False,
-        hoverinfo="skip",
-    )
-    return [band, line]
-
-
-def _free_control(line: Row, edges: tuple[float, float]) -> go.Scatter:
-    hover = np.repeat(_hover(line.to_frame().T), 2, axis=0)
+def _over_layers(lines: Frame, name: str, look: dict[str, object]) -> go.Scatter:
+    """Draw a signal over layers; intervals of the increments alone, or the figure would be all whiskers."""
+    is_layer = (lines["signal"] == "increments").all()
+    bounds = {
+        "type": "data", "symmetric": False, "array": lines["high"] - lines["value"],
+        "arrayminus": lines["value"] - lines["low"], "color": theme.INK, "thickness": 1.3, "width": 4,
+    }  # fmt: skip
     return go.Scatter(
-        x=list(edges),
-        y=[line["value"], line["value"]],
-        mode="lines",
-        line={"color": theme.CONTROL, "width": 1.5, "dash": "dash"},
-        name=plain(shortened(line["name"])),
-        showlegend=False,
-        customdata=hover,
-        hovertemplate=_HOVER,
+        x=lines["layer"],
+        y=lines["value"],
+        mode="lines+markers",
+        line=look,
+        marker={"size": 8 if is_layer else 4, "color": look["color"]},
+        error_y=bounds if is_layer else None,
+        name=name,
+        hovertemplate=f"{name}, layer %{{x}}: %{{y:.3f}}<extra></extra>",
     )
 
 
-def _lowest(scores: Frame) -> float:
-    lows = [value for column in ("value", "low") for value in scores[column] if value == value]
-    return float(min(lows, default=0.5))
+def _band(lines: Frame, name: str) -> go.Scatter:
+    """Shade the range over seeds."""
+    return go.Scatter(
+        x=[*lines["layer"], *lines["layer"][::-1]],
+        y=[*lines["high"], *lines["low"][::-1]],
+        fill="toself",
+        fillcolor="rgba(140, 147, 157, 0.16)",
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        name=f"{name}, range over seeds",
+    )
 
 
-def _end_labels(names: list[str], values: list[float], floor: float) -> list[dict[str, object]]:
+def _end_labels(ends: list[tuple[str, float, str]], shown: list[float]) -> list[dict[str, object]]:
     """Label lines at their right end, pushed apart where they would cover each other."""
-    pixel = (1.01 - floor) / (_HEIGHT - 96)
-    order = np.argsort(values)
-    heights = _apart([values[i] for i in order], 14.5 * pixel, floor, 1.01)
+    pixel = (shown[1] - shown[0]) / (_HEIGHT - 64)
+    ordered = sorted(ends, key=lambda end: end[1])
+    heights = _apart([value for _, value, _ in ordered], 14.5 * pixel, *shown)
     return [
         {
-            "x": 1,
-            "xref": "paper",
-            "xanchor": "left",
-            "xshift": 6,
-            "y": height,
-            "yanchor": "middle",
-            "showarrow": False,
-            "align": "left",
-            "text": f"{plain(shortened(names[i], 25))} {number(values[i], 3 if names[i] != 'chance' else 1)}",
-            "font": {"size": 11, "color": theme.MUTED},
+            "x": 1, "xref": "paper", "xanchor": "left", "xshift": 6, "y": height, "yanchor": "middle",
+            "showarrow": False, "align": "left", "text": f"{name} {number(value, 3)}",
+            "font": {"size": 11, "color": colour},
         }
-        for i, height in zip(order, heights, strict=True)
-    ]
+        for (name, value, colour), height in zip(ordered, heights, strict=True)
+    ]  # fmt: skip
 
 
 def _apart(ordered: list[float], least: float, low: float, high: float) -> list[float]:
@@ -237,43 +120,78 @@ def _apart(ordered: list[float], least: float, low: float, high: float) -> list[
     return heights
 
 
-def plot_roc(result: Result, label: str, stratum: str) -> go.Figure:
-    """Draw the ROC curves of `roc_frame`: layers in blue, controls in grey, chance as the diagonal."""
-    curves = roc_frame(result, label, stratum)
-    colours = theme.layer_colours(curves.loc[curves["signal"] == "increments", "layer"].tolist())
+def plot_curves(result: Result, label: str, stratum: str) -> go.Figure:
+    """Draw the curves of `roc_frame` and, beside them, of `precision_recall_frame` where there are any.
+
+    The diagonal is chance; the horizontal line of the second plot is the prevalence, which is chance there.
+    """
+    roc, precision = roc_frame(result, label, stratum), precision_recall_frame(result, label, stratum)
     figure = theme.new_figure(height=_HEIGHT)
-    figure.add_trace(
-        go.Scatter(
-            x=[0, 1],
-            y=[0, 1],
-            mode="lines",
-            line={"color": theme.RULE, "width": 1.5},
-            hoverinfo="skip",
-            name=CHANCE,
-            showlegend=False,
-        )
+    figure.add_traces(
+        [_reference([0.0, 1.0], [0.0, 1.0], CHANCE, "x", "y"), *_lines(roc, ("fpr", "tpr"), "x", "y", True)]
     )
-    dash = 0
-    for (signal, layer, _, name), curve in curves.groupby(["signal", "layer", "head", "name"], sort=False):
-        is_layer = signal == "increments"
-        dash += not is_layer
-        line = {"color": colours[layer], "width": 2} if is_layer else {
-            "color": theme.CONTROL, "width": 1.5, "dash": theme.DASHES[dash % len(theme.DASHES)]
-        }  # fmt: skip
-        figure.add_trace(
+    right = {"l": 54, "r": 20, "t": 16, "b": 52}
+    figure.update_layout(
+        margin=right,
+        legend={"x": 0.80 if len(precision) else 0.41, "y": 1, "xanchor": "left", "yanchor": "top"},
+        xaxis=_axis("false positive rate") | {"domain": [0, 0.37]},
+        yaxis=_axis("true positive rate"),
+    )
+    if len(precision):
+        share = prevalence(result, label, stratum)
+        figure.add_trace(_reference([0.0, 1.0], [share, share], PREVALENCE, "x2", "y2"))
+        figure.add_traces(_lines(precision, ("recall", "precision"), "x2", "y2", roc.empty))
+        figure.update_layout(
+            xaxis2=_axis("recall") | {"domain": [0.43, 0.79], "anchor": "y2"},
+            yaxis2=_axis("precision") | {"anchor": "x2"},
+            annotations=[_prevalence_label(share)],
+        )
+    return figure
+
+
+def _axis(title: str) -> dict[str, object]:
+    return {"range": [-0.01, 1.01], "title": {"text": title}, "dtick": 0.2}
+
+
+def _reference(x: list[float], y: list[float], name: str, xaxis: str, yaxis: str) -> go.Scatter:
+    return go.Scatter(
+        x=x, y=y, mode="lines", line={"color": theme.INK, "width": 1}, hoverinfo="skip", name=name,
+        showlegend=False, xaxis=xaxis, yaxis=yaxis,
+    )  # fmt: skip
+
+
+def _prevalence_label(share: float) -> dict[str, object]:
+    return {
+        "text": f"prevalence {number(share, 3)}", "x": 0.01, "xref": "x2", "y": share, "yref": "y2",
+        "xanchor": "left", "yanchor": "bottom" if share < 0.8 else "top", "showarrow": False,
+        "font": {"size": 11, "color": theme.MUTED}, "bgcolor": "rgba(255, 255, 255, 0.8)",
+    }  # fmt: skip
+
+
+def _lines(curves: Frame, axes: tuple[str, str], xaxis: str, yaxis: str, is_named: bool) -> list[go.Scatter]:
+    """Return a line a signal, in the same look in both plots, named in one of them."""
+    lines = []
+    groups = curves.groupby(["signal", "layer", "head", "name"], sort=False)
+    for index, ((signal, _, _, name), curve) in enumerate(groups):
+        text = plain(shortened(str(name)))
+        lines.append(
             go.Scatter(
-                x=curve["fpr"],
-                y=curve["tpr"],
+                x=curve[axes[0]].to_numpy(dtype=np.float32),
+                y=curve[axes[1]].to_numpy(dtype=np.float32),
                 mode="lines",
-                line=line,
-                name=plain(shortened(str(name))),
-                hovertemplate="%{x:.3f} of the others, %{y:.3f} of the boundaries",
+                line=_curve_look(str(signal), index),
+                name=text,
+                legendgroup=text,
+                showlegend=is_named,
+                xaxis=xaxis,
+                yaxis=yaxis,
+                hovertemplate=f"{text}<br>{axes[0]} %{{x:.3f}}, {axes[1]} %{{y:.3f}}<extra></extra>",
             )
         )
-    figure.update_layout(
-        legend={"x": 1.02, "y": 1, "xanchor": "left", "yanchor": "top"},
-        margin={"l": 54, "r": 176, "t": 44, "b": 52},
-    )
-    figure.update_xaxes(range=[-0.01, 1.01], title_text="false positive rate", dtick=0.2)
-    figure.update_yaxes(range=[-0.01, 1.01], title_text="true positive rate", dtick=0.2)
-    return figure
+    return lines
+
+
+def _curve_look(signal: str, index: int) -> dict[str, object]:
+    if signal in ("increments", "ceiling"):
+        return _look(signal, "ceiling", 0)
+    return {"color": theme.CONTROL, "width": 1.6, "dash": theme.DASHES[(index - 1) % len(theme.DASHES)]}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lrope_interp.reports.frames import Column, Frame, Row, numbers, table_of
-from lrope_interp.reports.wording import NOTHING, interval, is_number, number
+from lrope_interp.reports.frames import Column, Frame, Row, cell_of, numbers, table_of
+from lrope_interp.reports.memory import made_once
 from lrope_interp.results import Result
 
 DEFAULT_STRATUM = "characters"
-LABEL_ORDER = ("whitespace", "punctuation", "words")
+LABEL_ORDER = (
+    "whitespace", "punctuation", "words", "words_merged", "despaced", "sentences",
+    "lines", "tokens", "brackets_open", "brackets_close", "scopes",
+)  # fmt: skip
 STRATUM_ORDER = ("characters", "en", "zh", "code", "und", "nondelimiter", "han", "bytes")
-METRICS = ("roc_auc", "average_precision", "f1")
 
 _NAMES = {
     "byte_mean": "byte's mean increment",
@@ -30,9 +32,12 @@ _NAMES = {
     "branching_entropy": "branching entropy",
     "spacebyte": "SpaceByte's rule",
     "cosine": "cosine of neighbours",
+    "cosine_fixed": "cosine of neighbours, fixed model",
+    "jieba": "jieba (silver)",
     "ceiling": "supervised probe (ceiling)",
 }
-_KEYS = ["kind", "signal", "layer", "head", "align"]
+_NGRAM = re.compile(r"^ngram_(\d+)$")
+KEYS = ["kind", "signal", "layer", "head", "align"]
 CLASS_ORDER = (
     "space", "newline", "punctuation .!?", "other punctuation", "a-z", "A-Z", "0-9",
     "han lead", "han continuation", "other lead", "other continuation", "other",
@@ -44,7 +49,7 @@ def signal_name(signal: str, layer: int = -1, head: int = -1) -> str:
     """Name a signal for readers; a user's own signal keeps its name."""
     if signal == "increments":
         return place(layer, head)
-    name = _NAMES.get(signal, signal.replace("_", " "))
+    name = _NAMES.get(signal, _NGRAM.sub(r"byte \1-gram's mean increment", signal).replace("_", " "))
     return name if layer < 0 else f"{name}, {place(layer, head)}"
 
 
@@ -69,6 +74,7 @@ def labels_and_strata(result: Result) -> list[tuple[str, list[str]]]:
     ]
 
 
+@made_once
 def auc_frame(result: Result, label: str, stratum: str, metric: str = "roc_auc") -> Frame:
     """Return one line a signal, layer and head: its score with an interval, or a range over seeds.
 
@@ -78,10 +84,8 @@ def auc_frame(result: Result, label: str, stratum: str, metric: str = "roc_auc")
         "interval", "range" or ""), `n_seeds`, `n`, `n_positive`, `n_documents`, `p_shift`,
         `p_same_byte`. Layers first, then controls.
     """
-    scores = table_of(result, "scores")
-    chosen = scores[
-        (scores["label"] == label) & (scores["stratum"] == stratum) & (scores["metric"] == metric)
-    ]
+    scores = cell_of(result, "scores", label, stratum)
+    chosen = scores[scores["metric"] == metric]
     for name in ("value", "raw_value", "ci_low", "ci_high", "p_shift", "p_same_byte", "sign"):
         chosen = chosen.assign(**{name: numbers(chosen[name]) if name in chosen else float("nan")})
     chosen = _seeds_alone(chosen.assign(align=chosen["align"].fillna("").astype(str)))
@@ -108,15 +112,15 @@ def _kind_order(kinds: Column) -> Column:
 
 
 _AUC_COLUMNS = [
-    *_KEYS, "name", "sign", "value", "raw_value", "low", "high", "spread", "n_seeds",
+    *KEYS, "name", "sign", "value", "raw_value", "low", "high", "spread", "n_seeds",
     "n", "n_positive", "n_documents", "p_shift", "p_same_byte",
 ]  # fmt: skip
 
 
 def _folded(scores: Frame) -> Frame:
     """Fold the seeds of a signal into a mean and a range; what has one seed keeps its interval."""
-    groups: Frame = scores.groupby(_KEYS, sort=False)
-    frame = groups.first().reindex(columns=scores.columns.drop(_KEYS))
+    groups: Frame = scores.groupby(KEYS, sort=False)
+    frame = groups.first().reindex(columns=scores.columns.drop(KEYS))
     n_seeds, value = groups.size(), groups["value"]
     is_range = n_seeds > 1
     agrees = groups["sign"].nunique() == 1
@@ -130,37 +134,6 @@ def _folded(scores: Frame) -> Frame:
         spread=np.select([is_range, interval], ["range", "interval"], ""),
         sign=frame["sign"].where(agrees),
     ).reset_index()
-
-
-def roc_frame(result: Result, label: str, stratum: str) -> Frame:
-    """Return the ROC curves to draw: all layers, and of each control the layer of the best increments.
-
-    Of increments per head, each layer's best head is drawn; of a control with several seeds, the first.
-
-    Returns:
-        Columns `signal`, `layer`, `head`, `name`, `fpr`, `tpr`, each curve's points in order.
-    """
-    table = table_of(result, "roc")
-    if table.empty:
-        return pd.DataFrame(columns=["signal", "layer", "head", "name", "fpr", "tpr"])
-    curves = table[(table["label"] == label) & (table["stratum"] == stratum)]
-    if "seed" in curves:
-        of_curve = curves.groupby(["signal", "layer", "head"])["seed"]
-        curves = curves[curves["seed"].isna() | (curves["seed"] == of_curve.transform("min"))]
-    scores = auc_frame(result, label, stratum)
-    heads = best_heads(scores)
-    keep = pd.Series(False, index=curves.index)
-    at = best_layer(scores)
-    for layer, head in heads:
-        keep |= (curves["signal"] == "increments") & (curves["layer"] == layer) & (curves["head"] == head)
-    is_control = curves["signal"] != "increments"
-    keep |= is_control & (curves["layer"] < 0)
-    if at is not None:
-        keep |= is_control & (curves["layer"] == at["layer"]) & curves["head"].isin([at["head"], -1])
-    shown = curves[keep]
-    keys = zip(*(shown[name].tolist() for name in ("signal", "layer", "head")), strict=True)
-    names = [signal_name(*key) for key in keys]
-    return shown.assign(name=names)[["signal", "layer", "head", "name", "fpr", "tpr"]].reset_index(drop=True)
 
 
 def best_layer(scores: Frame) -> Row | None:
@@ -217,48 +190,3 @@ def languages(result: Result) -> list[tuple[str, str]]:
     found = in_order(table["language"].dropna().astype(str), ("en", "zh")) if "language" in table else []
     apart = [language for language in found if language != "all"]
     return [(language, LANGUAGES.get(language, language)) for language in apart or found]
-
-
-def table_frame(result: Result, label: str, stratum: str) -> tuple[Frame, list[str]]:
-    """Return the leaderboard as strings, best first, and each line's style (layer, control or ceiling)."""
-    scores = auc_frame(result, label, stratum).sort_values("value", ascending=False, kind="stable")
-    others = {
-        metric: auc_frame(result, label, stratum, metric).set_index(_KEYS)["value"] for metric in METRICS[1:]
-    }
-    keys = list(scores[_KEYS].itertuples(index=False, name=None))
-    table = pd.DataFrame(
-        {
-            "Signal": scores["name"],
-            "ROC-AUC": [number(value, 3) for value in scores["value"]],
-            "95 % interval, or range": [
-                _spread(*row) for row in zip(scores["low"], scores["high"], scores["spread"], strict=True)
-            ],
-            "Sign": [_sign(value) for value in scores["sign"]],
-            "Alignment": [align or NOTHING for align in scores["align"]],
-            "Av. precision": [number(others["average_precision"].get(key), 3) for key in keys],
-            "Prevalence": [_ratio(p, n) for p, n in zip(scores["n_positive"], scores["n"], strict=True)],
-            "F1": [number(others["f1"].get(key), 3) for key in keys],
-        }
-    )
-    for column, heading in (("p_shift", "p (shift)"), ("p_same_byte", "p (same byte)")):
-        if scores[column].notna().any():
-            table[heading] = [number(value, 3) for value in scores[column]]
-    return table, list(scores["kind"])
-
-
-def _spread(low: object, high: object, spread: str) -> str:
-    if spread == "range":
-        return f"{number(low, 3)} to {number(high, 3)}"
-    return interval(low, high) or NOTHING
-
-
-def _sign(value: Any) -> str:
-    if not is_number(value):
-        return NOTHING
-    return "+" if float(value) > 0 else "−"
-
-
-def _ratio(part: Any, whole: Any) -> str:
-    if not (is_number(part) and is_number(whole)) or not float(whole):
-        return NOTHING
-    return number(float(part) / float(whole), 3)

@@ -22,7 +22,19 @@ def table_of(result: Any, name: str) -> Frame:
 
     A missing table is an empty one.
     """
-    found = result.tables.get(name, pd.DataFrame()).reset_index(drop=True)
+    return _with_places(result.tables.get(name, pd.DataFrame()))
+
+
+def cell_of(result: Any, name: str, label: str, stratum: str) -> Frame:
+    """Return the rows of a table that are about one label and stratum, as `table_of` does."""
+    table = result.tables.get(name, pd.DataFrame())
+    if table.empty:
+        return _with_places(table)
+    return _with_places(table[(table["label"] == label) & (table["stratum"] == stratum)])
+
+
+def _with_places(table: Frame) -> Frame:
+    found = table.reset_index(drop=True)
     for column in ("layer", "head"):
         found[column] = whole_numbers(found, column)
     return found

@@ -8,11 +8,24 @@ from lrope_interp.reports.blocks import Block, Plot, Prose, Section, Table
 from lrope_interp.reports.frames import Frame
 from lrope_interp.reports.page import Page
 from lrope_interp.reports.spacing_figure import plot_spacing
-from lrope_interp.reports.spacing_layout import attention_frame, spacing_frame, summary_frame, unit_of
+from lrope_interp.reports.spacing_layout import (
+    attention_frame,
+    spacing_frame,
+    summary_frame,
+    unit_of,
+    words_frame,
+)
 from lrope_interp.reports.wording import facts, number, plural
 from lrope_interp.results import Result
 
-__all__ = ["attention_frame", "plot_spacing", "render_spacing", "spacing_frame", "summary_frame"]
+__all__ = [
+    "attention_frame",
+    "plot_spacing",
+    "render_spacing",
+    "spacing_frame",
+    "summary_frame",
+    "words_frame",
+]
 
 
 def render_spacing(result: Result) -> str:
@@ -22,15 +35,16 @@ def render_spacing(result: Result) -> str:
     unit = unit_of(result)
     text = "".join(frame.loc[frame["row"] == 0, "text"])
     summary = summary_frame(frame)
+    reads = _reads(frame, attention, unit, has_words=len(words_frame(result, frame)) > 0)
     limits = (
         "It does not show what attention does with the distances (only differences of positions reach "
         "it, and a row is a row whatever its scale), and one text shows nothing in general: "
         "`lrope-interp boundaries` measures."
     )
-    blocks: list[Block] = [Plot(plot_spacing(result), _reads(frame, attention, unit), limits)]
+    blocks: list[Block] = [Plot(plot_spacing(result), reads, limits)]
     if len(summary) > _MANY_ROWS:
         layers = sorted(summary["layer"].unique().tolist())
-        reads = [_reads(frame, attention, unit), *["Read as above."] * (len(layers) - 1)]
+        texts = [reads, *["Read as above."] * (len(layers) - 1)]
         blocks = [
             Plot(
                 plot_spacing(result, int(layer), row_height=26),
@@ -38,7 +52,7 @@ def render_spacing(result: Result) -> str:
                 limits if i == 0 else "",
                 f"Layer {layer}",
             )
-            for i, (layer, text) in enumerate(zip(layers, reads, strict=True))
+            for i, (layer, text) in enumerate(zip(layers, texts, strict=True))
         ]
     table = Table(_summary_table(summary, unit), _SUMMARY_CAPTIONS[unit], left=["Row"])
     return Page(
@@ -73,7 +87,7 @@ _STANDS = {
 }
 
 
-def _reads(frame: Frame, attention: Frame, unit: str) -> str:
+def _reads(frame: Frame, attention: Frame, unit: str, has_words: bool) -> str:
     lines = [
         _STANDS[unit],
         "Every row is stretched to the same mean increment, so only unevenness shows; the grey row is "
@@ -81,6 +95,8 @@ def _reads(frame: Frame, attention: Frame, unit: str) -> str:
         "Thin lines follow a character from row to row; ␣ is a space, ⏎ a line end, both coloured like "
         "punctuation.",
     ]
+    if has_words:
+        lines.append("Ticks above the topmost row stand where the reference has a word begin.")
     if frame["block"].max() > 0:
         lines.append("Long texts wrap; a wrapped line begins with the gap after the character before.")
     if len(attention):

@@ -18,11 +18,13 @@ from lrope_interp.reports.spacing_layout import (
     spacing_frame,
     unit_of,
     units_to_pixels,
+    words_frame,
 )
-from lrope_interp.reports.wording import number
+from lrope_interp.reports.wording import number, shortened
 from lrope_interp.results import Result
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 112, 16, 16, 12
+_LEGEND = 24
 _LANE_ROWS = 2.4  # height of an attention lane, in rows
 _GAP_ROWS = 0.9  # between blocks
 _WIDEST = 26.0  # pixels a unit, where a short text leaves room
@@ -43,7 +45,7 @@ def plot_spacing(
 
     Every row is scaled to its own mean increment; a character of several bytes stands at its last
     byte. The text wraps into blocks as wide as `width` pixels allow. The numbers are those of
-    `spacing_frame`.
+    `spacing_frame`, and the ticks at word starts those of `words_frame`.
 
     Args:
         result: A result of kind "spacing".
@@ -62,15 +64,27 @@ def plot_spacing(
     extent = max(frame["x_left"].max(), 1.0) + 0.8
     pixels = max(pixels, min((width - _LEFT - _RIGHT) / (extent + 0.8), _WIDEST))
     canvas = _Canvas(frame, attention, pixels, font_size, unit_of(result))
-    figure = theme.new_figure(height=round(canvas.n_units * row_height) + _TOP + _BOTTOM)
+    words = words_frame(result, frame)
+    top = _TOP + _LEGEND * (len(words) > 0)
+    figure = theme.new_figure(height=round(canvas.n_units * row_height) + top + _BOTTOM)
     figure.add_traces(_following(frame, canvas))
     figure.add_traces([_row(row, canvas) for _, row in frame.groupby("row")])
     for lane, (_, bars) in enumerate(attention.groupby(_ATTENTION_ROW)):
         figure.add_traces(_lane(bars, lane, canvas))
+    if len(words):
+        figure.add_trace(_word_ticks(words, canvas, _source(result)))
     figure.update_layout(
         width=round((extent + 0.8) * pixels) + _LEFT + _RIGHT,
-        margin={"l": _LEFT, "r": _RIGHT, "t": _TOP, "b": _BOTTOM},
-        showlegend=False,
+        margin={"l": _LEFT, "r": _RIGHT, "t": top, "b": _BOTTOM},
+        showlegend=len(words) > 0,
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "itemclick": False,
+        },
         barmode="overlay",
     )
     figure.update_xaxes(visible=False, range=[-0.8, extent], fixedrange=False)
@@ -179,12 +193,36 @@ def _following(frame: Frame, canvas: _Canvas) -> list[go.Scatter]:
             line={"color": colour, "width": 1},
             hoverinfo="skip",
             name=name,
+            showlegend=False,
         )
         for chosen, colour, name in (
             (~is_delimiter, _FOLLOW, "characters followed"),
             (is_delimiter, _FOLLOW_DELIMITER, "delimiters followed"),
         )
     ]
+
+
+def _source(result: Result) -> str:
+    """Return the name of what was shown: a gold file's, where there is one."""
+    data = result.provenance.get("data") or {}
+    return str(data.get("name") or "") if isinstance(data, dict) else str(data)
+
+
+def _word_ticks(words: Frame, canvas: _Canvas, source: str) -> go.Scatter:
+    """Return the small ticks above the topmost row, one at each word start of the reference."""
+    y = canvas.row_y(words["block"], words["block"] * 0)
+    gap = np.full(len(words), np.nan)
+    grade = str(words["grade"].iloc[0])
+    told = {"gold": f"gold: {shortened(source)}", "silver": "silver: jieba"}.get(grade, grade)
+    return go.Scatter(
+        x=np.stack([words["x_left"], words["x_left"], gap], axis=1).ravel(),
+        y=np.stack([y - 0.5, y - 0.3, gap], axis=1).ravel(),
+        mode="lines",
+        line={"color": theme.INK, "width": 2},
+        hoverinfo="skip",
+        name=plain(f"word starts ({told})"),
+        showlegend=True,
+    )
 
 
 def _row(row: Frame, canvas: _Canvas) -> go.Scatter:
@@ -203,6 +241,7 @@ def _row(row: Frame, canvas: _Canvas) -> go.Scatter:
             "color": [_DELIMITER if delimiter else letters for delimiter in row["is_delimiter"]],
         },
         name=label,
+        showlegend=False,
         customdata=np.stack(
             [
                 np.array([plain(described(text)) for text in row["text"]], dtype=object),
@@ -240,6 +279,7 @@ def _lane(bars: Frame, lane: int, canvas: _Canvas) -> list[go.Bar | go.Scatter]:
         width=min(7 / canvas.pixels, 0.5),
         marker={"color": theme.layer_colour(0, 1), "line": {"width": 0}},
         name=label,
+        showlegend=False,
         customdata=np.stack(
             [[plain(described(t)) for t in bars["text"]], bars["weight"], bars["key_character"]], axis=1
         ),
@@ -260,6 +300,7 @@ def _lane(bars: Frame, lane: int, canvas: _Canvas) -> list[go.Bar | go.Scatter]:
         },
         hoverinfo="skip",
         name=f"{label}: keys",
+        showlegend=False,
     )
     return [weights, keys, _query_mark(bars[is_query], y[is_query])]
 
@@ -272,4 +313,5 @@ def _query_mark(query: Frame, y: np.ndarray) -> go.Scatter:
         marker={"symbol": "triangle-up", "size": 9, "color": theme.ACCENT},
         hovertemplate="the query looks from here<extra></extra>",
         name="query",
+        showlegend=False,
     )

@@ -188,6 +188,31 @@ def attention_frame(result: Result, spacing: Frame) -> Frame:
     return drawn.drop(columns=["character", "row_head"])
 
 
+def words_frame(result: Result, spacing: Frame) -> Frame:
+    """Return where words begin on the topmost row: half-way from the character before.
+
+    Args:
+        result: A result of kind "spacing".
+        spacing: What `spacing_frame` returned for the same result.
+
+    Returns:
+        Columns `character`, `text`, `block`, `x_left` and `grade` ("gold", "silver" or "rule"), one line
+        a word. Empty where the result does not say who marked the words.
+    """
+    table = table_of(result, "characters")
+    top = spacing[spacing["row"] == 0].sort_values("character")
+    if "word_grade" not in table or "is_word_start" not in table:
+        return top.assign(grade="")[["character", "text", "block", "x_left", "grade"]][:0]
+    table = table[table["is_word_start"].astype(str) == "True"].drop_duplicates("character")
+    grades = table.set_index("character")["word_grade"].astype(str)
+    is_first = top["block"] != top["block"].shift()
+    before = top["x_left"].shift().mask(is_first, 0.0)
+    middle = ((before + top["x_left"]) / 2).to_numpy(copy=True)
+    middle[:1] = -0.5  # no character stands before the first one
+    words = top.assign(x_left=middle, grade=top["character"].map(grades))
+    return words[words["grade"].notna()][["character", "text", "block", "x_left", "grade"]]
+
+
 def units_to_pixels(frame: Frame, font_size: int) -> float:
     """Choose how many pixels a unit gets, so that most neighbours do not touch.
 

@@ -14,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks import trust
 from benchmarks.planted import Planted, plant
-from lrope_interp.probes.beyond import BEYOND_COLUMNS, BeyondTest, Sample
+from lrope_interp.probes import beyond
+from lrope_interp.probes.beyond import BEYOND_COLUMNS, LEAST_BINNED, BeyondTest, Sample
 from lrope_interp.probes.bootstrap import Bootstrap, Units
 from lrope_interp.probes.class_logit import CLASS_RIDGE, SHARED_RIDGE, Grouped, fit_logit, log_likelihood
 from lrope_interp.probes.drawn_gaps import draw_gaps, hold_out
@@ -22,6 +23,33 @@ from lrope_interp.probes.splines import Axis, Spline
 from lrope_interp.probes.within_bins import WithinBins, joint_bins, ranks_within
 
 BOOT = Bootstrap(n_resamples=500)
+
+
+@pytest.fixture(autouse=True)
+def _bins_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small samples keep these tests fast; what is too small in earnest has a test of its own."""
+    monkeypatch.setattr(beyond, "LEAST_BINNED", 0)
+
+
+def test_two_hundred_bins_of_few_gaps_say_nothing_instead_of_nothing_beyond(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(beyond, "LEAST_BINNED", LEAST_BINNED)
+    fit, test = plant(0, "tanh"), plant(1, "tanh")
+    assert len(test.sample.document) < LEAST_BINNED or LEAST_BINNED == 6_000
+    short = test.sample.document < 20
+    sample = Sample(
+        test.sample.covariates.taken(np.flatnonzero(short)),
+        test.sample.is_boundary[short],
+        test.sample.document[short],
+    )
+    tests = BeyondTest(fit.sample, sample, Units.of(sample.document, test.t[short]), BOOT)
+    label = sample.is_boundary.astype(np.float64)
+    rows = tests.of_signal(fit.sample.is_boundary.astype(np.float64), label)
+    bins = next(row for row in rows if row["baseline"] == "bins")
+    assert len(label) < LEAST_BINNED
+    assert bins["is_beyond"] is None
+    assert math.isnan(bins["p"])
 
 
 def make_test(fit: Sample, test: Sample) -> BeyondTest:

@@ -23,6 +23,7 @@ from lrope_interp.probes.boundaries import boundaries
 from lrope_interp.probes.boundary_options import BoundaryOptions
 from lrope_interp.probes.capture import capture
 from lrope_interp.probes.controls import (
+    UNTRAINED_OVERLAP,
     byte_mean,
     calibration_tokens,
     spacebyte,
@@ -428,7 +429,7 @@ def test_an_untrained_control_is_the_control_models_own_increments(
     captured = capture(model, documents, layers=layers, predictions=False)
     signal = untrained(model, bilingual.fit, batch_size=64)[3]
     control = randomised_control(model, calibration_tokens(bilingual.fit, 32), 3)
-    wanted = capture(control, documents, layers=layers, predictions=False)
+    wanted = capture(control, documents, layers=layers, predictions=False, overlap=UNTRAINED_OVERLAP)
     np.testing.assert_allclose(signal.function(captured), wanted.increments, atol=1e-5)
 
 

@@ -41,6 +41,17 @@ def test_a_character_has_the_sum_of_its_bytes(tiny_model: LRopeTransformer) -> N
     assert result.tables["attention"].empty
 
 
+def test_a_document_brings_its_gold_words_and_its_name(tiny_model: LRopeTransformer) -> None:
+    text = "中国人民 abc"
+    gold = Document("gold.txt", text, "gold", "zh", words=((0, 2), (2, 4), (5, 8)))
+    result = spacing(tiny_model, gold, layer=0)
+    table = result.tables["characters"]
+    assert table.loc[table["is_word_start"], "character"].tolist() == [0, 2, 5]
+    assert set(table["word_grade"]) == {"gold"}
+    assert result.provenance["data"]["name"] == "gold.txt"
+    assert set(spacing(tiny_model, "abc d", layer=0).tables["characters"]["word_grade"]) == {"rule"}
+
+
 def test_a_slice_starts_at_zero_and_reads_what_stands_before(tiny_model: LRopeTransformer) -> None:
     text = "The gap before a word is wider than the gap within it, or so they say."
     whole = spacing(tiny_model, text, layer=1, length=len(text)).tables["characters"]

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pandas as pd
+from boundary_samples import FREE, PER_LAYER, trust_tables
 
 from lrope_interp.results import Result
 
@@ -82,14 +83,21 @@ def boundaries_result(
     n_seeds: int = 5,
     hostile: bool = False,
     languages: tuple[str, ...] = (),
+    is_older: bool = False,
 ) -> Result:
-    """Whitespace is found by a byte table as well as by layer 0; Chinese words best by entropy."""
+    """Whitespace is found by a byte table as well as by layer 0; Chinese words best by entropy.
+
+    An older result has fewer controls, and scores and curves alone.
+    """
     generator = np.random.default_rng(1)
     heads = range(n_heads) if n_heads else [None]
     places = [(layer, head) for layer in range(n_layers) for head in heads]
-    signals = [("increments", "layer", layer, head, None) for layer, head in places]
-    signals += [("byte_mean", "control", layer, head, None) for layer, head in places]
-    signals += [(name, "control", None, None, None) for name in ("entropy", "surprisal", "entropy_next")]
+    kinds = {"increments": "layer", "ceiling": "ceiling"}
+    by_layer, free = (PER_LAYER[:2], FREE[:3]) if is_older else (PER_LAYER, FREE)
+    signals = [
+        (name, kinds.get(name, "control"), layer, head, None) for name in by_layer for layer, head in places
+    ]
+    signals += [(name, "control", None, None, None) for name in free]
     signals += [
         ("untrained", "control", layer, head, seed) for layer, head in places for seed in range(n_seeds)
     ]
@@ -104,8 +112,11 @@ def boundaries_result(
                 n = {"bytes": 380_000, "characters": 300_000, "nondelimiter": 240_000, "han": 62_000}.get(
                     stratum, 90_000
                 )
-                for metric in ("roc_auc", "average_precision", "f1"):
-                    shown = {"roc_auc": value, "average_precision": value**4, "f1": value**3}[metric]
+                shown_of = {"roc_auc": value, "average_precision": value**4, "f1": value**3}
+                if not is_older:
+                    shown_of |= {"mcc": value - 0.4, "precision": value**3, "recall": value**2}
+                    shown_of |= {"token_f1": value**5, "pk": 1 - value} if label == "words" else {}
+                for metric, shown in shown_of.items():
                     interval = metric == "roc_auc" and seed is None and not impossible
                     scores.append(
                         {
@@ -116,7 +127,8 @@ def boundaries_result(
                             "raw_value": np.nan if impossible else shown,
                             "ci_low": value - 0.006 if interval else np.nan,
                             "ci_high": value + 0.005 if interval else np.nan,
-                            "p_shift": np.nan, "p_same_byte": np.nan,
+                            "p_shift": 0.001 if interval and not is_older else np.nan,
+                            "p_same_byte": 0.043 if interval and not is_older else np.nan,
                             "n": n, "n_positive": 0 if impossible else int(n * prevalence), "n_documents": 61,
                             "seed": seed,
                         }
@@ -136,6 +148,7 @@ def boundaries_result(
         + [("words", "zh", "gold", 62_000, 31_000)],
         columns=["label", "language", "grade", "n", "n_positive"],
     )
+    tables |= {} if is_older else trust_tables(tables["scores"])
     warnings = ("48 documents: intervals resample blocks of 4,096 bytes", *([HOSTILE] if hostile else []))
     return Result(
         kind="boundaries", provenance=PROVENANCE, headline={"L0 whitespace roc_auc": 0.973}, tables=tables,
@@ -168,7 +181,12 @@ def _auc(signal: str, layer, label: str, stratum: str, generator: np.random.Gene
     if signal == "untrained":
         return float(np.clip(generator.normal(0.58, 0.06), 0.42, 0.9))
     if layer is None:
-        return {"entropy": 0.8, "surprisal": 0.71, "entropy_next": 0.706}.get(signal, 0.55)
+        free = {"entropy": 0.8, "surprisal": 0.71, "entropy_next": 0.706, "branching_entropy": 0.83}
+        return free.get(signal, 0.55)
+    if signal == "ceiling":
+        return float(np.clip(base + 0.1 - 0.01 * layer, 0.6, 0.996))
+    if signal == "random_head":
+        return float(np.clip(generator.normal(0.56, 0.05), 0.45, 0.7))
     fall = 0.05 * layer * (1 - 0.2 * (layer % 2))
     value = base - fall + (0.02 if signal == "byte_mean" and layer == 0 else 0.0)
     return float(np.clip(value + generator.normal(0, 0.01), 0.46, 0.985))

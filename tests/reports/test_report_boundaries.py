@@ -9,21 +9,26 @@ import pandas as pd
 import pytest
 from report_samples import boundaries_result
 
-from lrope_interp.reports.boundaries import headline, plot_auc, plot_classes, plot_roc, render_boundaries
-from lrope_interp.reports.boundary_figures import _apart
-from lrope_interp.reports.boundary_frames import (
+from lrope_interp.reports.boundaries import (
     auc_frame,
+    by_layer_frame,
     classes_frame,
-    labels_and_strata,
+    headline,
+    plot_by_layer,
+    plot_classes,
+    plot_curves,
+    render_boundaries,
     roc_frame,
     table_frame,
 )
+from lrope_interp.reports.boundary_figures import _apart
+from lrope_interp.reports.boundary_frames import labels_and_strata
 from lrope_interp.results import Result, load_result, save_result
 
 
 @pytest.fixture(scope="module")
 def result() -> Result:
-    return boundaries_result(n_layers=3)
+    return boundaries_result(n_layers=3, is_older=True)
 
 
 def _changed(result: Result, **tables: pd.DataFrame) -> Result:
@@ -41,18 +46,17 @@ def _scored(result: Result, **values: float) -> Result:
     return _changed(result, scores=scores)
 
 
-def test_bars_and_lines_draw_the_frame(result: Result):
-    frame = auc_frame(result, "whitespace", "characters")
-    figure = plot_auc(result, "whitespace", "characters")
-    bars = next(trace for trace in figure.data if trace.type == "bar" and trace.error_y.array is not None)
+def test_lines_over_layers_draw_the_frame(result: Result):
+    frame = by_layer_frame(result, "whitespace", "characters")
+    figure = plot_by_layer(result, "whitespace", "characters")
+    lines = {trace.name: trace for trace in figure.data if trace.fill is None}
     layers = frame[frame["signal"] == "increments"]
-    np.testing.assert_allclose(np.add(bars.base, bars.y), layers["value"])
-    np.testing.assert_allclose(bars.error_y.array, layers["high"] - layers["value"])
-    np.testing.assert_allclose(bars.error_y.arrayminus, layers["value"] - layers["low"])
-    lines = {trace.name: trace for trace in figure.data if trace.type == "scatter"}
-    assert set(lines["entropy"].y) == set(frame.loc[frame["signal"] == "entropy", "value"])
-    drawn = np.asarray(lines["byte's mean increment"].y, dtype=float)[::3]
-    np.testing.assert_array_equal(drawn, frame.loc[frame["signal"] == "byte_mean", "value"])
+    np.testing.assert_array_equal(lines["increments"].y, layers["value"])
+    np.testing.assert_allclose(lines["increments"].error_y.array, layers["high"] - layers["value"])
+    np.testing.assert_allclose(lines["increments"].error_y.arrayminus, layers["value"] - layers["low"])
+    control = frame.loc[frame["signal"] == "byte_mean", "value"]
+    np.testing.assert_array_equal(lines["byte's mean increment"].y, control)
+    assert set(frame["layer"]) == {0, 1, 2}
 
 
 def test_seeds_fold_into_mean_and_range_and_are_counted_once(result: Result):
@@ -67,8 +71,9 @@ def test_seeds_fold_into_mean_and_range_and_are_counted_once(result: Result):
     assert line["n_seeds"].item() == 5
     assert line["value"].item() == pytest.approx(seeds["value"].mean())
     assert (line["low"].item(), line["high"].item()) == (seeds["value"].min(), seeds["value"].max())
-    band = next(t for t in plot_auc(result, "words", "han").data if t.type == "bar" and t.hoverinfo == "skip")
-    assert band.base[1] == seeds["value"].min()
+    band = next(trace for trace in plot_by_layer(result, "words", "han").data if trace.fill == "toself")
+    assert band.y[1] == seeds["value"].max()
+    assert band.y[::-1][1] == seeds["value"].min()
 
 
 def test_a_mean_over_seeds_without_its_seeds_keeps_its_numbers(result: Result):
@@ -87,20 +92,25 @@ def test_strata_without_a_score_are_left_out(result: Result):
 
 def test_roc_curves_are_the_table_s(result: Result):
     curves = roc_frame(result, "words", "characters")
-    assert set(curves.loc[curves["signal"] == "increments", "layer"]) == {0, 1, 2}
-    assert curves.loc[curves["signal"] == "byte_mean", "layer"].nunique() == 1
-    figure = plot_roc(result, "words", "characters")
-    drawn = [trace for trace in figure.data if trace.name != "chance"]
+    assert curves["signal"].iloc[0] == "increments"
+    assert curves.groupby("signal")[["layer", "head"]].nunique().max().max() == 1
+    drawn = [trace for trace in plot_curves(result, "words", "characters").data if trace.name != "chance"]
     groups = curves.groupby(["signal", "layer", "head", "name"], sort=False)
-    for trace, (_, curve) in zip(drawn, groups, strict=True):
-        np.testing.assert_array_equal(trace.x, curve["fpr"])
-        np.testing.assert_array_equal(trace.y, curve["tpr"])
+    for trace, (key, curve) in zip(drawn, groups, strict=True):
+        np.testing.assert_allclose(trace.x, curve["fpr"], atol=1e-6)
+        np.testing.assert_allclose(trace.y, curve["tpr"], atol=1e-6)
+        assert trace.name == key[3]
 
 
-def test_of_heads_the_best_of_each_layer_has_a_curve():
-    curves = roc_frame(boundaries_result(n_layers=2, n_heads=3), "words", "characters")
-    assert len(curves[curves["signal"] == "increments"].groupby(["layer", "head"])) == 2
-    assert set(curves.loc[curves["signal"] == "increments", "layer"]) == {0, 1}
+def test_of_heads_the_best_has_a_curve():
+    result = boundaries_result(n_layers=2, n_heads=3, is_older=True)
+    curves = roc_frame(result, "words", "characters")
+    scores = auc_frame(result, "words", "characters")
+    best = scores.loc[scores.loc[scores["signal"] == "increments", "value"].idxmax()]
+    (place,) = set(
+        curves.loc[curves["signal"] == "increments", ["layer", "head"]].itertuples(index=False, name=None)
+    )
+    assert place == (best["layer"], best["head"])
 
 
 def test_classes_draw_the_normalised_means(result: Result):
@@ -138,12 +148,6 @@ def test_a_text_in_two_languages_is_told_in_each():
     assert html.count("Whitespace, gaps between characters, English documents") > 0
 
 
-def test_bands_over_seeds_stand_beside_the_bars(result: Result):
-    figure = plot_auc(result, "words", "characters")
-    bar, band = (trace for trace in figure.data if trace.type == "bar")
-    assert all(np.add(bar.x, np.array(bar.width) / 2) < np.subtract(band.x, np.array(band.width) / 2))
-
-
 def test_the_headline_says_when_a_control_wins(result: Result):
     text = headline(_scored(result, increments=0.9, entropy=0.95, byte_mean=0.9), "whitespace", "characters")
     assert "reaches ROC-AUC 0.900 [0.890, 0.910]" in text
@@ -167,7 +171,7 @@ def test_the_headline_without_controls_calls_it_no_result(result: Result):
 
 
 def test_nulls_and_missing_tables_render():
-    result = boundaries_result(n_layers=1)
+    result = boundaries_result(n_layers=1, is_older=True)
     scores = result.tables["scores"].assign(ci_low=np.nan, ci_high=np.nan, p_shift=np.nan)
     assert "ROC-AUC" in render_boundaries(dataclasses.replace(result, tables={"scores": scores}))
     nothing = scores.assign(value=np.nan)

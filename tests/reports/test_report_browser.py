@@ -113,7 +113,8 @@ def test_the_boundary_page_draws_its_folds_when_they_open(opened: Callable[..., 
         "[...document.querySelectorAll('.plot')].every(p => p.dataset.drawn === 'yes')"
     )
     assert len(found.page.query_selector_all(".main-svg")) > before
-    assert any(text.startswith("<script>alert(1)") for text in found.texts(".legendtext"))
+    assert any(text.startswith("<script>alert(1)") for text in found.texts(".ytick text"))
+    assert "<" in found.texts(".strip bdi")
     found.assert_quiet()
 
 

@@ -11,7 +11,7 @@ from report_samples import HOSTILE, spacing_result
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.reports.spacing import plot_spacing, render_spacing
-from lrope_interp.reports.spacing_layout import attention_frame, spacing_frame, summary_frame
+from lrope_interp.reports.spacing_layout import attention_frame, spacing_frame, summary_frame, words_frame
 from lrope_interp.results import load_result, save_result
 
 ENGLISH = "The state of our union is strong, and the people know it."
@@ -170,3 +170,51 @@ def test_a_result_without_attention_table_or_heads_column_renders():
     table = result.tables["characters"].drop(columns="head")
     bare = dataclasses.replace(result, tables={"characters": pd.DataFrame(table)}, provenance={})
     assert "layer 0" in render_spacing(bare)
+
+
+def _with_words(text: str, grade: str, name: str = "text"):
+    """Mark a word start at every letter after a space, and say who marked it."""
+    result = spacing_result(text, n_layers=2)
+    table = result.tables["characters"]
+    is_start = [i for i, one in enumerate(text) if one.isalpha() and (i == 0 or not text[i - 1].isalpha())]
+    table = table.assign(is_word_start=table["character"].isin(is_start), word_grade=grade)
+    provenance = result.provenance | {"data": {"name": name}}
+    marked = dataclasses.replace(result, tables={"characters": table}, provenance=provenance)
+    return marked, is_start
+
+
+def _ticks(figure):
+    return [trace for trace in figure.data if trace.showlegend]
+
+
+def test_ticks_stand_half_way_before_each_word_of_the_reference():
+    result, starts = _with_words(ENGLISH, "gold", "my <file>.txt")
+    frame = spacing_frame(result)
+    words = words_frame(result, frame)
+    assert words["character"].tolist() == starts
+    x = frame[frame["row"] == 0].set_index("character")["x_left"]
+    assert words["x_left"].tolist() == [-0.5, *[(x[i - 1] + x[i]) / 2 for i in starts[1:]]]
+    (ticks,) = _ticks(plot_spacing(result, width=10_000))
+    assert list(ticks.x[::3]) == words["x_left"].tolist()
+    assert ticks.name == "word starts (gold: my &lt;file&gt;.txt)"
+    assert "Ticks above" in render_spacing(result)
+
+
+def test_ticks_are_in_the_block_of_their_word():
+    result, starts = _with_words(ENGLISH * 4, "silver")
+    frame = spacing_frame(result, block_width=40.0)
+    words = words_frame(result, frame)
+    assert words["block"].nunique() == frame["block"].nunique() > 1
+    assert len(words) == len(starts)
+    assert (words["x_left"].iloc[1:] >= 0).all()
+    assert _ticks(plot_spacing(result))[0].name == "word starts (silver: jieba)"
+
+
+def test_a_result_that_does_not_say_who_marked_words_has_no_ticks():
+    result, _ = _with_words(ENGLISH, "rule")
+    table = result.tables["characters"].drop(columns="word_grade")
+    older = dataclasses.replace(result, tables={"characters": table})
+    assert words_frame(older, spacing_frame(older)).empty
+    assert not _ticks(plot_spacing(older))
+    assert plot_spacing(older).layout.height < plot_spacing(result).layout.height
+    assert "Ticks above" not in render_spacing(older)
