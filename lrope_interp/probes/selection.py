@@ -238,6 +238,12 @@ def _select_units(
         own = select_corpus(manifest, max_bytes=max_bytes)
         test = _limited(splits["test"], max_bytes)
         splits |= {"fit": _apart(own.fit, test), "dev": _apart(own.dev, test), "test": test}
+        for split in ("fit", "dev"):
+            if not splits[split]:
+                raise LRopeError(
+                    f"every {split} document of {manifest['name']} stands in {name.partition(':')[2]} too, "
+                    "so nothing is left to choose signs and fit tables on; give 60 units or more, or other text"
+                )
         n_left_out = len(own.fit) + len(own.dev) - len(splits["fit"]) - len(splits["dev"])
         if n_left_out:
             warnings.append(

@@ -196,3 +196,20 @@ def test_a_run_folder_must_say_what_it_was_trained_on(tmp_path: Path, content: s
 def test_a_manifest_is_read(tmp_path: Path, manifest: dict) -> None:
     (tmp_path / "data.json").write_text(json.dumps(manifest))
     assert read_manifest(tmp_path) == manifest
+
+
+def test_a_short_text_that_stands_in_the_runs_own_documents_leaves_them_out(
+    manifest: dict, tmp_path: Path
+) -> None:
+    own = select_corpus(manifest)
+    path = tmp_path / "copied.txt"
+    path.write_text(own.fit[0].text, encoding="utf-8")
+    selection = select_text(manifest, path)
+    assert len(selection.fit) < len(own.fit)
+    assert own.fit[0].text not in {one.text for one in selection.fit}
+    assert any("are left out" in said for said in selection.warnings)
+    path.write_text("\n\n".join(one.text for one in own.dev), encoding="utf-8")
+    with pytest.raises(LRopeError, match="every dev document"):
+        select_text(manifest, path)
+    path.write_text("Nothing of this was ever written in any of the other documents.", encoding="utf-8")
+    assert len(select_text(manifest, path).fit) == len(own.fit)
