@@ -241,8 +241,8 @@ def _select_units(
         for split in ("fit", "dev"):
             if not splits[split]:
                 raise LRopeError(
-                    f"every {split} document of {manifest['name']} stands in {name.partition(':')[2]} too, "
-                    "so nothing is left to choose signs and fit tables on; give 60 units or more, or other text"
+                    f"every {split} document of {manifest['name']} stands in {name.partition(':')[2]} "
+                    "too, so nothing is left to choose signs and fit tables on; give 60 units or more"
                 )
         n_left_out = len(own.fit) + len(own.dev) - len(splits["fit"]) - len(splits["dev"])
         if n_left_out:
