@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lrope_interp.probes.bootstrap import interval
+from lrope_interp.probes.bootstrap import interval, paired_interval
 from lrope_interp.probes.scoring import Trial
 
 DIFFERENCE_COLUMNS = (
@@ -115,7 +115,7 @@ def _is_beside(trial: Trial, control: _Control) -> bool:
 def _paired(
     a: Float[np.ndarray, " resamples"] | None, b: Float[np.ndarray, " resamples"] | None
 ) -> tuple[float, float]:
-    return (math.nan, math.nan) if a is None or b is None else interval(a - b)
+    return (math.nan, math.nan) if a is None or b is None else paired_interval(a, b)
 
 
 def _place(trial: Trial) -> dict[str, Any]:

@@ -25,7 +25,6 @@ MATCH_COLUMNS = (
     *("value", "ci_low", "ci_high", "other_value", "other_low", "other_high"),
 )
 CORRELATION_COLUMNS = ("layer", "head", "other_layer", "other_head", "spearman", "is_matched")
-MATCHED = "matched"
 
 
 def spearman_matrix(
