@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch
 import torch.nn as nn
 from einops import repeat
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.models.attention import Attention
-from lrope_interp.models.compilation import has_backward_hook
+from lrope_interp.models.compilation import has_backward_hook, has_live_hook
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.increments import IncrementHead, accumulate
 from lrope_interp.models.mlp import GatedMLP
@@ -22,17 +23,21 @@ from lrope_interp.models.normalization import HookedRMSNorm
 
 @dataclass(frozen=True)
 class Stream:
-    """What all blocks of one forward pass share.
+    """What all blocks of one forward pass share; a hook at `hook_increments` finds it as `hook.ctx["stream"]`.
 
     Attributes:
         shared_increments: Output of the shared head, in `shared` mode.
         is_token: False at padding, over the new tokens.
         is_key: False at padding, over past and new tokens.
+        tokens: The new tokens; None where the pass began with a residual stream alone.
+        past_kv_cache: What the pass goes on from, if anything.
     """
 
     shared_increments: Float[Tensor, "batch pos *head"] | None = None
     is_token: Bool[Tensor, "batch pos"] | None = None
     is_key: Bool[Tensor, "batch key_pos"] | None = None
+    tokens: Int[Tensor, "batch pos"] | None = None
+    past_kv_cache: TransformerLensKeyValueCache | None = None
 
 
 class Block(nn.Module):
@@ -89,7 +94,13 @@ class Block(nn.Module):
             increments = torch.ones(*resid_pre.shape[:2], *heads, device=resid_pre.device)
             if has_backward_hook(self.hook_increments) or has_backward_hook(self.hook_positions):
                 increments = increments.requires_grad_().clone()  # ones have no gradient unless asked for it
-        return self.hook_increments(increments)
+        if not has_live_hook(self.hook_increments):
+            return self.hook_increments(increments)
+        self.hook_increments.ctx["stream"] = stream  # for the time of the hook: it holds tensors
+        try:
+            return self.hook_increments(increments)
+        finally:
+            self.hook_increments.ctx.pop("stream", None)
 
     def _positions(
         self, increments: Tensor, stream: Stream, cache_entry: TransformerLensKeyValueCacheEntry | None

@@ -269,7 +269,7 @@ class LRopeTransformer(
             new = torch.ones(resid.shape[:2], dtype=torch.int, device=resid.device)
             new = new if attention_mask is None else attention_mask.to(new)
             is_key = past_kv_cache.append_attention_mask(new).to(resid.device).bool()
-        return Stream(shared, is_token, is_key)
+        return Stream(shared, is_token, is_key, tokens, past_kv_cache)
 
     def _embedded(self, resid: Tensor, tokens: Tensor | None, start_at_layer: int | None) -> Tensor:
         """Return what the shared head reads: the stream that enters layer 0."""
