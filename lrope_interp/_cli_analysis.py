@@ -72,7 +72,10 @@ def load_model(run: Run, device: str) -> LRopeTransformer:
 
 @dataclass(frozen=True)
 class Source:
-    """What is to be read: a corpus, the user's own text, or a gold segmentation."""
+    """What is to be read: a corpus, the user's own text, or a gold segmentation.
+
+    With `spread` a small share of each document of a corpus is read, and not a large one of a few.
+    """
 
     data: str | None
     text: Path | None
@@ -80,6 +83,7 @@ class Source:
     encoding_errors: str
     text_column: str = "text"
     gold: Path | None = None
+    spread: bool = False
 
     def check(self) -> None:
         """Refuse two texts."""
@@ -100,7 +104,7 @@ class Source:
             return select_text(manifest, self.text, **limits)
         if self.gold is not None:
             return select_gold(manifest, self.gold, **limits)
-        return select_corpus(manifest, self.data, text_column=self.text_column, **limits)
+        return select_corpus(manifest, self.data, text_column=self.text_column, spread=self.spread, **limits)
 
 
 def write(place: Place, make: Callable[[], Result], render: Callable[[Result], str]) -> tuple[Result, Path]:

@@ -17,7 +17,9 @@ PIECE_BYTES = 8_000
 _LEAST_PIECE_BYTES = 500
 
 
-def evaluation_documents(corpus: Corpus, split: str, max_bytes: int = MAX_BYTES) -> tuple[Document, ...]:
+def evaluation_documents(
+    corpus: Corpus, split: str, max_bytes: int = MAX_BYTES, spread: bool = False
+) -> tuple[Document, ...]:
     """Return at most `max_bytes` a language of one split, the same whatever order documents are in.
 
     Documents come in the order of their hashes. One above 8,000 bytes gives a single piece of that
@@ -28,22 +30,26 @@ def evaluation_documents(corpus: Corpus, split: str, max_bytes: int = MAX_BYTES)
         corpus: Any corpus; for a model that never saw it, take `Corpus.held_out_from` first.
         split: "train", "fit", "dev" or "test".
         max_bytes: The most UTF-8 bytes to take of each language.
+        spread: Whether to take a shorter piece (of 500 bytes at least) of as many documents as there
+            are: for what costs so much a byte that few can be read.
 
     Returns:
         Documents, those of one language together. Empty where the split is.
     """
     if max_bytes < 1:
         raise LRopeError(f"max_bytes must be at least 1, got {max_bytes}")
-    return sample_documents(corpus.documents(split), max_bytes)
+    return sample_documents(corpus.documents(split), max_bytes, spread)
 
 
-def sample_documents(documents: Sequence[Document], max_bytes: int) -> tuple[Document, ...]:
+def sample_documents(
+    documents: Sequence[Document], max_bytes: int, spread: bool = False
+) -> tuple[Document, ...]:
     """Return at most `max_bytes` a language of these documents, by the rule of `evaluation_documents`."""
     languages = languages_of(documents)
     return tuple(
         piece
         for language in sorted(set(languages))
-        for piece in _take(where(documents, [one == language for one in languages]), max_bytes)
+        for piece in _take(where(documents, [one == language for one in languages]), max_bytes, spread)
     )
 
 
@@ -63,15 +69,16 @@ def piece_of(document: Document, n_bytes: int) -> Document:
     return _cut(document, first, max(last, first))
 
 
-def _take(documents: Sequence[Document], max_bytes: int) -> list[Document]:
+def _take(documents: Sequence[Document], max_bytes: int, spread: bool) -> list[Document]:
     """Take pieces in the order of hashes until `max_bytes` are full."""
     taken: list[Document] = []
     left = max_bytes
+    longest = max(_LEAST_PIECE_BYTES, max_bytes // max(1, len(documents))) if spread else PIECE_BYTES
     for document in in_hash_order(documents):
         is_too_short = left < min(_LEAST_PIECE_BYTES, document.n_bytes)
         if is_too_short and taken:
             break
-        piece = piece_of(document, min(PIECE_BYTES, left))
+        piece = piece_of(document, min(PIECE_BYTES, longest, left))
         if piece.text:
             taken.append(piece)
             left -= piece.n_bytes

@@ -1,6 +1,8 @@
 """The decoder with learned increments, in TransformerLens' names and shapes."""
 
+from transformer_lens.hook_points import HookPoint
+
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.transformer import LRopeTransformer
 
-__all__ = ["LRopeConfig", "LRopeTransformer"]
+__all__ = ["HookPoint", "LRopeConfig", "LRopeTransformer"]

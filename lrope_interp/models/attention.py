@@ -84,6 +84,12 @@ class Attention(ModuleWithOptionalBiases):
         z_bqhd = self.hook_z(attend(q_bqhd, k_bkhd, v_bkhd, allowed))
         return self._output(z_bqhd)
 
+    def scores(
+        self, rot_q: Float[Tensor, "batch pos head d_head"], rot_k: Float[Tensor, "batch key_pos head d_head"]
+    ) -> Float[Tensor, "batch head pos key_pos"]:
+        """Return what the softmax reads, before the mask, from turned queries and keys."""
+        return einsum(rot_q, rot_k, "b q h d, b k h d -> b h q k") / self.cfg.attn_scale
+
     def _project(
         self, query_input: Tensor, key_input: Tensor, value_input: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,7 +145,7 @@ class Attention(ModuleWithOptionalBiases):
 
     def _eager(self, q_bqhd: Tensor, k_bkhd: Tensor, v_bkhd: Tensor, allowed: Tensor | None) -> Tensor:
         """Attend step by step, so that scores and pattern can be read and written."""
-        scores = einsum(q_bqhd, k_bkhd, "b q h d, b k h d -> b h q k") / self.cfg.attn_scale
+        scores = self.scores(q_bqhd, k_bkhd)
         if allowed is None:
             n_q, n_k = scores.shape[-2:]
             allowed = torch.ones(n_q, n_k, dtype=torch.bool, device=scores.device).tril()

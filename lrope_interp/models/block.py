@@ -23,7 +23,7 @@ from lrope_interp.models.normalization import HookedRMSNorm
 
 @dataclass(frozen=True)
 class Stream:
-    """What all blocks of one forward pass share; a hook at `hook_increments` finds it as `hook.ctx["stream"]`.
+    """What all blocks of one pass share; a hook at `hook_increments` finds it as `hook.ctx["stream"]`.
 
     Attributes:
         shared_increments: Output of the shared head, in `shared` mode.

@@ -12,10 +12,9 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.models import LRopeTransformer
+from lrope_interp.models import HookPoint, LRopeTransformer
 from lrope_interp.probes.capture import check_layers
 from lrope_interp.probes.interventions import Intervention, on_heads
 
@@ -120,12 +119,19 @@ def ablated(
         heads: Which heads, in a model with increments per head; None for all.
 
     Raises:
-        LRopeError: At the end, where an intervention never fired.
+        LRopeError: At the end, where an intervention never fired, or `model.reset_hooks()` took it off.
     """
     hooks = ablate(written, layers=layers, heads=heads, model=model)
     with model.hooks(fwd_hooks=hooks):
+        handles = [(name, model.hook_dict[name].fwd_hooks[-1]) for name, _ in hooks]
         yield hooks
+        lost = [name for name, one in handles if all(one is not it for it in model.hook_dict[name].fwd_hooks)]
     hooks.check_fired()
+    if lost:
+        raise LRopeError(
+            f"the intervention at {lost[0]} was taken off inside the block (by reset_hooks?), and what ran "
+            "after that was not ablated; take hooks off before or after the block"
+        )
 
 
 def _chosen(

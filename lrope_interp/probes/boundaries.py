@@ -17,6 +17,7 @@ import torch
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.beyond_rows import BEYOND_TABLE, BeyondRows
 from lrope_interp.probes.bootstrap import MIN_DOCUMENTS, MIN_UNITS, Bootstrap
 from lrope_interp.probes.boundary_options import BoundaryOptions
@@ -156,9 +157,10 @@ def _gaps(model: LRopeTransformer, selection: Selection, labels: Sequence[str]) 
 
 
 def _twin(twin: LRopeTransformer, model: LRopeTransformer) -> LRopeTransformer:
-    if twin.cfg.increments != "fixed":
+    if increments_name(twin) != "fixed":
         raise LRopeError(
-            f"--fixed-model wants a run with fixed increments; this one learned them ({twin.cfg.increments})"
+            "--fixed-model wants a run with fixed increments; those of this one are "
+            f"{increments_name(twin).replace('_', ' ')}"
         )
     return _same_tokens(twin, model, "--fixed-model")
 

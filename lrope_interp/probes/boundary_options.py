@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lrope_interp.data.labels import LABELS, default_labels
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.frozen import attached_increments
 from lrope_interp.probes.capture import BATCH_SIZE, check_layers
 from lrope_interp.probes.scoring import check_align
 from lrope_interp.probes.selection import Selection
@@ -54,6 +55,11 @@ class BoundaryOptions:
         Returns:
             The layers, and what a reader must know.
         """
+        if attached_increments(model) is not None:
+            raise LRopeError(
+                "this run's increments are frozen: it did not learn them, and has no heads to control for; "
+                "choose the run that they were taken from"
+            )
         if model.cfg.increments == "fixed":
             raise LRopeError(
                 "this run is fixed: every increment is 1, so there is nothing to test; "

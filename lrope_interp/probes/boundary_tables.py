@@ -18,6 +18,7 @@ from lrope_interp.probes.signals import Column
 ALL_LANGUAGES = "all"
 _INTEGERS = ("layer", "head", "seed", "sign", "n", "n_positive", "n_documents", "n_units", "n_bytes")
 _INTEGERS += ("query_character", "key_character", "n_unscored", "control_layer", "control_head")
+_INTEGERS += ("distance", "distance_high", "first_layer", "blocks_run", "blocks_saved")
 _INTEGERS += ("other_layer", "other_head", "n_shifts", "rank", "character", "offset")
 _FLAGS = ("is_boundary", "is_matched", "is_beyond")
 _WORDS = (
@@ -37,6 +38,10 @@ _WORDS = (
     "error",
     "document",
     "text",
+    "intervention",
+    "design",
+    "layers",
+    "where",
 )
 
 

@@ -3,15 +3,12 @@
 Documents are cut into overlapping windows, windows of all documents share batches, and every
 token is read in the window that gives it the most context (EVALUATION 1). Every window is padded
 to n_ctx, so that neither the batch size nor the company of a document changes its numbers.
-
-Indices: in a window that starts at s, token t of a document stands at index t + 1 - s of the
-sequence EOS, token 0, token 1, ...; its increment is read there, its prediction one index before.
-What is read at a token is stored at its first byte, so that all that follows is indexed by bytes.
+What is read at a token is stored at its first byte (see `windowing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -25,6 +22,7 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.captured import Captured
 from lrope_interp.probes.readouts import NO_RESIDUAL, ResidualReads
+from lrope_interp.probes.windowing import DocumentWindow, document_windows, in_batches, window_tokens
 from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -32,12 +30,6 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 BATCH_SIZE = 16
 OVERLAP = 0.5
-
-
-@dataclass(frozen=True)
-class _Window:
-    document: int
-    window: ScoringWindow
 
 
 @dataclass(frozen=True)
@@ -75,13 +67,9 @@ def capture(
         on_progress: Told after every batch: "capture", windows done, windows in all.
     """
     kept = check_layers(model, layers)
-    out = _empty(model, documents, kept, predictions, residual)
+    out = lay_out(model, documents, kept, predictions, residual)
     stop = None if predictions else max(kept, default=-1) + 1
-    todo = [
-        _Window(number, window)
-        for number, n_tokens in enumerate(np.diff(out.token_offsets).tolist())
-        for window in scoring_windows(n_tokens + 1, model.cfg.n_ctx, overlap)
-    ]
+    todo = document_windows(out, model.cfg.n_ctx, overlap)
     _fill(model, out, todo, _Pass(stop, batch_size, residual), on_progress)
     for values in (out.entropy, out.entropy_next) if predictions and not out.has_byte_tokens else ():
         values[:] = out.at_every_byte(values[out.token_starts])
@@ -96,10 +84,10 @@ def capture_unhurried(
     It costs a window a token, and is there to tell how much the stride of `capture` matters.
     """
     kept = check_layers(model, layers)
-    out = _empty(model, [document], kept, predictions=False)
+    out = lay_out(model, [document], kept, predictions=False)
     n_ctx = model.cfg.n_ctx
     todo = [
-        _Window(0, ScoringWindow(max(0, at + 1 - n_ctx), at + 1, at))
+        DocumentWindow(0, ScoringWindow(max(0, at + 1 - n_ctx), at + 1, at))
         for at in range(span.start + 1, span.stop + 1)
     ]
     _fill(model, out, todo, _Pass(max(kept, default=-1) + 1, batch_size), None)
@@ -115,14 +103,14 @@ def capture_pattern(
         The sequence index of the first key (0 is EOS, token t is t + 1) and the attention weights
         on the keys from there up to the token itself.
     """
-    captured = _empty(model, [document], (), predictions=False)
+    captured = lay_out(model, [document], (), predictions=False)
     token = int(np.searchsorted(captured.token_starts, byte, side="right")) - 1
     window = next(
         w
         for w in scoring_windows(len(captured.tokens) + 1, model.cfg.n_ctx)
         if w.first_scored <= token + 1 < w.stop
     )
-    tokens = torch.from_numpy(_tokens([_Window(0, window)], captured, model)).to(model.cfg.device)
+    tokens = _window_tokens(model, [DocumentWindow(0, window)], captured).to(model.cfg.device)
     name = f"blocks.{layer}.attn.hook_pattern"
     with torch.inference_mode():
         _, cache = model.run_with_cache(tokens, names_filter=name, stop_at_layer=layer + 1)
@@ -137,7 +125,7 @@ def with_increments(
     increments: Float32[np.ndarray, "layers heads n_bytes"],
 ) -> Captured:
     """Return what `capture` without predictions returns, given increments that were captured before."""
-    out = _empty(model, documents, layers, predictions=False)
+    out = lay_out(model, documents, layers, predictions=False)
     out.increments[...] = increments
     return out
 
@@ -189,14 +177,14 @@ def staged(on_progress: Progress | None, stage: str) -> Progress | None:
     return None if on_progress is None else lambda _, done, total: on_progress(stage, done, total)
 
 
-def _empty(
+def lay_out(
     model: LRopeTransformer,
     documents: Sequence[Document],
     layers: tuple[int, ...],
     predictions: bool,
     residual: ResidualReads = NO_RESIDUAL,
 ) -> Captured:
-    """Lay out the arrays to fill; they are all the memory that grows with the documents."""
+    """Return what `capture` fills, with zeros; it is all the memory that grows with the documents."""
     joined = np.frombuffer(b"".join(document.encoded for document in documents), dtype=np.uint8)
     offsets = np.cumsum([0] + [document.n_bytes for document in documents])
     n_heads = model.cfg.n_heads if model.cfg.per_head else 1
@@ -224,13 +212,13 @@ def _empty(
 def _fill(
     model: LRopeTransformer,
     out: Captured,
-    todo: Sequence[_Window],
+    todo: Sequence[DocumentWindow],
     how: _Pass,
     on_progress: Progress | None,
 ) -> None:
     """Run all windows, a batch at a time, and store what each scores."""
-    for done, batch in _batches(todo, max(1, how.batch_size)):
-        tokens = torch.from_numpy(_tokens(batch, out, model))
+    for done, batch in in_batches(todo, max(1, how.batch_size)):
+        tokens = _window_tokens(model, batch, out)
         read = _forward(model, tokens, out.layers, how)
         for row, item in enumerate(batch):
             _store(out, item, {name: values[..., row, :] for name, values in read.items()})
@@ -238,22 +226,10 @@ def _fill(
             on_progress("capture", done, len(todo))
 
 
-def _batches(todo: Sequence[_Window], size: int) -> Iterator[tuple[int, Sequence[_Window]]]:
-    for start in range(0, len(todo), size):
-        batch = todo[start : start + size]
-        yield start + len(batch), batch
-
-
-def _tokens(
-    batch: Sequence[_Window], out: Captured, model: LRopeTransformer
-) -> Int64[np.ndarray, "batch n_ctx"]:
-    """Cut the windows from EOS + tokens; EOS also pads on the right, where causality hides it."""
-    tokens = np.full((len(batch), model.cfg.n_ctx), model.own_tokenizer().eos_id, dtype=np.int64)
-    for row, item in enumerate(batch):
-        start, stop, at = item.window.start, item.window.stop, int(out.token_offsets[item.document])
-        first = max(start - 1, 0)
-        tokens[row, first + 1 - start : stop - start] = out.tokens[at + first : at + stop - 1]
-    return tokens
+def _window_tokens(
+    model: LRopeTransformer, batch: Sequence[DocumentWindow], out: Captured
+) -> Int[Tensor, "batch n_ctx"]:
+    return torch.from_numpy(window_tokens(batch, out, model.cfg.n_ctx, model.own_tokenizer().eos_id))
 
 
 def _forward(
@@ -295,12 +271,9 @@ def _predictions(
     }
 
 
-def _store(out: Captured, item: _Window, read: dict[str, Float[np.ndarray, "..."]]) -> None:
+def _store(out: Captured, item: DocumentWindow, read: dict[str, Float[np.ndarray, "..."]]) -> None:
     """Copy what one window scores: tokens first_scored - 1 up to stop - 1 of its document."""
-    window, at = item.window, int(out.token_offsets[item.document])
-    to = out.token_starts[at + window.first_scored - 1 : at + window.stop - 1]
-    here = slice(window.first_scored - window.start, window.stop - window.start)
-    before = slice(here.start - 1, here.stop - 1)
+    to, here, before = item.to(out), item.here, item.before
     if "increments" in read:
         out.increments[..., to] = read["increments"][..., here]
     if "entropy" in read:

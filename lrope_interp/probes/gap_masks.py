@@ -68,7 +68,7 @@ def byte_mask(documents: Sequence[Document], where: str) -> Bool[np.ndarray, " n
         raise LRopeError(problems[0])
     mask = np.concatenate([np.zeros(0, dtype=bool), *found])
     if not mask.any():
-        raise _never(where, f"the {len(documents)} documents")
+        raise _never(where, "this text" if len(documents) == 1 else f"the {len(documents)} documents")
     return mask
 
 

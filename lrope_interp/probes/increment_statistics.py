@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int64
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.compilation import has_live_hook
 from lrope_interp.probes.capture import BATCH_SIZE, Captured, Progress, capture, with_increments
 from lrope_interp.probes.remembered import model_identity, remembered
 
@@ -87,7 +88,9 @@ def fit_increments(
     batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
 ) -> IncrementStatistics:
-    """Read a model over `documents` and return the statistics of its increments; remembered between runs.
+    """Read a model over `documents` and return the statistics of its increments.
+
+    They are remembered between runs, unless a hook sits on the model, which may change them.
 
     Args:
         model: Any model; a fixed one gives ones.
@@ -96,14 +99,17 @@ def fit_increments(
         on_progress: Told about the forward passes.
     """
     layers = tuple(range(model.cfg.n_layers))
-    increments = remembered(
-        model_identity(model) | {"what": "fit", "documents": [one.sha256 for one in documents]},
-        lambda: (
-            capture(
-                model, documents, predictions=False, batch_size=batch_size, on_progress=on_progress
-            ).increments
-        ),
-    )
+
+    def read() -> Float32[np.ndarray, "layers heads n_bytes"]:
+        return capture(
+            model, documents, predictions=False, batch_size=batch_size, on_progress=on_progress
+        ).increments
+
+    if any(map(has_live_hook, model.hook_dict.values())):
+        increments = read()
+    else:
+        identity = {"what": "fit", "documents": [one.sha256 for one in documents]}
+        increments = remembered(model_identity(model) | identity, read)
     return IncrementStatistics.of(with_increments(model, documents, layers, increments), model.cfg.d_vocab)
 
 

@@ -21,12 +21,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.models import HookPoint
 from lrope_interp.models.block import Stream
+from lrope_interp.models.caching import Activations
 from lrope_interp.probes.increment_statistics import IncrementStatistics
 
 Increments: TypeAlias = Float[Tensor, "batch pos *head"]
@@ -67,7 +68,7 @@ def lexical_mean(fitted: IncrementStatistics) -> Intervention:
 
     def write(increments: Tensor, hook: HookPoint) -> Tensor:
         table = torch.from_numpy(fitted.lexical[hook.layer()]).to(increments)
-        means = table[:, _tokens(hook, "lexical_mean")].movedim(0, -1)
+        means = table[:, _known_tokens(fitted, hook, "lexical_mean")].movedim(0, -1)
         return means if increments.ndim == 3 else means[..., 0]
 
     return _fitting(fitted, write)
@@ -78,15 +79,18 @@ def same_byte_resample(fitted: IncrementStatistics, seed: int = 0) -> Interventi
 
     The context is gone and the spread at each token kept. All heads take the same occurrence. A token
     that the fit text lacks gets any of its increments. Draws depend on the seed, the layer and the
-    sequence, so that the batch makes no difference.
+    sequence as one pass is given it, so that neither batch nor padding makes a difference.
     """
+    _check_seed(seed)
 
     def write(increments: Tensor, hook: HookPoint) -> Tensor:
-        tokens = _tokens(hook, "same_byte_resample").cpu().numpy()
+        tokens = _known_tokens(fitted, hook, "same_byte_resample").cpu().numpy()
         is_known = np.diff(fitted.first)[tokens] > 0
         low = np.where(is_known, fitted.first[tokens], 0)
         high = np.where(is_known, fitted.first[tokens + 1], fitted.values.shape[-1])
-        share = np.stack([draw.random(tokens.shape[1]) for draw in _draws(hook, seed)])
+        share = np.zeros(tokens.shape)
+        for row, (draw, places) in enumerate(_draws(hook, seed, "same_byte_resample")):
+            share[row, places] = draw.random(len(places))
         at = low + np.floor(share * (high - low)).astype(np.int64)
         drawn = torch.from_numpy(fitted.values[hook.layer()][:, at]).to(increments).movedim(0, -1)
         return drawn if increments.ndim == 3 else drawn[..., 0]
@@ -117,7 +121,7 @@ def circular_shift(offset: int | None = None, seed: int = 0) -> Intervention:
 
 
 def scale(factor: float) -> Intervention:
-    """Multiply by a constant, which is the same as another `rope_base` in each plane of rotation."""
+    """Multiply by a constant: every plane of rotation turns `factor` times as fast."""
     if not np.isfinite(factor):
         raise LRopeError(f"scale wants a finite factor, got {factor}")
 
@@ -128,11 +132,13 @@ def scale(factor: float) -> Intervention:
     return write
 
 
-def restore(clean: Mapping[str, Tensor] | None = None) -> Intervention:
+def restore(clean: Activations | Mapping[str, Tensor] | None = None) -> Intervention:
     """Write back what another pass had at the same hook, or without one what is there anyway.
 
     Args:
-        clean: A cache of that pass, of the same tokens; must hold the hook's name.
+        clean: A cache of that pass, of the same tokens; must hold the hook's name. Cache the increments
+            alone (`names_filter`): with the pattern, attention takes another kernel, and increments
+            differ in the last digit.
     """
 
     def write(increments: Tensor, hook: HookPoint) -> Tensor:
@@ -180,7 +186,7 @@ def local_edit(inner: Intervention, *, compensate: bool = True) -> Intervention:
 
     An increment that changes shifts every later token. With `compensate` the next increment takes the
     change back: position t moves, and all others stay. What the two forms differ by is the effect of
-    the shift downstream.
+    the shift downstream. Padding neither changes nor takes back.
 
     Args:
         inner: The edit, mostly `at(mask, ...)`.
@@ -193,8 +199,8 @@ def local_edit(inner: Intervention, *, compensate: bool = True) -> Intervention:
         if _n_past(hook):
             raise LRopeError("a compensated edit needs the whole sequence: run it without past_kv_cache")
         change = inner(increments, hook) - increments
-        taken_back = torch.cat([torch.zeros_like(change[:, :1]), change[:, :-1]], dim=1)
-        return increments + change - taken_back
+        stream = hook.ctx.get("stream")
+        return increments + change - _a_token_later(change, None if stream is None else stream.is_token)
 
     return write
 
@@ -240,21 +246,17 @@ def _rearranged(
     name: str, seed: int, order: Callable[[np.random.Generator, int], Int[np.ndarray, " n"]]
 ) -> Intervention:
     """Take each sequence's increments, from its second token on, in another order."""
+    _check_seed(seed)
 
     def write(increments: Tensor, hook: HookPoint) -> Tensor:
         if _n_past(hook):
             raise LRopeError(f"{name} needs the whole sequence: run it without past_kv_cache")
-        stream = _stream(hook, name)
         out = increments.clone()
-        for row, draw in enumerate(_draws(hook, seed)):
-            n_pos = increments.shape[1]
-            is_token = (
-                torch.ones(n_pos, dtype=torch.bool) if stream.is_token is None else stream.is_token[row]
-            )
-            where = torch.nonzero(is_token.cpu())[1:, 0]
+        for row, (draw, places) in enumerate(_draws(hook, seed, name)):
+            where = places[1:]
             if len(where) > 1:
-                source = where[torch.from_numpy(order(draw, len(where)))]
-                out[row, where.to(out.device)] = increments[row, source.to(out.device)]
+                source = torch.from_numpy(where[order(draw, len(where))]).to(out.device)
+                out[row, torch.from_numpy(where).to(out.device)] = increments[row, source]
         return out
 
     return write
@@ -276,6 +278,17 @@ def _tokens(hook: HookPoint, name: str) -> Int[Tensor, "batch pos"]:
     return tokens
 
 
+def _known_tokens(fitted: IncrementStatistics, hook: HookPoint, name: str) -> Int[Tensor, "batch pos"]:
+    """Return the tokens of the running pass, all of which the statistics have a place for."""
+    tokens, n_ids = _tokens(hook, name), fitted.lexical.shape[-1]
+    if int(tokens.max()) >= n_ids:
+        raise LRopeError(
+            f"the statistics are of {n_ids} token ids and the text has id {int(tokens.max())}; fit them with "
+            "the model that is ablated"
+        )
+    return tokens
+
+
 def _n_past(hook: HookPoint) -> int:
     """How many tokens stand before this pass, in its cache."""
     stream = hook.ctx.get("stream")
@@ -284,15 +297,43 @@ def _n_past(hook: HookPoint) -> int:
     return stream.past_kv_cache[hook.layer()].past_keys.shape[1]
 
 
-def _draws(hook: HookPoint, seed: int) -> list[np.random.Generator]:
-    """Return a generator for each sequence, whatever else is in the batch."""
-    tokens = _tokens(hook, "an intervention that draws").cpu().numpy().astype("<i8")
-    place = f"{hook.layer()} {_n_past(hook)} ".encode()
-    digests = [hashlib.blake2b(place + row.tobytes(), digest_size=8).digest() for row in tokens]
+def _draws(
+    hook: HookPoint, seed: int, name: str
+) -> list[tuple[np.random.Generator, Int64[np.ndarray, " _"]]]:
+    """Return for each sequence a generator, and where its tokens stand.
+
+    Whatever else is in the batch, and padding, make no difference to what is drawn.
+    """
+    tokens = _tokens(hook, name).cpu().numpy().astype("<i8")
+    is_token = _stream(hook, name).is_token
+    kept = np.ones(tokens.shape, dtype=bool) if is_token is None else is_token.cpu().numpy()
     return [
-        np.random.Generator(np.random.Philox(key=[seed, int.from_bytes(digest, "little")]))
-        for digest in digests
+        (_generator(seed, f"{hook.layer()} {_n_past(hook)} ".encode() + row[is_kept].tobytes()), places)
+        for row, is_kept, places in zip(tokens, kept, map(np.flatnonzero, kept), strict=True)
     ]
+
+
+def _generator(seed: int, what: bytes) -> np.random.Generator:
+    digest = int.from_bytes(hashlib.blake2b(what, digest_size=8).digest(), "little")
+    return np.random.Generator(np.random.Philox(key=np.array([seed, digest], dtype=np.uint64)))
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**64:
+        raise LRopeError(f"a seed is a whole number from 0 to 2**64 - 1; got {seed}")
+
+
+def _a_token_later(
+    change: Float[Tensor, "batch pos *head"], is_token: Bool[Tensor, "batch pos"] | None
+) -> Float[Tensor, "batch pos *head"]:
+    """Move what stands at each token to the next; padding neither gives nor takes."""
+    if is_token is None:
+        return torch.cat([torch.zeros_like(change[:, :1]), change[:, :-1]], dim=1)
+    moved = torch.zeros_like(change)
+    for row, mask in enumerate(is_token.to(change.device)):
+        places = mask.nonzero()[:, 0]
+        moved[row, places[1:]] = change[row, places[:-1]]
+    return moved
 
 
 def _with_heads(per_token: Tensor, increments: Tensor) -> Tensor:

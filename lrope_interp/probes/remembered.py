@@ -27,7 +27,10 @@ _FILE = "values.npy"
 
 
 def remembered(
-    identity: Mapping[str, Any], compute: Callable[[], Float32[np.ndarray, "..."]]
+    identity: Mapping[str, Any],
+    compute: Callable[[], Float32[np.ndarray, "..."]],
+    kind: str = KIND,
+    most: int = _KEPT,
 ) -> Float32[np.ndarray, "..."]:
     """Return what `compute` gives, from the cache where it was computed before.
 
@@ -36,6 +39,8 @@ def remembered(
     Args:
         identity: Everything that decides the numbers, as JSON; see `model_identity`.
         compute: Computes them.
+        kind: The folder of the cache.
+        most: How many of that kind are kept, the newest.
     """
     made: list[np.ndarray] = []
 
@@ -45,10 +50,10 @@ def remembered(
         return {}
 
     try:
-        folder, _ = cached(KIND, identity, build)
+        folder, _ = cached(kind, identity, build)
         if not made:
             return np.load(folder / _FILE, allow_pickle=False)
-        _forget_old()
+        _forget_old(kind, most)
     except (LRopeError, OSError):  # another process may have made room meanwhile
         if not made:
             return compute()  # raises again, if that is where it came from
@@ -70,6 +75,13 @@ def model_identity(model: LRopeTransformer) -> dict[str, Any]:
     }
 
 
-def _forget_old() -> None:
-    for folder, _ in list(cached_entries(KIND))[_KEPT:]:
+def forget(kind: str, run: str) -> None:
+    """Remove what was remembered under ``identity["run"] == run``."""
+    for folder, entry in list(cached_entries(kind)):
+        if entry["identity"].get("run") == run:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget_old(kind: str, most: int) -> None:
+    for folder, _ in list(cached_entries(kind))[most:]:
         shutil.rmtree(folder, ignore_errors=True)

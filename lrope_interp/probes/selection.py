@@ -33,6 +33,7 @@ from lrope_interp.errors import LRopeError
 
 MANIFEST_FILE = "data.json"
 HELD_OUT = ("fit", "dev", "test")
+FIT_BYTES = 100_000
 _MOST_SHARED = 0.02
 
 
@@ -147,6 +148,7 @@ def select_corpus(
     max_bytes: int = MAX_BYTES,
     encoding_errors: str = "strict",
     text_column: str = "text",
+    spread: bool = False,
 ) -> Selection:
     """Select held-out documents of a named corpus, by default of the model's own.
 
@@ -156,6 +158,8 @@ def select_corpus(
         max_bytes: The most bytes of each language in each split.
         encoding_errors: For `file:` and `hf:` corpora other than the model's own, "strict" or "replace".
         text_column: For tables other than the model's own, the column that holds the text.
+        spread: Whether few bytes shall still come from many documents: dev and test take a shorter
+            piece of each, and fit has 100,000 bytes a language at least.
 
     Raises:
         LRopeError: The corpus cannot be loaded, or the model was trained on what would be scored.
@@ -164,7 +168,9 @@ def select_corpus(
     corpus = load_corpus_for(manifest, name, **how).held_out_from(manifest)
     for split in HELD_OUT:
         assert_held_out(manifest, corpus.documents(split))
-    splits = {split: evaluation_documents(corpus, split, max_bytes) for split in HELD_OUT}
+    splits = {split: evaluation_documents(corpus, split, max_bytes, spread) for split in HELD_OUT}
+    if spread:
+        splits["fit"] = evaluation_documents(corpus, "fit", max(max_bytes, FIT_BYTES))
     training, warnings = _training(manifest, corpus)
     return Selection.of(corpus.name, splits, training=training, warnings=warnings)
 

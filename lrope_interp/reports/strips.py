@@ -23,6 +23,7 @@ class Cell:
         shade: 0 (white) to `N_SHADES` - 1 (dark).
         is_marked: Whether the gap before it is the one in question.
         is_boundary: Whether the reference has a boundary before it.
+        is_warm: Whether the shade is one of vermilion, not of blue.
     """
 
     text: str
@@ -30,11 +31,13 @@ class Cell:
     shade: int
     is_marked: bool = False
     is_boundary: bool = False
+    is_warm: bool = False
 
     def html(self) -> str:
         """Return the cell, isolated so that right-to-left letters stay in their places."""
         marks = " marked" * self.is_marked + " boundary" * self.is_boundary
-        return f'<bdi class="s{self.shade}{marks}" title="{escape(self.hover)}">{escape(self.text)}</bdi>'
+        shade = f"{'w' if self.is_warm else 's'}{self.shade}"
+        return f'<bdi class="{shade}{marks}" title="{escape(self.hover)}">{escape(self.text)}</bdi>'
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ablation_samples import ablations_result
 from replication_samples import replication_result
 from report_samples import HOSTILE, boundaries_result, spacing_result, write_run
 
+from lrope_interp.reports.ablations import render_ablations
 from lrope_interp.reports.boundaries import render_boundaries
 from lrope_interp.reports.page import write_page
 from lrope_interp.reports.replication import render_replication
@@ -55,6 +57,11 @@ def browser(browser_path: str) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def boundary_page() -> str:
     return render_boundaries(boundaries_result(n_layers=1, n_seeds=2, hostile=True))
+
+
+@pytest.fixture(scope="module")
+def ablation_page() -> str:
+    return render_ablations(ablations_result(2, 2, has_heads=True, hostile=HOSTILE))
 
 
 @pytest.fixture
@@ -118,6 +125,21 @@ def test_the_boundary_page_draws_its_folds_when_they_open(opened: Callable[..., 
     found.assert_quiet()
 
 
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_of_ablations_opens_with_its_folds(
+    opened: Callable[..., Opened], ablation_page: str, width: int
+):
+    found = opened(ablation_page, width)
+    found.page.eval_on_selector_all("details", "found => found.forEach(one => { one.open = true })")
+    found.page.wait_for_function(
+        "[...document.querySelectorAll('.plot')].every(p => p.dataset.drawn === 'yes')"
+    )
+    assert {"layer 0", "all layers", "head 1.1"} <= {text.strip() for text in found.texts(".ytick text")}
+    assert "<" in found.texts(".strip bdi")
+    assert found.page.evaluate("document.documentElement.scrollWidth") <= width
+    found.assert_quiet()
+
+
 def test_the_training_page_opens(opened: Callable[..., Opened], tmp_path: Path):
     found = opened(render_training(write_run(tmp_path / "run")))
     assert len(found.page.query_selector_all(".plot[data-drawn=yes]")) == 3
@@ -132,11 +154,12 @@ def test_the_page_of_a_paired_experiment_opens(opened: Callable[..., Opened]):
 
 @pytest.mark.parametrize("width", [400, 1280])
 def test_no_page_is_wider_than_the_window(
-    opened: Callable[..., Opened], boundary_page: str, tmp_path: Path, width: int
+    opened: Callable[..., Opened], boundary_page: str, ablation_page: str, tmp_path: Path, width: int
 ):
     pages = [
         render_spacing(spacing_result("The state of our union is strong. " * 4, n_layers=2)),
         boundary_page,
+        ablation_page,
         render_training(write_run(tmp_path / "run")),
         render_replication(replication_result()),
     ]
