@@ -5,11 +5,10 @@ Each table stands between two comments that name it; the words around them are w
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import marked_tables
 import pandas as pd
 
 from lrope_interp.reports.boundary_frames import auc_frame, signal_name
@@ -111,14 +110,7 @@ def tables() -> dict[str, str]:
 
 def filled(page: str) -> str:
     """Return the page with every table as the results have it."""
-    for name, table in tables().items():
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        if begin not in page:
-            sys.exit(f"the page has no place for the table {name}")
-        page = re.sub(
-            f"{begin}.*?{end}", f"{begin}\n{table}\n{end}".replace("\\", r"\\"), page, flags=re.DOTALL
-        )
-    return page
+    return marked_tables.filled(page, tables())
 
 
 if __name__ == "__main__":

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lrope_interp import _cli_options as options
 from lrope_interp.errors import LRopeError
+
+if TYPE_CHECKING:
+    from lrope_interp._cli_freezing import Freezing
+    from lrope_interp._cli_output import Output
+    from lrope_interp.models import LRopeTransformer
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Writing:
         use_past_kv_cache: Whether to keep keys and values.
         seed: Of the draws.
         device: Where to compute.
+        freezing: What is frozen for a second text; None writes one text.
     """
 
     max_new_tokens: int
@@ -33,6 +41,7 @@ class Writing:
     use_past_kv_cache: bool
     seed: int
     device: str
+    freezing: Freezing | None = None
 
 
 def register(app: typer.Typer) -> None:
@@ -59,20 +68,27 @@ def register(app: typer.Typer) -> None:
         cache: Annotated[
             bool, typer.Option("--cache/--no-cache", help="Keep keys and values: faster, same text.")
         ] = True,
+        freeze: options.Freeze = None,
+        layer: Annotated[
+            str | None,
+            typer.Option("--layer", metavar="N|all", help="What --freeze freezes. Default: all layers."),
+        ] = None,
         seed: options.Seed = 0,
         device: options.Device = "auto",
         as_json: options.Json = False,
         quiet: options.Quiet = False,
     ) -> None:
         """Let the model write on from a text."""
+        from lrope_interp._cli_freezing import Freezing
         from lrope_interp._cli_output import Output
 
-        how = Writing(max_new_tokens, temperature, top_k, top_p, cache, seed, device)
+        freezing = Freezing.asked(freeze, layer)
+        how = Writing(max_new_tokens, temperature, top_k, top_p, cache, seed, device, freezing)
         run(prompt, model, how, Output(as_json, quiet))
 
 
-def run(prompt: str, model_folder: Path | None, how: Writing, out: Any) -> None:
-    """Write on from `prompt`, showing the text as it comes."""
+def run(prompt: str, model_folder: Path | None, how: Writing, out: Output) -> None:
+    """Write on from `prompt`, showing the text as it comes, or two texts at the end."""
     from lrope_interp import _cli_analysis as analysis
 
     found = analysis.find_run(model_folder, out)
@@ -84,7 +100,20 @@ def run(prompt: str, model_folder: Path | None, how: Writing, out: Any) -> None:
             f"n_ctx={model.cfg.n_ctx} of {found.folder} cannot hold {n_prompt} tokens of prompt "
             f"and {how.max_new_tokens} new ones; lower --max-new-tokens or shorten the prompt"
         )
-    pieces = model.generate_stream(
+    pieces = partial(_pieces, model, prompt, how)
+    about = {"model": found.folder, "prompt": prompt, "seed": how.seed}
+    if how.freezing is None:
+        out.finish(about | {"text": _streamed(pieces(), out)})
+        return
+    from lrope_interp._cli_freezing import parting, write_both
+
+    both = write_both(found, model, how.freezing, lambda: "".join(pieces()), out)
+    out.line(parting(both["parts_at"], len(prompt)))
+    out.finish(about | both)
+
+
+def _pieces(model: LRopeTransformer, prompt: str, how: Writing) -> Iterator[str]:
+    return model.generate_stream(
         prompt,
         how.max_new_tokens,
         max_tokens_per_yield=1,
@@ -95,6 +124,10 @@ def run(prompt: str, model_folder: Path | None, how: Writing, out: Any) -> None:
         verbose=False,
         seed=how.seed,
     )
+
+
+def _streamed(pieces: Iterator[str], out: Output) -> str:
+    """Show a text as it comes, and return all of it."""
     written = []
     for piece in pieces:
         written.append(piece)
@@ -102,4 +135,4 @@ def run(prompt: str, model_folder: Path | None, how: Writing, out: Any) -> None:
             typer.echo(piece, nl=False)
     if not out.as_json:
         typer.echo()
-    out.finish({"model": found.folder, "prompt": prompt, "text": "".join(written), "seed": how.seed})
+    return "".join(written)

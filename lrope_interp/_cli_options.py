@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from lrope_interp.errors import LRopeError, unknown
 
 MAX_BYTES = 200_000
 ENCODING_ERRORS = ("strict", "replace")
+FREEZES = ("1", "mean", "lexical")
+ALL = "all"
 
 Model = Annotated[
     Path | None,
@@ -45,6 +48,14 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything tha
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Windows at a time: bounds the memory.")]
 Layer = Annotated[str, typer.Option("--layer", metavar="N|all", help="One layer, or all of them.")]
+Freeze = Annotated[
+    str | None,
+    typer.Option(
+        "--freeze",
+        metavar="|".join(FREEZES),
+        help="Every increment to 1, to its layer's mean, or its byte's.",
+    ),
+]
 _ENCODING_ERRORS = typer.Option(
     "--encoding-errors", metavar="|".join(ENCODING_ERRORS), help="What to do with bytes that are not UTF-8."
 )
@@ -59,10 +70,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes.")]
 
 
-def pick_layers(value: str, n_layers: int) -> list[int]:
-    """Return the layers that ``--layer N|all`` asks for."""
+def pick_layers(value: str, n_layers: int, *, more: Sequence[str] = ()) -> list[int]:
+    """Return the layers that ``--layer N|all`` asks for; `more` is what else the caller would have taken."""
     names = [str(layer) for layer in range(n_layers)]
-    if value == "all":
+    if value == ALL:
         return list(range(n_layers))
     if value in names:
         return [int(value)]
@@ -71,7 +82,14 @@ def pick_layers(value: str, n_layers: int) -> list[int]:
             f"unknown layer {value}: the model has {n_layers}, counted from 0, and the nearest is "
             f"{max(0, min(int(value), n_layers - 1))}; --layer all takes all"
         )
-    raise unknown("layer", value, [*names, "all"])
+    raise unknown("layer", value, [*names, ALL, *more])
+
+
+def check_freeze(value: str) -> str:
+    """Return ``--freeze`` if it is one of the choices."""
+    if value not in FREEZES:
+        raise unknown("value for --freeze:", value, FREEZES)
+    return value
 
 
 def check_encoding_errors(value: str) -> str:

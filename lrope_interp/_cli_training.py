@@ -80,7 +80,7 @@ def run_name(config: TrainConfig) -> str:
         data = f"hf-{data.removeprefix('hf:').rstrip('/').rpartition('/')[2]}"
     data = re.sub(r"[^\w.-]+", "_", data)
     data += "-despaced" if config.despaced else ""
-    return f"{config.preset}-{data}-{config.increments}-s{config.seed}"
+    return f"{config.preset}-{data}-{config.increments_name}-s{config.seed}"
 
 
 def _follow(request: Request, train: Callable[..., Run]) -> None:
@@ -120,7 +120,8 @@ def _resumed(request: Request) -> tuple[TrainConfig | None, Path]:
     stored = stored_config(folder, None)
     if request.given.get("n_steps", stored.n_steps) != stored.n_steps:  # steps asked for lift the cap
         stored = replace(stored, max_epochs=0.0)
-    return TrainConfig.from_dict({**stored.to_dict(), **request.given}), folder
+    not_frozen = {"frozen": "", "frozen_from": ""} if "increments" in request.given else {}
+    return TrainConfig.from_dict({**stored.to_dict(), **not_frozen, **request.given}), folder
 
 
 def _how_to_go_on(folder: Path, state: TrainingState, is_resumed: bool) -> str:

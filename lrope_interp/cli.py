@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 import lrope_interp
-from lrope_interp import _cli_bench, _cli_generate, _cli_replicate
+from lrope_interp import _cli_ablate, _cli_bench, _cli_generate, _cli_replicate
 from lrope_interp import _cli_options as options
 from lrope_interp.errors import LRopeError
 
@@ -75,7 +75,11 @@ def train(
         str | None, typer.Option(metavar="NAME|file:PATH|hf:NAME", help="Corpus. Default: bilingual.")
     ] = None,
     increments: Annotated[
-        str | None, typer.Option(metavar="per-layer|shared|fixed", help="Default: per-layer.")
+        str | None,
+        typer.Option(
+            metavar="per-layer|shared|fixed|frozen:RUN|frozen-contextual:RUN",
+            help="frozen: each token's mean in RUN; frozen-contextual: what RUN says. Default: per-layer.",
+        ),
     ] = None,
     per_head: Annotated[bool, typer.Option("--per-head", help="One increment for each head.")] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Default: what the preset says.")] = None,
@@ -290,6 +294,7 @@ def runs(
     _cli_listings.runs(folder, Output(as_json))
 
 
+_cli_ablate.register(app)
 _cli_generate.register(app)
 _cli_replicate.register(app)
 _cli_bench.register(app)

@@ -11,8 +11,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.frozen import (
+    ContextualIncrements,
+    FrozenIncrements,
+    LexicalIncrements,
+    attach_increments,
+    attached_increments,
+)
 from lrope_interp.tokenizers import TOKENIZER_FILE, ByteTokenizer, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -21,6 +28,9 @@ if TYPE_CHECKING:
 MODEL_FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+INCREMENTS_FILE = "increments.safetensors"
+INCREMENTS_FOLDER = "increments"
+FROZEN_KINDS = (LexicalIncrements.kind, ContextualIncrements.kind)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -29,7 +39,8 @@ def save_pretrained(
 ) -> None:
     """Write `config.json` and `model.safetensors` into `folder`, making it if need be.
 
-    A tokenizer of more than bytes is written beside them, as `tokenizer.json`.
+    A tokenizer of more than bytes is written beside them, as `tokenizer.json`, and so are attached
+    increments: a table as `increments.safetensors`, a source model in the folder `increments`.
 
     Args:
         model: What to save; tied weights are written once.
@@ -37,16 +48,37 @@ def save_pretrained(
         extra_config: More top-level keys for `config.json` ("training", for example).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    payload = {"format": MODEL_FORMAT, "model": model.cfg.to_dict(), **(extra_config or {})}
+    payload = {"format": MODEL_FORMAT, "model": model.cfg.to_dict(), **save_increments(model, folder)}
+    payload |= extra_config or {}
     (folder / CONFIG_FILE).write_text(json.dumps(payload, indent=2) + "\n", encoding="utf-8")
     save_weights(model, folder / WEIGHTS_FILE)
     if model.tokenizer is not None and model.tokenizer.name != ByteTokenizer.name:
         model.tokenizer.save(folder)
 
 
+def save_increments(model: LRopeTransformer, folder: Path) -> dict[str, str]:
+    """Write the increments that are attached to `model`, if any.
+
+    Returns:
+        What `config.json` says of them: nothing, or `frozen`, the kind.
+    """
+    frozen = attached_increments(model)
+    if frozen is None:
+        return {}
+    if isinstance(frozen, LexicalIncrements):
+        _save_tensors({"increments": frozen.table}, folder / INCREMENTS_FILE)
+    else:
+        save_pretrained(frozen.source, folder / INCREMENTS_FOLDER)
+    return {"frozen": frozen.kind}
+
+
 def save_weights(model: LRopeTransformer, path: Path) -> None:
     """Write the parameters under a temporary name and rename."""
-    weights = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
+    _save_tensors(dict(model.named_parameters()), path)
+
+
+def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     temporary = path.with_name(f".{path.name}.tmp")
     save_file(weights, temporary, metadata={"format": "pt"})
     temporary.chmod(0o666 & ~_umask())  # safetensors gives its files to their owner alone
@@ -70,9 +102,52 @@ def from_pretrained(folder: Path, device: str | None = None, n_ctx: int | None =
         fields["n_ctx"] = n_ctx
     model = LRopeTransformer(LRopeConfig.from_dict(fields))
     load_weights(model, folder / WEIGHTS_FILE)
+    frozen = load_increments(folder, model.cfg)
+    if frozen is not None:
+        attach_increments(model, frozen)
     if (folder / TOKENIZER_FILE).is_file():
         model.tokenizer = _fitting_tokenizer(folder, model.cfg.d_vocab)
     return model.eval()
+
+
+def load_increments(folder: Path, cfg: LRopeConfig) -> FrozenIncrements | None:
+    """Return the increments that lie beside a model's weights, or None where it has none.
+
+    Args:
+        folder: What `save_pretrained` wrote.
+        cfg: Of the model that they are for: where they go, and how long its texts may be.
+
+    Raises:
+        LRopeError: They are missing, damaged, or of another shape than the model.
+    """
+    kind = read_config(folder).get("frozen")
+    if kind is None:
+        return None
+    frozen: FrozenIncrements
+    if kind == LexicalIncrements.kind:
+        frozen = LexicalIncrements(_read_table(folder / INCREMENTS_FILE).to(str(cfg.device)))
+    elif kind == ContextualIncrements.kind:
+        source = folder / INCREMENTS_FOLDER
+        n_ctx = max(cfg.n_ctx, int(read_config(source)["model"].get("n_ctx", 0)))
+        frozen = ContextualIncrements(from_pretrained(source, str(cfg.device), n_ctx))
+    else:
+        raise unknown(f"kind of frozen increments in {folder / CONFIG_FILE}:", str(kind), FROZEN_KINDS)
+    try:
+        frozen.check_fits(cfg)
+    except LRopeError as error:
+        raise LRopeError(f"{folder}: {error}") from None
+    return frozen
+
+
+def _read_table(path: Path) -> torch.Tensor:
+    if not path.is_file():
+        raise LRopeError(
+            f"{path.parent} has no {path.name}, which holds its increments; copy the whole folder again"
+        )
+    tensors = read_weights(path)
+    if list(tensors) != ["increments"]:
+        raise LRopeError(f"{path} must hold one tensor, `increments`; it holds {sorted(tensors)[:3]}")
+    return tensors["increments"]
 
 
 def _fitting_tokenizer(folder: Path, d_vocab: int) -> Tokenizer:

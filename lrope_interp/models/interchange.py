@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.models.frozen import increments_name
 
 _HOOKED_TRANSFORMER_BUFFERS = ("attn.mask", "attn.IGNORE", "attn.rotary_sin", "attn.rotary_cos")
 
@@ -53,9 +54,9 @@ class Interchange:
         """
         from transformers import AutoModelForCausalLM
 
-        if self.cfg.increments != "fixed":
+        if increments_name(self) != "fixed":
             raise LRopeError(
-                f"Llama has ordinary RoPE and cannot express increments={self.cfg.increments!r}; only a "
+                f"Llama has ordinary RoPE and cannot express increments={increments_name(self)!r}; only a "
                 "model with increments='fixed' can be exported"
             )
         if self.cfg.use_biases and bool(self.unembed.b_U.any()):

@@ -22,6 +22,7 @@ from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.distance import Distances
 from lrope_interp.models.embeddings import Embed, Unembed
 from lrope_interp.models.folding import Folding
+from lrope_interp.models.frozen import CopiesIncrements
 from lrope_interp.models.generation import Generation
 from lrope_interp.models.increments import SharedIncrementHead
 from lrope_interp.models.initialization import initialize
@@ -46,7 +47,7 @@ class Output(NamedTuple):
 
 
 class LRopeTransformer(
-    TextMethods, Generation, Distances, Folding, Interchange, AnalysisSurface, HookedModel
+    TextMethods, Generation, Distances, Folding, Interchange, AnalysisSurface, CopiesIncrements, HookedModel
 ):
     """A decoder whose layers learn how far each token advances the position.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -12,6 +13,8 @@ from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.tokenizers import BYTES, TokenizerChoice
 
 INCREMENTS = ("per_layer", "shared", "fixed")
+FROZEN = {"frozen": "lexical", "frozen_contextual": "contextual"}
+"""What ``increments="WORD:RUN"`` takes from the increments of RUN, by its word."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16")
 ENCODING_ERRORS = ("strict", "replace")
@@ -54,8 +57,13 @@ class TrainConfig:
         despaced: Whether all white space is removed from every document.
         tokenizer: "bytes", "bpe:N", or the path of a Hugging Face tokenizer file. The run keeps its
             own copy, which counts from then on.
-        increments: "per_layer", "shared" or "fixed".
-        per_head: Whether every attention head has increments of its own.
+        increments: "per_layer", "shared" or "fixed"; or ``frozen:RUN`` or ``frozen-contextual:RUN``, which
+            is kept as "fixed" with the two fields `frozen` and `frozen_from`.
+        per_head: Whether every attention head has increments of its own; frozen ones are as the source's.
+        frozen: Where a fixed model's increments come from: "" (they are 1), "lexical" (each token's mean
+            increment in another run) or "contextual" (what that run says of the same text).
+        frozen_from: The run folder that they come from. The run keeps its own copy of the increments, and
+            here the name of that folder and the sha256 of its weights: ``NAME@SHA256``.
         n_steps: Optimiser steps.
         batch_size: Windows a step, over all processes.
         grad_accumulation: Parts that a step's batch is computed in, one after the other; saves memory.
@@ -88,6 +96,8 @@ class TrainConfig:
     tokenizer: str = BYTES
     increments: str = "per_layer"
     per_head: bool = False
+    frozen: str = ""
+    frozen_from: str = ""
     n_steps: int = 600
     batch_size: int = 16
     grad_accumulation: int = 1
@@ -118,7 +128,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check every value; "per-layer" and "per_layer" are the same word."""
-        object.__setattr__(self, "increments", self.increments.replace("-", "_"))
+        for name, value in _increments_fields(self.increments).items():
+            object.__setattr__(self, name, value)
         if self.preset not in PRESET_NAMES:
             raise unknown("preset", self.preset, PRESET_NAMES)
         for name, choices in _CHOICES.items():
@@ -139,8 +150,21 @@ class TrainConfig:
             )
         if self.d_head % 2:
             raise LRopeError(f"d_head={self.d_head} is odd, and RoPE turns pairs: use {self.d_head + 1}")
-        if self.per_head and self.increments == "fixed":
+        if self.per_head and self.increments == "fixed" and not self.frozen:
             raise LRopeError("fixed increments are 1 in every head: leave out per_head, or use per_layer")
+        self._check_frozen()
+
+    def _check_frozen(self) -> None:
+        if not self.frozen and not self.frozen_from:
+            return
+        if self.frozen not in FROZEN.values():
+            raise unknown("kind of frozen increments", self.frozen, FROZEN.values())
+        if self.increments != "fixed" or not self.frozen_from:
+            raise LRopeError(
+                f"frozen={self.frozen!r} goes with increments='fixed' and a run in frozen_from; got "
+                f"increments={self.increments!r}, frozen_from={self.frozen_from!r}. Write "
+                "increments='frozen:RUN' or 'frozen-contextual:RUN'"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -155,6 +179,11 @@ class TrainConfig:
         """Return what `config.json` holds under "training"."""
         return {**asdict(self), "betas": list(self.betas)}
 
+    @property
+    def increments_name(self) -> str:
+        """What folders and lists call the increments: as `increments`, or "frozen_lexical" and so on."""
+        return f"frozen_{self.frozen}" if self.frozen else self.increments
+
     def with_steps(self, n_steps: int) -> TrainConfig:
         """Return this config with another length; the warm-up is at most a tenth of it."""
         return replace(self, n_steps=n_steps, warmup=min(self.warmup, max(1, n_steps // 10)))
@@ -163,8 +192,8 @@ class TrainConfig:
         """Return the command line that asks for this run: the options that differ from the preset."""
         preset = train_config(self.preset)
         words = ["lrope-interp", "train", "--preset", self.preset, "--data", self.data]
-        words += ["--increments", self.increments.replace("_", "-")]
-        words += ["--per-head"] if self.per_head else []
+        words += ["--increments", self._increments_words()]
+        words += ["--per-head"] if self.per_head and not self.frozen else []
         words += ["--steps", str(self.n_steps)] if self.n_steps != preset.n_steps else []
         words += ["--batch-size", str(self.batch_size)] if self.batch_size != preset.batch_size else []
         if self.grad_accumulation != preset.grad_accumulation:
@@ -179,6 +208,30 @@ class TrainConfig:
         words += ["--despaced"] if self.despaced else []
         words += ["--tokenizer", self.tokenizer] if self.tokenizer != BYTES else []
         return shlex.join(words)
+
+    def _increments_words(self) -> str:
+        if not self.frozen:
+            return self.increments.replace("_", "-")
+        word = next(word for word, kind in FROZEN.items() if kind == self.frozen)
+        return f"{word.replace('_', '-')}:{split_source(self.frozen_from)[0]}"
+
+
+def split_source(frozen_from: str) -> tuple[str, str]:
+    """Return the folder (or its name alone) and the sha256 that `frozen_from` names; "" if it names none."""
+    found = re.fullmatch(r"(.+)@([0-9a-f]{64})", frozen_from, flags=re.DOTALL)
+    return (found[1], found[2]) if found else (frozen_from, "")
+
+
+def _increments_fields(words: str) -> dict[str, str]:
+    """Return the fields that ``--increments`` sets: ``frozen:RUN`` is three of them."""
+    kind, _, run = words.partition(":")
+    kind = kind.replace("-", "_")
+    if kind not in FROZEN:
+        return {"increments": words.replace("-", "_")}
+    if not run:
+        spoken = kind.replace("_", "-")
+        raise LRopeError(f"{words!r} names no run: {spoken}:RUN takes the increments of the run folder RUN")
+    return {"increments": "fixed", "frozen": FROZEN[kind], "frozen_from": run}
 
 
 _SMALL: dict[str, Any] = {"d_model": 256, "n_heads": 8, "d_head": 32, "d_mlp": 1024}

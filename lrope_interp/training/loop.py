@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.models import LRopeTransformer
-from lrope_interp.models.checkpoint import WEIGHTS_FILE, save_weights
+from lrope_interp.models import LRopeConfig, LRopeTransformer
+from lrope_interp.models.checkpoint import WEIGHTS_FILE, load_increments, read_config, save_weights
 from lrope_interp.runs import RUN_FILE, Run, new_folder, read_run, timestamp, write_json_atomically
 from lrope_interp.tokenizers import load_tokenizer
 from lrope_interp.training import events
@@ -85,7 +85,7 @@ def train(
         if overwrite:
             processes.on_main(lambda: _assert_not_in_training(folder))
         prepared = processes.main_first(lambda: prepare(config, emit))
-        model = build_model(prepared.config, prepared.tokenizer)
+        model = build_model(prepared.config, prepared.tokenizer, prepared.frozen)
         sitting = _Sitting(folder, processes, recording, emit)
         processes.on_main(lambda: stack.enter_context(_appearing(sitting, prepared, model, overwrite)))
         return _run(sitting, prepared, model, None)
@@ -134,12 +134,22 @@ def _resume(config: TrainConfig | None, folder: Path, emit: OnEvent, recording: 
     with joined(stored, folder, recording.log_to) as processes, ExitStack() as stack:
         sitting = _Sitting(folder, processes, recording, emit if processes.is_main else events.ignore)
         processes.on_main(lambda: stack.enter_context(locked(folder)))
-        prepared = processes.main_first(lambda: prepare(stored, sitting.emit, load_tokenizer(folder)))
+        prepared = processes.main_first(lambda: _prepared_again(stored, sitting))
         processes.together(lambda: assert_same_data(folder, prepared.manifest))
         _warn_of_changes(run.info, sitting)
         checkpoint = processes.main_first(lambda: _cleared(sitting))
-        model = build_model(prepared.config, prepared.tokenizer)
+        model = build_model(prepared.config, prepared.tokenizer, prepared.frozen)
         return _run(sitting, prepared, model, checkpoint.found)
+
+
+def _prepared_again(stored: TrainConfig, sitting: _Sitting) -> Prepared:
+    """Prepare from the run folder what it keeps: the tokenizer, and increments taken from another run."""
+    folder = sitting.folder
+    cfg = LRopeConfig.from_dict({**read_config(folder)["model"], "device": stored.device})
+    frozen = load_increments(folder, cfg)
+    if stored.frozen and frozen is None:
+        raise LRopeError(f"{folder} has lost its frozen increments; copy the whole folder again")
+    return prepare(stored, sitting.emit, load_tokenizer(folder), frozen)
 
 
 def _warn_of_changes(info: Mapping[str, Any], sitting: _Sitting) -> None:

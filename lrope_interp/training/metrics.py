@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.frozen import increments_name
 from lrope_interp.training.events import IncrementStatistics
 
 METRICS_FILE = "metrics.jsonl"
@@ -85,7 +86,7 @@ def watch_increments(model: LRopeTransformer, is_wanted: bool) -> Iterator[list[
     """Fill a list with every layer's increment statistics during a forward pass.
 
     The pass is the training pass itself: forward hooks read what it computed. Where nothing is
-    wanted, or increments are fixed, no hook is set and the list stays empty.
+    wanted, or increments are 1, no hook is set and the list stays empty.
 
     Args:
         model: The model that is about to run.
@@ -95,7 +96,7 @@ def watch_increments(model: LRopeTransformer, is_wanted: bool) -> Iterator[list[
         The list: one entry a layer, or one a layer and head.
     """
     found: list[IncrementStatistics] = []
-    if not is_wanted or model.cfg.increments == "fixed":
+    if not is_wanted or increments_name(model) == "fixed":
         yield found
         return
     names = [f"blocks.{layer}.hook_increments" for layer in range(model.cfg.n_layers)]

@@ -27,12 +27,14 @@ from lrope_interp.data import (
 )
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeConfig, LRopeTransformer
-from lrope_interp.models.checkpoint import read_config
+from lrope_interp.models.checkpoint import read_config, save_increments
+from lrope_interp.models.frozen import FrozenIncrements, attach_increments
 from lrope_interp.runs import RUN_FILE, RUN_FORMAT, timestamp, write_json_atomically
 from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.devices import resolve_device, resolve_dtype
 from lrope_interp.training.events import OnEvent, Warned
+from lrope_interp.training.frozen import find_source, freeze_increments, is_same_source, settled
 from lrope_interp.training.tokenization import make_tokenizer, tokens_per_byte
 from lrope_interp.training.validation import ValidationWindows, validation_documents, validation_windows
 from lrope_interp.training.widening import widened_model
@@ -56,6 +58,7 @@ class Prepared:
         sampler: Training batches.
         validation: The fixed validation text.
         tokens_per_byte: What turns nats a token of training text into nats a byte; 1 for bytes.
+        frozen: The increments of another run, where the config asks for them.
     """
 
     config: TrainConfig
@@ -64,22 +67,31 @@ class Prepared:
     sampler: WindowSampler
     validation: ValidationWindows
     tokens_per_byte: float = 1.0
+    frozen: FrozenIncrements | None = None
 
 
-def prepare(config: TrainConfig, on_event: OnEvent, tokenizer: Tokenizer | None = None) -> Prepared:
+def prepare(
+    config: TrainConfig,
+    on_event: OnEvent,
+    tokenizer: Tokenizer | None = None,
+    frozen: FrozenIncrements | None = None,
+) -> Prepared:
     """Load the text, make sure that nothing held out is in it, and decide what was left open.
 
     Args:
         config: What to train.
         on_event: Told of warnings.
         tokenizer: That of a run which goes on; None makes the one that the config asks for.
+        frozen: The increments of a run which goes on; None takes them from where the config says.
 
     Raises:
-        LRopeError: The corpus cannot be had, the device is missing, or held-out text would be
-            trained on.
+        LRopeError: The corpus cannot be had, the device is missing, held-out text would be
+            trained on, or frozen increments do not fit.
     """
     device = resolve_device(config.device)
     config = replace(config, device=device, dtype=resolve_dtype(config.dtype, device))
+    source = find_source(config.frozen_from) if config.frozen and frozen is None else None
+    config = config if source is None else settled(config, source)
     with _telling(on_event):
         corpus = training_corpus(config)
         tokenizer = tokenizer or make_tokenizer(config.tokenizer, corpus)
@@ -87,6 +99,8 @@ def prepare(config: TrainConfig, on_event: OnEvent, tokenizer: Tokenizer | None 
     manifest = corpus.manifest()
     _assert_trained_on_train_only(corpus, manifest, [stream for _, stream in streams], tokenizer)
     sampler = WindowSampler(streams, config.n_ctx, config.batch_size, config.seed)
+    if source is not None:
+        frozen = freeze_increments(config, source, corpus, tokenizer, sampler)
     documents = validation_documents(corpus, config.validation_bytes)
     per_byte = tokens_per_byte(streams, tokenizer)
     return Prepared(
@@ -96,6 +110,7 @@ def prepare(config: TrainConfig, on_event: OnEvent, tokenizer: Tokenizer | None 
         sampler=sampler,
         validation=validation_windows(documents, tokenizer, config.n_ctx),
         tokens_per_byte=per_byte,
+        frozen=frozen,
     )
 
 
@@ -110,8 +125,16 @@ def training_corpus(config: TrainConfig) -> Corpus:
     )
 
 
-def build_model(config: TrainConfig, tokenizer: Tokenizer | None = None) -> LRopeTransformer:
-    """Return the model that a (decided) config describes, with its initial weights; bytes if no tokenizer."""
+def build_model(
+    config: TrainConfig, tokenizer: Tokenizer | None = None, frozen: FrozenIncrements | None = None
+) -> LRopeTransformer:
+    """Return the model that a (decided) config describes, with its initial weights.
+
+    Args:
+        config: Its shape, seed and device.
+        tokenizer: Bytes if None.
+        frozen: Increments to attach to a fixed model; None leaves them at 1.
+    """
     tokenizer = tokenizer or ByteTokenizer()
     shape = {name: getattr(config, name) for name in _MODEL_FIELDS}
     model = LRopeTransformer(
@@ -119,6 +142,8 @@ def build_model(config: TrainConfig, tokenizer: Tokenizer | None = None) -> LRop
     )
     model = widened_model(model, config.widened)
     model.tokenizer = tokenizer
+    if frozen is not None:
+        attach_increments(model, frozen)
     return model
 
 
@@ -141,7 +166,8 @@ def write_run_files(
         "finished": None,
         "preset": config.preset,
         "data": config.data,
-        "increments": config.increments,
+        "increments": config.increments_name,
+        **({"frozen_from": config.frozen_from} if config.frozen else {}),
         "per_head": config.per_head,
         "tokenizer": _described(prepared),
         "seed": config.seed,
@@ -157,6 +183,7 @@ def write_run_files(
         **(session or {}),
     }
     payload = {"format": 1, "model": model.cfg.to_dict(), "training": config.to_dict()}
+    payload |= save_increments(model, folder)
     write_json_atomically(folder / "config.json", payload)
     write_json_atomically(folder / "data.json", prepared.manifest)
     prepared.tokenizer.save(folder)
@@ -175,7 +202,7 @@ def stored_config(folder: Path, asked: TrainConfig | None) -> TrainConfig:
         f"{item.name} was {getattr(stored, item.name)}, now {getattr(asked, item.name)}"
         for item in fields(TrainConfig)
         if getattr(asked, item.name) not in (getattr(stored, item.name), "auto")
-        and not (item.name == "n_steps" and asked.max_epochs)
+        and not _was_settled(item.name, stored, asked)
     ]
     if differing:
         raise LRopeError(
@@ -183,6 +210,17 @@ def stored_config(folder: Path, asked: TrainConfig | None) -> TrainConfig:
             "on with it, or start a new run"
         )
     return stored
+
+
+def _was_settled(name: str, stored: TrainConfig, asked: TrainConfig) -> bool:
+    """Whether a value may differ from the stored one because it was settled when the run was made."""
+    if name == "n_steps":
+        return bool(asked.max_epochs)
+    if not (stored.frozen and stored.frozen == asked.frozen):
+        return False
+    if name == "frozen_from":
+        return is_same_source(stored.frozen_from, asked.frozen_from)
+    return name == "per_head" and not asked.per_head
 
 
 def assert_same_data(folder: Path, manifest: Mapping[str, Any]) -> None:

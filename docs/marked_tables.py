@@ -1,0 +1,19 @@
+"""Tables that stand in a page between two comments which name them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+
+
+def filled(page: str, tables: Mapping[str, str]) -> str:
+    """Return the page with every table as it was made; the words around them stay."""
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        if begin not in page:
+            sys.exit(f"the page has no place for the table {name}")
+        page = re.sub(
+            f"{begin}.*?{end}", f"{begin}\n{table}\n{end}".replace("\\", r"\\"), page, flags=re.DOTALL
+        )
+    return page
