@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,9 +113,10 @@ class Runner:
 
         shape = (len(METRICS), self.model.cfg.n_layers, self.model.cfg.n_heads, text.captured.n_bytes)
         looks = np.full((len(seen), *shape), np.nan, dtype=np.float32)
-        run = self._identity(text, arms)
+        known = model_identity(self.model)
+        run, is_hooked = self._identity(known, text, arms), known["is_hooked"]
         for done, batch in in_batches(todo, max(1, self.batch_size)):
-            identity = {"run": run, "done": done}
+            identity = {"run": run, "done": done, "is_hooked": is_hooked}
             read = remembered(
                 identity, lambda batch=batch: self._batch(text, batch, arms), KIND, _MOST_BATCHES
             )
@@ -127,9 +129,9 @@ class Runner:
         change, kl, flips = channels[1:].reshape(len(arms), len(OUTCOMES), -1).swapaxes(0, 1)
         return Outcomes(tuple(arms), channels[0], change, kl, flips, dict(zip(seen, looks, strict=True)))
 
-    def _identity(self, text: Text, arms: Sequence[Arm]) -> str:
+    def _identity(self, model: Mapping[str, Any], text: Text, arms: Sequence[Arm]) -> str:
         """Name everything that decides the numbers."""
-        said = model_identity(self.model) | {
+        said = dict(model) | {
             "documents": [one.sha256 for one in text.captured.documents],
             "masks": {name: _sha256(mask) for name, mask in sorted(text.masks.items())},
             "fitted": _sha256(self.fitted.values),

@@ -15,7 +15,6 @@ from jaxtyping import Float32, Int64
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.models.compilation import has_live_hook
 from lrope_interp.probes.capture import BATCH_SIZE, Captured, Progress, capture, with_increments
 from lrope_interp.probes.remembered import model_identity, remembered
 
@@ -105,11 +104,8 @@ def fit_increments(
             model, documents, predictions=False, batch_size=batch_size, on_progress=on_progress
         ).increments
 
-    if any(map(has_live_hook, model.hook_dict.values())):
-        increments = read()
-    else:
-        identity = {"what": "fit", "documents": [one.sha256 for one in documents]}
-        increments = remembered(model_identity(model) | identity, read)
+    identity = model_identity(model) | {"what": "fit", "documents": [one.sha256 for one in documents]}
+    increments = remembered(identity, read)
     return IncrementStatistics.of(with_increments(model, documents, layers, increments), model.cfg.d_vocab)
 
 

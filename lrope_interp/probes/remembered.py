@@ -20,6 +20,7 @@ import lrope_interp
 from lrope_interp.data.cache import cached, cached_entries
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.compilation import has_live_hook
 
 KIND = "increments"
 _KEPT = 48
@@ -37,11 +38,14 @@ def remembered(
     A cache that cannot be written costs time, and nothing else.
 
     Args:
-        identity: Everything that decides the numbers, as JSON; see `model_identity`.
+        identity: Everything that decides the numbers, as JSON; see `model_identity`. With a hook on the
+            model that is not known, and nothing is remembered.
         compute: Computes them.
         kind: The folder of the cache.
         most: How many of that kind are kept, the newest.
     """
+    if identity.get("is_hooked"):
+        return compute()
     made: list[np.ndarray] = []
 
     def build(folder: Path) -> dict[str, Any]:
@@ -72,6 +76,7 @@ def model_identity(model: LRopeTransformer) -> dict[str, Any]:
         "tokenizer": model.own_tokenizer().fingerprint,
         "device": torch.device(str(model.cfg.device)).type,
         "versions": {"lrope-interp": lrope_interp.__version__, "torch": torch.__version__},
+        "is_hooked": any(map(has_live_hook, model.hook_dict.values())),
     }
 
 

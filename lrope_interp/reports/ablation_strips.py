@@ -55,7 +55,7 @@ def example_strips(result: Result) -> list[tuple[str, Strips]]:
     ):
         own = find(frame, name, layers=layers)
         strips = [_strip(rows) for _, rows in own.groupby("rank", sort=True)]
-        where = "all layers" if layers == "all" else f"layers {layers}"
+        where = "all layers" if layers == "all" else f"layer {layers}"
         title = f"{short(str(name)).capitalize()}, {where}: the {len(strips)} targets that lose most"
         found.append((title, Strips(strips, _CAPTION if i == 0 else "Read as the first.")))
     return found

@@ -94,3 +94,20 @@ def test_the_order_of_documents_is_part_of_what_is_remembered(
     ends = np.cumsum([one.n_bytes for one in documents])
     parts = np.split(there[0, 0], ends[:-1])
     np.testing.assert_allclose(np.concatenate(parts[::-1]), back[0, 0], atol=1e-5)
+
+
+def test_what_a_hook_may_have_changed_is_not_remembered(make_model: Callable[..., LRopeTransformer]) -> None:
+    model, made = make_model(), []
+
+    def compute() -> np.ndarray:
+        made.append(1)
+        return np.zeros((1, 1, 2), dtype=np.float32)
+
+    with model.hooks(fwd_hooks=[("blocks.0.hook_increments", lambda increments, hook: increments * 2)]):
+        identity = model_identity(model) | {"what": "hooked"}
+        for _ in range(2):
+            remembered(identity, compute)
+    assert len(made) == 2
+    for _ in range(2):
+        remembered(model_identity(model) | {"what": "hooked"}, compute)
+    assert len(made) == 3
