@@ -213,18 +213,14 @@ def increments_name(model: Any) -> str:
 
 
 class CopiesIncrements:
-    """Mixed into the model: a deep copy carries the attached increments, and nothing of the latest pass.
+    """Mixed into the model: a deep copy carries the attached increments.
 
     A copied HookPoint calls its hooks with the point that they were put on, which knows nothing of the
     copy's passes; so the copy's are put on anew.
     """
 
-    blocks: Any
-
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Return a copy with increments of its own."""
-        for block in self.blocks:
-            block.hook_increments.ctx.pop("stream", None)  # what it holds of a graph cannot be copied
         copied = object.__new__(type(self))
         memo[id(self)] = copied
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
