@@ -241,6 +241,6 @@ def _print_passes(result: Result, out: Output) -> None:
         return
     words = f"{n_passes:.0f} passes over the text, the untouched one included"
     if gain is not None:
-        words += f"; skipping the layers below the first ablated one saves a factor of {gain:.2f}"
+        words += f"; without skipping the layers below the first ablated one {gain:.2f} times as many blocks"
     out.line(words)
     out.line()

@@ -14,6 +14,7 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformer_lens.utilities.slice import Slice
 
+from lrope_interp.errors import LRopeError
 from lrope_interp.models.aliases import AliasedDict, canonical_predicate, hook_aliases, unknown_hook
 from lrope_interp.models.compilation import CompileAware
 from lrope_interp.models.flags import HookFlags, SilentHookError
@@ -150,6 +151,21 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
             self.note_watchers()
             yield self
 
+    def run_with_hooks(
+        self, *model_args: Any, fwd_hooks: Sequence[tuple[Any, Callable]] = (), **kwargs: Any
+    ) -> Any:
+        """Run the model with hooks for this call; see HookedRootModule.
+
+        Raises:
+            LRopeError: A hook that counts its firings (those of `probes.ablating.ablate` do) had none.
+        """
+        before = [getattr(hook, "n_fired", None) for _, hook in fwd_hooks]
+        out = super().run_with_hooks(*model_args, fwd_hooks=list(fwd_hooks), **kwargs)
+        for (name, hook), n_fired in zip(fwd_hooks, before, strict=True):
+            if n_fired is not None and getattr(hook, "n_fired", None) == n_fired:
+                raise never_fired(name)
+        return out
+
     def list_hooks(self, name_filter: Any = None, *args: Any, **kwargs: Any) -> dict[str, list]:
         """Return the hooks attached now, by the name of their point."""
         names = set(self._names(name_filter))
@@ -195,6 +211,14 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
                 f"{', '.join(silent)} would not fire and so be missing from the cache. {remedies} first."
             )
         return [name for name in names if name not in silent]
+
+
+def never_fired(name: str) -> LRopeError:
+    """Return the error for a hook that the forward pass did not reach."""
+    return LRopeError(
+        f"the intervention at {name} never fired: the forward pass did not reach it (look at start_at_layer "
+        "and stop_at_layer), or the model was not run"
+    )
 
 
 def _store(

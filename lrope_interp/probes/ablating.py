@@ -1,7 +1,7 @@
 """Attach interventions to a model's increments, and make sure that they were reached.
 
-A hook that never fires gives a change of exactly 0, which looks like a finding. `ablated` raises
-then; the list that `ablate` returns can be asked (`check_fired`).
+A hook that never fires gives a change of exactly 0, which looks like a finding. `ablated` and
+`run_with_hooks` raise then; elsewhere the list that `ablate` returns can be asked (`check_fired`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import HookPoint, LRopeTransformer
+from lrope_interp.models.caching import never_fired
 from lrope_interp.probes.capture import check_layers
 from lrope_interp.probes.interventions import Intervention, on_heads
 
@@ -69,10 +70,7 @@ class FwdHooks(list[tuple[str, Attached]]):
         """
         for name, attached in self:
             if not attached.n_fired:
-                raise LRopeError(
-                    f"the intervention at {name} never fired: the forward pass did not reach it (look at "
-                    "start_at_layer and stop_at_layer), or the model was not run"
-                )
+                raise never_fired(name)
 
 
 def ablate(

@@ -20,7 +20,7 @@ class AblationOptions:
 
     Attributes:
         freeze: "1", "mean" or "lexical": only this intervention; None runs a suite.
-        layers: With `freeze`, which layers, together; None for all of them.
+        layers: With `freeze`, one layer, or with `is_each` any of them; None for all.
         is_each: With `freeze`, whether each of the layers is frozen alone instead.
         where: With `freeze`, at which gaps only ("": at all); in a suite, at which gaps the local edits
             are made ("": where words begin, or the text's nearest to it). See `gap_masks.PLACES`.
@@ -50,6 +50,8 @@ class AblationOptions:
             raise LRopeError(
                 "a suite ablates every layer: choose layers together with an intervention (freeze)"
             )
+        if self.freeze is not None and self.suite != "default":
+            raise LRopeError("freeze is one intervention and a suite many: give one of them")
         if self.layers is not None and not self.layers:
             raise LRopeError("no layer is named, so nothing would be ablated")
 

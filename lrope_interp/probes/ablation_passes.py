@@ -57,7 +57,7 @@ from lrope_interp.probes.windowing import (
 )
 
 KIND = "ablations"
-_MOST_BATCHES = 4_096
+_MOST_BATCHES = 1_000
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Outcomes:
 
     Attributes:
         arms: One a pass.
+        n_layers: Of the model.
         loss: -ln p of the untouched model, in nats.
         change: How much more each arm loses there, in nats.
         kl: KL(untouched || ablated) of the prediction, in nats.
@@ -74,6 +75,7 @@ class Outcomes:
     """
 
     arms: tuple[Arm, ...]
+    n_layers: int
     loss: Float32[np.ndarray, " n_bytes"]
     change: Float32[np.ndarray, "arms n_bytes"]
     kl: Float32[np.ndarray, "arms n_bytes"]
@@ -127,13 +129,22 @@ class Runner:
                 on_progress("ablations", done * (1 + len(arms)), len(todo) * (1 + len(arms)))
         forget(KIND, run)
         change, kl, flips = channels[1:].reshape(len(arms), len(OUTCOMES), -1).swapaxes(0, 1)
-        return Outcomes(tuple(arms), channels[0], change, kl, flips, dict(zip(seen, looks, strict=True)))
+        return Outcomes(
+            tuple(arms),
+            self.model.cfg.n_layers,
+            channels[0],
+            change,
+            kl,
+            flips,
+            dict(zip(seen, looks, strict=True)),
+        )
 
     def _identity(self, model: Mapping[str, Any], text: Text, arms: Sequence[Arm]) -> str:
         """Name everything that decides the numbers."""
         said = dict(model) | {
             "documents": [one.sha256 for one in text.captured.documents],
             "masks": {name: _sha256(mask) for name, mask in sorted(text.masks.items())},
+            "words": _sha256(text.words),
             "fitted": _sha256(self.fitted.values),
             "arms": [arm.what() for arm in arms],
             "seed": self.seed,

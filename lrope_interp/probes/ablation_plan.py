@@ -19,6 +19,8 @@ FROZEN = {"1": ONE, "mean": MEAN, "lexical": LEXICAL}
 SPLIT = (ONE, MEAN, LEXICAL)
 FACTORS = (0.25, 0.5, 2**-0.5, 2**0.5, 2.0, 4.0)
 DEFAULT_FACTOR = 2.0
+RANDOM = "random:"
+"""In front of a place: as many gaps as it has, drawn at random. The control of freezing there."""
 _EVERYWHERE = (ONE, MEAN, LEXICAL, RESAMPLE, SHUFFLE, SHIFT)
 _LOCAL = (LOCAL, LOCAL_COMPENSATED)
 
@@ -106,17 +108,18 @@ class Shape:
         return tuple(range(self.n_layers))
 
 
-def plan(options: AblationOptions, shape: Shape, local: str, places: Sequence[str]) -> list[Arm]:
+def plan(options: AblationOptions, shape: Shape, local: str | None, places: Sequence[str]) -> list[Arm]:
     """Return the arms of a run, in the order in which they are reported.
 
     Args:
         options: What was asked for.
         shape: Of the model.
-        local: At which gaps local edits are made.
+        local: At which gaps local edits are made; None leaves them out.
         places: At which gaps alone the full suite freezes to the mean.
 
     Raises:
-        LRopeError: Single heads are asked for and all heads share their increments.
+        LRopeError: Single heads are asked for and all heads share their increments, or layers together
+            that are neither one nor all.
     """
     if options.heads and shape.n_heads == 1:
         raise LRopeError(
@@ -127,14 +130,18 @@ def plan(options: AblationOptions, shape: Shape, local: str, places: Sequence[st
         return _asked(options, shape)
     arms = [arm for name in _EVERYWHERE for arm in _each_and_all(shape, name)]
     arms += _each_and_all(shape, SCALE, parameter=DEFAULT_FACTOR)
-    arms += [arm for name in _LOCAL for arm in _each_and_all(shape, name, where=local)]
+    arms += [arm for name in _LOCAL if local for arm in _each_and_all(shape, name, where=local)]
     arms += _by_head(shape, MEAN, shape.layers, "") if options.heads else []
     return arms + (_full(shape, places) if options.suite == "full" else [])
 
 
 def passes(arms: Sequence[Arm]) -> list[Arm]:
-    """Return one arm for each forward pass that is needed."""
-    return list({arm.what(): arm for arm in reversed(arms)}.values())[::-1]
+    """Return one arm for each forward pass; of equal ones one that reads attention, if any does."""
+    found: dict[tuple[Any, ...], Arm] = {}
+    for arm in arms:
+        if arm.what() not in found or arm.reads_attention:
+            found[arm.what()] = arm
+    return list(found.values())
 
 
 def _asked(options: AblationOptions, shape: Shape) -> list[Arm]:
@@ -142,9 +149,14 @@ def _asked(options: AblationOptions, shape: Shape) -> list[Arm]:
     layers = shape.layers if options.layers is None else tuple(sorted(set(options.layers)))
     if options.heads:
         return _by_head(shape, name, layers, options.where)
-    if options.is_each or len(layers) == 1:
-        return [Arm(name, SINGLE, (layer,), layer, where=options.where) for layer in layers]
-    return [Arm(name, ALL, layers, where=options.where)]
+    if not options.is_each and layers == shape.layers:
+        return [Arm(name, ALL, layers, where=options.where)]
+    if not options.is_each and len(layers) > 1:
+        raise LRopeError(
+            f"layers {', '.join(map(str, layers))} together are neither one layer nor all {shape.n_layers}: "
+            "ask for each alone, or use ablated(model, ..., layers=[...]) in Python"
+        )
+    return [Arm(name, SINGLE, (layer,), layer, where=options.where) for layer in layers]
 
 
 def _each_and_all(shape: Shape, name: str, parameter: float = math.nan, where: str = "") -> list[Arm]:
@@ -168,8 +180,10 @@ def _full(shape: Shape, places: Sequence[str]) -> list[Arm]:
     for name in (ONE, MEAN):
         arms += [Arm(name, UP, shape.layers[: layer + 1], layer) for layer in shape.layers]
         arms += [Arm(name, DOWN, shape.layers[layer:], layer) for layer in shape.layers]
-        arms += [Arm(name, RESTORE, _all_but(shape, layer), layer) for layer in shape.layers]
-    return arms + [arm for place in places for arm in _each_and_all(shape, MEAN, where=place)]
+        several = shape.layers if shape.n_layers > 1 else ()
+        arms += [Arm(name, RESTORE, _all_but(shape, layer), layer) for layer in several]
+    arms += [arm for place in places for arm in _each_and_all(shape, MEAN, where=place)]
+    return arms + [Arm(MEAN, ALL, shape.layers, where=f"{RANDOM}{place}") for place in places]
 
 
 def _all_but(shape: Shape, layer: int) -> tuple[int, ...]:

@@ -23,7 +23,6 @@ from lrope_interp.probes.attention_reads import METRICS
 from lrope_interp.probes.bootstrap import Bootstrap, Units, interval
 from lrope_interp.probes.boundary_tables import ALL_LANGUAGES, table
 from lrope_interp.probes.captured import Captured
-from lrope_interp.probes.gap_masks import bytes_since
 from lrope_interp.probes.increment_statistics import IncrementStatistics
 
 ALL_CLASSES = "all"
@@ -157,8 +156,9 @@ class Tables:
                     rows.append(where | {"language": group.language} | found)
         return table(rows, _ATTENTION)
 
-    def passes(self, n_layers: int) -> pd.DataFrame:
+    def passes(self) -> pd.DataFrame:
         """Return one row a forward pass, the untouched one first."""
+        n_layers = self.outcomes.n_layers
         blank = dict.fromkeys(ARM_COLUMNS, None) | {"parameter": math.nan, "layers": "", "where": ""}
         found = [(0, blank | {"intervention": UNTOUCHED, "design": ""})]
         found += [(min(arm.layers), arm.row()) for arm in self.outcomes.arms]
@@ -267,13 +267,6 @@ def increments_frame(fitted: IncrementStatistics) -> pd.DataFrame:
         for layer, head in np.ndindex(shares.shape)
     ]
     return table(rows, ("layer", "head", "mean", "sd", "lexical_share", "n"))
-
-
-def since_boundary(
-    captured: Captured, is_boundary: Bool[np.ndarray, " n_bytes"]
-) -> Int64[np.ndarray, " n_bytes"]:
-    """Return how many bytes ago the last boundary was in the same document, -1 before the first."""
-    return bytes_since(is_boundary, captured.document)
 
 
 def _splits(arms: Sequence[Arm]) -> list[dict[str, Arm]]:

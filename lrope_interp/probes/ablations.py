@@ -6,25 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
 
-from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.ablation_batch import Text
 from lrope_interp.probes.ablation_examples import examples_frame
 from lrope_interp.probes.ablation_options import AblationOptions
 from lrope_interp.probes.ablation_passes import Runner
-from lrope_interp.probes.ablation_plan import Arm, Shape, passes, plan
-from lrope_interp.probes.ablation_tables import Tables, increments_frame, since_boundary
+from lrope_interp.probes.ablation_places import Places
+from lrope_interp.probes.ablation_plan import LEXICAL, RESAMPLE, Arm, Shape, passes, plan
+from lrope_interp.probes.ablation_tables import Tables, increments_frame
 from lrope_interp.probes.bootstrap import Bootstrap
 from lrope_interp.probes.capture import Progress, check_layers, lay_out, staged
-from lrope_interp.probes.gap_masks import INSIDE_WORDS, byte_mask, words_of
+from lrope_interp.probes.captured import Captured
+from lrope_interp.probes.gap_masks import INSIDE_WORDS
 from lrope_interp.probes.increment_statistics import IncrementStatistics, fit_increments
 from lrope_interp.probes.selection import Selection
 from lrope_interp.results import Result, provenance
 
-LOCAL_PLACES = ("words", "despaced", "tokens", "lines", "punctuation", "whitespace")
 FULL_PLACES = ("whitespace", "punctuation", "words", INSIDE_WORDS)
 
 
@@ -48,7 +48,7 @@ def ablations(
 
     Returns:
         A result of kind "ablations" with the tables `ablations`, `distances`, `attention`, `examples`,
-        `base`, `increments` and `passes`.
+        `base`, `places`, `increments` and `passes`.
 
     Raises:
         LRopeError: A layer that does not exist, a label that never occurs, or single heads of a model
@@ -58,53 +58,46 @@ def ablations(
     is_scored = ~np.concatenate([np.zeros(0, dtype=bool), *selection.shared["test"]])
     if not (is_scored & captured.is_token_start).any():
         raise LRopeError("there is no text to score: every test document is empty or stands in training text")
-    places = _Places(selection.test)
     check_layers(model, options.layers)
+    places = Places(captured, options.seed)
     shape = Shape(model.cfg.n_layers, model.cfg.n_heads if model.cfg.per_head else 1)
     arms = plan(options, shape, places.local(options.where), places.occurring(FULL_PLACES))
     masks = {arm.where: places.mask(arm.where) for arm in arms if arm.where}
     on_fit = staged(on_progress, "fit")
     fitted = fit_increments(model, selection.fit, batch_size=options.batch_size, on_progress=on_fit)
-    text = Text(
-        captured,
-        {name: captured.at_tokens(mask) for name, mask in masks.items()},
-        captured.at_tokens(words_of(selection.test)),
-    )
     runner = Runner(model, fitted, options.seed, options.batch_size)
-    outcomes = runner.run(text, passes(arms), on_progress)
+    outcomes = runner.run(Text(captured, masks, places.words()), passes(arms), on_progress)
     tables = Tables(captured, outcomes, is_scored, Bootstrap(options.seed))
-    return _result(model, selection, options, tables, arms, fitted)
-
-
-def _result(
-    model: LRopeTransformer,
-    selection: Selection,
-    options: AblationOptions,
-    tables: Tables,
-    arms: Sequence[Arm],
-    fitted: IncrementStatistics,
-) -> Result:
-    places = _Places(tables.captured.documents)
-    label = places.local("")
-    since = since_boundary(tables.captured, places.mask(label))
-    frames = {
-        "ablations": tables.ablations(arms),
-        "distances": tables.distances(arms, label, since),
-        "attention": tables.attention(),
-        "examples": examples_frame(tables.captured, tables.outcomes, arms, tables.is_scored),
-        "base": tables.base(),
-        "increments": increments_frame(fitted),
-        "passes": tables.passes(model.cfg.n_layers),
-    }
+    frames = {**_frames(tables, arms, places), "increments": increments_frame(fitted)}
     known = provenance(config=model.cfg.to_dict(), data=dict(selection.data), seed=options.seed)
     known |= {"fit": {"n_bytes": fitted.n_bytes, "n_documents": fitted.n_documents}, "suite": options.name}
+    warnings = [*selection.warnings, *_warnings(model, tables, arms), *_of_places(frames["places"])]
+    if places.local("") is None:
+        warnings.append(
+            "the text has no words, lines, punctuation or white space: no loss by distance from any"
+        )
     return Result(
         kind="ablations",
         provenance=known,
         headline=_headline(frames),
         tables=frames,
-        warnings=tuple([*selection.warnings, *_warnings(model, tables, fitted)]),
+        warnings=tuple([*warnings, *_of_tokens(captured, arms, fitted)]),
     )
+
+
+def _frames(tables: Tables, arms: Sequence[Arm], places: Places) -> dict[str, pd.DataFrame]:
+    label = places.local("")
+    nowhere = np.full(tables.captured.n_bytes, -1)
+    since = nowhere if label is None else places.since(label)
+    return {
+        "ablations": tables.ablations(arms),
+        "distances": tables.distances(arms, label or "", since),
+        "attention": tables.attention(),
+        "examples": examples_frame(tables.captured, tables.outcomes, arms, tables.is_scored),
+        "base": tables.base(),
+        "places": places.frame(sorted({arm.where for arm in arms if arm.where})),
+        "passes": tables.passes(),
+    }
 
 
 def _headline(frames: dict[str, pd.DataFrame]) -> dict[str, float | None]:
@@ -126,19 +119,15 @@ def _headline(frames: dict[str, pd.DataFrame]) -> dict[str, float | None]:
     }
 
 
-def _warnings(model: LRopeTransformer, tables: Tables, fitted: IncrementStatistics) -> list[str]:
+def _warnings(model: LRopeTransformer, tables: Tables, arms: Sequence[Arm]) -> list[str]:
     found = []
-    captured = tables.captured
-    is_new = np.diff(fitted.first)[captured.tokens] == 0
-    if is_new.any():
+    if increments_name(model) == "fixed":
         found.append(
-            f"{int(is_new.sum())} of {len(is_new)} tokens never occur in the fit text: `lexical` gives them "
-            "their layer's mean, `resample` any of its increments"
+            "the increments of this model are all 1: freezing them to 1 or to a mean and moving them about "
+            "changes nothing"
         )
-    if model.cfg.increments == "fixed":
-        found.append(
-            "the increments of this model are fixed, so freezing them where they are changes nothing"
-        )
+    if not any(arm.reads_attention for arm in arms):
+        found.append("attention is looked at only where all increments of all layers are frozen")
     units = tables.whole.units
     if not units.has_interval:
         found.append(f"no interval: {units.count} units of {units.n_documents} documents")
@@ -147,39 +136,29 @@ def _warnings(model: LRopeTransformer, tables: Tables, fitted: IncrementStatisti
     return found
 
 
-class _Places:
-    """Where labels hold in some documents; each is looked up once."""
+def _of_places(places: pd.DataFrame) -> list[str]:
+    """Say of each place that some documents do not know it."""
+    columns = (places[name].tolist() for name in ("where", "n_known", "n_documents"))
+    return [
+        f"{where} is known in {n_known} of {n_documents} documents; in the others nothing was changed there, "
+        "and their bytes count all the same"
+        for where, n_known, n_documents in zip(*columns, strict=True)
+        if n_known < n_documents
+    ]
 
-    def __init__(self, documents: Sequence[Document]) -> None:
-        self._documents = documents
-        self._masks: dict[str, Bool[np.ndarray, " n_bytes"]] = {}
 
-    def mask(self, where: str) -> Bool[np.ndarray, " n_bytes"]:
-        """Return at which bytes a place is; raises where it never is."""
-        if where not in self._masks:
-            self._masks[where] = byte_mask(self._documents, where)
-        return self._masks[where]
-
-    def occurring(self, names: Sequence[str]) -> list[str]:
-        """Return those of some places that occur."""
-        return [name for name in names if self._occurs(name)]
-
-    def local(self, asked: str) -> str:
-        """Return at which gaps local edits are made: as asked for, or the first place that occurs."""
-        if asked:
-            self.mask(asked)
-            return asked
-        found = self.occurring(LOCAL_PLACES)
-        if not found:
-            raise LRopeError(
-                "the text has no words, lines, punctuation or white space, so no local edit can be made; "
-                "name the gaps yourself (where)"
-            )
-        return found[0]
-
-    def _occurs(self, name: str) -> bool:
-        try:
-            self.mask(name)
-        except LRopeError:
-            return False
-        return True
+def _of_tokens(captured: Captured, arms: Sequence[Arm], fitted: IncrementStatistics) -> list[str]:
+    """Say what tokens make of the words on the page."""
+    found = []
+    is_new = np.diff(fitted.first)[captured.tokens] == 0
+    if is_new.any() and any(arm.intervention in (LEXICAL, RESAMPLE) for arm in arms):
+        found.append(
+            f"{int(is_new.sum())} of {len(is_new)} tokens never occur in the fit text: `lexical` gives them "
+            "their layer's mean, `resample` any of its increments"
+        )
+    if not captured.has_byte_tokens:
+        found.append(
+            "tokens are longer than a byte: a byte's mean is its token's; a label marks the token that holds "
+            "its gap; the loss of a token counts at its first byte, by whose class it goes"
+        )
+    return found

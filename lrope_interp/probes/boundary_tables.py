@@ -19,6 +19,7 @@ ALL_LANGUAGES = "all"
 _INTEGERS = ("layer", "head", "seed", "sign", "n", "n_positive", "n_documents", "n_units", "n_bytes")
 _INTEGERS += ("query_character", "key_character", "n_unscored", "control_layer", "control_head")
 _INTEGERS += ("distance", "distance_high", "first_layer", "blocks_run", "blocks_saved")
+_INTEGERS += ("n_gaps", "n_tokens", "n_known")
 _INTEGERS += ("other_layer", "other_head", "n_shifts", "rank", "character", "offset")
 _FLAGS = ("is_boundary", "is_matched", "is_beyond")
 _WORDS = (

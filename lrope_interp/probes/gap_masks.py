@@ -30,7 +30,7 @@ def gap_mask(model: LRopeTransformer, text: str | Document, where: str) -> Bool[
     """Return at which tokens of one text a label holds, as `model.to_tokens(text)` gives them.
 
     Args:
-        model: Whose tokens; EOS, which leads, is never marked. A token counts by its first byte.
+        model: Whose tokens; EOS, which leads, is never marked. See `token_mask`.
         text: A document brings its gold words and its language along.
         where: One of `PLACES`.
 
@@ -38,10 +38,10 @@ def gap_mask(model: LRopeTransformer, text: str | Document, where: str) -> Bool[
         LRopeError: No such label, or one that cannot be known of this text or never occurs in it.
     """
     document = text if isinstance(text, Document) else Document("text", text, "given", language_of(text))
-    marked = byte_mask([document], where)
     starts = model.own_tokenizer().encode_spans(document.text)[1]
+    marked = token_mask(byte_mask([document], where), starts, where)
     has_bos = model.to_tokens(document.text).shape[1] - len(starts)
-    mask = np.concatenate([np.zeros(has_bos, dtype=bool), marked[starts]])
+    mask = np.concatenate([np.zeros(has_bos, dtype=bool), marked])
     if not mask.any():
         raise _never(where, "this text")
     return torch.from_numpy(mask)[None]
@@ -70,6 +70,37 @@ def byte_mask(documents: Sequence[Document], where: str) -> Bool[np.ndarray, " n
     if not mask.any():
         raise _never(where, "this text" if len(documents) == 1 else f"the {len(documents)} documents")
     return mask
+
+
+def token_mask(
+    is_marked: Bool[np.ndarray, " n_bytes"], starts: Int64[np.ndarray, " n_tokens"], where: str
+) -> Bool[np.ndarray, " n_tokens"]:
+    """Return which tokens a label marks, where tokens may be longer than a byte.
+
+    A label marks the token that holds its gap, even inside (" the" begins a word). A byte class goes by
+    the first byte, and `inside_words` marks tokens all of whose bytes are marked.
+
+    Args:
+        is_marked: At which bytes it holds.
+        starts: Where each token begins.
+        where: The label's name.
+    """
+    if where in BYTE_CLASSES:
+        return is_marked[starts]
+    combine = np.logical_and if where == INSIDE_WORDS else np.logical_or
+    return combine.reduceat(is_marked, starts) if len(starts) else np.zeros(0, dtype=bool)
+
+
+def known_documents(documents: Sequence[Document], where: str) -> int:
+    """Return of how many documents a place can be known."""
+    n_known = 0
+    for document in documents:
+        try:
+            _mask(document, where)
+        except LRopeError:
+            continue
+        n_known += 1
+    return n_known
 
 
 def words_of(documents: Sequence[Document]) -> Int64[np.ndarray, " n_bytes"]:

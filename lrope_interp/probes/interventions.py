@@ -186,7 +186,8 @@ def local_edit(inner: Intervention, *, compensate: bool = True) -> Intervention:
 
     An increment that changes shifts every later token. With `compensate` the next increment takes the
     change back: position t moves, and all others stay. What the two forms differ by is the effect of
-    the shift downstream. Padding neither changes nor takes back.
+    the shift downstream. Padding neither changes nor takes back. An increment that takes much back may
+    fall below 0: its token then stands behind the one before.
 
     Args:
         inner: The edit, mostly `at(mask, ...)`.

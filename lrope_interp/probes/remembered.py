@@ -19,8 +19,9 @@ from jaxtyping import Float32
 import lrope_interp
 from lrope_interp.data.cache import cached, cached_entries
 from lrope_interp.errors import LRopeError
-from lrope_interp.models import LRopeTransformer
+from lrope_interp.models import HookPoint, LRopeTransformer
 from lrope_interp.models.compilation import has_live_hook
+from lrope_interp.models.frozen import FrozenIncrements, LexicalIncrements, attached_increments
 
 KIND = "increments"
 _KEPT = 48
@@ -76,8 +77,24 @@ def model_identity(model: LRopeTransformer) -> dict[str, Any]:
         "tokenizer": model.own_tokenizer().fingerprint,
         "device": torch.device(str(model.cfg.device)).type,
         "versions": {"lrope-interp": lrope_interp.__version__, "torch": torch.__version__},
-        "is_hooked": any(map(has_live_hook, model.hook_dict.values())),
+        "attached": _attached_identity(attached_increments(model)),
+        "is_hooked": any(map(_has_unknown_hook, model.hook_dict.values())),
     }
+
+
+def _attached_identity(frozen: FrozenIncrements | None) -> Any:
+    """Return what tells attached increments from any others; None where there are none."""
+    if isinstance(frozen, LexicalIncrements):
+        return hashlib.sha256(frozen.table.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+    return None if frozen is None else model_identity(frozen.source)
+
+
+def _has_unknown_hook(point: HookPoint) -> bool:
+    """Whether a hook other than attached increments sits on a point."""
+    is_known = len(point.fwd_hooks) == len(point._forward_hooks) and all(
+        isinstance(handle.user_hook, FrozenIncrements) for handle in point.fwd_hooks
+    )
+    return has_live_hook(point) and not is_known
 
 
 def forget(kind: str, run: str) -> None:

@@ -20,11 +20,13 @@ MEANINGS = {
     "base": "the untouched model's loss in a language",
     "increments": "mean and spread of a layer's or head's increments on the fit text, and the share of "
     "their variance that the mean per byte explains",
+    "places": "a place at which interventions were made: how many gaps it has, in how many documents it is "
+    "known",
     "passes": "one forward pass over the whole text: what it changed and which blocks it ran",
 }
 _SUITES = {
     "default": "default: every intervention on every single layer and on all layers",
-    "full": "full: the default, and scale curve, cumulative sets of layers, all layers but one",
+    "full": "full: the default, and scale curve, cumulative sets of layers, all layers but one, some gaps",
     "asked": "only what was asked for",
 }
 
@@ -84,7 +86,7 @@ def passes_sentence(result: Result) -> str:
         run, saved = int(numbers(passes["blocks_run"]).sum()), int(numbers(passes["blocks_saved"]).sum())
         parts.append(f"{run:,} blocks run and {saved:,} saved by beginning at the first layer changed")
     if is_number(gain):
-        parts.append(f"full passes would have run {number(gain, 2)} times as many")
+        parts.append(f"full passes would have run {number(gain, 2)} times as many blocks")
     return f"{'; '.join(parts)}."
 
 

@@ -25,8 +25,8 @@ _LONG = {
     "mean": "Every increment frozen to its layer's mean",
     "lexical": "Every increment frozen to the mean of its byte",
     "resample": "Every increment taken from another occurrence of the same byte",
-    "shuffle": "Increments shuffled within each document",
-    "shift": "Increments shifted round within each document",
+    "shuffle": "Increments shuffled within each window",
+    "shift": "Increments shifted round within each window",
     "scale": "Increments scaled",
     "local": "Increments set to the layer's mean at some gaps, all that follows moved along",
     "local_compensated": "Increments set to the layer's mean at some gaps, taken back at the next token",
@@ -39,13 +39,14 @@ _WHERE = {
     "tokens": "token starts",
     "whitespace": "white space",
 }
+_RANDOM = "random:"
 _GLOSSES = {
     "one": "every increment is 1, as in ordinary RoPE: the scale goes too",
     "mean": "the mean of the layer (or head) on the fit text: all variation goes, the scale stays",
     "lexical": "the mean of each byte on the fit text: what context adds goes, what the byte says stays",
     "resample": "the increment of another occurrence of the same byte: the spread stays, its reason goes",
-    "shuffle": "the document's own increments in another order",
-    "shift": "the document's own increments, moved round by some bytes",
+    "shuffle": "the window's own increments in another order (a window is what the model reads at once)",
+    "shift": "the window's own increments, moved round by some tokens",
     "scale": "every increment times a number",
     "local": "the layer's mean at the gaps named and nowhere else; all that follows moves along",
     "local_compensated": "the same edits, undone at the next token, so that nothing after it moves",
@@ -70,6 +71,8 @@ def long(intervention: str, parameter: object = None, where: str = "") -> str:
 
 def where_name(where: str) -> str:
     """Name the gaps that were changed."""
+    if where.startswith(_RANDOM):
+        return f"as many random gaps as {where_name(where.removeprefix(_RANDOM))}"
     return _WHERE.get(where, where.replace("_", " "))
 
 

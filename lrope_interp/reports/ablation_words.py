@@ -64,7 +64,7 @@ def _untouched(result: Result) -> str:
     where = main_where(whole_frame(result))
     only = f" Increments were changed at {where_name(where)} only." if where else ""
     return (
-        f"{number(row['value'], 3)} nats per byte {spread} over {int(row['n']):,} predictions; a change is "
+        f"{number(row['value'], 3)} nats per byte {spread} over {int(row['n']):,} bytes; a change is "
         f"ablated minus untouched on the same bytes, so higher is worse.{only}"
     )
 

@@ -227,3 +227,16 @@ def test_gradients_flow_through_what_is_written(model: LRopeTransformer) -> None
     with ablated(model, freeze(2.0), layers=1):
         model(TOKENS, return_type="loss").backward()
     assert weight.grad is None
+
+
+def test_a_pass_that_does_not_reach_the_layer_is_an_error_in_run_with_hooks_too(
+    make_model: Callable[..., LRopeTransformer],
+) -> None:
+    model = make_model(n_layers=3)
+    hooks = ablate(freeze(1.0), layers=[2])
+    model.run_with_hooks("hello", fwd_hooks=hooks)
+    with pytest.raises(LRopeError, match="never fired"):
+        model.run_with_hooks("hello", fwd_hooks=hooks, stop_at_layer=1)
+    stream = torch.zeros(1, 4, model.cfg.d_model)
+    with pytest.raises(LRopeError, match="never fired"):
+        model.run_with_hooks(stream, fwd_hooks=ablate(freeze(1.0), layers=[0]), start_at_layer=1)

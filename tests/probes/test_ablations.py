@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from probe_samples import chinese, english, select
+from ablation_runs import MakeModel, spread_out, value
 
 from lrope_interp.data import Document, scoring_windows
-from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes import ablation_passes
 from lrope_interp.probes.ablation_options import AblationOptions
@@ -24,19 +22,6 @@ from lrope_interp.probes.capture import capture
 from lrope_interp.probes.evaluate import evaluate
 from lrope_interp.probes.selection import Selection
 from lrope_interp.results import Result, load_result, save_result
-from lrope_interp.tokenizers.bpe import train_bpe
-
-MakeModel = Callable[..., LRopeTransformer]
-
-
-@pytest.fixture(scope="module")
-def texts() -> Selection:
-    return select(lambda number: [english(number, 25), chinese(number, 20)], n=11)
-
-
-@pytest.fixture(scope="module")
-def few() -> Selection:
-    return select(lambda number: [english(number, 20), chinese(number, 15)], n=2)
 
 
 @pytest.fixture(scope="module")
@@ -47,28 +32,6 @@ def model(make_model: MakeModel) -> LRopeTransformer:
 @pytest.fixture(scope="module")
 def suite(model: LRopeTransformer, texts: Selection) -> Result:
     return ablations(model, texts)
-
-
-def spread_out(model: LRopeTransformer) -> LRopeTransformer:
-    """Make the increments vary by about 0.5, so that an ablation has something to take away."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("increments.W_out"):
-                parameter.mul_(1.5)
-    return model
-
-
-def value(
-    result: Result, intervention: str, layers: str, metric: str = "nats_per_byte", **where: str
-) -> float:
-    rows = result.tables["ablations"]
-    asked = {"intervention": intervention, "layers": layers, "metric": metric, "where": "", "language": "all"}
-    asked |= {"byte_class": "all"} | where
-    for name, wanted in asked.items():
-        rows = rows[rows[name] == wanted]
-    found = rows.drop_duplicates("value")["value"].to_list()
-    assert len(found) == 1, rows
-    return found[0]
 
 
 def loss_by_hand(
@@ -344,27 +307,6 @@ def test_the_first_example_is_the_character_that_loses_most(
     assert first["loss"] == pytest.approx(surprisal[at:stop].sum(), abs=1e-4)
 
 
-def test_freezing_only_where_a_label_holds_changes_less_than_everywhere_and_is_named(
-    model: LRopeTransformer, texts: Selection
-) -> None:
-    found = ablations(model, texts, AblationOptions(freeze="mean", layers=(1,), where="punctuation"))
-    rows = found.tables["ablations"]
-    assert set(rows["where"]) == {"punctuation"} and set(rows["layers"]) == {"1"}
-    everywhere = ablations(model, texts, AblationOptions(freeze="mean", layers=(1,)))
-    here = value(found, "mean", "1", "kl", where="punctuation")
-    assert 0 < here < value(everywhere, "mean", "1", "kl")
-    assert found.provenance["suite"] == "asked"
-
-
-def test_heads_of_their_own_are_frozen_one_by_one(make_model: MakeModel, texts: Selection) -> None:
-    per_head = spread_out(make_model(per_head=True, n_layers=2))
-    found = ablations(per_head, texts, AblationOptions(freeze="mean", heads=True))
-    rows = found.tables["ablations"]
-    rows = rows[(rows["metric"] == "kl") & (rows["language"] == "all") & (rows["byte_class"] == "all")]
-    assert list(zip(rows["layer"], rows["head"], strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert rows["value"].is_unique and (rows["value"] > 0).all()
-
-
 @pytest.mark.parametrize("mode", ["per_layer", "shared"])
 def test_the_full_suite_restores_one_layer_to_what_it_was(
     make_model: MakeModel, few: Selection, mode: str
@@ -381,56 +323,6 @@ def test_the_full_suite_restores_one_layer_to_what_it_was(
     else:
         assert restored != pytest.approx(alone, abs=1e-7)
     assert value(found, "one", "all but 0", "kl") == pytest.approx(value(found, "one", "1", "kl"), abs=1e-9)
-
-
-def test_bytes_that_stand_in_training_text_are_not_scored(model: LRopeTransformer, texts: Selection) -> None:
-    masks = tuple(np.arange(one.n_bytes) < 50 for one in texts.test)
-    found = ablations(
-        model, replace(texts, shared={**texts.shared, "test": masks}), AblationOptions(freeze="1")
-    )
-    n_left = sum(max(0, one.n_bytes - 50) for one in texts.test)
-    assert found.tables["base"]["n"].iloc[0] == n_left
-
-
-def test_longer_tokens_are_scored_per_byte(make_model: MakeModel, texts: Selection) -> None:
-    tokenizer = train_bpe([one.text for one in texts.fit], 300)
-    model = spread_out(make_model(d_vocab=tokenizer.vocab_size, n_layers=2))
-    model.tokenizer = tokenizer
-    found = ablations(model, texts, AblationOptions(freeze="1"))
-    untouched = evaluate(model, texts.test).headline["nats_per_byte"]
-    assert found.headline["untouched"] == pytest.approx(untouched)
-    rows = found.tables["ablations"]
-    rows = rows[(rows["language"] == "all") & (rows["byte_class"] == "all")].set_index("metric")
-    assert rows.loc["kl", "n"] < rows.loc["nats_per_byte", "n"] == sum(one.n_bytes for one in texts.test)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (AblationOptions(freeze="1", layers=(7,)), "layers 0 to 2"),
-        (AblationOptions(freeze="1", where="brackets_open"), "code"),
-        (AblationOptions(freeze="1", where="0-9"), "never occurs"),
-        (AblationOptions(freeze="1", where="punktuation"), "punctuation"),
-        (AblationOptions(heads=True), "share their increments"),
-    ],
-)
-def test_what_cannot_be_ablated_is_an_error_and_not_a_zero(
-    model: LRopeTransformer, texts: Selection, options: AblationOptions, words: str
-) -> None:
-    if options.where == "0-9":
-        one = replace(texts.test[0], text="no digit here, none at all. " * 4, words=None)
-        texts = Selection.of("x", {"fit": texts.fit, "dev": texts.dev, "test": [one]})
-    with pytest.raises(LRopeError, match=words):
-        ablations(model, texts, options)
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [{"freeze": "2"}, {"suite": "huge"}, {"layers": (0,)}, {"is_each": True}, {"freeze": "1", "layers": ()}],
-)
-def test_options_that_mean_nothing_are_refused(asked: dict) -> None:
-    with pytest.raises(LRopeError):
-        AblationOptions(**asked)
 
 
 def test_a_result_is_read_back_as_it_was_saved(suite: Result, tmp_path: Path) -> None:

@@ -1,0 +1,186 @@
+"""What an ablation run is given: odd models, odd texts, labels that hold here and there, and mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ablation_runs import MakeModel, spread_out, value
+
+from lrope_interp.data import Document
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.frozen import LexicalIncrements, attach_increments
+from lrope_interp.probes.ablation_options import AblationOptions
+from lrope_interp.probes.ablations import ablations
+from lrope_interp.probes.evaluate import evaluate
+from lrope_interp.probes.remembered import model_identity
+from lrope_interp.probes.selection import Selection
+from lrope_interp.tokenizers.bpe import train_bpe
+
+
+@pytest.fixture(scope="module")
+def model(make_model: MakeModel) -> LRopeTransformer:
+    return spread_out(make_model(n_layers=3, seed=1))
+
+
+def test_freezing_only_where_a_label_holds_changes_less_than_everywhere_and_is_named(
+    model: LRopeTransformer, texts: Selection
+) -> None:
+    found = ablations(model, texts, AblationOptions(freeze="mean", layers=(1,), where="punctuation"))
+    rows = found.tables["ablations"]
+    assert set(rows["where"]) == {"punctuation"} and set(rows["layers"]) == {"1"}
+    everywhere = ablations(model, texts, AblationOptions(freeze="mean", layers=(1,)))
+    here = value(found, "mean", "1", "kl", where="punctuation")
+    assert 0 < here < value(everywhere, "mean", "1", "kl")
+    assert found.provenance["suite"] == "asked"
+
+
+def test_heads_of_their_own_are_frozen_one_by_one(make_model: MakeModel, texts: Selection) -> None:
+    per_head = spread_out(make_model(per_head=True, n_layers=2))
+    found = ablations(per_head, texts, AblationOptions(freeze="mean", heads=True))
+    rows = found.tables["ablations"]
+    rows = rows[(rows["metric"] == "kl") & (rows["language"] == "all") & (rows["byte_class"] == "all")]
+    assert list(zip(rows["layer"], rows["head"], strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert rows["value"].is_unique and (rows["value"] > 0).all()
+
+
+def test_bytes_that_stand_in_training_text_are_not_scored(model: LRopeTransformer, texts: Selection) -> None:
+    masks = tuple(np.arange(one.n_bytes) < 50 for one in texts.test)
+    found = ablations(
+        model, replace(texts, shared={**texts.shared, "test": masks}), AblationOptions(freeze="1")
+    )
+    n_left = sum(max(0, one.n_bytes - 50) for one in texts.test)
+    assert found.tables["base"]["n"].iloc[0] == n_left
+
+
+def test_longer_tokens_are_scored_per_byte(make_model: MakeModel, texts: Selection) -> None:
+    tokenizer = train_bpe([one.text for one in texts.fit], 300)
+    model = spread_out(make_model(d_vocab=tokenizer.vocab_size, n_layers=2))
+    model.tokenizer = tokenizer
+    found = ablations(model, texts, AblationOptions(freeze="1"))
+    untouched = evaluate(model, texts.test).headline["nats_per_byte"]
+    assert found.headline["untouched"] == pytest.approx(untouched)
+    rows = found.tables["ablations"]
+    rows = rows[(rows["language"] == "all") & (rows["byte_class"] == "all")].set_index("metric")
+    assert rows.loc["kl", "n"] < rows.loc["nats_per_byte", "n"] == sum(one.n_bytes for one in texts.test)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (AblationOptions(freeze="1", layers=(7,)), "layers 0 to 2"),
+        (AblationOptions(freeze="1", where="brackets_open"), "code"),
+        (AblationOptions(freeze="1", where="0-9"), "never occurs"),
+        (AblationOptions(freeze="1", where="punktuation"), "punctuation"),
+        (AblationOptions(heads=True), "share their increments"),
+    ],
+)
+def test_what_cannot_be_ablated_is_an_error_and_not_a_zero(
+    model: LRopeTransformer, texts: Selection, options: AblationOptions, words: str
+) -> None:
+    if options.where == "0-9":
+        one = replace(texts.test[0], text="no digit here, none at all. " * 4, words=None)
+        texts = Selection.of("x", {"fit": texts.fit, "dev": texts.dev, "test": [one]})
+    with pytest.raises(LRopeError, match=words):
+        ablations(model, texts, options)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"freeze": "2"},
+        {"suite": "huge"},
+        {"freeze": "1", "suite": "full"},
+        {"layers": (0,)},
+        {"is_each": True},
+        {"freeze": "1", "layers": ()},
+    ],
+)
+def test_options_that_mean_nothing_are_refused(asked: dict) -> None:
+    with pytest.raises(LRopeError):
+        AblationOptions(**asked)
+
+
+def test_one_layer_is_enough_for_every_suite(make_model: MakeModel, few: Selection) -> None:
+    found = ablations(make_model(n_layers=1), few, AblationOptions(suite="full"))
+    assert found.headline["one_all"] == value(found, "one", "0")
+    assert len(found.tables["attention"]) > 0
+    asked = ablations(make_model(n_layers=1), few, AblationOptions(freeze="1"))
+    assert asked.headline["one_all"] == found.headline["one_all"]
+    assert len(asked.tables["attention"]) > 0
+
+
+def test_a_text_without_words_is_ablated_all_the_same(make_model: MakeModel, few: Selection) -> None:
+    only = Document("smiles", "🙂🙃😀" * 20, "made up", "en")
+    texts = Selection.of("x", {"fit": few.fit, "dev": few.dev, "test": [only]})
+    found = ablations(make_model(), texts)
+    assert "local" not in set(found.tables["ablations"]["intervention"])
+    assert found.tables["distances"].empty
+    assert "no words" in " ".join(found.warnings)
+    asked = ablations(make_model(), texts, AblationOptions(freeze="1", where="other lead"))
+    assert asked.tables["places"]["n_gaps"].tolist() == [60]
+
+
+def test_a_label_marks_the_token_that_holds_its_gap(make_model: MakeModel, texts: Selection) -> None:
+    english_only = {
+        split: [one for one in getattr(texts, split) if one.language == "en"]
+        for split in ("fit", "dev", "test")
+    }
+    tokenizer = train_bpe([one.text for one in english_only["fit"]], 285)
+    model = spread_out(make_model(d_vocab=tokenizer.vocab_size, n_layers=2))
+    model.tokenizer = tokenizer
+    found = ablations(model, Selection.of("x", english_only), AblationOptions(freeze="mean", where="words"))
+    n_marked = 0
+    for document in english_only["test"]:
+        starts = tokenizer.encode_spans(document.text)[1]
+        at, offset, previous = [], 0, " "
+        for character in document.text:
+            if character.isalnum() and not previous.isalnum():
+                at.append(offset)
+            offset, previous = offset + len(character.encode()), character
+        n_marked += len({int(np.searchsorted(starts, one, side="right")) for one in at})
+    assert found.tables["places"]["n_gaps"].tolist() == [n_marked]
+    assert value(found, "mean", "all", "kl", where="words") > 0
+    assert "longer than a byte" in " ".join(found.warnings)
+
+
+def test_documents_that_do_not_know_a_label_are_counted(make_model: MakeModel, few: Selection) -> None:
+    sources = ["x = 1\n\n\ndef f():\n    return x\n", "def broken(:\n"]
+    code = [Document(f"{n}.py", text, "made up", "code") for n, text in enumerate(sources)]
+    texts = Selection.of("x", {"fit": few.fit, "dev": few.dev, "test": code})
+    found = ablations(make_model(), texts, AblationOptions(freeze="1", where="scopes"))
+    places = found.tables["places"].iloc[0]
+    assert (places["n_known"], places["n_documents"]) == (1, 2)
+    assert "known in 1 of 2 documents" in " ".join(found.warnings)
+
+
+def test_as_many_random_gaps_stand_beside_each_label(make_model: MakeModel, few: Selection) -> None:
+    found = ablations(make_model(), few, AblationOptions(suite="full"))
+    counts = found.tables["places"].set_index("where")["n_gaps"]
+    for place in ("words", "punctuation", "whitespace", "inside_words"):
+        assert counts[place] == counts[f"random:{place}"] > 0
+        assert value(found, "mean", "all", "kl", where=f"random:{place}") != value(
+            found, "mean", "all", "kl", where=place
+        )
+
+
+def test_several_layers_that_are_not_all_are_refused_together(
+    model: LRopeTransformer, few: Selection
+) -> None:
+    with pytest.raises(LRopeError, match="neither one layer nor all 3"):
+        ablations(model, few, AblationOptions(freeze="1", layers=(0, 1)))
+    every = ablations(model, few, AblationOptions(freeze="1", layers=(0, 1, 2)))
+    assert set(every.tables["ablations"]["design"]) == {"all"}
+
+
+def test_frozen_increments_are_remembered_by_what_they_are(make_model: MakeModel) -> None:
+    tables = [torch.full((2, 257), 1.0 + number) for number in (0, 1)]
+    models = [make_model(increments="fixed") for _ in tables]
+    for one, table in zip(models, tables, strict=True):
+        attach_increments(one, LexicalIncrements(table))
+    first, second = map(model_identity, models)
+    assert first != second and not first["is_hooked"]
+    assert model_identity(make_model(increments="fixed")) not in (first, second)
