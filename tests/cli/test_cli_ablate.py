@@ -221,23 +221,38 @@ def test_generate_frozen_gives_both_texts_with_and_without_the_cache(
     assert run_copy.is_dir()
 
 
-def test_generate_frozen_writes_what_the_model_writes_under_the_hook(cli: Cli, run_copy: Path) -> None:
+@pytest.mark.parametrize("to", ["1", "mean", "lexical"])
+def test_generate_frozen_writes_what_the_model_writes_under_the_hook(
+    cli: Cli, run_copy: Path, to: str
+) -> None:
     import torch
 
     from lrope_interp.models import LRopeTransformer
+    from lrope_interp.probes.capture import capture
+    from lrope_interp.probes.selection import read_manifest, select_corpus
 
     model = LRopeTransformer.from_pretrained(run_copy)
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():  # six steps of training leave increments near 1
-        for _, parameter in model.named_parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=draw))
+        for name, parameter in model.named_parameters():
+            size = 1.5 if "increments.W_out" in name else 0.3
+            parameter.add_(size * torch.randn(parameter.shape, generator=draw))
     model.save_pretrained(run_copy)
+    fit = capture(
+        model, select_corpus(read_manifest(run_copy), max_bytes=30_000, spread=True).fit, predictions=False
+    )
+    increments = fit.increments[1, 0]
+    table = torch.full((257,), float(increments.mean()))
+    for byte in set(fit.byte.tolist()) if to == "lexical" else ():
+        table[byte] = float(increments[fit.byte == byte].mean())
 
-    hooks = [("blocks.1.hook_increments", lambda increments, hook: torch.ones_like(increments))]
-    with model.hooks(fwd_hooks=hooks):
+    def write(increments: torch.Tensor, hook: Any) -> torch.Tensor:
+        return torch.ones_like(increments) if to == "1" else table[hook.ctx["stream"].tokens]
+
+    with model.hooks(fwd_hooks=[("blocks.1.hook_increments", write)]):
         expected = model.generate("the fox", 20, seed=4, verbose=False)
     assert expected != model.generate("the fox", 20, seed=4, verbose=False)
-    found = json.loads(cli(*WRITE, "--freeze", "1", "--layer", "1").out)
+    found = json.loads(cli(*WRITE, "--freeze", to, "--layer", "1").out)
     assert found["ablated"] == expected
     at = found["parts_at"]
     assert found["text"][:at] == found["ablated"][:at]
