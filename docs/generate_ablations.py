@@ -34,6 +34,7 @@ COLUMNS = {
 }
 PARTS = ("split_scale", "split_lexical", "split_contextual", "split_total")
 FROZEN = "frozen-retraining"
+NOTHING_BELOW, NOTHING = "-0.0000", "0.0000"
 
 
 def layers_table(result: Result) -> str:
@@ -72,12 +73,8 @@ def together_table(result: Result) -> str:
     rows = _plain(result)
     rows = rows[rows["design"].isin(["up", "down", "restore"]) & rows["intervention"].isin(["one", "mean"])]
     names = {"up": "0 to this", "down": "this to the last", "restore": "all but this"}
-    keys = {
-        (name, design): f"{COLUMNS[name]}, {words}"
-        for name in ("mean", "one")
-        for design, words in names.items()
-    }
-    rows = rows.assign(key=list(zip(rows["intervention"], rows["design"], strict=True)))
+    keys = {f"{one} {way}": f"{COLUMNS[one]}, {names[way]}" for one in ("mean", "one") for way in names}
+    rows = rows.assign(key=rows["intervention"] + " " + rows["design"])
     rows = rows.assign(layers=rows["layer"].astype(str))
     return _crossed(rows, "key", keys)
 
@@ -85,10 +82,14 @@ def together_table(result: Result) -> str:
 def places_table(result: Result) -> str:
     """Return what freezing to the mean costs at some gaps only, a row a layer."""
     rows = _plain(result)
-    rows = rows[(rows["intervention"] == "mean") & rows["design"].isin(["single", "all"])]
-    return _crossed(
-        rows, "where", {"": "everywhere"} | {name: name for name in rows["where"].unique() if name}
-    )
+    rows = rows[rows["design"].isin(["single", "all"])]
+    more = rows[rows["intervention"] == "beyond_random"]
+    rows = pd.concat([rows[rows["intervention"] == "mean"], more.assign(where="more:" + more["where"])])
+    names = {"": "everywhere"}
+    for place in more["where"]:
+        words = place.replace("_", " ")
+        names |= {place: words, f"random:{place}": "as many at random", f"more:{place}": f"{words} - random"}
+    return _crossed(rows, "where", names)
 
 
 def attention_table(result: Result) -> str:
@@ -161,6 +162,8 @@ def _crossed(rows: pd.DataFrame, by: str, columns: dict) -> str:
     for layers in sorted(rows["layers"].unique(), key=lambda one: (one == "all", one)):
         own = rows[rows["layers"] == layers].drop_duplicates(by).set_index(by)
         cells = [_cell(own.loc[key]) if key in own.index else "" for key in columns]
+        if not any(cells):
+            continue
         name = "all layers" if layers == "all" else f"layer {layers}"
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -170,10 +173,10 @@ def _cell(row: pd.Series) -> str:
     """Return a change with its interval, bold where that does not hold 0."""
     places = 4 if abs(row["value"]) < 0.1 else 3
     value = f"{row['value']:+.{places}f}"
+    value = value if any(digit in value for digit in "123456789") else value[1:]
     is_apart = row["ci_low"] > 0 or row["ci_high"] < 0
-    return (
-        f"{f'**{value}**' if is_apart else value} {interval(row['ci_low'], row['ci_high'], places)}".strip()
-    )
+    bounds = interval(row["ci_low"], row["ci_high"], places).replace(NOTHING_BELOW, NOTHING)
+    return f"{f'**{value}**' if is_apart else value} {bounds}".strip()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.probes.ablation_options import AblationOptions
 
 UNTOUCHED = "untouched"
+BEYOND_RANDOM = "beyond_random"
 ONE, MEAN, LEXICAL, SCALE = "one", "mean", "lexical", "scale"
 RESAMPLE, SHUFFLE, SHIFT = "resample", "shuffle", "shift"
 LOCAL, LOCAL_COMPENSATED = "local", "local_compensated"

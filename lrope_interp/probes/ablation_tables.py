@@ -18,7 +18,16 @@ from jaxtyping import Bool, Float, Int64
 
 from lrope_interp.data import BYTE_CLASSES, byte_class
 from lrope_interp.probes.ablation_passes import Outcomes
-from lrope_interp.probes.ablation_plan import LEXICAL, MEAN, ONE, SPLIT, UNTOUCHED, Arm
+from lrope_interp.probes.ablation_plan import (
+    BEYOND_RANDOM,
+    LEXICAL,
+    MEAN,
+    ONE,
+    RANDOM,
+    SPLIT,
+    UNTOUCHED,
+    Arm,
+)
 from lrope_interp.probes.attention_reads import METRICS
 from lrope_interp.probes.bootstrap import Bootstrap, Units, interval
 from lrope_interp.probes.boundary_tables import ALL_LANGUAGES, table
@@ -117,6 +126,8 @@ class Tables:
         arms = list(arms)
         rows = [row for arm in arms for row in self._arm_rows(arm)]
         rows += [row for terms in _splits(arms) for row in self._split_rows(terms)]
+        for arm, random in _beside_random(arms):
+            rows += self._difference_rows(BEYOND_RANDOM, arm, random)
         return table(rows, _ABLATIONS)
 
     def distances(
@@ -215,15 +226,22 @@ class Tables:
 
     def _split_rows(self, terms: Mapping[str, Arm]) -> list[dict[str, Any]]:
         """Return the terms of scale + lexical + contextual, each a paired difference of two arms."""
+        return [
+            row
+            for name, (upper, lower) in SPLIT_TERMS.items()
+            for row in self._difference_rows(name, terms[upper], None if lower is None else terms[lower])
+        ]
+
+    def _difference_rows(self, name: str, upper: Arm, lower: Arm | None) -> list[dict[str, Any]]:
+        """Return the paired difference of two arms, or of one and the untouched model."""
+        amount = self.outcomes.change[self.number(upper)].astype(np.float64)
+        if lower is not None:
+            amount = amount - self.outcomes.change[self.number(lower)]
         rows = []
-        for name, (upper, lower) in SPLIT_TERMS.items():
-            amount = self.outcomes.change[self.number(terms[upper])].astype(np.float64)
-            if lower is not None:
-                amount = amount - self.outcomes.change[self.number(terms[lower])]
-            for group in self.groups:
-                found = self.estimate(group, amount) | {"n_documents": group.units.n_documents}
-                found |= {"metric": "nats_per_byte", "intervention": name}
-                rows.append(terms[upper].row() | group.words() | found)
+        for group in self.groups:
+            found = self.estimate(group, amount) | {"n_documents": group.units.n_documents}
+            found |= {"metric": "nats_per_byte", "intervention": name}
+            rows.append(upper.row() | group.words() | found)
         return rows
 
     def _predicted(self, group: Group) -> Group:
@@ -267,6 +285,16 @@ def increments_frame(fitted: IncrementStatistics) -> pd.DataFrame:
         for layer, head in np.ndindex(shares.shape)
     ]
     return table(rows, ("layer", "head", "mean", "sd", "lexical_share", "n"))
+
+
+def _beside_random(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
+    """Return each arm at a place with the one at as many random gaps."""
+    keys = {(arm.intervention, arm.design, arm.where): arm for arm in arms if arm.design == "all"}
+    return [
+        (keys[name, design, where.removeprefix(RANDOM)], arm)
+        for (name, design, where), arm in keys.items()
+        if where.startswith(RANDOM)
+    ]
 
 
 def _splits(arms: Sequence[Arm]) -> list[dict[str, Arm]]:

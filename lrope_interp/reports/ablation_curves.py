@@ -71,7 +71,7 @@ def plot_scale(result: Result) -> go.Figure:
     figure.add_vline(x=NEUTRAL, line={"color": theme.RULE, "width": 2})
     figure.update_xaxes(
         type="log", title_text="every increment times", tickmode="array", tickvals=factors,
-        ticktext=[f"{factor:g}" for factor in factors],
+        ticktext=[f"{factor:.2g}" for factor in factors],
     )  # fmt: skip
     _squeeze_axis(figure, frame)
     figure.update_layout(legend=_LEGEND, margin={"t": 64})

@@ -19,7 +19,7 @@ ORDER = (
     "one", "mean", "lexical", "resample", "shuffle", "shift", "scale", "local", "local_compensated",
 )  # fmt: skip
 PARTS = ("split_contextual", "split_lexical", "split_scale", "split_total")
-_LOCAL = ("local", "local_compensated")
+LOCAL = ("local", "local_compensated")
 KEYS = ["intervention", "parameter", "design", "layers", "layer", "head", "where"]
 _WORDS = ("intervention", "design", "layers", "where", "language", "metric", "byte_class", "label")
 _BOUNDS = {"low": "ci_low", "high": "ci_high"}
@@ -94,7 +94,7 @@ def language_of(frame: Frame) -> str:
 
 def main_where(frame: Frame) -> str:
     """Return where the increments were changed: "" for everywhere, or what `--where` asked for."""
-    places = list(dict.fromkeys(frame.loc[~frame["intervention"].isin(_LOCAL), "where"]))
+    places = list(dict.fromkeys(frame.loc[~frame["intervention"].isin(LOCAL), "where"]))
     return "" if "" in places or not places else places[0]
 
 
@@ -107,7 +107,7 @@ def whole_frame(result: Result, metric: str = CHANGE) -> Frame:
 
 def at_main_where(frame: Frame) -> Frame:
     """Return the rows of the gaps that the page is about; local edits, which have their own, are left out."""
-    return frame[(frame["where"] == main_where(frame)) & ~frame["intervention"].isin(_LOCAL)]
+    return frame[(frame["where"] == main_where(frame)) & ~frame["intervention"].isin(LOCAL)]
 
 
 def find(frame: Frame, intervention: str, **where: object) -> Frame:

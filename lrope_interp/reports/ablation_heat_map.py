@@ -13,9 +13,11 @@ from lrope_interp.reports.ablation_frames import (
     CHANGE,
     FLIPS,
     KL,
+    LOCAL,
     OPEN,
     ORDER,
     UNKNOWN,
+    main_where,
     whole_frame,
 )
 from lrope_interp.reports.ablation_names import short
@@ -40,7 +42,8 @@ _ROW = {False: 44, True: 24}  # pixels, with an interval in the cell and without
 def heat_map_frame(result: Result, metric: str = CHANGE, *, is_heads: bool = False) -> Frame:
     """Return one row a cell: single layers and all layers, against every intervention.
 
-    Of a scale curve the factor 2 alone, or the largest where 2 is missing.
+    Of a scale curve the factor 2 alone, or the largest where 2 is missing; what a suite froze at some gaps
+    only is left to `places_frame`.
 
     Args:
         result: A result of kind "ablations".
@@ -53,6 +56,7 @@ def heat_map_frame(result: Result, metric: str = CHANGE, *, is_heads: bool = Fal
     """
     frame = whole_frame(result, metric)
     kept = frame["design"].isin(("single", "all")) & frame["intervention"].isin(ORDER)
+    kept &= (frame["where"] == main_where(frame)) | frame["intervention"].isin(LOCAL)
     frame = frame[kept & ((frame["head"] >= 0) == is_heads)]
     scales = numbers(frame.loc[frame["intervention"] == "scale", "parameter"])
     factor = _SHOWN_SCALE if (scales == _SHOWN_SCALE).any() else scales.max()

@@ -34,12 +34,13 @@ _LONG = {
 _WHERE = {
     "inside_words": "gaps inside words",
     "words": "word starts",
+    "despaced": "de-spaced word starts",
     "sentences": "sentence starts",
     "lines": "line starts",
     "tokens": "token starts",
     "whitespace": "white space",
 }
-_RANDOM = "random:"
+RANDOM = "random:"
 _GLOSSES = {
     "one": "every increment is 1, as in ordinary RoPE: the scale goes too",
     "mean": "the mean of the layer (or head) on the fit text: all variation goes, the scale stays",
@@ -71,8 +72,8 @@ def long(intervention: str, parameter: object = None, where: str = "") -> str:
 
 def where_name(where: str) -> str:
     """Name the gaps that were changed."""
-    if where.startswith(_RANDOM):
-        return f"as many random gaps as {where_name(where.removeprefix(_RANDOM))}"
+    if where.startswith(RANDOM):
+        return f"as many random gaps as {where_name(where.removeprefix(RANDOM))}"
     return _WHERE.get(where, where.replace("_", " "))
 
 

@@ -159,8 +159,8 @@ _SCALE_READS = (
     "nothing changes. Both axes are squeezed: factors by their logarithm, changes as the colours above."
 )
 _SCALE_LIMITS = (
-    "Multiplying by a constant is the same as another `rope_base`, so a steep line says how finely the layer "
-    "is tuned to its scale, not what its increments tell apart."
+    "Multiplying by a constant turns every plane of rotation so much faster, so a steep line says how finely "
+    "the layer is tuned to its scale, not what its increments tell apart."
 )
 _CUMULATIVE_READS = (
     "What is changed at each point: layers 0 up to this one, this one to the last, all but this one, or this "

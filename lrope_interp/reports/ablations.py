@@ -19,6 +19,7 @@ from lrope_interp.reports.ablation_groups import (
     plot_groups,
 )
 from lrope_interp.reports.ablation_heat_map import heat_map_frame, plot_heat_map
+from lrope_interp.reports.ablation_places import places_blocks, places_frame
 from lrope_interp.reports.ablation_sections import (
     curve_blocks,
     heat_map_blocks,
@@ -34,10 +35,27 @@ from lrope_interp.reports.wording import facts
 from lrope_interp.results import Result
 
 __all__ = [
-    "attention_frame", "base_frame", "changes_frame", "classes_change_frame", "cumulative_frame",
-    "distances_frame", "examples_frame", "heat_map_frame", "languages_change_frame", "plot_attention",
-    "plot_cumulative", "plot_groups", "plot_heat_map", "plot_scale", "plot_split", "render_ablations",
-    "scale_frame", "sentences", "split_frame", "waterfall_frame",
+    "attention_frame",
+    "base_frame",
+    "changes_frame",
+    "classes_change_frame",
+    "cumulative_frame",
+    "distances_frame",
+    "examples_frame",
+    "heat_map_frame",
+    "languages_change_frame",
+    "places_frame",
+    "plot_attention",
+    "plot_cumulative",
+    "plot_groups",
+    "plot_heat_map",
+    "plot_scale",
+    "plot_split",
+    "render_ablations",
+    "scale_frame",
+    "sentences",
+    "split_frame",
+    "waterfall_frame",
 ]  # fmt: skip
 
 
@@ -54,6 +72,7 @@ def render_ablations(result: Result) -> str:
             Section("Where, and by which intervention", heat_map_blocks(result)),
             Section("The split: scale, lexical, contextual", split_blocks(result)),
             Section("Curves", curve_blocks(result)),
+            Section("At some gaps only", places_blocks(result)),
             Section("Which predictions", group_blocks(result)),
             Section("What moves inside: attention", attention_blocks(result)),
             Section("The targets that lose most", example_blocks(result)),

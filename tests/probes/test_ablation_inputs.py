@@ -162,6 +162,8 @@ def test_as_many_random_gaps_stand_beside_each_label(make_model: MakeModel, few:
     counts = found.tables["places"].set_index("where")["n_gaps"]
     for place in ("words", "punctuation", "whitespace", "inside_words"):
         assert counts[place] == counts[f"random:{place}"] > 0
+        more = value(found, "mean", "all", where=place) - value(found, "mean", "all", where=f"random:{place}")
+        assert value(found, "beyond_random", "all", where=place) == pytest.approx(more, abs=1e-9)
         assert value(found, "mean", "all", "kl", where=f"random:{place}") != value(
             found, "mean", "all", "kl", where=place
         )

@@ -28,6 +28,7 @@ from lrope_interp.reports.ablations import (
     examples_frame,
     heat_map_frame,
     languages_change_frame,
+    places_frame,
     plot_attention,
     plot_cumulative,
     plot_groups,
@@ -363,3 +364,27 @@ def test_texts_of_a_user_are_never_markup():
     assert "<script>alert(1)" not in html
     assert "<b>x</b>" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+def test_places_stand_beside_as_many_random_gaps_and_not_in_the_heat_map() -> None:
+    result = ablations_result()
+    rows = result.tables["ablations"]
+    whole = rows[(rows["intervention"] == "mean") & (rows["design"] == "all")]
+    at_words, at_random = (
+        whole.assign(where=where, value=value, ci_low=value - 0.01, ci_high=value + 0.01)
+        for where, value in (("words", 0.02), ("random:words", 0.05))
+    )
+    difference = at_words.assign(intervention="beyond_random", value=-0.03, ci_low=-0.04, ci_high=-0.02)
+    places = pd.DataFrame({"where": ["words", "random:words"], "n_gaps": [70, 70]})
+    more = {
+        "ablations": pd.concat([rows, at_words, at_random, difference], ignore_index=True),
+        "places": places,
+    }
+    suite = dataclasses.replace(result, tables={**result.tables, **more})
+    found = places_frame(suite)
+    names = ["where", "n_gaps", "value", "random_value", "more_value"]
+    assert found[names].to_numpy().tolist() == [["words", 70, 0.02, 0.05, -0.03]]
+    assert heat_map_frame(suite)["column"].tolist() == heat_map_frame(result)["column"].tolist()
+    page = render_ablations(suite)
+    assert "At some gaps only" in page and "+0.0500 [+0.0400, +0.0600]" in page
+    assert places_frame(result).empty and "At some gaps only" not in render_ablations(result)
