@@ -103,7 +103,8 @@ def test_an_intervention_that_never_fired_is_an_error(model: LRopeTransformer) -
     with ablated(model, freeze(), layers=[0, 1]):
         model(TOKENS, stop_at_layer=2)
     hooks = ablate(freeze(), model=model)
-    logits_of(model, TOKENS, hooks, stop_at_layer=2)
+    with model.hooks(fwd_hooks=hooks):
+        model(TOKENS, stop_at_layer=2)
     with pytest.raises(LRopeError, match=r"blocks\.2\.hook_increments never fired"):
         hooks.check_fired()
     logits_of(model, TOKENS, hooks)
