@@ -41,6 +41,7 @@ _WHERE = {
     "whitespace": "white space",
 }
 RANDOM = "random:"
+BEYOND = "beyond_random"
 _GLOSSES = {
     "one": "every increment is 1, as in ordinary RoPE: the scale goes too",
     "mean": "the mean of the layer (or head) on the fit text: all variation goes, the scale stays",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lrope_interp.reports.ablation_frames import at_place, main_where, whole_frame
-from lrope_interp.reports.ablation_names import RANDOM, short, where_name
+from lrope_interp.reports.ablation_names import BEYOND, RANDOM, short, where_name
 from lrope_interp.reports.ablation_numbers import with_bounds
 from lrope_interp.reports.blocks import Block, Table
 from lrope_interp.reports.frames import Frame, table_of
@@ -27,7 +27,7 @@ def places_frame(result: Result) -> Frame:
     if main_where(frame) or frame.empty:
         return pd.DataFrame(columns=_COLUMNS)
     own = at_place(frame[frame["intervention"] == "mean"], ("all", -1, -1)).set_index("where")
-    more = at_place(frame[frame["intervention"] == "beyond_random"], ("all", -1, -1)).set_index("where")
+    more = at_place(frame[frame["intervention"] == BEYOND], ("all", -1, -1)).set_index("where")
     places = table_of(result, "places")
     counts = (
         dict(zip(places["where"].tolist(), places["n_gaps"].tolist(), strict=True)) if len(places) else {}

@@ -21,7 +21,7 @@ from lrope_interp.reports.ablation_frames import (
     whole_frame,
 )
 from lrope_interp.reports.ablation_heat_map import heat_map_frame, plot_heat_map
-from lrope_interp.reports.ablation_names import glossary, short
+from lrope_interp.reports.ablation_names import BEYOND, glossary, short
 from lrope_interp.reports.ablation_split import is_dwarfed, plot_split, split_table, waterfall_frame
 from lrope_interp.reports.blocks import Beside, Block, Folded, Plot, Table
 from lrope_interp.reports.frames import Frame
@@ -177,5 +177,5 @@ _CUMULATIVE_LIMITS = (
 def other_rows_note(result: Result) -> str:
     """Name interventions that the page does not know and so does not draw; empty where there are none."""
     names = dict.fromkeys(whole_frame(result)["intervention"])
-    unknown = [name for name in names if name not in (*ORDER, *PARTS)]
+    unknown = [name for name in names if name not in (*ORDER, *PARTS, BEYOND)]
     return f"Not drawn, but in ablations.csv: {', '.join(unknown)}." if unknown else ""

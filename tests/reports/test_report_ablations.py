@@ -386,5 +386,6 @@ def test_places_stand_beside_as_many_random_gaps_and_not_in_the_heat_map() -> No
     assert found[names].to_numpy().tolist() == [["words", 70, 0.02, 0.05, -0.03]]
     assert heat_map_frame(suite)["column"].tolist() == heat_map_frame(result)["column"].tolist()
     page = render_ablations(suite)
+    assert "Not drawn" not in page
     assert "At some gaps only" in page and "+0.0500 [+0.0400, +0.0600]" in page
     assert places_frame(result).empty and "At some gaps only" not in render_ablations(result)
