@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 LEAST_WIDTH = 80
 """Columns of a terminal that two texts need beside each other."""
-_NAMES = {"1": "one", "mean": "mean", "lexical": "lexical"}
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,11 @@ class Freezing:
 
     def name(self, layers: list[int]) -> str:
         """Name it as the report of `ablate` does."""
+        from lrope_interp.probes.ablation_plan import FROZEN
         from lrope_interp.reports.ablation_names import short
 
         where = "all layers" if self.layer == options.ALL else f"layer {layers[0]}"
-        return f"{where} {short(_NAMES[self.to])}"
+        return f"{where} {short(FROZEN[self.to])}"
 
 
 def write_both(

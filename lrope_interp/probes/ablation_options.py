@@ -10,8 +10,6 @@ from lrope_interp.probes.capture import BATCH_SIZE
 SUITES = ("default", "full")
 ASKED = "asked"
 FREEZES = ("1", "mean", "lexical")
-EACH = "each"
-ALL = "all"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.probes.ablation_plan import RANDOM
 from lrope_interp.probes.boundary_tables import table
 from lrope_interp.probes.captured import Captured
-from lrope_interp.probes.gap_masks import byte_mask, bytes_since, known_documents, token_mask, words_of
+from lrope_interp.probes.gap_masks import bytes_since, document_masks, joined_mask, token_mask, words_of
 
 LOCAL_PLACES = ("words", "despaced", "tokens", "lines", "punctuation", "whitespace")
 _COLUMNS = ("where", "n_gaps", "n_tokens", "n_known", "n_documents")
@@ -30,6 +30,7 @@ class Places:
     def __init__(self, captured: Captured, seed: int) -> None:
         self._captured, self._seed = captured, seed
         self._masks: dict[str, Bool[np.ndarray, " n_tokens"]] = {}
+        self._n_known: dict[str, int] = {}
 
     def mask(self, where: str) -> Bool[np.ndarray, " n_tokens"]:
         """Return at which tokens a place is.
@@ -72,7 +73,7 @@ class Places:
                 "where": name,
                 "n_gaps": int(self.mask(name).sum()),
                 "n_tokens": len(self._captured.tokens),
-                "n_known": known_documents(self._captured.documents, name.removeprefix(RANDOM)),
+                "n_known": self._n_known[name.removeprefix(RANDOM)],
                 "n_documents": n_documents,
             }
             for name in names
@@ -80,7 +81,9 @@ class Places:
         return table(rows, _COLUMNS)
 
     def _labelled(self, where: str) -> Bool[np.ndarray, " n_tokens"]:
-        marked = byte_mask(self._captured.documents, where)
+        by_document = document_masks(self._captured.documents, where)
+        self._n_known[where] = sum(mask is not None for mask in by_document)
+        marked = joined_mask(self._captured.documents, by_document, where)
         mask = token_mask(marked, self._captured.token_starts, where)
         if not mask.any():
             raise LRopeError(

@@ -74,7 +74,7 @@ def ablations(
     warnings = [*selection.warnings, *_warnings(model, tables, arms), *_of_places(frames["places"])]
     if places.local("") is None:
         warnings.append(
-            "the text has no words, lines, punctuation or white space: no loss by distance from any"
+            "the text has no words, lines, punctuation or white space: no local edits, no loss by distance"
         )
     return Result(
         kind="ablations",

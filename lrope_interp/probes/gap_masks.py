@@ -55,6 +55,31 @@ def byte_mask(documents: Sequence[Document], where: str) -> Bool[np.ndarray, " n
     Raises:
         LRopeError: No such label; it can be known of no document, or occurs in none.
     """
+    return joined_mask(documents, document_masks(documents, where), where)
+
+
+def joined_mask(
+    documents: Sequence[Document], masks: Sequence[Bool[np.ndarray, " _"] | None], where: str
+) -> Bool[np.ndarray, " n_bytes"]:
+    """Join what `document_masks` gave, nothing standing for what is not known.
+
+    Raises:
+        LRopeError: The label occurs in no document.
+    """
+    blank = (np.zeros(document.n_bytes, dtype=bool) for document in documents)
+    found = [empty if mask is None else mask for mask, empty in zip(masks, blank, strict=True)]
+    joined = np.concatenate([np.zeros(0, dtype=bool), *found])
+    if not joined.any():
+        raise _never(where, "this text" if len(documents) == 1 else f"the {len(documents)} documents")
+    return joined
+
+
+def document_masks(documents: Sequence[Document], where: str) -> list[Bool[np.ndarray, " n_bytes"] | None]:
+    """Return at which bytes of each document a label holds, None where it cannot be known.
+
+    Raises:
+        LRopeError: No such label, or it can be known of no document.
+    """
     if where not in PLACES:
         raise unknown("place", where, PLACES)
     found, problems = [], []
@@ -63,13 +88,10 @@ def byte_mask(documents: Sequence[Document], where: str) -> Bool[np.ndarray, " n
             found.append(_mask(document, where))
         except LRopeError as error:
             problems.append(str(error))
-            found.append(np.zeros(document.n_bytes, dtype=bool))
+            found.append(None)
     if problems and len(problems) == len(documents):
         raise LRopeError(problems[0])
-    mask = np.concatenate([np.zeros(0, dtype=bool), *found])
-    if not mask.any():
-        raise _never(where, "this text" if len(documents) == 1 else f"the {len(documents)} documents")
-    return mask
+    return found
 
 
 def token_mask(
@@ -89,18 +111,6 @@ def token_mask(
         return is_marked[starts]
     combine = np.logical_and if where == INSIDE_WORDS else np.logical_or
     return combine.reduceat(is_marked, starts) if len(starts) else np.zeros(0, dtype=bool)
-
-
-def known_documents(documents: Sequence[Document], where: str) -> int:
-    """Return of how many documents a place can be known."""
-    n_known = 0
-    for document in documents:
-        try:
-            _mask(document, where)
-        except LRopeError:
-            continue
-        n_known += 1
-    return n_known
 
 
 def words_of(documents: Sequence[Document]) -> Int64[np.ndarray, " n_bytes"]:

@@ -195,11 +195,10 @@ def test_a_mistake_is_one_line_and_code_2_and_leaves_nothing(
 
 
 def test_the_words_to_freeze_to_are_those_of_the_analysis() -> None:
-    from lrope_interp.probes.ablation_options import EACH, FREEZES, SUITES
+    from lrope_interp.probes.ablation_options import FREEZES
+    from lrope_interp.probes.ablation_plan import FROZEN
 
-    assert _cli_options.FREEZES == FREEZES
-    assert EACH == "each"
-    assert SUITES == ("default", "full")
+    assert _cli_options.FREEZES == FREEZES == tuple(FROZEN)
 
 
 WRITE = ("generate", "the fox", "--max-new-tokens", "20", "--seed", "4", "--json")
