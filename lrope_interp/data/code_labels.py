@@ -58,21 +58,21 @@ def _labelled(name: str, document: Document) -> tuple[Bool[np.ndarray, " n_chara
 @lru_cache(maxsize=_WHOLE_FILES)
 def _line_starts(text: str) -> Places:
     """Return where lines begin; what follows the last line end is a line if there is anything."""
-    return tuple(start for start, _ in _lines(text))
+    return tuple(start for start, _ in source_lines(text))
 
 
 @lru_cache(maxsize=_WHOLE_FILES)
 def _parsed(text: str) -> dict[str, Places]:
     """Return where everything begins that needs Python to tell."""
     n_mark = len(text) - len(text.removeprefix("\ufeff"))
-    lines = _lines(text[n_mark:])
+    lines = source_lines(text[n_mark:])
     source = "\n".join([*(line for _, line in lines), ""])
     starts = [start + n_mark for start, _ in lines]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(source)
-            tokens = [(string, starts[row - 1] + column) for string, row, column in _tokens(source)]
+            tokens = [(one.string, starts[one.start[0] - 1] + one.start[1]) for one in source_tokens(source)]
     except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError):
         raise LRopeError(
             f"what does not parse as Python {platform.python_version()} has no known tokens, brackets and "
@@ -91,21 +91,30 @@ def _parsed(text: str) -> dict[str, Places]:
     }
 
 
-def _lines(text: str) -> list[tuple[int, str]]:
+def source_lines(text: str) -> list[tuple[int, str]]:
     """Return where each line begins, and what stands in it before its end."""
     return [(line.start(), line[1]) for line in _LINES.finditer(text) if line.start() < len(text)]
 
 
-def _tokens(source: str) -> Iterator[tuple[str, int, int]]:
-    """Yield string, line (from 1) and column (in characters) of every token."""
+def source_tokens(source: str) -> Iterator[tokenize.TokenInfo]:
+    """Yield every token that has characters of its own; line from 1, column in characters.
+
+    A formatted string is one token of type STRING, whose `string` may be its first characters only.
+    """
     depth = 0
+    first = None
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         name = tokenize.tok_name[token.type]
-        depth -= name.endswith("STRING_END")
-        is_part = depth > 0 or name.endswith("STRING_END")  # of a formatted string, from Python 3.12 on
-        if not is_part and token.type not in _NO_TOKENS:
-            yield token.string, *token.start
-        depth += name.endswith("STRING_START")
+        if name.endswith("STRING_START"):  # of a formatted string, from Python 3.12 on
+            first = first or token
+            depth += 1
+        elif name.endswith("STRING_END"):
+            depth -= 1
+            if depth == 0 and first is not None:
+                yield first._replace(type=tokenize.STRING, end=token.end)
+                first = None
+        elif depth == 0 and token.type not in _NO_TOKENS:
+            yield token
 
 
 def _first_statements(tree: ast.Module) -> Iterator[tuple[int, int, bool]]:

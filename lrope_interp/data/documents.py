@@ -36,6 +36,7 @@ class Document:
             text that has been de-spaced since.
         whole: For a piece of code, the whole file, and at which of its characters the piece begins:
             a piece need not parse.
+        topic: What the source files it under (of `wiki`, one of twelve); None where it does not say.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Document:
     is_despaced: bool = False
     word_grade: Grade = "gold"
     whole: tuple[str, int] | None = field(default=None, repr=False, compare=False)
+    topic: str | None = None
 
     @property
     def encoded(self) -> bytes:

@@ -53,7 +53,7 @@ def sentence_starts(document: Document) -> tuple[Bool[np.ndarray, " n_characters
     if document.is_despaced:
         raise LRopeError("sentences cannot be told in a de-spaced text: the rule needs white space")
     text = document.text
-    starts = _paragraph_starts(text, is_whole=document.cut_from is None)
+    starts = paragraph_starts(text, is_whole=document.cut_from is None)
     for end in _END.finditer(text):
         if end.end() < len(text) and _ends_sentence(text, end, starts):
             starts.add(end.end())
@@ -62,7 +62,7 @@ def sentence_starts(document: Document) -> tuple[Bool[np.ndarray, " n_characters
     return is_start, "silver"
 
 
-def _paragraph_starts(text: str, *, is_whole: bool) -> set[int]:
+def paragraph_starts(text: str, *, is_whole: bool) -> set[int]:
     """Return where paragraphs begin; a piece of a document need not begin with one."""
     is_han = (character_kinds(text) & Kind.HAN) != 0
     first = _GAP.match(text)

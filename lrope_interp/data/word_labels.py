@@ -46,7 +46,7 @@ def merged_word_starts(document: Document) -> tuple[Bool[np.ndarray, " n_charact
             "chinese"
         )
     is_start = _starts(document.words, _is_word(document))
-    is_start[_given_names(document.words, document.tags)] = False
+    is_start[given_names(document.words, document.tags)] = False
     return is_start, document.word_grade
 
 
@@ -80,7 +80,7 @@ def _starts(words: Words, is_word: Bool[np.ndarray, " n_characters"]) -> Bool[np
     return is_start
 
 
-def _given_names(words: Words, tags: tuple[str, ...]) -> list[int]:
+def given_names(words: Words, tags: tuple[str, ...]) -> list[int]:
     """Return where the given names begin that follow a surname."""
     found: list[int] = []
     is_given = False

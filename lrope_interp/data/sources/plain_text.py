@@ -51,7 +51,7 @@ def checked_text(path: Path, encoding_errors: str = "strict") -> Iterator[tuple[
     """
     script = Script()
     is_blank = True
-    with _opened(path) as file, tempfile.TemporaryFile() as repaired:
+    with opened(path) as file, tempfile.TemporaryFile() as repaired:
         for text in _decoded(path, encoding_errors):
             script.count(text)
             is_blank = is_blank and not text.strip()
@@ -94,7 +94,7 @@ def language_of(text: str, suffix: str = "") -> str:
     return script.language(suffix)
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
     """Open a file, or say why it cannot be."""
     try:
         return path.open("rb")
@@ -112,7 +112,7 @@ def _decoded(path: Path, encoding_errors: str) -> Iterator[str]:
         raise unknown("value for encoding-errors", encoding_errors, ENCODING_ERRORS)
     decoder = codecs.getincrementaldecoder("utf-8")(encoding_errors)
     at = 0
-    with _opened(path) as file:
+    with opened(path) as file:
         while True:
             raw = _chunk(path, file)
             if b"\0" in raw:

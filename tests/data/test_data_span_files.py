@@ -1,0 +1,192 @@
+"""Spans that users bring: kept by characters, or refused with the line and the span."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrope_interp.data.span_files import read_spans_file
+from lrope_interp.errors import LRopeError
+
+GOOD = '{"text": "Ada wrote to Bob", "spans": [{"start": 0, "end": 3, "type": "person"}]}'
+
+
+def _line(text: object = "Ada wrote", spans: object = (), **more: object) -> str:
+    return json.dumps({"text": text, "spans": spans, **more})
+
+
+def _span(start: object = 0, end: object = 3, kind: object = "person", **more: object) -> dict[str, object]:
+    return {"start": start, "end": end, "type": kind, **more}
+
+
+def _file(tmp_path: Path, *lines: str) -> Path:
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_spans_are_kept_by_characters_emoji_and_overlaps_included(tmp_path: Path) -> None:
+    text = "👩‍🚀 Ada 🇫🇷 在北京"
+    spans = [_span(0, 3, "emoji"), _span(2, 7, "mixed"), _span(4, 7), _span(11, 14, "other"), _span(4, 7)]
+    documents, found = read_spans_file(_file(tmp_path, "", _line(text, spans), "  \t"))
+    assert [document.name for document in documents] == ["own.jsonl#2"]
+    assert found.concepts == ("emoji", "mixed", "person", "other")
+    assert list(zip(found.names, found.texts(documents), strict=True)) == [
+        ("emoji", text[0:3]),
+        ("mixed", text[2:7]),
+        ("person", "Ada"),
+        ("other", "在北京"),
+    ]
+    first, past = found.bytes_of(documents)
+    assert [documents[0].encoded[a:b].decode() for a, b in zip(first, past, strict=True)] == found.texts(
+        documents
+    )
+
+
+def test_a_text_that_comes_twice_is_one_document(tmp_path: Path) -> None:
+    lines = [
+        _line("Ada wrote", [_span(4, 9, "verb")]),
+        _line("北京很大", [_span(0, 2, "place")]),
+        _line("Ada wrote", [_span(), _span(4, 9, "verb")]),
+    ]
+    documents, found = read_spans_file(_file(tmp_path, *lines))
+    assert [(document.name, document.language) for document in documents] == [
+        ("own.jsonl#1", "und"),
+        ("own.jsonl#2", "zh"),
+    ]
+    assert list(zip(found.document.tolist(), found.names, strict=True)) == [
+        (0, "person"),
+        (0, "verb"),
+        (1, "place"),
+    ]
+
+
+def test_a_single_type_gets_other_stretches_beside_it(tmp_path: Path) -> None:
+    text = "Ada Lovelace wrote. Then Charles Babbage slept well at home"
+    documents, found = read_spans_file(_file(tmp_path, _line(text, [_span(0, 12)]), _line("no span here")))
+    assert found.concepts == ("person", "other")
+    assert found.texts(documents)[0] == "Ada Lovelace"
+    assert found.texts(documents)[1:] in (["Then Charles"], ["Charles Babbage"])
+    assert len(documents) == 2
+
+
+def test_byte_order_mark_line_ends_and_line_separators_are_no_trouble(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    spans = [_span(2, 3, "x"), _span(4, 5, "y")]
+    line = json.dumps({"text": "a\u2028b\x85c", "spans": spans}, ensure_ascii=False)
+    path.write_bytes(("\ufeff" + line + "\r\n\r\n").encode("utf-8"))
+    documents, found = read_spans_file(path)
+    assert found.texts(documents) == ["b", "c"]
+
+
+BAD_SPANS = {
+    "empty": (_span(3, 3), "must not be empty, got start 3 and end 3"),
+    "reversed": (_span(3, 1), "must not end before it starts"),
+    "beyond": (_span(0, 10), "reaches beyond its text, got start 0 and end 10 in a text of 9 characters"),
+    "far beyond": (_span(10, 12), "reaches beyond"),
+    "negative": (_span(-1, 3), "cannot begin before its text"),
+    "fraction": (_span(0, 3.0), "'end' must be a whole number of characters, got 3.0"),
+    "text": (_span("0", 3), "'start' must be a whole number"),
+    "null": (_span(None, 3), "'start' must be a whole number"),
+    "boolean": (_span(False, 3), "'start' must be a whole number of characters, got False"),
+    "not a number": (_span(0, float("nan")), "'end' must be a whole number"),
+    "missing": ({"start": 0, "end": 3}, "the key 'type' is missing"),
+    "unknown": (_span(label="x"), "the key 'label' is not known"),
+    "empty type": (_span(kind=""), "'type' must be a name that is not empty"),
+    "blank type": (_span(kind=" "), "'type' must be a name that is not empty"),
+    "number type": (_span(kind=3), "'type' must be a name"),
+    "surrogate type": (_span(kind="\ud83d"), "'type' has a lone surrogate at character 0"),
+    "a list": ([0, 3, "person"], r"an object is wanted, got \[0, 3, 'person'\]"),
+    "huge": (_span(0, 10**30), "reaches beyond"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SPANS)
+def test_a_bad_span_is_refused_with_its_line_and_number(tmp_path: Path, kind: str) -> None:
+    span, said = BAD_SPANS[kind]
+    path = _file(tmp_path, GOOD, "", _line(spans=[_span(), span]))
+    with pytest.raises(LRopeError, match=rf"own\.jsonl, line 3, span 2.*{said}"):
+        read_spans_file(path)
+
+
+BAD_LINES = {
+    "not JSON": ("{'text': 1}", "not valid JSON"),
+    "cut": (GOOD[:-1], "not valid JSON"),
+    "two": (GOOD + GOOD, "not valid JSON"),
+    "plain": ("Ada wrote", "not valid JSON"),
+    "list": ("[1]", r"an object is wanted, got \[1\]"),
+    "null": ("null", "an object is wanted, got None"),
+    "no text": ('{"spans": []}', "the key 'text' is missing"),
+    "no spans": ('{"text": "a"}', "the key 'spans' is missing"),
+    "more": (_line(language="en"), "the key 'language' is not known; wanted are text, spans"),
+    "typo": ('{"text": "a", "span": []}', "the key 'spans' is missing and the key 'span' is not known"),
+    "twice": ('{"text": "a", "text": "b", "spans": []}', "a key occurs twice"),
+    "text is no text": (_line(3), "'text' must be text that is not empty, got 3"),
+    "empty text": (_line(""), "'text' must be text that is not empty"),
+    "spans are no list": (_line(spans={}), "'spans' must be a list, got {}"),
+    "surrogate": (_line("a\ud83d b"), "'text' has a lone surrogate at character 1"),
+    "deep": ("[" * 100_000, "not valid JSON"),
+    "many digits": ('{"text": "a", "spans": ' + "9" * 5_000 + "}", "not valid JSON"),
+    "NUL": ("\0", "not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LINES)
+def test_a_bad_line_is_refused_with_its_number(tmp_path: Path, kind: str) -> None:
+    line, said = BAD_LINES[kind]
+    with pytest.raises(LRopeError, match=rf"own\.jsonl, line 3: .*{said}"):
+        read_spans_file(_file(tmp_path, GOOD, "", line))
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", r"own\.jsonl is empty"),
+        (b"\n \n", r"own\.jsonl is empty"),
+        (GOOD.encode() + b'\n{"text": "\xff"}', r"own\.jsonl, line 2: not UTF-8 at byte 10 of the line"),
+        (b"\x1f\x8b\x08\x00\x00", r"own\.jsonl, line 1: not UTF-8 at byte 1"),
+        (b"\x00\x01\x02", r"own\.jsonl, line 1: not valid JSON"),
+        (_line().encode(), r"own\.jsonl has no span of any type"),
+        (_line(spans=[_span(kind="other")]).encode(), r"own\.jsonl has no span of any type but 'other'"),
+        (_line("Ada", [_span()]).encode(), "spans of one type only, and no words beside them"),
+    ],
+)
+def test_a_file_that_says_nothing_is_refused(tmp_path: Path, raw: bytes, said: str) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_bytes(raw)
+    with pytest.raises(LRopeError, match=said):
+        read_spans_file(path)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LRopeError, match="there is no file"):
+        read_spans_file(tmp_path / "none.jsonl")
+    with pytest.raises(LRopeError, match="is a folder"):
+        read_spans_file(tmp_path)
+
+
+_CHARACTERS = st.text(st.sampled_from('aé中👩\u200d🚀\u0301 \n"\\\u2028'), min_size=2, max_size=12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), texts=st.lists(_CHARACTERS, min_size=1, max_size=4, unique=True))
+def test_any_spans_come_back_as_they_were_written(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, texts: list[str]
+) -> None:
+    wanted, lines = set(), []
+    for text in texts:
+        edges = data.draw(st.lists(st.sets(st.integers(0, len(text)), min_size=2, max_size=2), max_size=4))
+        spans = [(*sorted(pair), data.draw(st.sampled_from(["x", "y👀"]))) for pair in edges]
+        spans += [(0, 1, "x"), (0, 2, "y👀")]
+        wanted |= {(text, *span) for span in spans}
+        lines.append(_line(text, [_span(*span) for span in spans]))
+    path = tmp_path_factory.mktemp("spans") / "own.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    documents, found = read_spans_file(path)
+    rows = zip(found.document.tolist(), found.start.tolist(), found.end.tolist(), found.names, strict=True)
+    assert {(documents[at].text, *rest) for at, *rest in rows} == wanted
+    assert len(found) == len(wanted)
