@@ -21,7 +21,9 @@ _INTEGERS += ("query_character", "key_character", "n_unscored", "control_layer",
 _INTEGERS += ("distance", "distance_high", "first_layer", "blocks_run", "blocks_saved")
 _INTEGERS += ("n_gaps", "n_tokens", "n_known")
 _INTEGERS += ("other_layer", "other_head", "n_shifts", "rank", "character", "offset")
-_FLAGS = ("is_boundary", "is_matched", "is_beyond")
+_INTEGERS += ("n_between", "n_within")
+_INTEGERS += ("n_concept", "n_types", "n_features", "n_train", "n_fits", "n_unconverged", "passage")
+_FLAGS = ("in_span", "is_adding", "is_boundary", "is_matched", "is_beyond", "is_outside")
 _WORDS = (
     "signal",
     "kind",
@@ -43,6 +45,19 @@ _WORDS = (
     "design",
     "layers",
     "where",
+    "tree",
+    "measure",
+    "model",
+    "family",
+    "concept",
+    "arm",
+    "features",
+    "split",
+    "best_control",
+    "type_best_control",
+    "verdict",
+    "selected",
+    "source",
 )
 
 
