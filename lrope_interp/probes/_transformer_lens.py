@@ -30,6 +30,11 @@ from transformer_lens.tools.analysis.direct_logit_attribution import DirectLogit
 from transformer_lens.tools.analysis.direct_logit_attribution import (
     direct_logit_attribution as library_direct_logit_attribution,
 )
+from transformer_lens.tools.analysis.sparse_probing import (
+    SparseProbeConvergenceError as SparseProbeConvergenceError,
+)
+from transformer_lens.tools.analysis.sparse_probing import SparseProbeSweep as SparseProbeSweep
+from transformer_lens.tools.analysis.sparse_probing import sweep_sparse_probe as sweep_sparse_probe
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer

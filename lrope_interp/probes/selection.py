@@ -171,7 +171,7 @@ def select_corpus(
     splits = {split: evaluation_documents(corpus, split, max_bytes, spread) for split in HELD_OUT}
     if spread:
         splits["fit"] = evaluation_documents(corpus, "fit", max(max_bytes, FIT_BYTES))
-    training, warnings = _training(manifest, corpus)
+    training, warnings = training_text(manifest, corpus)
     return Selection.of(corpus.name, splits, training=training, warnings=warnings)
 
 
@@ -236,7 +236,7 @@ def _select_units(
     """Split the units of the user's text, or test on them all and take the rest from the run's corpus."""
     assert_held_out(manifest, documents)
     splits = dict(text_splits(documents))
-    training, warnings = _training(manifest)
+    training, warnings = training_text(manifest)
     if set(splits) == set(HELD_OUT):
         limited = _as_corpus(name, documents)
         splits = {split: evaluation_documents(limited, split, max_bytes) for split in HELD_OUT}
@@ -271,7 +271,7 @@ def _apart(own: tuple[Document, ...], test: tuple[Document, ...]) -> tuple[Docum
     return tuple(one for one, mask in zip(own, masks, strict=True) if mask.mean() <= _MOST_SHARED)
 
 
-def _training(
+def training_text(
     manifest: Mapping[str, Any], loaded: Corpus | None = None
 ) -> tuple[Sequence[Document] | None, list[str]]:
     """Find the training text, if possible in the corpus at hand, or say why shingles were not looked for."""

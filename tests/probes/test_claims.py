@@ -1,0 +1,137 @@
+"""Claims: a planted concept stands with the right size, and labels random by type never do."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+import pytest
+from concept_samples import random_by_type, sample_of
+from scipy import sparse
+
+from lrope_interp.probes.bootstrap import Bootstrap
+from lrope_interp.probes.claims import BEYOND, UNMEASURED, WINS, Claims
+from lrope_interp.probes.feature_sets import (
+    BYTE_WINDOW,
+    JOINT,
+    JOINT_PLUS,
+    NGRAM,
+    NONE,
+    UNTRAINED,
+    FeatureSet,
+)
+from lrope_interp.probes.linear_probes import beside
+from lrope_interp.probes.probe_runs import run_probes
+from lrope_interp.probes.span_controls import ngrams
+from lrope_interp.probes.span_sample import SpanSample
+
+UNKNOWN = {"is_hooked": True}  # nothing is remembered
+DISTANCE = 2.0
+
+
+def outcomes(sample: SpanSample, x: np.ndarray, **others: np.ndarray) -> list:
+    """Probe made-up increments of layer 0 beside n-grams, and controls that are given as arrays."""
+    text = ngrams(sample.texts, ~sample.is_test)
+    sets = [FeatureSet(NGRAM, "", None, (lambda: text,)), FeatureSet(JOINT, "", None, (lambda: text,))]
+    sets.append(FeatureSet(NONE, "increments", 0, (lambda: x,)))
+    plus = beside(x, text, sample.is_test)
+    sets.append(FeatureSet(JOINT_PLUS, "increments", 0, (lambda: plus,)))
+    for name, matrix in others.items():
+        is_model = name == UNTRAINED
+        key = (name, "increments", 0) if is_model else (name, "", None)
+        sets.append(FeatureSet(*key, (lambda matrix=matrix: matrix,) * (2 if is_model else 1)))
+    return run_probes(sample, sets, UNKNOWN, with_codes=True)
+
+
+def by_document(number: int, text: str) -> int:
+    """A label that no text can tell: half of each document's words, by their place."""
+    return int(np.random.default_rng([number, len(text), ord(text[0])]).integers(2))
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[SpanSample, list]:
+    sample = sample_of(90, label=by_document)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(len(sample.spans), 3)).astype(np.float32)
+    x[:, 0] += DISTANCE * (sample.spans.concept == 0)
+    noise = rng.normal(size=x.shape).astype(np.float32)
+    return sample, outcomes(sample, x, **{UNTRAINED: noise, BYTE_WINDOW: sparse.csr_matrix(noise > 1)})
+
+
+@pytest.fixture(scope="module")
+def claim(planted: tuple[SpanSample, list]) -> pd.Series:
+    claims = Claims(*planted, Bootstrap(0)).claims()
+    assert len(claims) == 1
+    return claims.iloc[0]
+
+
+def test_a_planted_concept_is_found_with_its_size_on_both_splits(claim: pd.Series) -> None:
+    wanted = NormalDist().cdf(DISTANCE / math.sqrt(2))
+    assert claim["auc"] == pytest.approx(wanted, abs=0.03)
+    assert claim["type_auc"] == pytest.approx(wanted, abs=0.03)
+    assert claim["auc_low"] < claim["auc"] < claim["auc_high"]
+    assert claim["verdict"] == BEYOND
+
+
+def test_above_is_the_difference_to_the_best_control(claim: pd.Series) -> None:
+    singles = {name: claim[f"{name}_auc"] for name in ("ngram", "byte_window", "untrained")}
+    best = max(singles, key=singles.__getitem__)
+    assert claim["best_control"] == (best if singles[best] > 0.5 else "majority")
+    assert claim["above"] == pytest.approx(claim["auc"] - claim["best_control_auc"])
+    assert claim["above_low"] < claim["above"] < claim["above_high"]
+
+
+def test_every_claim_carries_all_that_speaks_against_it(claim: pd.Series) -> None:
+    names = ["selectivity", "selectivity_low", "type_auc", "untrained_auc", "ngram_auc", "mdl_bits", "gain"]
+    assert np.isfinite(claim[names].to_numpy(float)).all()
+    assert claim["selectivity_low"] > 0
+    assert claim["gain_low"] > 0 and claim["type_gain_low"] > 0 and claim["is_adding"]
+    assert (claim["n_concept"] + 0, claim["n_documents"]) == (int(claim["n_concept"]), 30)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_that_are_random_by_type_are_won_by_a_control(seed: int) -> None:
+    sample = sample_of(90, label=lambda _, text: random_by_type(text, seed=seed))
+    rng = np.random.default_rng(seed)
+    by_type = rng.normal(size=(int(sample.types.max()) + 1, 9)).astype(np.float32)
+    x = by_type[sample.types] + 0.1 * rng.normal(size=(len(sample.types), 9)).astype(np.float32)
+    claims = Claims(sample, outcomes(sample, x), Bootstrap(0)).claims()
+    assert claims["auc"].iloc[0] > 0.55  # increments that know the word look as if they knew the concept
+    assert claims["verdict"].tolist() == [WINS] * len(claims)
+    assert not claims["is_adding"].any()
+
+
+def test_without_intervals_nothing_is_claimed() -> None:
+    sample = sample_of(12, label=by_document)
+    x = np.random.default_rng(0).normal(size=(len(sample.spans), 2)).astype(np.float32)
+    claims = Claims(sample, outcomes(sample, x), Bootstrap(0)).claims()
+    assert claims["verdict"].tolist() == [UNMEASURED]
+
+
+def test_selectivity_is_accuracy_less_that_of_random_labels(planted: tuple[SpanSample, list]) -> None:
+    probes = Claims(*planted, Bootstrap(0)).probes()
+    own = probes[(probes["features"] == "increments") & (probes["split"] == "document")]
+    random = own[(own["control"] == "control_task") & (own["metric"] == "accuracy")]["value"]
+    accuracy = own[(own["control"] == "none") & (own["metric"] == "accuracy")]["value"].iloc[0]
+    selectivity = own[own["metric"] == "selectivity"]["value"].iloc[0]
+    assert len(random) == 5
+    assert selectivity == pytest.approx(accuracy - random.mean())
+
+
+def test_a_control_of_several_seeds_has_a_row_each_and_their_range(planted: tuple[SpanSample, list]) -> None:
+    probes = Claims(*planted, Bootstrap(0)).probes()
+    rows = probes[(probes["control"] == "untrained") & (probes["metric"] == "roc_auc")]
+    rows = rows[rows["split"] == "document"]
+    seeds, mean = rows[rows["seed"].notna()], rows[rows["seed"].isna()].iloc[0]
+    assert seeds["seed"].tolist() == [0, 1]
+    assert mean["value"] == pytest.approx(seeds["value"].mean())
+    assert (mean["ci_low"], mean["ci_high"]) == (seeds["value"].min(), seeds["value"].max())
+
+
+def test_fits_say_how_many_features_and_whether_they_converged(planted: tuple[SpanSample, list]) -> None:
+    fits = Claims(*planted, Bootstrap(0)).fits()
+    own = fits[fits["control"] == "none"].iloc[0]
+    assert own["n_features"] == 3
+    assert own["n_fits"] > 20 and own["n_unconverged"] == 0
