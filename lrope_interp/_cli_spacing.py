@@ -96,14 +96,14 @@ def run(place: analysis.Place, shown: Shown, layer: str, device: str, out: Outpu
             attention=shown.attention,
             at=at,
         )
-        return replace(made, warnings=(*made.warnings, *_despaced_warnings(place, characters)))
+        return replace(made, warnings=(*made.warnings, *despaced_warnings(place, characters)))
 
     result, folder = analysis.write(place, make, render_spacing)
     _print_extremes(result, out)
     analysis.close(result, folder, out)
 
 
-def _despaced_warnings(place: analysis.Place, text: str) -> list[str]:
+def despaced_warnings(place: analysis.Place, text: str) -> list[str]:
     """Say so where a model that never saw white space is shown some; the text stays as it was typed."""
     from lrope_interp.data.despacing import without_space
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from lrope_interp.errors import LRopeError
@@ -38,8 +38,53 @@ class PerceivedDistance:
     effective: Float[Tensor, "layer *head"]
 
 
+@dataclass(frozen=True)
+class DistanceReads:
+    """What one forward pass over a text says about the distance of any two of its tokens.
+
+    Places are indices into the sequence that was read, EOS in front included.
+
+    Attributes:
+        text: The text.
+        ends: The byte after the last one of each token of the text.
+        n_lead: Tokens in front of the text: 1 with EOS, else 0.
+        increments: Of every token, float64.
+        shares: Each rotary plane's share of the query-key energy on this text.
+        inv_freq: What each plane turns a position, in radians.
+    """
+
+    text: str
+    ends: Int64[np.ndarray, " n_tokens"]
+    n_lead: int
+    increments: Float[Tensor, "layer pos *head"]
+    shares: Float[Tensor, "layer *head plane"]
+    inv_freq: Float[Tensor, " plane"]
+
+    @property
+    def mean(self) -> Float[Tensor, "layer *head"]:
+        """The mean increment, the first token left out where there are others."""
+        n_first = 1 if self.increments.shape[1] > 1 else 0
+        return self.increments[:, n_first:].mean(1)
+
+    def place_of(self, place: Place) -> int:
+        """Return the token that holds the last byte of a place.
+
+        Raises:
+            LRopeError: A place outside the text, or a substring that occurs not once.
+        """
+        return int(np.searchsorted(self.ends, last_byte(self.text, place), side="right")) + self.n_lead
+
+    def summed(self, first: int, last: int) -> Float[Tensor, "layer *head"]:
+        """Return the sum of the increments after token `first`, up to token `last`."""
+        return self.increments[:, first + 1 : last + 1].sum(1)
+
+    def effective(self, summed: Float[Tensor, "layer *head"]) -> Float[Tensor, "layer *head"]:
+        """Return what the rotary planes make of one sum a layer (and head)."""
+        return effective_distance(summed, self.shares, self.inv_freq)
+
+
 class Distances:
-    """Mixed into the model: `perceived_distance`."""
+    """Mixed into the model: `perceived_distance`, and what it is made of."""
 
     cfg: Any
 
@@ -62,34 +107,62 @@ class Distances:
         Raises:
             LRopeError: A place outside the text, or a substring that occurs not once.
         """
+        read = self.distance_reads(text, prepend_bos)
+        first, last = sorted(read.place_of(place) for place in (a, b))
+        summed = read.summed(first, last)
+        return PerceivedDistance(last - first, summed, summed / read.mean, read.effective(summed))
+
+    @torch.no_grad()
+    def distance_reads(self, text: str, prepend_bos: bool | None = None) -> DistanceReads:
+        """Read a text once, for the distance of any two of its places.
+
+        Args:
+            text: No longer than n_ctx.
+            prepend_bos: Whether EOS leads the text, as in `to_tokens`.
+        """
         tokens = self.to_tokens(text, prepend_bos)  # type: ignore[attr-defined]
         _, _, ends = self.own_tokenizer().encode_spans(text)  # type: ignore[attr-defined]
-        n_lead = tokens.shape[1] - len(ends)
-        at = (int(np.searchsorted(ends, _last_byte(text, place), side="right")) for place in (a, b))
-        first, last = sorted(index + n_lead for index in at)
-        kinds = ("hook_increments", "hook_q", "hook_k")
+        cache = self._distance_cache(tokens, ("hook_increments", "hook_q", "hook_k"))
+        layers = [f"blocks.{layer}.hook_increments" for layer in range(self.cfg.n_layers)]
+        increments = torch.stack([cache[name][0].double() for name in layers])
+        return DistanceReads(
+            text,
+            ends,
+            tokens.shape[1] - len(ends),
+            increments,
+            self._plane_shares(cache),
+            inverse_frequencies(self.cfg.d_head, self.cfg.rope_base, increments.device),
+        )
+
+    @torch.no_grad()
+    def plane_shares(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "layer *head plane"]:
+        """Return each rotary plane's share of the query-key energy on some text (see `plane_energies`).
+
+        One row a layer, or a layer and head where increments are per head; float64, adding up to 1.
+        """
+        return self._plane_shares(self._distance_cache(tokens, ("hook_q", "hook_k")))
+
+    def _distance_cache(self, tokens: Tensor, kinds: tuple[str, ...]) -> dict[str, Tensor]:
         names = [name for name in self.hook_dict if name.endswith(kinds)]  # type: ignore[attr-defined]
         _, cache = self.run_with_cache(  # type: ignore[attr-defined]
             tokens, names_filter=names, return_type=None, return_cache_object=False
         )
-        layers = [_measured(cache, layer, first, last, self.cfg) for layer in range(self.cfg.n_layers)]
-        summed, normalised, effective = (torch.stack(parts) for parts in zip(*layers, strict=True))
-        return PerceivedDistance(last - first, summed, normalised, effective)
+        return cache
+
+    def _plane_shares(self, cache: dict[str, Tensor]) -> Float[Tensor, "layer *head plane"]:
+        attentions = [f"blocks.{layer}.attn" for layer in range(self.cfg.n_layers)]
+        energies = torch.stack(
+            [plane_energies(cache[f"{name}.hook_q"], cache[f"{name}.hook_k"]) for name in attentions]
+        )
+        energies = energies if self.cfg.per_head else energies.sum(1)
+        return energies / energies.sum(-1, keepdim=True)
 
 
-def _measured(
-    cache: dict[str, Tensor], layer: int, first: int, last: int, cfg: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return one layer's summed, normalised and effective distance, float64."""
-    increments = cache[f"blocks.{layer}.hook_increments"][0].double()
-    summed = increments[first + 1 : last + 1].sum(0)
-    mean = increments[1:].mean(0) if len(increments) > 1 else increments.mean(0)
-    weights = plane_energies(cache[f"blocks.{layer}.attn.hook_q"], cache[f"blocks.{layer}.attn.hook_k"])
-    weights = weights if summed.ndim else weights.sum(0)
-    weights = weights / weights.sum(-1, keepdim=True)
-    inv_freq = inverse_frequencies(cfg.d_head, cfg.rope_base, summed.device)
-    effective = 1 - (weights * torch.cos(summed.unsqueeze(-1) * inv_freq)).sum(-1)
-    return summed, summed / mean, effective
+def effective_distance(
+    summed: Float[Tensor, "*shape"], shares: Float[Tensor, "*shape_of_rows plane"], inv_freq: Tensor
+) -> Float[Tensor, "*shape"]:
+    """Return ``1 - sum_k share_k cos(summed * theta_k)``; `shares` broadcasts over the sums."""
+    return 1 - (shares * torch.cos(summed.unsqueeze(-1) * inv_freq)).sum(-1)
 
 
 def plane_energies(
@@ -108,7 +181,7 @@ def plane_energies(
     return lengths[0] * lengths[1]
 
 
-def _last_byte(text: str, place: Place) -> int:
+def last_byte(text: str, place: Place) -> int:
     """Return the byte offset of the last byte of a place."""
     if isinstance(place, str):
         n_found = text.count(place) if place else 0

@@ -8,7 +8,7 @@ What is read at a token is stored at its first byte (see `windowing`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -92,6 +92,30 @@ def capture_unhurried(
     ]
     _fill(model, out, todo, _Pass(max(kept, default=-1) + 1, batch_size), None)
     return out.at_tokens(out.increments)[..., span]
+
+
+def capture_windows(
+    model: LRopeTransformer,
+    laid_out: Captured,
+    todo: Sequence[DocumentWindow],
+    *,
+    batch_size: int = BATCH_SIZE,
+) -> Iterator[tuple[DocumentWindow, Float[np.ndarray, "layers heads n_ctx"]]]:
+    """Yield windows of the caller's own with all increments read in them, by index in the window.
+
+    For what has to be read within one window, where `capture` joins what several windows read.
+
+    Args:
+        model: Any LRopeTransformer.
+        laid_out: The documents, from `lay_out`; its layers are read, and nothing is stored in it.
+        todo: The windows, in any order.
+        batch_size: Windows at a time.
+    """
+    how = _Pass(max(laid_out.layers, default=-1) + 1, batch_size)
+    for _, batch in in_batches(todo, max(1, batch_size)):
+        read = _forward(model, _window_tokens(model, batch, laid_out), laid_out.layers, how)
+        for row, item in enumerate(batch):
+            yield item, read["increments"][:, :, row]
 
 
 def capture_pattern(
