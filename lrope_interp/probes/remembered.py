@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float
 
 import lrope_interp
 from lrope_interp.data.cache import cached, cached_entries
@@ -30,10 +30,10 @@ _FILE = "values.npy"
 
 def remembered(
     identity: Mapping[str, Any],
-    compute: Callable[[], Float32[np.ndarray, "..."]],
+    compute: Callable[[], Float[np.ndarray, "..."]],
     kind: str = KIND,
     most: int = _KEPT,
-) -> Float32[np.ndarray, "..."]:
+) -> Float[np.ndarray, "..."]:
     """Return what `compute` gives, from the cache where it was computed before.
 
     A cache that cannot be written costs time, and nothing else.
