@@ -1,0 +1,115 @@
+"""Two-word English names, chosen for the texts that our models are trained on.
+
+The names stand in the addresses of US presidents, 1790-2026, at least 12 times each outside what is held
+out. How often a run's own training text has them is counted when they are used. The list is far from all
+names of any text: a pair of words that is not on it may be a name all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrope_interp.errors import LRopeError
+
+GIVEN = "given"
+"""The kind of a pair that the user gave."""
+
+_NAMES = {
+    "place": """
+        United States, Great Britain, Soviet Union, New York, Middle East, White House, Central America,
+        South America, New Mexico, Philippine Islands, Panama Canal, Rio Grande, Latin America, Puerto Rico,
+        Porto Rico, New Orleans, San Francisco, Costa Rica, New Granada, Western Europe, Pacific Ocean,
+        Rocky Mountains, Argentine Republic, San Juan, Indian Territory, Western Hemisphere, West Indies,
+        Santo Domingo, Mississippi River, Bering Sea, Far East, Persian Gulf, Buenos Ayres, West Point,
+        Southeast Asia, Great Lakes, North Atlantic, Eastern Europe, Southern States, Western States,
+        Northern States, Hawaiian Islands, Chinese Empire, Dominican Republic, German Empire, Lake Erie,
+        North America, Mexican Republic, Pacific Railroad, South Vietnam, North Carolina, Old World,
+        Free World, Pacific Coast, New Jersey, New Zealand, American Republics
+    """,
+    "organisation": """
+        Federal Government, United Nations, General Government, National Government, British Government,
+        Mexican Government, French Government, Spanish Government, Chinese Government, Imperial Government,
+        Supreme Court, War Department, Treasury Department, Navy Department, State Department,
+        Interior Department, Executive Departments, Executive Branch, Interstate Commerce, Civil Service,
+        Regular Army, Armed Forces, Post Office, Land Office, Patent Office, National Guard, Indian Affairs,
+        Red Cross, Military Academy, Marine Corps, Air Force, Peace Corps, Federal Reserve, Pension Bureau,
+        Indian Bureau, World Bank, Smithsonian Institution, General Assembly, Al Qaida,
+        National Legislature
+    """,
+    "person": """
+        Vice President, Attorney General, Prime Minister, First Lady, Britannic Majesty,
+        Catholic Majesty, Chief Magistrate, Saddam Hussein
+    """,
+    "proper_noun": """
+        Social Security, World War, Civil War, Monroe Doctrine, Federal Constitution, Divine Providence,
+        Revised Statutes, Tax Code, Head Start, Civil Rights
+    """,
+}
+
+
+@dataclass(frozen=True)
+class EntityPair:
+    """A name of two words.
+
+    Attributes:
+        first: Its first word, with the capitals of the text.
+        second: Its second word.
+        kind: "place", "organisation", "person" (a title counts), "proper_noun", or "given".
+    """
+
+    first: str
+    second: str
+    kind: str
+
+    @property
+    def text(self) -> str:
+        """The name as it stands in a text."""
+        return f"{self.first} {self.second}"
+
+
+def _listed(kind: str, names: str) -> list[EntityPair]:
+    words = (name.split() for name in names.split(","))
+    return [EntityPair(first, second, kind) for first, second in words]
+
+
+PAIRS: tuple[EntityPair, ...] = tuple(pair for kind, names in _NAMES.items() for pair in _listed(kind, names))
+
+
+def n_first_words(pairs: Sequence[EntityPair]) -> int:
+    """Count the different first words; pairs that share theirs are no independent evidence."""
+    return len({pair.first for pair in pairs})
+
+
+def read_pairs(path: Path | str) -> tuple[EntityPair, ...]:
+    """Read a list of names, one a line: two words of letters with blanks between.
+
+    Empty lines and lines that begin with # are passed over.
+
+    Raises:
+        LRopeError: A file that cannot be read, a line that is not two words, a name that comes twice, or
+            no name at all; the message names the line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise LRopeError(f"cannot read the pairs in {path}: {reason}") from None
+    found: dict[str, EntityPair] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        words = line.split()
+        if len(words) != 2 or not all(re.fullmatch(r"[^\W\d_]+", word) for word in words):
+            raise LRopeError(
+                f"{path}, line {number}: wanted two words of letters, such as New York, got {line.strip()!r}"
+            )
+        pair = EntityPair(words[0], words[1], GIVEN)
+        if pair.text in found:
+            raise LRopeError(f"{path}, line {number}: {pair.text} stands in the list twice; remove one")
+        found[pair.text] = pair
+    if not found:
+        raise LRopeError(f"{path} has no pair; give one a line, two words with a blank between")
+    return tuple(found.values())

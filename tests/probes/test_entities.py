@@ -1,0 +1,194 @@
+"""The study of names: what is counted and read, the published test, verdicts, all of it on a tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from probe_samples import chinese, english, select
+
+from lrope_interp.data import Document
+from lrope_interp.data.entity_pairs import PAIRS, EntityPair, n_first_words, read_pairs
+from lrope_interp.errors import LRopeError
+from lrope_interp.probes.entities import entities
+from lrope_interp.probes.entity_counts import ADDED, TextCounts, neighbours
+from lrope_interp.probes.entity_reversed import Reversed, one_sided
+from lrope_interp.probes.entity_verdicts import with_verdicts
+from lrope_interp.probes.selection import Selection
+from lrope_interp.results import Result
+
+NAMES = tuple(
+    EntityPair(first, second, "place")
+    for first in ("the", "of", "is", "a", "and", "treaty")
+    for second in ("peace", "nations")
+)
+
+
+def test_pairs_of_words_are_letters_with_one_space_between() -> None:
+    text = "New York's New  York, New York-based 3 New York\nNew Jersey"
+    found = [text[row[0] : row[3]] for row in neighbours(text)]
+    assert found == ["New York", "New Jersey"]
+
+
+def test_probabilities_are_counted_in_english_training_text_only() -> None:
+    documents = [Document("a", "New York and New Jersey", "x", "en"), Document("b", "New York", "x", "code")]
+    counts = TextCounts.of_words(documents)
+    assert counts.pairs["New York"] == 1
+    assert counts.log_p("New", "New York") == pytest.approx(np.log((1 + ADDED) / (2 + 4 * ADDED)))
+
+
+def test_chinese_strings_count_wherever_they_stand() -> None:
+    counts = TextCounts.of_strings([Document("a", "中国中国人中", "x", "zh")], {"中国", "国中国"})
+    assert counts.pairs == {"中国": 2, "国中国": 1}
+    assert counts.single["中"] == 3
+
+
+def test_the_reversed_order_compares_the_same_bytes() -> None:
+    pairs = (EntityPair("New", "York", "place"), EntityPair("Lake", "Erie", "place"))
+    texts = Reversed.of(pairs)
+    joined = b"".join(one.encoded for one in texts.documents)
+    offsets = np.cumsum([0] + [one.n_bytes for one in texts.documents])
+    assert [one.text for one in texts.documents[:4]] == ["New York", "York New", "Lake Erie", "Erie Lake"]
+    for measure, real, other in (
+        ("pair", b"New York", b"York New"), ("inner", b" Y", b" N"), ("first_word", b"New", b"New"),
+    ):  # fmt: skip
+        start, past = texts._places(offsets, pairs, measure)
+        cut = [joined[a:b] for a, b in zip(start, past, strict=True)]
+        assert cut[:2] == [real, other]
+        assert cut[4:6] == [real, other]
+
+
+def test_wilcoxon_is_one_sided_and_ties_say_nothing() -> None:
+    apart = -np.arange(1.0, 9.0)
+    assert one_sided(apart) == pytest.approx(1 / 2**8)
+    assert one_sided(-apart) > 0.9
+    assert one_sided(np.zeros(5)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "control", "verdict"),
+    [
+        (0.1, 0.3, 0.0, "larger"), (-0.3, -0.1, 0.0, "smaller"), (-0.1, 0.3, 0.0, "not shown"),
+        (0.1, 0.3, 0.15, "control finds it too"), (-0.3, -0.1, -0.5, "control finds it too"),
+        (-0.3, -0.1, 0.5, "smaller"), (np.nan, np.nan, 0.0, "not measured"),
+    ],
+)  # fmt: skip
+def test_a_control_that_does_as_much_takes_the_verdict(
+    low: float, high: float, control: float, verdict: str
+) -> None:
+    rows = [
+        {"signal": "increments", "layer": 1, "value": 0.2 * np.sign(low), "ci_low": low, "ci_high": high},
+        {"signal": "untrained", "layer": 1, "value": control, "ci_low": np.nan, "ci_high": np.nan},
+    ]
+    assert [row["verdict"] for row in with_verdicts(rows, ["layer"], "value")] == [verdict, ""]
+
+
+def tagged(number: int) -> Document:
+    document = chinese(number)
+    assert document.words is not None
+    tags = tuple("ns" if (start + number) % 3 == 0 else "n" for start, _ in document.words)
+    return replace(document, tags=tags)
+
+
+@pytest.fixture(scope="module")
+def selection() -> Selection:
+    return select(lambda number: [english(number, 50), tagged(number)], n=8)
+
+
+@pytest.fixture(scope="module")
+def result(make_model: Callable[..., Any], selection: Selection) -> Result:
+    return entities(make_model(), selection, NAMES, batch_size=5)
+
+
+def test_every_table_is_there_with_increments_and_controls(result: Result) -> None:
+    tables: dict[str, Any] = result.tables
+    assert list(tables) == ["reversed", "regression", "matched", "balance", "chinese", "pairs"]
+    for name in ("reversed", "regression", "matched", "chinese"):
+        seeds = tables[name].groupby("signal")["seed"].nunique()
+        assert seeds.to_dict() == {"increments": 0, "lexical": 0, "random_head": 3, "untrained": 3}
+    assert result.headline["n_pairs"] == len(NAMES)
+    assert result.headline["n_places"] == 2
+    assert tables["regression"].query("model == 'raw'")["coefficient"].notna().all()
+
+
+def test_layer_0_is_a_function_of_the_byte_so_that_nothing_can_be_shown(result: Result) -> None:
+    reversed_order = result.tables["reversed"]
+    own = reversed_order[(reversed_order["layer"] == 0) & (reversed_order["measure"] == "pair")]
+    assert set(own["share"]) == {0.0}
+    assert set(own["p"]) == {1.0}
+    regression: Any = result.tables["regression"]
+    at_space = regression[(regression["layer"] == 0) & (regression["response"] == "inner_space")]
+    at_space = at_space[at_space["model"] == "raw"]
+    assert set(at_space.loc[at_space["signal"] == "increments", "verdict"]) == {"constant"}
+
+
+def test_the_plain_difference_is_that_of_the_model_as_it_is_run(
+    result: Result, selection: Selection, make_model: Callable[..., Any]
+) -> None:
+    from lrope_interp.probes.capture import capture
+
+    model = make_model()
+    mean = capture(model, selection.fit, predictions=False).increments[1, 0].mean(dtype=np.float64)
+    sums = {True: [], False: []}
+    for document in (one for one in selection.test if one.language == "en"):
+        values = capture(model, [document], predictions=False).increments[1, 0] / mean
+        encoded = document.encoded.decode("utf-8")
+        for start, end, _, past in neighbours(encoded):
+            sums[encoded[start:past] in {one.text for one in NAMES}].append(
+                values[len(encoded[:end].encode())]
+            )
+    table = result.tables["regression"]
+    row = table.query(
+        "response == 'inner_space' and model == 'raw' and signal == 'increments' and layer == 1"
+    )
+    assert row["coefficient"].item() == pytest.approx(np.mean(sums[True]) - np.mean(sums[False]), abs=1e-5)
+    assert row["n_names"].item() == len(sums[True])
+
+
+def test_the_batch_size_changes_nothing(
+    result: Result, selection: Selection, make_model: Callable[..., Any]
+) -> None:
+    other = entities(make_model(), selection, NAMES, batch_size=16)
+    for name, table in result.tables.items():
+        pd.testing.assert_frame_equal(table, other.tables[name], atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_with_heads_has_a_row_a_head(make_model: Callable[..., Any]) -> None:
+    small = select(lambda number: [english(number, 12)], n=2)
+    found = entities(make_model(per_head=True), small, NAMES)
+    assert set(found.tables["matched"]["head"]) == {0, 1}
+    assert found.tables["chinese"].empty
+    assert any("no Chinese test" in one for one in found.warnings)
+
+
+def test_text_in_neither_language_and_fixed_increments_are_refused(make_model: Callable[..., Any]) -> None:
+    code = select(lambda number: [replace(english(number, 10), language="code")], n=2)
+    with pytest.raises(LRopeError, match=r"needs English text with spaces, or Chinese.*languages: code"):
+        entities(make_model(), code, NAMES)
+    with pytest.raises(LRopeError, match="no increments that it learned"):
+        entities(make_model(increments="fixed"), code, NAMES)
+
+
+def test_our_names_are_many_and_their_first_words_few_repeat() -> None:
+    assert len(PAIRS) >= 100
+    assert len({pair.text for pair in PAIRS}) == len(PAIRS)
+    assert n_first_words(PAIRS) >= 80
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("New York\nLondon\n", "line 2: wanted two words"), ("# ours\n\nNew York City", "line 3"),
+        ("New York\nNew  York", "line 2: New York stands in the list twice"), ("\n# none\n", "no pair"),
+        ("New 2nd", "line 1"),
+    ],
+)  # fmt: skip
+def test_a_bad_list_names_its_line(text: str, said: str, tmp_path: Any) -> None:
+    path = tmp_path / "pairs.txt"
+    path.write_text(text)
+    with pytest.raises(LRopeError, match=said):
+        read_pairs(path)

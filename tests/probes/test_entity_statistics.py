@@ -1,0 +1,165 @@
+"""Planted effects of names are found, and effects of frequency alone are not taken for them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.probes.bootstrap import Bootstrap
+from lrope_interp.probes.entity_matching import (
+    Covariates,
+    adjusted,
+    balance,
+    match,
+    paired_difference,
+    plain_difference,
+)
+from lrope_interp.probes.entity_regression import Design, curves, has_both
+
+EFFECT = -0.2
+
+
+def planted(seed: int, effect: float, n: int = 4_000) -> dict[str, np.ndarray]:
+    """Pairs of words in which names are likelier, and a response that follows likelihood in a curve."""
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, 240, n)
+    log_p = rng.normal(-4, 1.5, 240)
+    is_name = (rng.random(240) < 1 / (1 + np.exp(-1.5 * (log_p + 3)))) & (np.arange(240) % 3 > 0)
+    document = rng.integers(0, 30, n)
+    response = 1 + np.tanh(log_p[kind] + 4) + effect * is_name[kind] + 0.3 * rng.normal(size=n)
+    response += 0.05 * rng.normal(size=30)[document] + 0.05 * rng.normal(size=240)[kind]
+    return {"kind": kind, "log_p": log_p, "is_name": is_name, "document": document, "response": response}
+
+
+def designs(given: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, Design]]:
+    """The regression without and with controls, and within first words (of which there are 24)."""
+    kind, is_name = given["kind"], given["is_name"][given["kind"]]
+    groups = np.stack([given["document"], kind], axis=1)
+    columns, word = curves(given["log_p"][kind]), kind % 24
+    kept = has_both(word, is_name)
+    everything = np.ones(len(kind), dtype=bool)
+    return {
+        "raw": (everything, Design.of(is_name, columns[:, :0], groups)),
+        "controls": (everything, Design.of(is_name, columns, groups)),
+        "first_words": (kept, Design.of(is_name[kept], columns[kept], groups[kept], word[kept])),
+    }
+
+
+def test_a_planted_effect_is_found_with_sign_and_size() -> None:
+    n_held = {"controls": 0, "first_words": 0}
+    for seed in range(20):
+        given = planted(seed, EFFECT)
+        for name in n_held:
+            kept, design = designs(given)[name]
+            found = design.estimate(given["response"][kept])
+            assert found.high < 0
+            assert found.p < 1e-4
+            assert found.value == pytest.approx(EFFECT, abs=0.06)
+            n_held[name] += found.low < EFFECT < found.high
+    assert min(n_held.values()) >= 16
+
+
+def test_an_effect_of_frequency_alone_is_no_effect_of_names_though_the_plain_difference_shows_it() -> None:
+    n_found = {"raw": 0, "controls": 0, "first_words": 0}
+    for seed in range(20):
+        given = planted(seed, 0.0)
+        for name, (kept, design) in designs(given).items():
+            found = design.estimate(given["response"][kept])
+            n_found[name] += found.low > 0 or found.high < 0
+    assert n_found["raw"] == 20
+    assert max(n_found["controls"], n_found["first_words"]) <= 3
+
+
+def test_two_way_errors_are_those_worked_out_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    n = 300
+    document, kind = rng.integers(0, 12, n), rng.integers(0, 25, n)
+    is_name = kind < 8
+    response = rng.normal(size=n) + 0.5 * rng.normal(size=12)[document] + 0.5 * rng.normal(size=25)[kind]
+    found = Design.of(is_name, np.zeros((n, 0)), np.stack([document, kind], axis=1)).estimate(response)
+    x = is_name - is_name.mean()
+    slope = x @ response / (x @ x)
+    score = x * (response - response.mean() - slope * x)
+
+    def meat(group: np.ndarray) -> float:
+        _, number = np.unique(group, return_inverse=True)
+        sums = np.bincount(number, weights=score)
+        return float(sums @ sums) * len(sums) / (len(sums) - 1)
+
+    variance = (meat(document) + meat(kind) - meat(document * 25 + kind)) / (x @ x) ** 2
+    assert found.value == pytest.approx(slope)
+    assert found.value == pytest.approx(response[is_name].mean() - response[~is_name].mean())
+    assert found.error == pytest.approx(np.sqrt(variance * (n - 1) / (n - 2)))
+    assert found.high - found.value == pytest.approx(2.2009852 * found.error)  # t, 11 degrees of freedom
+
+
+def test_a_constant_response_has_no_effect_and_too_few_names_have_no_number() -> None:
+    is_name = np.arange(100) < 30
+    groups = np.stack([np.arange(100) % 10, np.arange(100) % 50], axis=1)
+    flat = Design.of(is_name, np.zeros((100, 0)), groups).estimate(np.full(100, 3.0))
+    assert (flat.value, flat.low, flat.high) == (0.0, 0.0, 0.0)
+    few = Design.of(np.arange(100) < 5, np.zeros((100, 0)), groups).estimate(np.arange(100.0))
+    assert np.isnan(few.value)
+
+
+def test_without_statsmodels_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "statsmodels.regression.linear_model", None)
+    given = planted(0, EFFECT, 400)
+    with pytest.raises(LRopeError, match=r'pip install "lrope-interp\[stats\]"'):
+        designs(given)["raw"][1].estimate(given["response"])
+
+
+def texts_with(effect: float, seed: int) -> tuple[Covariates, np.ndarray, np.ndarray]:
+    """400 texts, of which likelier ones are names more often, and a response that follows likelihood."""
+    rng = np.random.default_rng(seed)
+    log_p = rng.normal(-4, 1.2, 400)
+    is_name = rng.random(400) < 0.6 / (1 + np.exp(-2 * (log_p + 3.5)))
+    values = np.stack([log_p, rng.integers(3, 9, 400).astype(float)], axis=1)
+    covariates = Covariates(
+        ("log_p", "length_first"), values, np.array([np.nan, 2.0]), tuple("AB"[at % 2] for at in range(400))
+    )
+    return covariates, is_name, np.tanh(log_p + 4) + effect * is_name + 0.1 * rng.normal(size=400)
+
+
+def test_matching_keeps_its_promises_and_nothing_comes_twice() -> None:
+    covariates, is_name, _ = texts_with(0.0, 0)
+    found = match(covariates, is_name, np.ones(400, dtype=bool))
+    assert len(found) >= 20
+    assert is_name[found.name].all()
+    assert not is_name[found.other].any()
+    assert len(set(found.name)) == len(set(found.other)) == len(found)
+    apart = np.abs(covariates.values[found.name] - covariates.values[found.other])
+    assert (apart <= np.array([found.caliper, 2.0]) + 1e-9).all()
+    assert all(
+        covariates.exact[a] == covariates.exact[b] for a, b in zip(found.name, found.other, strict=True)
+    )
+    first = balance(covariates, is_name, np.ones(400, dtype=bool), found)[0]
+    assert abs(float(first["before"])) > 0.5
+    assert abs(float(first["after"])) < 0.1
+
+
+def test_no_match_has_other_capitals() -> None:
+    covariates, is_name, _ = texts_with(0.0, 0)
+    exact = tuple("name" if one else "other" for one in is_name)
+    assert len(match(replace(covariates, exact=exact), is_name, np.ones(400, dtype=bool))) == 0
+
+
+def test_matched_names_show_a_planted_effect_and_not_that_of_frequency() -> None:
+    usable, draw, n_found = np.ones(400, dtype=bool), Bootstrap(0, 400), 0
+    for seed in range(10):
+        for effect in (0.0, EFFECT):
+            covariates, is_name, response = texts_with(effect, seed)
+            plain, plain_low, _, _ = plain_difference(response, is_name, usable, draw)
+            assert plain > plain_low > effect
+            level = adjusted(response, covariates, is_name, usable)
+            value, low, high, n = paired_difference(level, match(covariates, is_name, usable), draw)
+            assert low <= value <= high
+            assert value == pytest.approx(effect, abs=0.06)
+            assert n >= 20
+            n_found += (low > 0 or high < 0) and effect == 0.0
+            assert effect == 0.0 or high < 0
+    assert n_found <= 2
