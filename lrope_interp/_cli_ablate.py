@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from lrope_interp.results import Result
 
 MAX_BYTES = 30_000
-INTERRUPTED = 130
 EACH = "each"
 _ONE_PLACE = ("single", "all")
 _LOCAL = ("local", "local_compensated")
@@ -136,11 +135,7 @@ def run(
         with out.progress() as on_progress:
             return ablations(model, selection, wanted, on_progress=on_progress)
 
-    try:
-        result, folder = analysis.write(place, make, render_ablations)
-    except KeyboardInterrupt:
-        typer.echo(_how_to_go_on(analysis.command_line(place.run)), err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    result, folder = analysis.write_resumable(place, make, render_ablations)
     _print_changes(result, out)
     _print_split(result, out)
     _print_passes(result, out)
@@ -168,10 +163,6 @@ def _options(asked: Asked, model: LRopeTransformer, how: analysis.Computing) -> 
         seed=how.seed,
         batch_size=how.batch_size,
     )
-
-
-def _how_to_go_on(command: str) -> str:
-    return f"interrupted: what was computed is kept. Go on where it stopped with: {command}"
 
 
 def _print_changes(result: Result, out: Output) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from lrope_interp._cli_output import Output
 from lrope_interp.errors import LRopeError
 from lrope_interp.runs import Run, new_folder, newest_finished_run, numbered_folder, read_run
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from lrope_interp.models import LRopeTransformer
     from lrope_interp.probes.selection import Selection
     from lrope_interp.results import Result
+
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,29 @@ class Source:
         return select_corpus(manifest, self.data, text_column=self.text_column, spread=self.spread, **limits)
 
 
+def held_out_run(
+    path: Path | None, option: str, selection: Selection, device: str
+) -> LRopeTransformer | None:
+    """Load another run, which must not have been trained on what is scored, nor read it otherwise."""
+    if path is None:
+        return None
+    from lrope_interp.data import Reading, assert_held_out
+    from lrope_interp.probes.selection import read_manifest
+
+    other = read_run(path)
+    manifest = read_manifest(other.folder)
+    is_despaced = any(document.is_despaced for document in selection.test)
+    if Reading.of(manifest).despaced != is_despaced:
+        raise LRopeError(
+            f"{option} {path}: one of the two runs was trained with --despaced and the other was not"
+        )
+    try:
+        assert_held_out(manifest, (*selection.dev, *selection.test))
+    except LRopeError as error:
+        raise LRopeError(f"{option} {path}: {error}") from None
+    return load_model(other, device)
+
+
 def write(place: Place, make: Callable[[], Result], render: Callable[[Result], str]) -> tuple[Result, Path]:
     """Make a result and its report in a folder that appears whole or not at all.
 
@@ -130,6 +157,18 @@ def write(place: Place, make: Callable[[], Result], render: Callable[[Result], s
         result = load_result(partial)
         write_page(render(result), partial / "report.html")
     return result, folder
+
+
+def write_resumable(
+    place: Place, make: Callable[[], Result], render: Callable[[Result], str]
+) -> tuple[Result, Path]:
+    """Do what `write` does; an interruption says how to go on with what `make` remembered."""
+    try:
+        return write(place, make, render)
+    except KeyboardInterrupt:
+        again = command_line(place.run)
+        typer.echo(f"interrupted: what was computed is kept. Go on where it stopped with: {again}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def command_line(run: Run) -> str:

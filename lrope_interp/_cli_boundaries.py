@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lrope_interp import _cli_analysis as analysis
 from lrope_interp._cli_options import pick_layers
 from lrope_interp._cli_output import Output, number
-from lrope_interp.errors import LRopeError
-from lrope_interp.runs import read_run
 
 if TYPE_CHECKING:
-    from lrope_interp.models import LRopeTransformer
     from lrope_interp.probes.boundaries import Beside
     from lrope_interp.probes.selection import Selection
     from lrope_interp.results import Result
@@ -65,32 +62,9 @@ def _beside(asked: Asked, selection: Selection, device: str) -> Beside:
     from lrope_interp.probes.boundaries import Beside
 
     return Beside(
-        twin=_held_out_run(asked.fixed_model, "--fixed-model", selection, device),
-        match=_held_out_run(asked.match, "--match", selection, device),
+        twin=analysis.held_out_run(asked.fixed_model, "--fixed-model", selection, device),
+        match=analysis.held_out_run(asked.match, "--match", selection, device),
     )
-
-
-def _held_out_run(
-    path: Path | None, option: str, selection: Selection, device: str
-) -> LRopeTransformer | None:
-    """Load another run, which must not have been trained on what is scored, nor read it otherwise."""
-    if path is None:
-        return None
-    from lrope_interp.data import Reading, assert_held_out
-    from lrope_interp.probes.selection import read_manifest
-
-    other = read_run(path)
-    manifest = read_manifest(other.folder)
-    is_despaced = any(document.is_despaced for document in selection.test)
-    if Reading.of(manifest).despaced != is_despaced:
-        raise LRopeError(
-            f"{option} {path}: one of the two runs was trained with --despaced and the other was not"
-        )
-    try:
-        assert_held_out(manifest, (*selection.dev, *selection.test))
-    except LRopeError as error:
-        raise LRopeError(f"{option} {path}: {error}") from None
-    return analysis.load_model(other, device)
 
 
 def _print_scores(result: Result, out: Output) -> None:

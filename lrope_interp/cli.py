@@ -16,7 +16,15 @@ from typing import Annotated
 import typer
 
 import lrope_interp
-from lrope_interp import _cli_ablate, _cli_bench, _cli_generate, _cli_replicate
+from lrope_interp import (
+    _cli_ablate,
+    _cli_bench,
+    _cli_distance,
+    _cli_entities,
+    _cli_generate,
+    _cli_probe,
+    _cli_replicate,
+)
 from lrope_interp import _cli_options as options
 from lrope_interp.errors import LRopeError
 
@@ -295,6 +303,9 @@ def runs(
 
 
 _cli_ablate.register(app)
+_cli_probe.register(app)
+_cli_distance.register(app)
+_cli_entities.register(app)
 _cli_generate.register(app)
 _cli_replicate.register(app)
 _cli_bench.register(app)

@@ -1,0 +1,210 @@
+"""The whole probe analysis on tiny models: nulls, resuming, batches, files of spans, and refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from ablation_runs import spread_out
+from concept_samples import random_by_type, spans_by, words
+
+from lrope_interp.data import Document
+from lrope_interp.data.spans import Spans
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes import span_reads
+from lrope_interp.probes.claims import WINS
+from lrope_interp.probes.concept_options import ConceptOptions
+from lrope_interp.probes.concepts import concepts
+from lrope_interp.probes.selection import Selection
+from lrope_interp.probes.span_reads import Reader
+from lrope_interp.probes.span_selection import GivenSpans, select_spans
+from lrope_interp.results import Result, load_result, save_result
+
+MakeModel = Callable[..., LRopeTransformer]
+OPTIONS = ConceptOptions(layers=(1,), features=("increments", "positions"))
+N = 22
+
+
+def colours(documents: Sequence[Document]) -> Spans:
+    """Label words at random by type."""
+    return spans_by(tuple(documents), lambda _, text: random_by_type(text), ("blue", "red"))
+
+
+@pytest.fixture(scope="module")
+def selection() -> Selection:
+    splits = {
+        split: [words(1_000 * k + n, 7, 30) for n in range(N)]
+        for k, split in enumerate(("fit", "dev", "test"))
+    }
+    return Selection.of("made up", splits)
+
+
+@pytest.fixture(scope="module")
+def model(make_model: MakeModel) -> LRopeTransformer:
+    return spread_out(make_model(seed=1, n_ctx=64))
+
+
+@pytest.fixture(scope="module")
+def result(model: LRopeTransformer, selection: Selection) -> Result:
+    return concepts(model, selection, OPTIONS, spans=colours)
+
+
+def test_labels_random_by_type_are_won_by_a_control_in_every_row(result: Result) -> None:
+    claims = result.tables["claims"]
+    assert len(claims) == 2 * 2  # kinds of features, concepts
+    assert claims["verdict"].tolist() == [WINS] * len(claims)
+    assert result.headline["n_beyond_controls"] == 0
+
+
+def test_every_claim_row_has_its_controls(result: Result) -> None:
+    claims = result.tables["claims"]
+    names = ["selectivity", "type_auc", "untrained_auc", "random_head_auc", "ngram_auc", "byte_window_auc"]
+    names += ["entropy_auc", "gain", "type_gain", "gain_untrained", "above_low", "type_above_low"]
+    assert np.isfinite(claims[names].to_numpy(float)).all()
+
+
+def test_the_result_survives_saving(result: Result, tmp_path: Path) -> None:
+    save_result(result, tmp_path)
+    loaded = load_result(tmp_path)
+    for name, frame in result.tables.items():
+        pd.testing.assert_frame_equal(loaded.tables[name], frame)
+
+
+def test_the_batch_size_changes_nothing_that_is_read(
+    model: LRopeTransformer, selection: Selection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path / "a"))
+    at = np.array([0, 3, 40, 90], dtype=np.int64)
+    wanted = Reader(selection.test, at).trained(model, selection.fit)
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path / "b"))
+    found = Reader(selection.test, at, batch_size=3).trained(model, selection.fit)
+    assert found.keys() == wanted.keys() == {"increments", "predictions", "random_head", "hidden"}
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-5)
+
+
+def test_killed_and_gone_on_gives_the_same_numbers_without_reading_again(
+    model: LRopeTransformer,
+    selection: Selection,
+    result: Result,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path))
+    seen: list[str] = []
+
+    def kill(stage: str, done: int, total: int) -> None:
+        del total
+        seen.append(stage)
+        if stage.startswith("probing") and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        concepts(model, selection, OPTIONS, spans=colours, on_progress=kill)
+    assert sum(stage.startswith("reading: untrained") for stage in seen) == 5
+    monkeypatch.setattr(span_reads, "capture", None)  # whoever reads again fails
+    again = concepts(model, selection, OPTIONS, spans=colours)
+    for name, frame in result.tables.items():
+        pd.testing.assert_frame_equal(again.tables[name], frame)
+
+
+def test_a_fixed_model_has_hidden_states_to_probe_and_no_increments(
+    make_model: MakeModel, selection: Selection
+) -> None:
+    fixed = make_model(increments="fixed", n_ctx=64)
+    with pytest.raises(LRopeError, match="increments of this model are all 1"):
+        concepts(fixed, selection, OPTIONS, spans=colours)
+    only = ConceptOptions(layers=(1,), features=("resid",), max_spans=300)
+    claims = concepts(fixed, selection, only, spans=colours).tables["claims"]
+    assert set(claims["features"]) == {"resid"} and set(claims["layer"]) == {1}
+
+
+def test_a_fixed_twin_is_one_more_control(
+    make_model: MakeModel, model: LRopeTransformer, selection: Selection
+) -> None:
+    twin = make_model(seed=4, increments="fixed", n_ctx=64)
+    one = ConceptOptions(layers=(0,))
+    claims = concepts(model, selection, one, spans=colours, twin=twin).tables["claims"]
+    assert np.isfinite(claims["fixed_auc"]).all()
+
+
+def test_the_full_suite_measures_codes_paths_and_erasures(
+    model: LRopeTransformer, selection: Selection
+) -> None:
+    full = replace(OPTIONS, suite="full", features=("increments",))
+    tables = concepts(model, selection, full, spans=colours).tables
+    assert np.isfinite(tables["claims"]["mdl_bits"]).all()
+    assert set(tables["sparse"]["concept"]) == {"blue", "red"}
+    assert {"leace", "random", "difference"} <= set(tables["erasures"]["arm"])
+    assert set(tables["erasures"]["layer"]) == {1}
+
+
+def test_unknown_names_and_layers_are_refused(model: LRopeTransformer, selection: Selection) -> None:
+    with pytest.raises(LRopeError, match=r"persom.*person"):
+        concepts(model, selection, ConceptOptions(concepts=["persom"]))
+    with pytest.raises(LRopeError, match="layers 0 to 1"):
+        concepts(model, selection, ConceptOptions(layers=(7,)), spans=colours)
+    with pytest.raises(LRopeError, match="features"):
+        ConceptOptions(features=("incremnts",))
+
+
+def write_spans(path: Path, n: int) -> Path:
+    lines = []
+    for number in range(n):
+        document = words(number, 9)
+        spans = spans_by((document,), lambda _, text: random_by_type(text), ("blue", "red"))
+        rows = zip(spans.start.tolist(), spans.end.tolist(), spans.names, strict=True)
+        typed = [{"start": start + 2, "end": end + 2, "type": name} for start, end, name in rows]
+        lines.append(json.dumps({"text": "😀 " + document.text, "spans": typed}, ensure_ascii=False))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> dict:
+    (tmp_path / "text.txt").write_text("\n\n".join(f"paragraph {n} " * 20 for n in range(80)))
+    return {
+        "format": 1,
+        "name": f"file:{tmp_path / 'text.txt'}",
+        "encoding_errors": "strict",
+        "text_column": "text",
+        "max_train_bytes": 0,
+        "despaced": False,
+        "sources": [],
+        "splits": {"train": {"sha256": []}},
+    }
+
+
+def test_spans_of_a_file_follow_their_texts(manifest: dict, tmp_path: Path) -> None:
+    path = write_spans(tmp_path / "spans.jsonl", 40)
+    selection, given = select_spans(manifest, path)
+    documents = (*selection.fit, *selection.dev, *selection.test)
+    assert sorted(one.text for one in documents) == sorted(one.text for one in given.documents)
+    spans = given(documents)
+    assert len(spans) == 40 * 9
+    for text, name in zip(spans.texts(documents), spans.names, strict=True):
+        assert name == ("blue", "red")[random_by_type(text)]
+
+
+def test_few_texts_are_refused_and_a_limit_is_said(manifest: dict, tmp_path: Path) -> None:
+    path = write_spans(tmp_path / "spans.jsonl", 12)
+    with pytest.raises(LRopeError, match="12 different texts"):
+        select_spans(manifest, path)
+    path = write_spans(tmp_path / "spans.jsonl", 40)
+    selection, given = select_spans(manifest, path, max_bytes=200)
+    assert any("left out by --max-bytes 200" in warning for warning in selection.warnings)
+    assert isinstance(given, GivenSpans)
+
+
+def test_a_text_that_was_trained_on_is_refused(manifest: dict, tmp_path: Path) -> None:
+    path = write_spans(tmp_path / "spans.jsonl", 30)
+    _, given = select_spans(manifest, path)
+    manifest["splits"]["train"]["sha256"] = [given.documents[3].sha256]
+    with pytest.raises(LRopeError, match="training text"):
+        select_spans(manifest, path)
