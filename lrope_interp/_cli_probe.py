@@ -209,7 +209,7 @@ def _print_claims(result: Result, out: Output) -> None:
     out.line("[ ] 95 % interval of the paired difference over documents. * stands against every control,")
     out.line("also of unseen words, and is selective; + adds to bytes, n-grams, place and entropy together.")
     counts = [f"{headline[name]:.0f}" for name in ("n_beyond_controls", "n_adding", "n_claims")]
-    out.line(f"{counts[0]} * and {counts[1]} + of {counts[2]} claims; in all others a control wins.")
+    out.line(f"{counts[0]} * and {counts[1]} + of {counts[2]} claims.")
 
 
 def _cell(line: dict[str, Any]) -> str:

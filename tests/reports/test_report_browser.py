@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from ablation_samples import ablations_result
+from concept_samples import concepts_result
 from replication_samples import replication_result
 from report_samples import HOSTILE, boundaries_result, spacing_result, write_run
 
 from lrope_interp.reports.ablations import render_ablations
 from lrope_interp.reports.boundaries import render_boundaries
+from lrope_interp.reports.concepts import render_concepts
 from lrope_interp.reports.page import write_page
 from lrope_interp.reports.replication import render_replication
 from lrope_interp.reports.spacing import render_spacing
@@ -62,6 +64,11 @@ def boundary_page() -> str:
 @pytest.fixture(scope="module")
 def ablation_page() -> str:
     return render_ablations(ablations_result(2, 2, has_heads=True, hostile=HOSTILE))
+
+
+@pytest.fixture(scope="module")
+def concept_page() -> str:
+    return render_concepts(concepts_result(n_layers=6, hostile=HOSTILE))
 
 
 @pytest.fixture
@@ -135,6 +142,23 @@ def test_the_page_of_ablations_opens_with_its_folds(
         "[...document.querySelectorAll('.plot')].every(p => p.dataset.drawn === 'yes')"
     )
     assert {"layer 0", "all layers", "head 1.1"} <= {text.strip() for text in found.texts(".ytick text")}
+    assert "<" in found.texts(".strip bdi")
+    assert found.page.evaluate("document.documentElement.scrollWidth") <= width
+    found.assert_quiet()
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_of_concepts_opens_with_its_folds(
+    opened: Callable[..., Opened], concept_page: str, width: int
+):
+    found = opened(concept_page, width)
+    found.page.eval_on_selector_all("details", "found => found.forEach(one => { one.open = true })")
+    found.page.wait_for_function(
+        "[...document.querySelectorAll('.plot')].every(p => p.dataset.drawn === 'yes')"
+    )
+    names = [text.strip() for text in found.texts(".ytick text")]
+    assert "person" in names
+    assert any(text.startswith("<script>") for text in names)
     assert "<" in found.texts(".strip bdi")
     assert found.page.evaluate("document.documentElement.scrollWidth") <= width
     found.assert_quiet()
