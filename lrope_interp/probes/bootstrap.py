@@ -9,6 +9,7 @@ that share units share the weights: their differences are paired.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -135,12 +136,25 @@ class Bootstrap:
         With wins[u, v] the pairs of a boundary in unit u above another gap in unit v, a resample's
         AUC is w' wins w over its pairs: one small matrix serves all resamples.
         """
-        weights = self.weights(histograms.units.count)
-        hits = histograms.boundaries(is_boundary)
-        others = histograms.gaps - hits
-        below = others.sum(axis=1, keepdims=True) - np.cumsum(others, axis=1) + others / 2
-        wins = ((weights @ (hits @ below.T)) * weights).sum(axis=1, dtype=np.float64)
-        pairs = (weights @ hits.sum(axis=1)).astype(np.float64) * (weights @ others.sum(axis=1))
+        return self.roc_auc_within([(histograms, is_boundary)])
+
+    def roc_auc_within(
+        self, parts: Sequence[tuple[Histograms, Bool[np.ndarray, " _"]]]
+    ) -> Float[np.ndarray, " resamples"]:
+        """ROC-AUC of each resample over the pairs of gaps that stand in the same part.
+
+        All parts count the same units; see `roc_auc`.
+        """
+        weights = self.weights(parts[0][0].units.count)
+        pairs = np.zeros(len(weights), dtype=np.float64)
+        won = np.zeros((weights.shape[1],) * 2, dtype=np.float32)
+        for histograms, is_boundary in parts:
+            hits = histograms.boundaries(is_boundary)
+            others = histograms.gaps - hits
+            below = others.sum(axis=1, keepdims=True) - np.cumsum(others, axis=1) + others / 2
+            won += hits @ below.T
+            pairs += (weights @ hits.sum(axis=1)).astype(np.float64) * (weights @ others.sum(axis=1))
+        wins = ((weights @ won) * weights).sum(axis=1, dtype=np.float64)
         return _ratio(wins, pairs)
 
     def average_precision(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float32
 
 from lrope_interp.probes.bootstrap import Bootstrap
 from lrope_interp.probes.boundary_tables import table
@@ -27,6 +28,7 @@ from lrope_interp.probes.feature_sets import (
     NONE,
     OF_MODELS,
     OF_TEXT,
+    STATIC_POSITION,
     UNTRAINED,
 )
 from lrope_interp.probes.probe_runs import CONTROL_SEEDS, Outcome
@@ -38,14 +40,15 @@ DOCUMENT, TYPE = "document", "type"
 ALL = "all"
 _PROBES = ("family", "concept", "features", "layer", "split", "control", "metric")
 _PROBES += ("value", "ci_low", "ci_high", "n", "n_documents", "seed")
-_SINGLE = (UNTRAINED, RANDOM_HEAD, NGRAM, BYTE_WINDOW, ENTROPY, FIXED)
+_SINGLE = (UNTRAINED, RANDOM_HEAD, NGRAM, BYTE_WINDOW, STATIC_POSITION, ENTROPY, JOINT, FIXED)
 _CLAIMS = ("family", "concept", "features", "layer", "auc", "auc_low", "auc_high")
 _CLAIMS += ("best_control", "best_control_auc", "above", "above_low", "above_high")
 _CLAIMS += ("type_auc", "type_auc_low", "type_auc_high", "type_best_control", "type_best_control_auc")
 _CLAIMS += ("type_above", "type_above_low", "type_above_high")
 _CLAIMS += tuple(f"{name}_auc" for name in _SINGLE)
 _CLAIMS += ("selectivity", "selectivity_low", "selectivity_high", "mdl_bits")
-_CLAIMS += ("gain", "gain_low", "gain_high", "type_gain", "type_gain_low", "type_gain_high", "gain_untrained")
+_CLAIMS += ("gain", "gain_low", "gain_high", "type_gain", "type_gain_low", "type_gain_high")
+_CLAIMS += ("gain_untrained", "type_gain_untrained")
 _CLAIMS += ("is_adding", "n", "n_concept", "n_types", "n_documents", "verdict")
 _FITS = ("family", "control", "features", "layer", "c", "n_features", "n_train", "n_fits", "n_unconverged")
 
@@ -83,14 +86,14 @@ class Claims:
 
     @cached_property
     def areas(self) -> dict[tuple[Key, str, str], list[Estimate]]:
-        """ROC-AUC of every set, split and concept; by seed on the document split."""
-        found = {}
+        """ROC-AUC of every set, split and concept; by seed on the one, within folds on the other."""
+        found, fold = {}, self.sample.task.fold[self.sample.is_test]
         for one in self.outcomes:
             for concept in self.sample.shown:
                 number = self.sample.spans.concepts.index(concept)
                 by_seed = [self.scorer.roc_auc(log_p, number) for log_p in one.by_document]
                 found[one.of.key, DOCUMENT, concept] = by_seed
-                found[one.of.key, TYPE, concept] = [self.scorer.roc_auc(one.by_type, number)]
+                found[one.of.key, TYPE, concept] = [self.scorer.roc_auc_within(one.by_type, number, fold)]
         return found
 
     def probes(self) -> pd.DataFrame:
@@ -183,7 +186,7 @@ class Claims:
 
     def _selectivity(self, one: Outcome) -> Estimate:
         """Return accuracy less that on random labels by lexical type, the mean over five of them."""
-        random = Estimate.mean([self.scorer.mean(right) for right in one.is_control_right])
+        random = Estimate.mean_redrawn([self.scorer.mean(right) for right in one.is_control_right])
         return self.scorer.accuracy(one.by_document[0]).minus(random)
 
     def _claim(self, one: Outcome, concept: str) -> dict[str, Any]:
@@ -202,16 +205,18 @@ class Claims:
             "n_types": len(np.unique(self.sample.types[self.sample.spans.concept == number])),
             "n_documents": self.scorer.units.n_documents,
         }
+        lows = [row["selectivity_low"]]
         for split, prefix in ((DOCUMENT, ""), (TYPE, "type_")):
-            row |= self._against_controls(one, concept, split, prefix)
+            found, own_lows = self._against_controls(one, concept, split, prefix)
+            row, lows = row | found, lows + own_lows
         row |= self._gains(features, layer, number)
-        row["is_adding"] = _is_above(row["gain_low"], row["type_gain_low"]) and _exceeds(
-            row["gain"], row["gain_untrained"]
-        )
-        row["verdict"] = _verdict(row)
+        row["verdict"] = _verdict(row, lows)
         return row
 
-    def _against_controls(self, one: Outcome, concept: str, split: str, prefix: str) -> dict[str, Any]:
+    def _against_controls(
+        self, one: Outcome, concept: str, split: str, prefix: str
+    ) -> tuple[dict[str, Any], list[float]]:
+        """Return the score beside that of its best control, and the lower bound against every control."""
         _, features, layer = one.of.key
         own = self.areas[one.of.key, split, concept][0]
         controls = self._controls(features, layer, split, concept)
@@ -220,11 +225,11 @@ class Claims:
         row |= {f"{prefix}best_control": best, f"{prefix}best_control_auc": controls[best].value}
         if split == DOCUMENT:
             row |= {f"{name}_auc": controls[name].value if name in controls else math.nan for name in _SINGLE}
-        return row
+        return row, [own.minus(control).interval[0] for control in controls.values()]
 
     def _controls(self, features: str, layer: int | None, split: str, concept: str) -> Mapping[str, Estimate]:
-        """Return the score of every single control, the mean over its seeds, where it has one."""
-        keys: dict[str, Key] = {name: (name, "", None) for name in OF_TEXT}
+        """Return the score of every control, the mean over its seeds, where it has one."""
+        keys: dict[str, Key] = {name: (name, "", None) for name in (*OF_TEXT, JOINT)}
         keys |= {name: (name, features, layer) for name in OF_MODELS}
         found = {
             name: Estimate.mean(self.areas[key, split, concept])
@@ -236,16 +241,20 @@ class Claims:
 
     def _gains(self, features: str, layer: int | None, number: int) -> dict[str, Any]:
         """Return by how much a probe of all controls of the text improves when the features are added."""
-        row: dict[str, Any] = {"gain_untrained": math.nan}
         joint, plus = self.by_key[JOINT, "", None], self.by_key[JOINT_PLUS, features, layer]
-        before = self.scorer.binary_loss(joint.by_document[0], number)
-        row |= _named("gain", before.minus(self.scorer.binary_loss(plus.by_document[0], number)))
-        by_type = self.scorer.binary_loss(joint.by_type, number)
-        row |= _named("type_gain", by_type.minus(self.scorer.binary_loss(plus.by_type, number)))
         other = self.by_key.get((JOINT_UNTRAINED, features, layer))
-        if other is not None:
-            after = self.scorer.binary_loss(other.by_document[0], number)
-            row["gain_untrained"] = before.minus(after).value
+        row: dict[str, Any] = {}
+        lows = []
+        for name, log_p_of in (("gain", _by_document), ("type_gain", _by_type)):
+            before = self.scorer.binary_loss(log_p_of(joint), number)
+            gain = before.minus(self.scorer.binary_loss(log_p_of(plus), number))
+            row |= _named(name, gain) | {f"{name}_untrained": math.nan}
+            lows.append(gain.interval[0])
+            if other is not None:
+                untrained = before.minus(self.scorer.binary_loss(log_p_of(other), number))
+                row[f"{name}_untrained"] = untrained.value
+                lows.append(gain.minus(untrained).interval[0])
+        row["is_adding"] = other is not None and _are_above(lows)
         return row
 
 
@@ -271,19 +280,23 @@ def _named(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
 
 
-def _is_above(*bounds: float) -> bool:
+def _by_document(one: Outcome) -> Float32[np.ndarray, "n_test classes"]:
+    return one.by_document[0]
+
+
+def _by_type(one: Outcome) -> Float32[np.ndarray, "n_test classes"]:
+    return one.by_type
+
+
+def _are_above(bounds: Sequence[float]) -> bool:
     """Whether all lower bounds are known and above 0."""
     return all(bound > 0 for bound in bounds)
 
 
-def _exceeds(value: float, other: float) -> bool:
-    """Whether a value is above another one, or that was not measured."""
-    return math.isnan(other) or value > other
-
-
-def _verdict(row: Mapping[str, Any]) -> str:
-    """Return the mark of a claim; without intervals nothing is claimed."""
-    bounds = [row[name] for name in ("above_low", "type_above_low", "selectivity_low")]
-    if any(math.isnan(bound) for bound in bounds):
+def _verdict(row: Mapping[str, Any], lows: Sequence[float]) -> str:
+    """Return the mark of a claim; without intervals, or an untrained model beside it, nothing is claimed."""
+    if any(math.isnan(row[name]) for name in ("above_low", "type_above_low", "selectivity_low")):
         return UNMEASURED
-    return BEYOND if _is_above(*bounds) else WINS
+    if not _are_above(lows):
+        return WINS
+    return UNMEASURED if math.isnan(row["untrained_auc"]) else BEYOND

@@ -11,9 +11,11 @@ from jaxtyping import Float32
 from lrope_interp.probes.captured import Captured
 from lrope_interp.probes.controls import RANDOM_HEAD, UNTRAINED_SEEDS
 from lrope_interp.probes.feature_sets import Sources
+from lrope_interp.probes.ngrams import NgramMeans
 from lrope_interp.probes.span_reads import INCREMENTS, PREDICTIONS
 
 Signal = Float32[np.ndarray, "layers heads n_bytes"]
+_LENGTHS = {"lexical": 1, "ngram_3": 3}
 
 
 def normalised(sources: Sources, n_train: int) -> Float32[np.ndarray, "layers heads n_tokens"]:
@@ -26,7 +28,8 @@ def structure_signals(
 ) -> tuple[Captured, Mapping[str, Signal | Sequence[Signal]]]:
     """Return the test documents, and increments ("") and controls at their bytes.
 
-    "lexical" is the mean increment of the token on the train documents: what a table of ids knows.
+    "lexical" is the mean increment of the token on the train documents, "ngram_3" that of the last three:
+    what tables of bytes know, as far as they were seen there.
 
     Args:
         captured: All documents.
@@ -41,7 +44,8 @@ def structure_signals(
     own = normalised(sources, n_train)
     predictions = sources.model[PREDICTIONS][:, 0:2]
     signals: dict[str, Signal | Sequence[Signal]] = {"": of(own)}
-    signals["lexical"] = of(_lexical(own, captured, n_train))
+    test = _part(captured, slice(n_train, None), sources.layers, of(own))
+    signals |= _tables(captured, own, n_train, test)
     signals["entropy"], signals["surprisal"] = (of(predictions[:, k : k + 1]) for k in (0, 1))
     if sources.untrained:
         every = [_normalised(one[INCREMENTS][layers], captured, n_train) for one in sources.untrained]
@@ -51,7 +55,7 @@ def structure_signals(
         drawn = sources.model[RANDOM_HEAD][layers]
         parts = [drawn[:, seed * n_heads : (seed + 1) * n_heads] for seed in range(len(UNTRAINED_SEEDS))]
         signals[RANDOM_HEAD] = [of(_normalised(one, captured, n_train)) for one in parts]
-    return _tail(captured, n_train, sources.layers, of(own)), signals
+    return test, signals
 
 
 def _normalised(
@@ -62,36 +66,37 @@ def _normalised(
     return (values / mean).astype(np.float32)
 
 
-def _lexical(
-    values: Float32[np.ndarray, "layers heads n_tokens"], captured: Captured, n_train: int
-) -> Float32[np.ndarray, "layers heads n_tokens"]:
-    """Return the mean of each token id over the train documents; 1, the mean of all, where it has none."""
-    stop = int(captured.token_offsets[n_train])
-    ids = captured.tokens.astype(np.int64)
-    counts = np.bincount(ids[:stop], minlength=int(ids.max(initial=0)) + 1)
-    flat = values[..., :stop].reshape(-1, stop)
-    sums = np.stack([np.bincount(ids[:stop], weights=row, minlength=len(counts)) for row in flat])
-    means = np.where(counts > 0, sums / np.maximum(counts, 1), 1.0)
-    return means[:, ids].reshape(values.shape).astype(np.float32)
+def _tables(
+    captured: Captured, values: Float32[np.ndarray, "layers heads n_tokens"], n_train: int, test: Captured
+) -> dict[str, Signal]:
+    """Return at the test tokens what tables of the train documents say: by the last token, and by three."""
+    at_bytes = np.zeros((*values.shape[:2], int(captured.offsets[n_train])), dtype=np.float32)
+    n_tokens = int(captured.token_offsets[n_train])
+    at_bytes[..., captured.token_starts[:n_tokens]] = values[..., :n_tokens]
+    train = _part(captured, slice(0, n_train), test.layers, at_bytes)
+    means = NgramMeans.of([train])
+    return {name: means.at(test, length) * test.is_token_start for name, length in _LENGTHS.items()}
 
 
-def _tail(
+def _part(
     captured: Captured,
-    n_train: int,
+    documents: slice,
     layers: tuple[int, ...],
     increments: Float32[np.ndarray, "layers heads n_bytes"],
 ) -> Captured:
-    """Return the layout of the documents from number `n_train` on, with increments."""
-    byte, token = int(captured.offsets[n_train]), int(captured.token_offsets[n_train])
+    """Return the layout of some documents in a row, with increments."""
+    first, last, _ = documents.indices(len(captured.documents))
+    start, stop = int(captured.offsets[first]), int(captured.offsets[last])
+    tokens = slice(int(captured.token_offsets[first]), int(captured.token_offsets[last]))
     return replace(
         captured,
-        documents=captured.documents[n_train:],
-        offsets=captured.offsets[n_train:] - byte,
-        byte=captured.byte[byte:],
+        documents=captured.documents[documents],
+        offsets=captured.offsets[first : last + 1] - start,
+        byte=captured.byte[start:stop],
         layers=layers,
         increments=increments,
-        tokens=captured.tokens[token:],
-        token_starts=captured.token_starts[token:] - byte,
+        tokens=captured.tokens[tokens],
+        token_starts=captured.token_starts[tokens] - start,
     )
 
 

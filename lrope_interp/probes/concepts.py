@@ -16,7 +16,7 @@ from lrope_interp.data.units import unit_spans, units_of
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
-from lrope_interp.probes.bootstrap import Bootstrap
+from lrope_interp.probes.bootstrap import BLOCK_BYTES, MIN_DOCUMENTS, Bootstrap
 from lrope_interp.probes.boundary_tables import table
 from lrope_interp.probes.capture import Captured, Progress, check_layers, lay_out
 from lrope_interp.probes.claims import BEYOND, Claims
@@ -109,11 +109,14 @@ def concepts(
         LRopeError: No such concept or layer, too few spans, or increments of a model that has none.
     """
     _check(model, options)
+    if twin is not None:
+        _check_twin(twin, model)
     text = _Text.of(model, selection)
     samples, warnings = _samples(text, options, spans)
     sources = _sources(model, twin, text, samples, options, on_progress)
     identity = {"model": model_identity(model), "twin": None if twin is None else model_identity(twin)}
-    identity |= {"is_hooked": identity["model"]["is_hooked"], "layers": list(sources.layers)}
+    is_hooked = any(one["is_hooked"] for one in identity.values() if one is not None)
+    identity |= {"is_hooked": is_hooked, "layers": list(sources.layers)}
     identity["calibration"] = [one.sha256 for one in selection.fit]
     bootstrap = Bootstrap(options.seed)
     frames: dict[str, list[pd.DataFrame]] = {}
@@ -152,6 +155,19 @@ def _check(model: LRopeTransformer, options: ConceptOptions) -> None:
             "the increments of this model are all 1, so there is nothing in them to decode; probe its "
             "hidden states (--features resid), or another model"
         )
+
+
+def _check_twin(twin: LRopeTransformer, model: LRopeTransformer) -> None:
+    """Refuse a twin that the model's random heads cannot read, or that reads other tokens."""
+    if increments_name(twin) != "fixed":
+        kind = increments_name(twin).replace("_", " ")
+        raise LRopeError(f"--fixed-model wants a run with fixed increments; those of this one are {kind}")
+    shapes = [(one.cfg.n_layers, one.cfg.d_model) for one in (twin, model)]
+    if shapes[0] != shapes[1]:
+        wanted = " and ".join(f"n_layers={n}, d_model={d}" for n, d in shapes)
+        raise LRopeError(f"--fixed-model wants a run of the model's own shape; the two have {wanted}")
+    if twin.own_tokenizer().fingerprint != model.own_tokenizer().fingerprint:
+        raise LRopeError("--fixed-model wants a run with the same tokenizer, or spans cannot be compared")
 
 
 def _samples(
@@ -317,6 +333,13 @@ def _warnings(
         found.append(f"{n_failed} of {n_fits} probes did not converge; their scores are a little too low")
     if np.isnan(tables["claims"]["above_low"].to_numpy(float)).all():
         found.append("no interval: too few test documents, so nothing is claimed")
+    elif (n_documents := int(tables["claims"]["n_documents"].to_numpy(int).min())) < MIN_DOCUMENTS:
+        found.append(
+            f"{n_documents} documents are scored, fewer than {MIN_DOCUMENTS}: intervals draw blocks of "
+            f"{BLOCK_BYTES:,} bytes of them again, which makes them somewhat too narrow"
+        )
+    if np.isnan(tables["claims"]["untrained_auc"].to_numpy(float)).all():
+        found.append("no untrained model can be made of one without increment heads, so nothing is claimed")
     found.append(
         f"{len(tables['claims'])} claims are tested, each at 95 %, uncorrected: some stand by chance"
     )

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from lrope_interp.probes.capture import Progress
-from lrope_interp.probes.feature_sets import JOINT, JOINT_PLUS, JOINT_UNTRAINED, NONE, FeatureSet
+from lrope_interp.probes.feature_sets import JOINT, JOINT_PLUS, JOINT_UNTRAINED, NONE, RECIPES, FeatureSet
 from lrope_interp.probes.linear_probes import Matrix, Prober, control_labels
 from lrope_interp.probes.mdl import OnlineCode, online_code
 from lrope_interp.probes.remembered import remembered
@@ -19,6 +19,7 @@ from lrope_interp.probes.span_sample import SpanSample
 
 KIND = "probes"
 CONTROL_SEEDS = (0, 1, 2, 3, 4)
+CODE_RECIPE = 2
 _KEPT = 3_000
 _HEAD = 5
 _JOINTS = (JOINT, JOINT_PLUS, JOINT_UNTRAINED)
@@ -74,7 +75,8 @@ def run_probes(
     found = []
     for done, one in enumerate(sets, start=1):
         has_code = with_codes and one.control not in _JOINTS
-        what = said | {"set": list(one.key), "code": has_code}
+        what = said | {"set": list(one.key), "code": has_code and CODE_RECIPE}
+        what |= {"recipe": RECIPES[one.control]} if one.control in RECIPES else {}
         flat = remembered(what, _worker(sample, one, seed, has_code), KIND, _KEPT)
         found.append(_unpacked(flat, sample, one))
         if on_progress is not None:
@@ -90,12 +92,14 @@ def _worker(
     def work() -> Float32[np.ndarray, " n"]:
         prober = Prober(sample.task, seed)
         matrices = [make() for make in one.matrices]
+        shape = matrices[0].shape
+        assert shape is not None
         c = prober.regularisation(matrices[0])
         by_document = [prober.by_document(x, c) for x in matrices]
         by_type = prober.by_type(matrices, c)
         right = _control_tasks(prober, sample.types, matrices[0], c) if one.control == NONE else []
         bits = online_code(prober, matrices[0], c).bits if has_code else np.nan
-        head = [c, matrices[0].shape[1], prober.fits.n, prober.fits.n_unconverged, bits]
+        head = [c, shape[1], prober.fits.n, prober.fits.n_unconverged, bits]
         parts = [np.array(head), *by_document, by_type, *right]
         return np.concatenate([np.asarray(part, dtype=np.float32).ravel() for part in parts])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +43,14 @@ class Estimate:
         return Estimate(self.value - other.value, self.resampled - other.resampled)
 
     @classmethod
+    def mean_redrawn(cls, estimates: Sequence[Estimate]) -> Estimate:
+        """Average over seeds that are themselves drawn again in every resample, as five are few."""
+        drawn = np.stack([one.resampled for one in estimates])
+        n, n_resamples = drawn.shape
+        weights = np.random.default_rng([n, n_resamples]).multinomial(n, [1 / n] * n, size=n_resamples) / n
+        return cls(float(np.mean([one.value for one in estimates])), (weights.T * drawn).sum(axis=0))
+
+    @classmethod
     def mean(cls, estimates: Sequence[Estimate]) -> Estimate:
         """Average over seeds, resample by resample."""
         return cls(
@@ -75,13 +83,43 @@ class Scorer:
     def roc_auc(self, log_p: Float32[np.ndarray, "n classes"], concept: int) -> Estimate:
         """Return how well one class is told from all others: by its log-odds."""
         is_concept = self.y == concept
-        own = log_p[:, concept].astype(np.float64)
-        odds = own - np.log1p(-np.minimum(np.exp(own), 1 - 1e-12))
+        odds = _log_odds(log_p[:, concept])
         value = roc_auc(odds, is_concept)
         if not self.units.has_interval or math.isnan(value):
             return Estimate(value, self._nothing())
         histograms = Histograms.of(Ranking.of(odds), self.units, N_BINS)
         return Estimate(value, self.bootstrap.roc_auc(histograms, is_concept))
+
+    def roc_auc_within(
+        self, log_p: Float32[np.ndarray, "n classes"], concept: int, fold: Int64[np.ndarray, " n"]
+    ) -> Estimate:
+        """Return how well one class is told from all others that the same probe has scored.
+
+        A probe of the type split has seen the fewer of a class, the more of it stand in its own fold.
+        Across folds that alone would turn a probe that knows nothing upside down, so that only pairs of
+        spans within a fold are compared.
+
+        Args:
+            log_p: What probes say, each of one fold.
+            concept: Number of the class.
+            fold: Which probe scored each span.
+        """
+        is_concept, odds = self.y == concept, _log_odds(log_p[:, concept])
+        parts = [fold == one for one in np.unique(fold)]
+        n_pairs = np.array([is_concept[own].sum() * (~is_concept[own]).sum() for own in parts], dtype=float)
+        if not n_pairs.any():
+            return Estimate(math.nan, self._nothing())
+        parts = [own for own, n in zip(parts, n_pairs.tolist(), strict=True) if n]
+        areas = [roc_auc(odds[own], is_concept[own]) for own in parts]
+        value = float(np.average(areas, weights=n_pairs[n_pairs > 0]))
+        if not self.units.has_interval:
+            return Estimate(value, self._nothing())
+        units = [replace(self.units, index=self.units.index[own]) for own in parts]
+        ranked = [
+            Histograms.of(Ranking.of(odds[own]), of, N_BINS) for own, of in zip(parts, units, strict=True)
+        ]
+        pairs = [(one, is_concept[own]) for one, own in zip(ranked, parts, strict=True)]
+        return Estimate(value, self.bootstrap.roc_auc_within(pairs))
 
     def accuracy(self, log_p: Float32[np.ndarray, "n classes"]) -> Estimate:
         """Return the share of spans whose likeliest class is their own."""
@@ -108,3 +146,8 @@ class Scorer:
 
     def _nothing(self) -> Float[np.ndarray, " resamples"]:
         return np.full(self.bootstrap.n_resamples, np.nan)
+
+
+def _log_odds(log_p: Float32[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    own = log_p.astype(np.float64)
+    return own - np.log1p(-np.minimum(np.exp(own), 1 - 1e-12))

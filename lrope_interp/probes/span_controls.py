@@ -31,7 +31,7 @@ def byte_window(tokens: Int[np.ndarray, " n_tokens"], at: SpanTokens, d_vocab: i
 
 
 def ngrams(texts: Sequence[str], is_train: Bool[np.ndarray, " n"]) -> sparse.csr_matrix:
-    """Return which character n-grams (1 to 3) each span has, and which whole text it is.
+    """Return which character n-grams (1 to 3, case as it is) each span has, and which whole text it is.
 
     The vocabulary is that of the train spans: the 20,000 commonest n-grams, and every text.
     """
@@ -39,6 +39,7 @@ def ngrams(texts: Sequence[str], is_train: Bool[np.ndarray, " n"]) -> sparse.csr
 
     counter = CountVectorizer(
         analyzer="char",
+        lowercase=False,
         ngram_range=(1, LONGEST_NGRAM),
         binary=True,
         max_features=MOST_NGRAMS,

@@ -83,7 +83,8 @@ def sample_spans(
 
     No more "other" spans are taken than of all concepts together, and at most `most` in all, drawn at
     random in equal shares of train and test. A concept with fewer than 20 spans in train or test counts
-    as "other" where the family has that, and is left out elsewhere.
+    as "other" where the family has that, and is left out elsewhere; so does one of which the draw leaves
+    fewer.
 
     Args:
         family: Its name, for messages.
@@ -97,18 +98,25 @@ def sample_spans(
         LRopeError: Fewer than two classes have 20 spans in train and in test.
     """
     frequent, rare = _frequent(spans, is_test_document[spans.document])
-    if len(frequent.concepts) < 2:
+    _check_classes(
+        family, frequent, spans, is_test_document, "give more text (--max-bytes) or other concepts"
+    )
+    drawn = frequent.take(_drawn(frequent, is_test_document[frequent.document], most, seed))
+    kept, rare_now = _frequent(drawn, is_test_document[drawn.document])
+    _check_classes(family, kept, drawn, is_test_document, f"raise --max-spans (now {most:,})")
+    n_left_out = len(frequent) - len(kept)
+    is_test = is_test_document[kept.document]
+    return SpanSample(family, documents, kept, is_test, rare=(*rare, *rare_now), n_left_out=n_left_out)
+
+
+def _check_classes(
+    family: str, kept: Spans, found: Spans, is_test_document: Bool[np.ndarray, " documents"], advice: str
+) -> None:
+    if len(kept.concepts) < 2:
         raise LRopeError(
             f"{family}: probes need two kinds of span with at least {LEAST_OF_A_CONCEPT} in the train and in "
-            f"the test documents, and found {_counts(spans, is_test_document[spans.document])}; give "
-            "more text (--max-bytes) or other concepts"
+            f"the test documents, and found {_counts(found, is_test_document[found.document])}; {advice}"
         )
-    chosen = _drawn(frequent, is_test_document[frequent.document], most, seed)
-    kept = frequent.take(chosen)
-    n_left_out = len(frequent) - len(kept)
-    return SpanSample(
-        family, documents, kept, is_test_document[kept.document], rare=rare, n_left_out=n_left_out
-    )
 
 
 def _frequent(spans: Spans, is_test: Bool[np.ndarray, " n"]) -> tuple[Spans, tuple[str, ...]]:

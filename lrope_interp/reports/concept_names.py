@@ -7,7 +7,7 @@ FEATURES = (INCREMENTS, "positions", "resid")
 DOCUMENT, TYPE = "document", "type"
 BEYOND, WINS, UNMEASURED = "beyond controls", "control wins", "not measured"
 OF_FEATURES = ("untrained", "random_head", "fixed")
-CONTROLS = ("byte_window", "ngram", "static_position", "entropy", *OF_FEATURES, "majority")
+CONTROLS = ("byte_window", "ngram", "static_position", "entropy", "joint", *OF_FEATURES, "majority")
 FEATURE_NAMES = {INCREMENTS: "increments", "positions": "positions", "resid": "hidden states"}
 SPLIT_NAMES = {DOCUMENT: "Unseen documents", TYPE: "Unseen words"}
 _CONTROL_NAMES = {
@@ -20,6 +20,7 @@ _CONTROL_NAMES = {
     "fixed": "fixed twin",
     "majority": "chance",
     "lexical": "mean of byte",
+    "ngram_3": "mean of 3 bytes",
     "surprisal": "surprisal",
     "bytes": "byte count",
     "right": "right",
@@ -34,6 +35,7 @@ CONTROL_MEANINGS = {
     "ngram": "character n-grams of the span",
     "static_position": "where the span stands, and how long it is",
     "entropy": "the model's entropy and surprisal around the span",
+    "joint": "bytes, n-grams, place and entropies in one probe",
     "untrained": "the same features of untrained models, five seeds",
     "random_head": "the same features from random projections of the trained model's states, five seeds",
     "fixed": "the same features of a model that was trained with fixed increments",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from lrope_interp.reports import theme
 from lrope_interp.reports.concept_names import INCREMENTS, signal_name, tick
@@ -14,11 +13,13 @@ from lrope_interp.reports.frames import Frame, numbers, table_of
 from lrope_interp.reports.wording import listed
 from lrope_interp.results import Result
 
-_LAYERED = ("untrained", "random_head", "lexical")
+_TABLES = ("lexical", "ngram_3")
+_LAYERED = ("untrained", "random_head", *_TABLES)
 _SINGLE = "single"
 LOOKS = {
     INCREMENTS: Look("increments", BLUE),
     "lexical": Look("mean of the byte", theme.ACCENT, "triangle-up"),
+    "ngram_3": Look("mean of the last three bytes", theme.ACCENT, "triangle-down"),
     "untrained": Look("untrained", theme.CONTROL, "diamond"),
     "random_head": Look("random head", theme.CONTROL, "x-thin-open"),
     _SINGLE: Look("no layer", theme.CONTROL, "square"),
@@ -138,10 +139,10 @@ def told_units(result: Result) -> str:
     parts = []
     for unit, rows in own.groupby("panel", sort=False):
         wide = rows[rows["low"] > 1]
-        lexical = frame[(frame["panel"] == unit) & (frame["signal"] == "lexical")]
-        known = pd.Series(lexical["value"].to_numpy(), index=lexical["layer"].to_numpy()).to_dict()
+        tables = frame[(frame["panel"] == unit) & frame["signal"].isin(_TABLES)]
+        known = tables.groupby("layer")["value"].max().to_dict()
         beyond = [v > known.get(layer, np.inf) for v, layer in zip(wide["value"], wide["layer"], strict=True)]
-        parts.append(f"{unit} {len(wide)} of {len(rows)} ({sum(beyond)} above the mean of the byte)")
+        parts.append(f"{unit} {len(wide)} of {len(rows)} ({sum(beyond)} above what the last bytes tell)")
     return (
         "Gaps between units are wider than gaps within them, among bytes of one class, in so many layers: "
         f"{listed(parts)}."

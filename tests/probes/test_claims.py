@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -12,11 +13,12 @@ from concept_samples import random_by_type, sample_of
 from scipy import sparse
 
 from lrope_interp.probes.bootstrap import Bootstrap
-from lrope_interp.probes.claims import BEYOND, UNMEASURED, WINS, Claims
+from lrope_interp.probes.claims import BEYOND, UNMEASURED, WINS, Claims, _verdict
 from lrope_interp.probes.feature_sets import (
     BYTE_WINDOW,
     JOINT,
     JOINT_PLUS,
+    JOINT_UNTRAINED,
     NGRAM,
     NONE,
     UNTRAINED,
@@ -24,8 +26,10 @@ from lrope_interp.probes.feature_sets import (
 )
 from lrope_interp.probes.linear_probes import beside
 from lrope_interp.probes.probe_runs import run_probes
+from lrope_interp.probes.probe_scores import Scorer
 from lrope_interp.probes.span_controls import ngrams
 from lrope_interp.probes.span_sample import SpanSample
+from lrope_interp.probes.statistics import roc_auc
 
 UNKNOWN = {"is_hooked": True}  # nothing is remembered
 DISTANCE = 2.0
@@ -39,9 +43,9 @@ def outcomes(sample: SpanSample, x: np.ndarray, **others: np.ndarray) -> list:
     plus = beside(x, text, sample.is_test)
     sets.append(FeatureSet(JOINT_PLUS, "increments", 0, (lambda: plus,)))
     for name, matrix in others.items():
-        is_model = name == UNTRAINED
+        is_model = name in (UNTRAINED, JOINT_UNTRAINED)
         key = (name, "increments", 0) if is_model else (name, "", None)
-        sets.append(FeatureSet(*key, (lambda matrix=matrix: matrix,) * (2 if is_model else 1)))
+        sets.append(FeatureSet(*key, (lambda matrix=matrix: matrix,) * (2 if name == UNTRAINED else 1)))
     return run_probes(sample, sets, UNKNOWN, with_codes=True)
 
 
@@ -57,7 +61,9 @@ def planted() -> tuple[SpanSample, list]:
     x = rng.normal(size=(len(sample.spans), 3)).astype(np.float32)
     x[:, 0] += DISTANCE * (sample.spans.concept == 0)
     noise = rng.normal(size=x.shape).astype(np.float32)
-    return sample, outcomes(sample, x, **{UNTRAINED: noise, BYTE_WINDOW: sparse.csr_matrix(noise > 1)})
+    joint = beside(noise, ngrams(sample.texts, ~sample.is_test), sample.is_test)
+    others = {UNTRAINED: noise, JOINT_UNTRAINED: joint, BYTE_WINDOW: sparse.csr_matrix(noise > 1)}
+    return sample, outcomes(sample, x, **others)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +82,7 @@ def test_a_planted_concept_is_found_with_its_size_on_both_splits(claim: pd.Serie
 
 
 def test_above_is_the_difference_to_the_best_control(claim: pd.Series) -> None:
-    singles = {name: claim[f"{name}_auc"] for name in ("ngram", "byte_window", "untrained")}
+    singles = {name: claim[f"{name}_auc"] for name in ("ngram", "byte_window", "joint", "untrained")}
     best = max(singles, key=singles.__getitem__)
     assert claim["best_control"] == (best if singles[best] > 0.5 else "majority")
     assert claim["above"] == pytest.approx(claim["auc"] - claim["best_control_auc"])
@@ -101,6 +107,64 @@ def test_labels_that_are_random_by_type_are_won_by_a_control(seed: int) -> None:
     assert claims["auc"].iloc[0] > 0.55  # increments that know the word look as if they knew the concept
     assert claims["verdict"].tolist() == [WINS] * len(claims)
     assert not claims["is_adding"].any()
+
+
+@pytest.mark.parametrize("left_out", [UNTRAINED, JOINT_UNTRAINED])
+def test_what_no_untrained_model_stands_beside_is_not_claimed(
+    planted: tuple[SpanSample, list], left_out: str
+) -> None:
+    sample, every = planted
+    kept = [one for one in every if one.of.control != left_out]
+    claim = Claims(sample, kept, Bootstrap(0)).claims().iloc[0]
+    assert claim["verdict"] == (UNMEASURED if left_out == UNTRAINED else BEYOND)
+    assert bool(claim["is_adding"]) == (left_out == UNTRAINED)
+
+
+def test_features_that_an_untrained_model_has_as_well_add_nothing(planted: tuple[SpanSample, list]) -> None:
+    sample, every = planted
+    plus = next(one for one in every if one.of.control == JOINT_PLUS)
+    same = [
+        replace(one, by_document=plus.by_document, by_type=plus.by_type)
+        if one.of.control == JOINT_UNTRAINED
+        else one
+        for one in every
+    ]
+    claim = Claims(sample, same, Bootstrap(0)).claims().iloc[0]
+    assert claim["gain_low"] > 0 and claim["type_gain_low"] > 0
+    assert claim["type_gain_untrained"] == pytest.approx(claim["type_gain"])
+    assert not claim["is_adding"]
+
+
+def test_a_claim_stands_against_every_control_and_not_the_best_alone() -> None:
+    row = {"above_low": 0.01, "type_above_low": 0.01, "selectivity_low": 0.1, "untrained_auc": 0.5}
+    assert _verdict(row, [0.01, 0.01, 0.1]) == BEYOND
+    assert _verdict(row, [0.01, 0.01, 0.1, -0.002]) == WINS
+
+
+def test_on_new_types_a_probe_of_noise_is_at_chance_though_its_folds_differ_in_their_shares() -> None:
+    rng = np.random.default_rng(0)
+    fold, document = rng.integers(5, size=4_000), rng.integers(80, size=4_000)
+    y = (rng.random(4_000) < np.array([0.1, 0.3, 0.5, 0.7, 0.9])[fold]).astype(np.int64)
+    share = np.array([(y[fold != k] == 1).mean() for k in range(5)])[fold]  # all that noise teaches
+    logit = np.log(share / (1 - share)) + rng.normal(0, 0.01, size=4_000)
+    log_p = -np.logaddexp(0, np.stack([logit, -logit], axis=1)).astype(np.float32)
+    scorer = Scorer(y, document, np.zeros_like(y), Bootstrap(0))
+    assert scorer.roc_auc(log_p, 1).value < 0.3
+    found = scorer.roc_auc_within(log_p, 1, fold)
+    areas = [roc_auc(logit[own], y[own] == 1) for own in (fold == k for k in range(5))]
+    pairs = [y[own].sum() * (1 - y[own]).sum() for own in (fold == k for k in range(5))]
+    assert found.value == pytest.approx(np.average(areas, weights=pairs), abs=1e-4)
+    low, high = found.interval
+    assert low < 0.5 < high and low < found.value < high
+
+
+def test_a_single_fold_is_scored_as_without_folds(planted: tuple[SpanSample, list]) -> None:
+    claims = Claims(*planted, Bootstrap(0))
+    log_p = planted[1][2].by_type
+    one = claims.scorer.roc_auc_within(log_p, 0, np.zeros(len(log_p), dtype=np.int64))
+    wanted = claims.scorer.roc_auc(log_p, 0)
+    assert one.value == wanted.value
+    np.testing.assert_array_equal(one.resampled, wanted.resampled)
 
 
 def test_without_intervals_nothing_is_claimed() -> None:

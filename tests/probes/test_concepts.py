@@ -121,8 +121,11 @@ def test_a_fixed_model_has_hidden_states_to_probe_and_no_increments(
     with pytest.raises(LRopeError, match="increments of this model are all 1"):
         concepts(fixed, selection, OPTIONS, spans=colours)
     only = ConceptOptions(layers=(1,), features=("resid",), max_spans=300)
-    claims = concepts(fixed, selection, only, spans=colours).tables["claims"]
+    found = concepts(fixed, selection, only, spans=colours)
+    claims = found.tables["claims"]
     assert set(claims["features"]) == {"resid"} and set(claims["layer"]) == {1}
+    assert any("no untrained model" in warning for warning in found.warnings)
+    assert not claims["is_adding"].any()
 
 
 def test_a_fixed_twin_is_one_more_control(
@@ -132,6 +135,22 @@ def test_a_fixed_twin_is_one_more_control(
     one = ConceptOptions(layers=(0,))
     claims = concepts(model, selection, one, spans=colours, twin=twin).tables["claims"]
     assert np.isfinite(claims["fixed_auc"]).all()
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [({"n_layers": 1}, "n_layers=1"), ({"d_model": 24}, "d_model=24"), ({"increments": "shared"}, "shared")],
+)
+def test_a_twin_that_cannot_be_one_is_refused(
+    make_model: MakeModel, model: LRopeTransformer, selection: Selection, config: dict, words: str
+) -> None:
+    twin = make_model(**{"increments": "fixed", "n_ctx": 64} | config)
+    with pytest.raises(LRopeError, match=words):
+        concepts(model, selection, OPTIONS, spans=colours, twin=twin)
+
+
+def test_few_documents_are_said_with_what_is_drawn_instead(result: Result) -> None:
+    assert any(f"{N} documents are scored, fewer than 50" in warning for warning in result.warnings)
 
 
 def test_the_full_suite_measures_codes_paths_and_erasures(

@@ -137,10 +137,12 @@ def test_rare_concepts_count_as_other_and_too_few_are_refused() -> None:
 
 
 def test_a_sample_is_no_larger_than_asked_and_takes_no_more_others_than_concepts() -> None:
-    sample = sample_of(label=lambda n, text: int(random_by_type(text, 4) > 0))
-    found = sample_spans("colours", sample.documents, sample.spans, np.arange(60) >= 40, most=10_000)
+    sample = sample_of(120, label=lambda n, text: int(random_by_type(text, 4) > 0))
+    found = sample_spans("colours", sample.documents, sample.spans, np.arange(120) >= 80, most=10_000)
     counts = np.bincount(found.spans.concept)
     assert counts[0] == counts[1]
-    few = sample_spans("colours", sample.documents, sample.spans, np.arange(60) >= 40, most=100)
-    assert len(few.spans) == pytest.approx(100, abs=2)
+    with pytest.raises(LRopeError, match=r"raise --max-spans \(now 1\)"):
+        sample_spans("colours", sample.documents, sample.spans, np.arange(120) >= 80, most=1)
+    few = sample_spans("colours", sample.documents, sample.spans, np.arange(120) >= 80, most=300)
+    assert len(few.spans) == pytest.approx(300, abs=2)
     assert few.n_left_out == len(sample.spans) - len(few.spans)

@@ -111,3 +111,8 @@ def test_static_position_counts_from_the_document_and_the_line(captured: Capture
     t, _, share, in_line, _, n_bytes, *_ = found[0].tolist()
     assert (t, in_line, n_bytes) == (8, 4, 5)
     assert share == pytest.approx(8 / 13)
+
+
+def test_ngrams_see_capitals() -> None:
+    found = ngrams(["Rose", "rose", "ROSE"], np.array([True, True, False])).toarray()
+    assert (found[0] != found[1]).any() and (found[1] != found[2]).any()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ablation_samples import ablations_result
-from concept_samples import concepts_result
+from concept_results import concepts_result
 from replication_samples import replication_result
 from report_samples import HOSTILE, boundaries_result, spacing_result, write_run
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from concept_samples import AREAS, HALF, UNITS, above, concepts_result
+from concept_results import AREAS, HALF, UNITS, above, concepts_result
 from report_samples import HOSTILE
 
 from lrope_interp.reports.concept_beside import AHEAD, OWN, UNDER, beside_table, plot_beside
@@ -245,7 +245,7 @@ def test_structure_shows_one_class_and_one_metric_with_its_controls(result: Resu
     trees = structure_frame(result, TREES)
     assert {"right", "left", "balanced", "random"} <= set(trees.loc[trees["series"] == "single", "signal"])
     assert "clause 1.110 (control wins, entropy 1.300)" in structure_sentence(result, CONTRASTS)
-    assert "word 2 of 2 (2 above the mean of the byte)" in told_units(result)
+    assert "word 2 of 2 (2 above what the last bytes tell)" in told_units(result)
 
 
 def test_heads_have_names_of_their_own_on_the_axis(result: Result):
