@@ -22,10 +22,10 @@ PROBES = {
     "wiki": "small-concepts-wiki",
     "code": "tiny-concepts-code",
 }
-ENTITIES = {"small, seed 0": "small-entities", "small, seed 1": "small-entities-seed1"}
+ENTITIES = {"names": "small-entities"}
 BEYOND = "beyond controls"
 UNITS = ("word", "entity", "phrase", "clause", "sentence", "token", "line")
-TREES = ("increments", "bytes", "lexical", "entropy", "untrained", "right", "balanced", "random")
+TREES = ("increments", "bytes", "lexical", "ngram_3", "entropy", "untrained", "right", "balanced", "random")
 
 
 def counts_table(results: dict[str, Result]) -> str:
@@ -51,7 +51,7 @@ def claims_table(result: Result, features: str) -> str:
     claims = claims[claims["features"] == features]
     for (_, concept), own in claims.groupby(["family", "concept"], sort=False):
         row = own.loc[own["above"].idxmax()]
-        control = f"{row['best_control'].replace('_', ' ')} {number(row['best_control_auc'])}"
+        control = f"{row['best_control'].replace('_', ' ')} {number(row['best_control_auc'], 3)}"
         cells = [
             str(concept).replace("_", " "),
             "all" if pd.isna(row["layer"]) else str(row["layer"]),
@@ -59,7 +59,7 @@ def claims_table(result: Result, features: str) -> str:
             control,
             _cell(row, "above", signed=True),
             _cell(row, "type_above", signed=True),
-            f"{number(row['untrained_auc'])}, {number(row['random_head_auc'])}",
+            f"{number(row['untrained_auc'], 3)}, {number(row['random_head_auc'], 3)}",
             _cell(row, "selectivity", signed=True),
             _cell(row, "gain", signed=True, factor=1000, places=1),
             _cell(row, "type_gain", signed=True, factor=1000, places=1),
@@ -88,14 +88,15 @@ def contrasts_table(result: Result, language: str) -> str:
     """Return the class-standardised ratio of gaps between units to gaps within, layer by layer."""
     rows = result.tables["contrasts"]
     rows = rows[(rows["byte_class"] == "all") & (rows["language"] == language)]
-    controls = {"": "increments", "lexical": "mean of the byte", "untrained": "untrained"}
+    controls = {"": "increments", "lexical": "mean of the byte", "ngram_3": "mean of three bytes"}
+    controls["untrained"] = "untrained"
     units = [unit for unit in UNITS if unit in set(rows["unit"])]
-    lines = [f"| layer | gaps of | {' | '.join(units)} |", "|---" * (len(units) + 2) + "|"]
+    lines = [f"| | | {' | '.join(units)} |", "|---" * (len(units) + 2) + "|"]
     for layer in sorted(rows["layer"].dropna().unique()):
         for control, words in controls.items():
             own = rows[(rows["layer"] == layer) & (rows["control"] == control)].set_index("unit")
             cells = [_ratio(own.loc[unit]) if unit in own.index else "" for unit in units]
-            lines.append(f"| {layer} | {words} | {' | '.join(cells)} |")
+            lines.append(f"| layer {layer} | {words} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -111,6 +112,19 @@ def trees_table(result: Result, language: str) -> str:
             own = rows[(rows["tree"] == tree) & (rows["unit"] == unit)].dropna(subset="value")
             cells.append("" if own.empty else _best(own))
         lines.append(f"| {tree} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def pairs_table(result: Result, language: str) -> str:
+    """Return how well summed increments tell pairs of one unit: the best layer, and every control's best."""
+    rows = result.tables["pairs"]
+    rows = rows[(rows["metric"] == "roc_auc") & (rows["language"] == language)].dropna(subset="value")
+    units = [unit for unit in UNITS if unit in set(rows["unit"])]
+    lines = [f"| | {' | '.join(units)} |", "|---" * (len(units) + 1) + "|"]
+    for control in ("", "lexical", "ngram_3", "entropy", "surprisal", "untrained", "random_head"):
+        own = rows[rows["control"] == control]
+        cells = [_best(own[own["unit"] == unit]) if unit in set(own["unit"]) else "" for unit in units]
+        lines.append(f"| {control.replace('_', ' ') or 'increments'} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -137,11 +151,54 @@ def erasures_table(result: Result, family: str) -> str:
     return "\n".join(lines)
 
 
-def entities_table(name: str) -> str:
-    """Return the verdicts of every test of names, a row a test and layer."""
-    results = {words: load_result(TOP / "results" / folder) for words, folder in ENTITIES.items()}
-    tables = {words: result.tables[name] for words, result in results.items() if name in result.tables}
-    return "\n".join(f"{words}: {len(table)}" for words, table in tables.items())
+NAMES = (
+    ("reversed", "reversed order, as published", {"context": "alone", "measure": "pair"}, "share"),
+    (
+        "regression",
+        "space inside, nothing held equal",
+        {"response": "inner_space", "model": "raw"},
+        "coefficient",
+    ),
+    (
+        "regression",
+        "space inside, regression",
+        {"response": "inner_space", "model": "first_words"},
+        "coefficient",
+    ),
+    (
+        "matched",
+        "space inside, matched pairs",
+        {"response": "inner_space", "design": "matched"},
+        "difference",
+    ),
+    ("chinese", "Chinese names, nothing held equal", {"response": "inner", "design": "raw"}, "difference"),
+    ("chinese", "Chinese names, matched words", {"response": "inner", "design": "matched"}, "difference"),
+)
+
+
+def names_table(folder: str) -> str:
+    """Return every test of names in one result, a row a test and a column a layer."""
+    result = load_result(TOP / "results" / folder)
+    n_layers = int(result.provenance["config"]["n_layers"])
+    head = ["test", *(f"layer {layer}" for layer in range(n_layers))]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for table, words, where, column in NAMES:
+        rows = result.tables[table]
+        rows = rows[(rows["signal"] == "increments") & (rows[[*where]] == pd.Series(where)).all(axis=1)]
+        cells = [_told(row, column) for row in rows.sort_values("layer").to_dict("records")]
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _told(row: dict, column: str) -> str:
+    """Return a number with its interval, bold where it is evidence, and what else is to be said of it."""
+    if row["verdict"] in ("constant", "not measured"):
+        return str(row["verdict"])
+    text = f"{row[column]:.2f}" if column == "share" else f"{row[column]:+.4f}"
+    places = 2 if column == "share" else 4
+    text = f"**{text}**" if row["verdict"] in ("smaller", "larger") else text
+    why = " (a control too)" if "control" in row["verdict"] else ""
+    return f"{text} {interval(row['ci_low'], row['ci_high'], places)}{why}"
 
 
 def tables() -> dict[str, str]:
@@ -151,12 +208,15 @@ def tables() -> dict[str, str]:
     for name, result in results.items():
         for features in result.provenance["features"]:
             made[f"{name}-{features}"] = claims_table(result, features)
-    for name, language in (("small", "en"), ("small", "zh"), ("seed", "zh"), ("code", "code")):
+    for name, language in (("small", "en"), ("small", "zh"), ("seed", "en"), ("seed", "zh")):
         made[f"{name}-contrasts-{language}"] = contrasts_table(results[name], language)
+    for name, language in (("small", "en"), ("small", "zh"), ("seed", "zh")):
         made[f"{name}-trees-{language}"] = trees_table(results[name], language)
+    for name in ("small", "seed"):
+        made[f"{name}-pairs-zh"] = pairs_table(results[name], "zh")
     for name, family in (("small", "entities"), ("seed", "entities"), ("code", "code")):
         made[f"{name}-erasures"] = erasures_table(results[name], family)
-    return made
+    return made | {name: names_table(folder) for name, folder in ENTITIES.items()}
 
 
 def filled(page: str) -> str:
@@ -188,7 +248,7 @@ def _ratio(row: pd.Series) -> str:
 def _best(own: pd.DataFrame) -> str:
     row = own.loc[own["value"].idxmax()]
     layer = "" if pd.isna(row["layer"]) else f" (layer {row['layer']})"
-    return f"{number(row['value'])} {interval(row['ci_low'], row['ci_high'], 3)}{layer}".strip()
+    return f"{number(row['value'], 3)} {interval(row['ci_low'], row['ci_high'], 3)}{layer}".strip()
 
 
 if __name__ == "__main__":
