@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lrope_interp import _cli_analysis as analysis
-from lrope_interp._cli_spacing import _despaced_warnings
+from lrope_interp._cli_spacing import despaced_warnings
 from lrope_interp.data import load_corpus
 from lrope_interp.errors import LRopeError
 from lrope_interp.runs import Run
@@ -31,7 +31,7 @@ def _run(folder: Path, text: Path, *, despaced: bool) -> Run:
 
 
 def _warnings(run: Run, shown: str) -> list[str]:
-    return _despaced_warnings(analysis.Place(run, "show", None, overwrite=False), shown)
+    return despaced_warnings(analysis.Place(run, "show", None, overwrite=False), shown)
 
 
 def test_show_warns_of_white_space_that_a_model_has_never_seen(tmp_path: Path, text: Path) -> None:
