@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from lrope_interp.reports.ablation_names import short
-from lrope_interp.reports.blocks import Block, Files, Folded, Prose, Table
+from lrope_interp.reports.blocks import Block, Folded, Prose, Table
+from lrope_interp.reports.files_beside import files_beside, whole
 from lrope_interp.reports.frames import Frame, numbers, table_of
 from lrope_interp.reports.wording import NOTHING, is_number, number, plural
 from lrope_interp.results import Result
@@ -43,7 +44,7 @@ def computed_blocks(result: Result) -> list[Block]:
     if len(passes):
         table = Table(passes, _PASSES, left=["Intervention", "Layers", "At"])
         blocks.append(Folded(f"Every pass ({len(passes):,})", [table]))
-    return [*blocks, *_files(result)]
+    return [*blocks, *files_beside(result, MEANINGS)]
 
 
 _LONG = 16  # rows of a table that is folded
@@ -122,8 +123,8 @@ def passes_table(result: Result) -> Frame:
             "Intervention": [short(str(row.intervention), row.parameter) for row in rows],
             "Layers": [_layers(str(row.layers), int(row.head)) for row in rows],
             "At": [str(row.where) if str(row.where) not in ("", "nan") else "everywhere" for row in rows],
-            "Blocks run": [_whole(row.blocks_run) for row in rows],
-            "Blocks saved": [_whole(row.blocks_saved) for row in rows],
+            "Blocks run": [whole(row.blocks_run) for row in rows],
+            "Blocks saved": [whole(row.blocks_saved) for row in rows],
         }
     )
 
@@ -131,25 +132,3 @@ def passes_table(result: Result) -> Frame:
 def _layers(layers: str, head: int) -> str:
     shown = layers if layers not in ("", "nan") else NOTHING
     return shown if head < 0 else f"{shown}, head {head}"
-
-
-def _whole(value: object) -> str:
-    return f"{int(value):,}" if is_number(value) else NOTHING  # pyright: ignore[reportArgumentType, reportCallIssue]
-
-
-def _files(result: Result) -> list[Block]:
-    """Name every file that stands beside the page, so that its numbers can be checked elsewhere."""
-    files = [
-        (f"{name}.csv", f"{len(table):,}", MEANINGS.get(name, ""))
-        for name, table in result.tables.items()
-        if len(table)
-    ]
-    if not files:
-        return []
-    summary = f"{plural(len(files), 'file')} with every number of this page"
-    return [Folded(summary, [Prose(_FILES, "note"), Files(files)])]
-
-
-_FILES = (
-    "The links work where this page lies beside its tables. Empty cells are numbers that could not be had."
-)

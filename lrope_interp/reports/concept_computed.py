@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lrope_interp.reports.blocks import Block, Files, Folded, Prose, Table
+from lrope_interp.reports.blocks import Block, Folded, Prose, Table
 from lrope_interp.reports.concept_names import control_name, feature_name, place_name
+from lrope_interp.reports.files_beside import files_beside, whole
 from lrope_interp.reports.frames import Frame, numbers, table_of
-from lrope_interp.reports.wording import NOTHING, is_number, plural
+from lrope_interp.reports.wording import NOTHING, is_number
 from lrope_interp.results import Result
 
 MEANINGS = {
@@ -23,7 +24,6 @@ MEANINGS = {
     "sparse": "a probe of the best few single features of a concept",
     "erasures": "one number of one arm of an erasure in a layer",
 }
-_FILES = "The links work where this page lies beside its tables. Empty cells could not be had."
 _READING = (
     "Probes are linear, fitted on the fit and dev documents, and scored on test documents that neither the "
     "model nor the probes have seen; a span is one unit of the score. ROC-AUC is the chance that of a span "
@@ -51,7 +51,7 @@ def computed_blocks(result: Result) -> list[Block]:
     if len(fits):
         left = ["Family", "Probe", "Where"]
         blocks.append(Folded(f"Every probe ({len(fits):,})", [Table(fits, _FITS, left=left)]))
-    return [*blocks, *_files(result)]
+    return [*blocks, *files_beside(result, MEANINGS)]
 
 
 _FITS = (
@@ -71,7 +71,7 @@ def spans_table(result: Result) -> Frame:
             (str(row.family), str(row.concept)), {"Family": str(row.family), "Concept": str(row.concept)}
         )
         for column, heading in (("n", "spans"), ("n_types", "types"), ("n_documents", "documents")):
-            line[f"{str(row.split).capitalize()} {heading}"] = _whole(getattr(row, column))
+            line[f"{str(row.split).capitalize()} {heading}"] = whole(getattr(row, column))
         said = str(row.source) + (f" ({row.grade})" if str(row.grade) not in ("", "nan") else "")
         line["Who says so"] = said
     found = pd.DataFrame(list(rows.values())).fillna(NOTHING)
@@ -91,10 +91,10 @@ def fits_table(result: Result) -> Frame:
             "Probe": [_probe(str(row.control), str(row.features)) for row in rows],
             "Where": [place_name(int(str(row.layer))) if str(row.features) else "the text" for row in rows],
             "C": [f"{row.c:g}" if is_number(row.c) else NOTHING for row in rows],
-            "Features": [_whole(row.n_features) for row in rows],
-            "Train spans": [_whole(row.n_train) for row in rows],
-            "Fits": [_whole(row.n_fits) for row in rows],
-            "Not converged": [_whole(row.n_unconverged) for row in rows],
+            "Features": [whole(row.n_features) for row in rows],
+            "Train spans": [whole(row.n_train) for row in rows],
+            "Fits": [whole(row.n_fits) for row in rows],
+            "Not converged": [whole(row.n_unconverged) for row in rows],
         }
     )
 
@@ -103,20 +103,3 @@ def _probe(control: str, features: str) -> str:
     if control == "none":
         return feature_name(features)
     return control_name(control) + (f" ({feature_name(features)})" if features not in ("", "nan") else "")
-
-
-def _whole(value: object) -> str:
-    return f"{int(value):,}" if is_number(value) else NOTHING  # pyright: ignore[reportArgumentType, reportCallIssue]
-
-
-def _files(result: Result) -> list[Block]:
-    """Name every file that stands beside the page, so that its numbers can be checked elsewhere."""
-    files = [
-        (f"{name}.csv", f"{len(table):,}", MEANINGS.get(name, ""))
-        for name, table in result.tables.items()
-        if len(table)
-    ]
-    if not files:
-        return []
-    summary = f"{plural(len(files), 'file')} with every number of this page"
-    return [Folded(summary, [Prose(_FILES, "note"), Files(files)])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,25 +11,31 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from probe_samples import chinese, english
+from erasure_samples import (
+    EOS,
+    FIT,
+    IS_SCORED,
+    LAYER,
+    LOUD,
+    N_CTX,
+    OPTIONS,
+    QUIET,
+    TEST,
+    MakeModel,
+    planted,
+    row,
+    value,
+)
 from torch import Tensor
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans import OTHER, Row, Spans
-from lrope_interp.errors import LRopeError
+from lrope_interp.data.spans import OTHER, Spans
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes import erasure_passes
 from lrope_interp.probes.capture import capture
 from lrope_interp.probes.erasing import MarkedText, erase, fit_eraser, fit_layers
-from lrope_interp.probes.erasures import COLUMNS, ErasureOptions, erasures
+from lrope_interp.probes.erasures import COLUMNS, erasures
 from lrope_interp.probes.readouts import ResidualReads
-from lrope_interp.tokenizers.bpe import train_bpe
 
-MakeModel = Callable[..., LRopeTransformer]
-
-LOUD, QUIET = "ABCDE", "abcde"
-LAYER, N_CTX, EOS = 1, 64, 256
-OPTIONS = ErasureOptions("voices", layers=(LAYER,))
 AFTER = ("k", "q", "v")
 
 
@@ -38,49 +44,9 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path / "cache"))
 
 
-def spoken(number: int, n_words: int) -> tuple[Document, list[Row]]:
-    """Words in capitals and not, one after the other at random, and the spans of both."""
-    rng = np.random.default_rng([3, number])
-    words, rows, at = [], [], 0
-    for _ in range(n_words):
-        is_loud = rng.random() < 0.4
-        word = "".join(rng.choice(list(LOUD if is_loud else QUIET), size=int(rng.integers(2, 6))))
-        rows.append((number, at, at + len(word), "loud" if is_loud else OTHER))
-        words.append(word)
-        at += len(word) + 1
-    return Document(f"d-{number}", " ".join(words), "made up", "en"), rows
-
-
-def marked(first: int, n: int, n_words: int) -> MarkedText:
-    texts = [spoken(number, n_words) for number in range(first, first + n)]
-    rows = [(document - first, *row) for _, own in texts for document, *row in own]
-    return MarkedText(tuple(document for document, _ in texts), Spans.of(rows, ("loud", OTHER)))
-
-
-FIT, TEST = marked(0, 12, n_words=30), marked(100, 22, n_words=10)
-IS_SCORED = np.ones(len(TEST.concept_at), dtype=bool)
-
-
 @pytest.fixture(scope="module")
 def model(make_model: MakeModel) -> LRopeTransformer:
     return planted(make_model, LOUD)
-
-
-def planted(make_model: MakeModel, letters: str) -> LRopeTransformer:
-    """Three layers; in layer 1 the head steps further on letters: it reads one direction of embeddings."""
-    made = make_model(n_layers=3, n_ctx=N_CTX)
-    with torch.no_grad():
-        made.embed.W_E[:, 0] *= 0.1
-        made.embed.W_E[[ord(one) for one in letters], 0] += 3.0
-        for name in ("attn.W_O", "mlp.W_out"):
-            made.get_parameter(f"blocks.0.{name}").mul_(0.1)
-        head = made.blocks[LAYER].increments
-        head.ln.w.fill_(1.0)
-        for parameter in (head.W_in, head.b_in, head.W_out):
-            parameter.zero_()
-        head.W_in[0, 0], head.W_out[0, 0] = 2.0, 0.5
-        head.b_out.fill_(-2.0)
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -88,20 +54,6 @@ def frame(model: LRopeTransformer, tmp_path_factory: pytest.TempPathFactory) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LROPE_INTERP_CACHE", str(tmp_path_factory.mktemp("frame")))
         return erasures(model, FIT, TEST, IS_SCORED, OPTIONS)
-
-
-def row(frame: pd.DataFrame, arm: str, metric: str, concept: str = "loud") -> pd.Series:
-    rows = frame[(frame["arm"] == arm) & (frame["metric"] == metric) & (frame["concept"] == concept)]
-    assert len(rows) == 1
-    return rows.iloc[0]
-
-
-def value(frame: pd.DataFrame, arm: str, metric: str, concept: str = "loud") -> float:
-    return float(row(frame, arm, metric, concept)["value"])
-
-
-def assert_close(one: pd.DataFrame, other: pd.DataFrame, atol: float = 0.0) -> None:
-    pd.testing.assert_frame_equal(one, other, rtol=0, atol=atol)
 
 
 def test_a_planted_use_of_a_concept_is_found_and_leace_takes_it_away(frame: pd.DataFrame) -> None:
@@ -342,135 +294,3 @@ def test_every_token_is_fitted_on_once_whatever_windows_it_is_read_in(model: LRo
     np.testing.assert_allclose(fitter.scatter[:16, :16] / n_bytes, np.cov(states.T, ddof=0), atol=1e-5)
     shares = [np.mean(FIT.concept_at == number) for number in (-1, 0, 1)]
     np.testing.assert_allclose(fitter.mean[16:], shares, atol=1e-12)
-
-
-@pytest.mark.parametrize("is_per_head", [False, True])
-def test_batch_size_changes_no_number(make_model: MakeModel, is_per_head: bool, tmp_path: Path) -> None:
-    made, found = make_model(per_head=is_per_head), []
-    fit, test = marked(0, 3, 12), marked(50, 2, 12)
-    for size in (1, 4):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("LROPE_INTERP_CACHE", str(tmp_path / str(size)))
-            options = ErasureOptions(n_random=1, n_shuffled=1, batch_size=size)
-            found.append(erasures(made, fit, test, np.ones(len(test.concept_at), dtype=bool), options))
-    assert set(found[0]["layer"]) == {1}  # all but layer 0
-    assert_close(found[0], found[1], atol=1e-5)
-
-
-def test_a_run_that_was_killed_goes_on_and_a_finished_one_is_not_run_again(
-    model: LRopeTransformer, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, seen = erasure_passes._Runner.batch, []
-    options = replace(OPTIONS, batch_size=8)
-
-    def counted(self: erasure_passes._Runner, batch: Sequence) -> np.ndarray:
-        seen.append(1)
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-        return whole(self, batch)
-
-    monkeypatch.setattr(erasure_passes._Runner, "batch", counted)
-    with pytest.raises(KeyboardInterrupt):
-        erasures(model, FIT, TEST, IS_SCORED, options)
-    resumed = erasures(model, FIT, TEST, IS_SCORED, options)
-    assert len(seen) == 3 + 1  # 22 windows, 8 at a time: the third was broken off
-    told: list[tuple[str, int, int]] = []
-    again = erasures(model, FIT, TEST, IS_SCORED, options, lambda *said: told.append(said))
-    assert len(seen) == 4
-    assert not told
-    assert_close(resumed, again)
-    assert_close(resumed, frame, atol=1e-5)
-
-
-def test_progress_counts_windows_times_passes(model: LRopeTransformer) -> None:
-    told: list[tuple[str, int, int]] = []
-    alone = replace(OPTIONS, n_random=0, n_shuffled=0)
-    erasures(model, FIT, TEST, IS_SCORED, alone, lambda *said: told.append(said))
-    assert told[-1] == ("erasures", 44, 44)  # one window a document, read untouched and erased
-    assert told[0][0] == "erasers"
-
-
-def test_without_others_beside_it_there_is_only_leace_and_layer_0_can_be_asked_for(
-    model: LRopeTransformer,
-) -> None:
-    options = ErasureOptions(layers=(0,), n_random=0, n_shuffled=0)
-    found = erasures(model, FIT, TEST, IS_SCORED, options)
-    assert set(found["arm"]) == {"leace"}
-    assert set(found["layer"]) == {0}
-
-
-def test_bytes_that_are_not_scored_do_not_count(model: LRopeTransformer, frame: pd.DataFrame) -> None:
-    half = np.arange(len(IS_SCORED)) % 2 == 0
-    found = erasures(model, FIT, TEST, half, replace(OPTIONS, n_random=0, n_shuffled=0))
-    assert row(found, "leace", "nats_per_byte")["n"] == half.sum()
-    is_gap = np.concatenate([np.arange(one.n_bytes) > 0 for one in TEST.documents])
-    wanted = int((half & is_gap & (TEST.concept_at == 0)).sum())
-    assert row(found, "leace", "increment_change")["n"] == wanted
-    assert value(found, "leace", "increment_change") != value(frame, "leace", "increment_change")
-
-
-def test_where_spans_overlap_the_shorter_one_counts_and_bytes_are_those_of_all_documents() -> None:
-    documents = (Document("a", "über", "made up", "de"), Document("b", "one two", "made up", "en"))
-    rows = [(1, 0, 7, "long"), (1, 4, 7, "short"), (0, 0, 1, "short")]
-    text = MarkedText(documents, Spans.of(rows, ("long", "short")))
-    assert text.concept_at.tolist() == [1, 1, -1, -1, -1, 0, 0, 0, 0, 1, 1, 1]
-
-
-def test_longer_tokens_count_at_their_first_byte(make_model: MakeModel) -> None:
-    documents = (english(0, 30), english(1, 30), chinese(0, 20))
-    bpe = train_bpe([english(n).text + chinese(n).text for n in range(5)], 300)
-    made = make_model(d_vocab=300)
-    made.tokenizer = bpe
-    rows = [
-        (number, at, at + len(word), "loud" if len(word) > 4 else OTHER)
-        for number, document in enumerate(documents)
-        for at, word in _words(document.text)
-    ]
-    text = MarkedText(documents, Spans.of(rows, ("loud", OTHER)))
-    options = ErasureOptions(n_random=0, n_shuffled=0)
-    found = erasures(made, text, text, np.ones(len(text.concept_at), dtype=bool), options)
-    starts = capture(made, documents, layers=[], predictions=False)
-    assert row(found, "leace", "states_moved", "all")["n"] == len(starts.tokens) < starts.n_bytes
-    is_counted = starts.is_token_start & (starts.t > 0) & (text.concept_at == 0)
-    assert row(found, "leace", "increment_change")["n"] == is_counted.sum()
-    assert row(found, "leace", "nats_per_byte")["n"] == starts.n_bytes
-
-
-def _words(text: str) -> list[tuple[int, str]]:
-    at, found = 0, []
-    for word in text.split(" "):
-        found += [(at, word)] if word else []
-        at += len(word) + 1
-    return found
-
-
-@pytest.mark.parametrize("increments", ["shared", "fixed"])
-def test_a_model_without_a_head_in_each_layer_is_refused(make_model: MakeModel, increments: str) -> None:
-    with pytest.raises(LRopeError, match=f"this one has {increments} increments"):
-        erasures(make_model(increments=increments), FIT, TEST, IS_SCORED, OPTIONS)
-    with pytest.raises(LRopeError, match="trained with per_layer"):
-        fit_eraser(make_model(increments=increments), FIT.documents, FIT.spans, LAYER)
-
-
-def test_what_cannot_be_erased_is_said(model: LRopeTransformer, make_model: MakeModel) -> None:
-    with pytest.raises(LRopeError, match="layers 0 to 2, not 3"):
-        erasures(model, FIT, TEST, IS_SCORED, ErasureOptions(layers=(3,)))
-    with pytest.raises(LRopeError, match="layers 1 and up"):
-        erasures(make_model(n_layers=1), FIT, TEST, IS_SCORED)
-    with pytest.raises(LRopeError, match="is_scored has 3 bytes"):
-        erasures(model, FIT, TEST, IS_SCORED[:3], OPTIONS)
-    with pytest.raises(LRopeError, match="no byte of the test text is scored"):
-        erasures(model, FIT, TEST, ~IS_SCORED, OPTIONS)
-    others = MarkedText(TEST.documents, replace(TEST.spans, concepts=("soft", OTHER)))
-    with pytest.raises(LRopeError, match="mark both with one family"):
-        erasures(model, FIT, others, IS_SCORED, OPTIONS)
-    with pytest.raises(LRopeError, match="the same at all states"):
-        fit_eraser(model, FIT.documents, FIT.spans.take(np.zeros(len(FIT.spans), dtype=bool)), LAYER)
-    with pytest.raises(LRopeError, match="at least two states"):
-        fit_eraser(model, (), Spans.of((), ("loud", OTHER)), LAYER)
-
-
-def test_an_erasure_that_was_never_reached_is_said(model: LRopeTransformer) -> None:
-    hook = erase(fit_eraser(model, FIT.documents, FIT.spans, LAYER))
-    with pytest.raises(LRopeError, match="never fired"):
-        model.run_with_hooks("abc", fwd_hooks=[("blocks.2.hook_increments_in", hook)], stop_at_layer=2)
