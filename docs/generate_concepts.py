@@ -22,7 +22,7 @@ PROBES = {
     "wiki": "small-concepts-wiki",
     "code": "tiny-concepts-code",
 }
-ENTITIES = {"names": "small-entities"}
+ENTITIES = {"names": "small-entities", "names-seed": "small-entities-seed1"}
 BEYOND = "beyond controls"
 UNITS = ("word", "entity", "phrase", "clause", "sentence", "token", "line")
 TREES = ("increments", "bytes", "lexical", "ngram_3", "entropy", "untrained", "right", "balanced", "random")
