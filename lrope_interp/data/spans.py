@@ -87,15 +87,3 @@ class Spans:
             own = self.document == number
             first[own], past[own] = edges[self.start[own]], edges[self.end[own]]
         return first, past
-
-
-def joined(parts: Sequence[Spans], concepts: Sequence[str]) -> Spans:
-    """Put spans of the same documents together under one list of concepts."""
-    rows = (
-        row
-        for part in parts
-        for row in zip(
-            part.document.tolist(), part.start.tolist(), part.end.tolist(), part.names, strict=True
-        )
-    )
-    return Spans.of(rows, concepts)

@@ -340,7 +340,6 @@ def _warnings(
         )
     if np.isnan(tables["claims"]["untrained_auc"].to_numpy(float)).all():
         found.append("no untrained model can be made of one without increment heads, so nothing is claimed")
-    found.append(
-        f"{len(tables['claims'])} claims are tested, each at 95 %, uncorrected: some stand by chance"
-    )
+    n_claims = len(tables["claims"])
+    found.append(f"claims tested, each at 95 % and uncorrected, so that some stand by chance: {n_claims}")
     return found

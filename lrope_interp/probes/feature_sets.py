@@ -215,11 +215,7 @@ class Features:
             )
         )
         dense = [static_position(self.sample.documents, self.sample.spans), self._entropies()]
-        return _as_sparse(beside(np.concatenate(dense, axis=1), text, is_test))
+        return sparse.csr_matrix(beside(np.concatenate(dense, axis=1), text, is_test))
 
     def _beside_joint(self, control: str, kind: str, layer: int | None) -> Matrix:
         return beside(self._layer(control, kind, layer, 0), self._joint, self.sample.is_test)
-
-
-def _as_sparse(matrix: Matrix) -> sparse.csr_matrix:
-    return sparse.csr_matrix(matrix)

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import random_heads, randomised_control
-from lrope_interp.probes.capture import OVERLAP, Captured, Progress, capture
+from lrope_interp.probes.capture import OVERLAP, Progress, capture
 from lrope_interp.probes.controls import (
     RANDOM_HEAD,
     UNTRAINED_OVERLAP,
@@ -170,8 +170,3 @@ def _axis(name: str) -> int:
 
 def _hashes(documents: Sequence[Document]) -> list[str]:
     return [one.sha256 for one in documents]
-
-
-def token_bytes(captured: Captured, tokens: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """Return the joined byte at which each of these tokens begins."""
-    return captured.token_starts[tokens].astype(np.int64)
