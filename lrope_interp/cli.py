@@ -92,6 +92,17 @@ def train(
     per_head: Annotated[bool, typer.Option("--per-head", help="One increment for each head.")] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Default: what the preset says.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Default: what the preset says.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(metavar="X", help="Peak learning rate. Default: what the preset says.")
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="cosine|wsd",
+            help="After the warm-up: half a cosine, or constant with a linear fall over the last fifth. "
+            "Default: cosine.",
+        ),
+    ] = None,
     grad_accumulation: Annotated[
         int | None, typer.Option(min=1, help="Parts that a batch is computed in, to save memory. Default: 1.")
     ] = None,
@@ -111,7 +122,8 @@ def train(
         typer.Option(metavar="DIR", help="Run folder. Default: runs/<preset>-<data>-<increments>-s<seed>."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with --out, or with the newest unfinished run.")
+        bool,
+        typer.Option("--resume", help="Go on with --out, or the newest unfinished run; --steps may differ."),
     ] = False,
     checkpoint_every: Annotated[
         int | None, typer.Option(metavar="STEPS", min=1, help="Steps between two checkpoints. Default: 200.")
@@ -147,6 +159,8 @@ def train(
         "per_head": per_head or None,
         "n_steps": steps,
         "batch_size": batch_size,
+        "lr": lr,
+        "schedule": schedule,
         "grad_accumulation": grad_accumulation,
         "checkpoint_every": checkpoint_every,
         "seed": seed,

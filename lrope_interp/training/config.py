@@ -17,10 +17,12 @@ FROZEN = {"frozen": "lexical", "frozen_contextual": "contextual"}
 """What ``increments="WORD:RUN"`` takes from the increments of RUN, by its word."""
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16")
+SCHEDULES = ("cosine", "wsd")
 ENCODING_ERRORS = ("strict", "replace")
 
 _CHOICES = {
     "increments": INCREMENTS,
+    "schedule": SCHEDULES,
     "device": DEVICES,
     "dtype": DTYPES,
     "encoding_errors": ENCODING_ERRORS,
@@ -69,7 +71,9 @@ class TrainConfig:
         grad_accumulation: Parts that a step's batch is computed in, one after the other; saves memory.
         n_ctx: Tokens a window.
         lr: Peak learning rate.
-        warmup: Steps of linear warm-up; a cosine follows.
+        schedule: What follows the warm-up: "cosine" falls along half a cosine over all steps; "wsd" (warm-up,
+            stable, decay) stays at the peak and falls in a straight line over the last fifth of the steps.
+        warmup: Steps of linear warm-up.
         min_lr_share: The learning rate of the last step, as a share of the peak.
         head_lr_multiplier: Learning rate of the increment heads, as a multiple of the others'.
         weight_decay: AdamW's, for matrices; norms, biases and the heads' last layers are exempt.
@@ -103,6 +107,7 @@ class TrainConfig:
     grad_accumulation: int = 1
     n_ctx: int = 256
     lr: float = 3e-3
+    schedule: str = "cosine"
     warmup: int = 60
     min_lr_share: float = 0.1
     head_lr_multiplier: float = 1.0
@@ -198,6 +203,8 @@ class TrainConfig:
         words += ["--batch-size", str(self.batch_size)] if self.batch_size != preset.batch_size else []
         if self.grad_accumulation != preset.grad_accumulation:
             words += ["--grad-accumulation", str(self.grad_accumulation)]
+        words += ["--lr", f"{self.lr:g}"] if self.lr != preset.lr else []
+        words += ["--schedule", self.schedule] if self.schedule != preset.schedule else []
         if self.checkpoint_every != preset.checkpoint_every:
             words += ["--checkpoint-every", str(self.checkpoint_every)]
         words += ["--seed", str(self.seed)]

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from lrope_interp.training.distribution import Processes, decided, joined
 from lrope_interp.training.events import OnEvent
 from lrope_interp.training.lock import locked
 from lrope_interp.training.metrics import METRICS_FILE, TIMING_FILE, cut_back
+from lrope_interp.training.optimiser import first_decay, learning_rate_share
 from lrope_interp.training.preparation import (
     Prepared,
     assert_same_data,
@@ -57,11 +58,11 @@ def train(
 
     Args:
         config: What to train. With `resume` the run's own config counts: give None, or one that
-            says the same.
+            says the same but for `n_steps`.
         run_folder: The run folder. It appears complete with its config, or not at all.
         on_event: Called with every event of `training.events`.
         resume: Go on with the run in `run_folder`, from its newest whole checkpoint, or from step 0
-            where there is none. A finished run is returned as it is.
+            where there is none. A finished run is returned as it is; other steps are too late for it.
         overwrite: Replace a run that is already there.
         recording: Checkpoints by time, and trackers. Without one a run that is resumed keeps its own.
 
@@ -126,6 +127,11 @@ def _assert_not_in_training(folder: Path) -> None:
 def _resume(config: TrainConfig | None, folder: Path, emit: OnEvent, recording: Recording | None) -> Run:
     run = read_run(folder, allow_unfinished=True)
     if run.is_finished:
+        if config is not None and not config.max_epochs and config.n_steps != run.info.get("n_steps"):
+            raise LRopeError(
+                f"the run {folder} is finished after {run.info.get('n_steps')} steps, so it is too late for "
+                f"{config.n_steps}: leave out the steps, or start a new run"
+            )
         emit(events.Finished(run, run.summary))
         return run
     recording = recording or Recording.from_dict(run.info.get("recording", {}))
@@ -138,8 +144,37 @@ def _resume(config: TrainConfig | None, folder: Path, emit: OnEvent, recording: 
         processes.together(lambda: assert_same_data(folder, prepared.manifest))
         _warn_of_changes(run.info, sitting)
         checkpoint = processes.main_first(lambda: _cleared(sitting))
+        step = checkpoint.found.step if checkpoint.found else 0
+        processes.on_main(lambda: _keep_length(run, prepared, step, sitting.emit))
         model = build_model(prepared.config, prepared.tokenizer, prepared.frozen)
         return _run(sitting, prepared, model, checkpoint.found)
+
+
+def _keep_length(run: Run, prepared: Prepared, step: int, emit: OnEvent) -> None:
+    """Write down that the run has another length from `step` on, and say what that means for its schedule."""
+    config, n_before = prepared.config, run.info.get("n_steps", prepared.config.n_steps)
+    if config.n_steps == n_before:
+        return
+    if config.n_steps <= step:
+        raise LRopeError(
+            f"the run {run.folder} is at step {step:,} already: --steps {config.n_steps:,} would end it "
+            "before that"
+        )
+    before = replace(config, n_steps=n_before)
+    if step > min(first_decay(before), first_decay(config)):
+        was, now = (learning_rate_share(step, one) * config.lr for one in (before, config))
+        message = (
+            f"{config.n_steps:,} steps instead of {n_before:,}: the schedule {config.schedule} takes the "
+            f"learning rate at step {step:,} from {was:.2g} to {now:.2g}, so the outcome is not that of a "
+            f"run which was asked for {config.n_steps:,} steps from the start"
+        )
+        emit(events.Warned(message))
+    payload = read_config(run.folder)
+    write_json_atomically(run.folder / "config.json", {**payload, "training": config.to_dict()})
+    changes = [*run.info.get("steps_changed", []), {"step": step, "from": n_before, "to": config.n_steps}]
+    changed = {"n_steps": config.n_steps, "command": config.command(), "steps_changed": changes}
+    changed["epochs"] = prepared.sampler.epochs(config.n_steps)
+    write_json_atomically(run.folder / RUN_FILE, {**run.info, **changed})  # last: what is above it repeats
 
 
 def _prepared_again(stored: TrainConfig, sitting: _Sitting) -> Prepared:

@@ -29,13 +29,22 @@ def build_optimiser(model: LRopeTransformer, config: TrainConfig) -> torch.optim
 def learning_rate_share(step: int, config: TrainConfig) -> float:
     """Return the learning rate of step 1, 2 ... `n_steps` as a share of the peak.
 
-    It rises in a straight line over `warmup` steps, the last of which has the peak, and falls
-    along half a cosine to `min_lr_share` at the last step.
+    It rises in a straight line over `warmup` steps, the last of which has the peak, and falls to
+    `min_lr_share` at the last step: along half a cosine, or ("wsd") in a straight line over the last fifth.
     """
     if step <= config.warmup:
         return step / config.warmup
-    done = (step - config.warmup) / max(1, config.n_steps - config.warmup)
-    return config.min_lr_share + (1 - config.min_lr_share) * 0.5 * (1 + math.cos(math.pi * done))
+    falls_from = first_decay(config)
+    done = max(0, step - falls_from) / max(1, config.n_steps - falls_from)
+    left = 1 - done if config.schedule == "wsd" else 0.5 * (1 + math.cos(math.pi * done))
+    return config.min_lr_share + (1 - config.min_lr_share) * left
+
+
+def first_decay(config: TrainConfig) -> int:
+    """Return the last step that does not depend on `n_steps`: after it the learning rate falls."""
+    if config.schedule == "cosine":
+        return config.warmup
+    return max(config.warmup, config.n_steps - config.n_steps // 5)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, share: float) -> None:

@@ -191,13 +191,18 @@ def write_run_files(
 
 
 def stored_config(folder: Path, asked: TrainConfig | None) -> TrainConfig:
-    """Return the config of the run in `folder`; one that asks for something else is refused."""
+    """Return the config of the run in `folder`, with the steps that are asked for.
+
+    Anything else that is asked for and differs is refused.
+    """
     payload = read_config(folder)
     if "training" not in payload:
         raise LRopeError(f"{folder} holds a model without its training options; it cannot be resumed")
     stored = TrainConfig.from_dict(payload["training"])
     if asked is None:
         return stored
+    if asked.n_steps != stored.n_steps and not asked.max_epochs:  # a cap on epochs asks for no number
+        stored = replace(stored, n_steps=asked.n_steps, max_epochs=0.0)
     differing = [
         f"{item.name} was {getattr(stored, item.name)}, now {getattr(asked, item.name)}"
         for item in fields(TrainConfig)

@@ -43,6 +43,20 @@ def test_a_despaced_run_says_so_in_its_command_and_in_its_folder() -> None:
     assert run_name(train_config(seed=2)) == "tiny-bilingual-per_layer-s2"
 
 
+def test_a_config_of_before_schedules_still_loads_as_a_cosine() -> None:
+    before = {name: value for name, value in train_config().to_dict().items() if name != "schedule"}
+    assert TrainConfig.from_dict(before) == train_config(schedule="cosine")
+
+
+def test_learning_rate_and_schedule_are_in_the_command_and_are_checked() -> None:
+    assert "--lr" not in train_config("small", lr=2e-3).command()
+    assert train_config("small", lr=0.0005, schedule="wsd").command().count("--lr 0.0005 --schedule wsd") == 1
+    with pytest.raises(LRopeError, match="schedule"):
+        train_config(schedule="linear")
+    with pytest.raises(LRopeError, match="lr=0 is out of range"):
+        train_config(lr=0.0)
+
+
 def test_a_config_is_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         train_config().seed = 1  # type: ignore[misc]

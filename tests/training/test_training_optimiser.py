@@ -71,6 +71,21 @@ def test_without_warm_up_the_schedule_only_falls(make_config: Callable[..., Trai
     assert [learning_rate_share(step, config) for step in (1, 2)] == pytest.approx([0.5, 0.0])
 
 
+def test_warm_up_stable_decay_is_flat_until_the_last_fifth(make_config: Callable[..., TrainConfig]) -> None:
+    config = make_config(n_steps=10, warmup=2, min_lr_share=0.1, schedule="wsd")
+    expected = [0.5, *[1.0] * 7, 0.55, 0.1]
+    assert [learning_rate_share(step, config) for step in range(1, 11)] == pytest.approx(expected)
+
+
+def test_under_wsd_two_lengths_share_their_learning_rates_until_the_shorter_one_falls(
+    make_config: Callable[..., TrainConfig],
+) -> None:
+    short, long = (make_config(n_steps=n, warmup=2, schedule="wsd") for n in (20, 30))
+    shares = [[learning_rate_share(step, one) for step in range(1, 21)] for one in (short, long)]
+    assert shares[0][:16] == shares[1][:16]
+    assert shares[0][16] < shares[1][16] == 1.0
+
+
 def test_clipping_shortens_long_gradients_only() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2))
     parameter.grad = torch.tensor([3.0, 4.0])

@@ -15,11 +15,12 @@ import pytest
 from lrope_interp._cli_training import Recorded, Request, _resumed
 from lrope_interp.errors import LRopeError
 from lrope_interp.runs import read_run
-from lrope_interp.training import checkpoints
+from lrope_interp.training import checkpoints, loop
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.events import Checkpointed, Event, Finished, Started, Step, Warned
 from lrope_interp.training.lock import locked
 from lrope_interp.training.loop import train
+from lrope_interp.training.optimiser import learning_rate_share
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -91,6 +92,7 @@ import json, os, signal, sys, torch
 torch.set_num_threads(1)
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.loop import train
+from lrope_interp.training.optimiser import learning_rate_share
 def on_event(event):
     if type(event).__name__ == "Step" and event.step == 7:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -182,16 +184,95 @@ def test_other_options_are_refused_and_shown(stopped: Path, make_config: MakeCon
     assert train(make_config(device="auto"), stopped, resume=True).is_finished
 
 
-def test_other_steps_are_refused_where_the_steps_were_capped(tmp_path: Path, make_config: MakeConfig) -> None:
-    config = replace(make_config(n_steps=5_000), max_epochs=0.05)
+def stop(folder: Path, config: TrainConfig, step: int, number: int = signal.SIGTERM) -> None:
     with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "run", on_event=at(1, Step, interrupt()))
-    request = Request({"n_steps": 9}, tmp_path / "run", True, False, Recorded(None, ()))
-    asked, folder = _resumed(request)
-    with pytest.raises(LRopeError, match=r"n_steps was \d+, now 9"):
-        train(asked, folder, resume=True)
-    asked, folder = _resumed(Request({"seed": 0}, tmp_path / "run", True, False, Recorded(None, ())))
-    assert train(asked, folder, resume=True).is_finished
+        train(config, folder, on_event=at(step, Step, interrupt(number)))
+
+
+def test_under_wsd_a_run_that_is_made_longer_equals_one_that_was_asked_for_it_bit_for_bit(
+    tmp_path: Path, make_config: MakeConfig
+) -> None:
+    short, long = (make_config(schedule="wsd", n_steps=n) for n in (12, 20))
+    train(long, tmp_path / "long")
+    stop(tmp_path / "run", short, 9)
+    with pytest.raises(KeyboardInterrupt):  # and it may be stopped again
+        train(long, tmp_path / "run", resume=True, on_event=at(14, Step, interrupt()))
+    told: list[Event] = []
+    run = train(None, tmp_path / "run", resume=True, on_event=told.append)
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "long")
+    assert run.summary["step"] == run.n_steps == 20
+    assert run.steps_changed == [{"step": 9, "from": 12, "to": 20}]
+    assert not [event for event in told if isinstance(event, Warned)]
+
+
+def test_under_wsd_a_run_that_is_made_shorter_equals_one_that_was_asked_for_it(
+    tmp_path: Path, make_config: MakeConfig
+) -> None:
+    train(make_config(schedule="wsd", n_steps=12), tmp_path / "short")
+    stop(tmp_path / "run", make_config(schedule="wsd", n_steps=20), 9)
+    train(make_config(schedule="wsd", n_steps=12), tmp_path / "run", resume=True)
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "short")
+
+
+@pytest.mark.parametrize(("schedule", "step"), [("cosine", 4), ("wsd", 11)])
+def test_other_steps_after_the_learning_rate_began_to_fall_are_warned_of_with_both_rates(
+    tmp_path: Path, make_config: MakeConfig, schedule: str, step: int
+) -> None:
+    before, after = (make_config(schedule=schedule, n_steps=n, lr=0.01) for n in (12, 20))
+    stop(tmp_path / "run", before, step)
+    told: list[Event] = []
+    train(after, tmp_path / "run", resume=True, on_event=told.append)
+    (warning,) = [event for event in told if isinstance(event, Warned)]
+    was, now = (learning_rate_share(step, one) * 0.01 for one in (before, after))
+    assert f"from {was:.2g} to {now:.2g}, so the outcome is not that of" in warning.message
+    assert now > was
+
+
+def test_steps_that_lie_behind_or_of_a_finished_run_are_refused_and_nothing_changes(
+    tmp_path: Path, make_config: MakeConfig, uninterrupted: Path
+) -> None:
+    stop(tmp_path / "run", make_config(), 9)
+    kept = [(tmp_path / "run" / name).read_bytes() for name in ("config.json", "run.json")]
+    for n_steps in (8, 9):
+        with pytest.raises(LRopeError, match=f"at step 9 already: --steps {n_steps} would"):
+            train(make_config(n_steps=n_steps), tmp_path / "run", resume=True)
+    assert kept == [(tmp_path / "run" / name).read_bytes() for name in ("config.json", "run.json")]
+    train(None, tmp_path / "run", resume=True)
+    assert outcome(tmp_path / "run") == outcome(uninterrupted)
+    with pytest.raises(LRopeError, match="finished after 12 steps, so it is too late for 20"):
+        train(make_config(n_steps=20), tmp_path / "run", resume=True)
+
+
+def test_a_kill_between_the_two_files_of_a_changed_length_loses_nothing(
+    tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, write = tmp_path / "run", loop.write_json_atomically
+    train(make_config(schedule="wsd", n_steps=20), tmp_path / "long")
+    stop(folder, make_config(schedule="wsd"), 6)
+
+    def dying(path: Path, payload: dict[str, object]) -> None:
+        if path.name == "run.json":
+            raise KeyboardInterrupt
+        write(path, payload)
+
+    monkeypatch.setattr(loop, "write_json_atomically", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(schedule="wsd", n_steps=20), folder, resume=True)
+    monkeypatch.undo()
+    assert train(None, folder, resume=True).n_steps == 20
+    assert outcome(folder) == outcome(tmp_path / "long")
+
+
+def test_steps_asked_for_lift_the_cap_on_epochs_and_nothing_else_may_change_with_them(
+    tmp_path: Path, make_config: MakeConfig
+) -> None:
+    stop(tmp_path / "run", replace(make_config(n_steps=5_000), max_epochs=0.05), 1)
+    for given in ({"n_steps": 9, "lr": 0.1}, {"schedule": "wsd"}):
+        asked, folder = _resumed(Request(given, tmp_path / "run", True, False, Recorded(None, ())))
+        with pytest.raises(LRopeError, match=r"lr was 0\.003, now 0\.1|schedule was cosine, now wsd"):
+            train(asked, folder, resume=True)
+    asked, folder = _resumed(Request({"n_steps": 9}, tmp_path / "run", True, False, Recorded(None, ())))
+    assert train(asked, folder, resume=True).summary["step"] == 9
 
 
 def test_two_processes_cannot_train_in_one_folder(stopped: Path) -> None:
