@@ -56,13 +56,22 @@ class Kind(IntFlag):
     """What a character is; several may hold at once."""
 
     WORD = 1
-    """Letter, mark or number (general category L, M or N)."""
+    """Letter or number (general category L or N), and what extends one."""
     PUNCTUATION = 2
     """General category P."""
     SPACE = 4
     """The property White_Space."""
     HAN = 8
     """A Chinese character."""
+    EXTENDS = 16
+    """Belongs to the character before it: a mark, joiner or format character (UAX 29, rule WB4)."""
+
+
+_ZERO_WIDTH_SPACE = 0x200B  # parts words, though its category is that of format characters
+_JOINERS = (0x200C, 0x200D)
+_SKIN_TONES = (0x1F3FB, 0x1F3FF)
+# Signs of category Cf that stand before a number or letter and open its word.
+_PREPENDED = frozenset((*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD))
 
 
 def code_points(text: str) -> UInt32[np.ndarray, " n_characters"]:
@@ -94,7 +103,12 @@ def byte_to_character(text: str) -> Int64[np.ndarray, " n_bytes"]:
 
 
 def character_kinds(text: str) -> UInt8[np.ndarray, " n_characters"]:
-    """Return the `Kind` flags of every character."""
+    """Return the `Kind` flags of every character.
+
+    What extends a character (UAX 29, WB4) is part of a word, and Chinese, where that one is: no word
+    begins at the variation selector of an emoji, and none ends at a joiner. Marks and joiners at the
+    very beginning, which a cut may have parted from their base, go with what follows.
+    """
     points = code_points(text)
     kinds = _KINDS[points]
     is_new = kinds == _UNKNOWN
@@ -102,6 +116,13 @@ def character_kinds(text: str) -> UInt8[np.ndarray, " n_characters"]:
         for point in np.unique(points[is_new]):
             _KINDS[point] = _kind(int(point))
         kinds = _KINDS[points]
+    extends = (kinds & Kind.EXTENDS) != 0
+    if extends.any():
+        base = np.maximum.accumulate(np.where(extends, -1, np.arange(len(kinds))))
+        of_base = np.where(extends, 0, kinds)[np.where(base < 0, np.argmin(extends), base)]
+        is_stray = (base < 0) & ((kinds & Kind.WORD) == 0)  # a direction mark before the first word
+        inherited = np.where(is_stray, 0, of_base & (Kind.WORD | Kind.HAN))
+        kinds = np.where(extends, Kind.EXTENDS | inherited, kinds).astype(np.uint8)
     return kinds
 
 
@@ -113,7 +134,9 @@ def byte_class(text: str) -> Int8[np.ndarray, " n_bytes"]:
     is Chinese. Punctuation beyond ASCII is therefore "other lead" and "other continuation".
     """
     raw = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
-    is_han = np.repeat((character_kinds(text) & Kind.HAN) != 0, character_widths(text))
+    is_han = np.repeat(
+        (character_kinds(text) & (Kind.HAN | Kind.EXTENDS)) == Kind.HAN, character_widths(text)
+    )
     is_continuation = (raw & 0xC0) == 0x80
     wide = np.where(is_han, _index("han lead"), _index("other lead")) + is_continuation
     return np.where(raw < 0x80, _ASCII_CLASSES[raw & 0x7F], wide).astype(np.int8)
@@ -125,13 +148,17 @@ def _is_in(point: int, ranges: tuple[tuple[int, int], ...]) -> bool:
 
 
 def _kind(point: int) -> int:
-    """Return the flags of one code point."""
-    major = unicodedata.category(chr(point))[0]
-    kind = Kind.WORD if major in "LMN" else Kind.PUNCTUATION if major == "P" else Kind(0)
+    """Return the flags of one code point by itself; of what extends, WORD says that it is no mere format."""
+    category = unicodedata.category(chr(point))
+    major = "N" if point in _PREPENDED else category[0]
+    kind = Kind.WORD if major in "LMN" or point in _JOINERS else Kind.PUNCTUATION if major == "P" else Kind(0)
     if _is_in(point, _WHITE_SPACE_RANGES):
         kind |= Kind.SPACE
     if _is_in(point, _HAN_RANGES):
         kind |= Kind.HAN
+    is_format = category == "Cf" and point != _ZERO_WIDTH_SPACE and point not in _PREPENDED
+    if major == "M" or is_format or _is_in(point, (_SKIN_TONES,)):
+        kind |= Kind.EXTENDS
     return int(kind)
 
 

@@ -43,7 +43,8 @@ def label_gaps(document: Document, label: str) -> GapLabels:
             "whitespace": it has the property White_Space. "words": a word starts there, whatever
             precedes it. A word is a gold word that has a letter, mark or number; without gold a
             maximal run of letters, marks and numbers, in which the runs of Chinese characters are
-            cut by jieba (not in documents in English or code). "words_merged": the same gold words
+            cut by jieba (not in documents in English or code). Marks, joiners and format characters
+            belong to the character before them (UAX 29, WB4). "words_merged": the same gold words
             with Chinese names merged. "despaced": a word started there before the white space was
             removed. "sentences": see `sentences`. "lines", "tokens", "brackets_open",
             "brackets_close", "scopes": see `code_labels`.
@@ -90,7 +91,7 @@ def stratum_masks(document: Document) -> dict[str, Bool[np.ndarray, " n_bytes"]]
     at_characters = {
         "characters": np.ones(len(kinds), dtype=bool),
         "nondelimiter": (kinds & (Kind.PUNCTUATION | Kind.SPACE)) == 0,
-        "han": is_han & follows_han,
+        "han": is_han & follows_han & ((kinds & Kind.EXTENDS) == 0),
     }
     n_bytes = document.n_bytes
     masks = {"bytes": np.ones(n_bytes, dtype=bool)}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from lrope_interp.data.alignment import Kind, character_kinds
 from lrope_interp.errors import LRopeError
 
 
@@ -46,15 +47,18 @@ def silver_word_starts(
 
     Args:
         text: Any text.
-        is_han: Which of its characters are Chinese; the others are never marked.
+        is_han: Which of its characters are Chinese; the others are never marked, nor what extends one.
     """
     is_start = np.zeros(len(text), dtype=bool)
+    extends = (character_kinds(text) & Kind.EXTENDS) != 0
     for first, stop in runs(is_han):
-        at = first
-        for word in quiet_jieba().cut(text[first:stop]):
-            is_start[at] = True
+        # jieba knows no variation selectors and would cut at each.
+        characters = first + np.flatnonzero(~extends[first:stop])
+        at = 0
+        for word in quiet_jieba().cut("".join([text[place] for place in characters.tolist()])):
+            is_start[characters[at]] = True
             at += len(word)
-        assert at == stop, "jieba must return the text that it was given"
+        assert at == len(characters), "jieba must return the text that it was given"
     return is_start
 
 

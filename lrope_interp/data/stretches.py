@@ -14,7 +14,7 @@ from lrope_interp.data.documents import Document
 from lrope_interp.data.word_labels import word_starts
 
 Span = tuple[int, int]
-_INNER = re.compile(r"(?<=\w)['’\-‐‑·・](?=\w)|(?<=\d)[.,:．](?=\d)")
+_INNER = re.compile(r"['’\-‐‑·・]|(?<=\d)[.,:．](?=\d)")
 _WORDS_COMPARED = 16
 
 
@@ -52,8 +52,11 @@ def punctuation(text: str) -> Bool[np.ndarray, " n_characters"]:
 
 def inner_marks(text: str) -> Bool[np.ndarray, " n_characters"]:
     """Mark the punctuation within a word or a number."""
+    is_word = (character_kinds(text) & Kind.WORD) != 0
     is_inner = np.zeros(len(text), dtype=bool)
     is_inner[[found.start() for found in _INNER.finditer(text)]] = True
+    is_inner[1:-1] &= is_word[:-2] & is_word[2:]
+    is_inner[[0, -1] if text else []] = False
     return is_inner
 
 

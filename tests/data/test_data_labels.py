@@ -41,6 +41,21 @@ def _labelled(text: str, label: str, language: str = "und") -> list[str]:
         ("a😀b", ["a😀", "b"]),
         ("१२ ३", ["१२ ", "३"]),
         ("...", []),
+        # A mark, joiner or format character belongs to the character before it.
+        ("I \u2764\ufe0f you", ["I \u2764\ufe0f ", "you"]),
+        (
+            "1\ufe0f\u20e3 #\ufe0f\u20e3 *\u0301 \u0308 x",
+            ["1\ufe0f\u20e3 #\ufe0f\u20e3 *\u0301 \u0308 ", "x"],
+        ),
+        ("می\u200cخواهم بروم", ["می\u200cخواهم ", "بروم"]),
+        ("inter\u00adnational law", ["inter\u00adnational ", "law"]),
+        (
+            "no\u2060break \u0dc1\u0dca\u200d\u0dbb\u0dd3",
+            ["no\u2060break ", "\u0dc1\u0dca\u200d\u0dbb\u0dd3"],
+        ),
+        ("one\u200btwo \u200fthree", ["one\u200b", "two \u200f", "three"]),
+        ("👩\u200d👧 a👍🏽 🏴\U000e0067\U000e007f b", ["a👍🏽 🏴\U000e0067\U000e007f ", "b"]),
+        ("\u0600١٢ x", ["\u0600١٢ ", "x"]),
     ],
 )
 def test_words_are_maximal_runs_of_letters_marks_and_numbers(text: str, wanted: list[str]) -> None:
@@ -81,6 +96,15 @@ def test_chinese_without_gold_words_is_silver() -> None:
     text = "我们喜欢iPhone手机。"
     assert _labelled(text, "words", "zh") == ["我们", "喜欢", "iPhone", "手机。"]
     assert label_gaps(_document(text, "zh"), "words").grade == "silver"
+
+
+def test_a_variation_selector_is_part_of_its_chinese_character() -> None:
+    pytest.importorskip("jieba", reason="the corpora extra is not installed")
+    text = "我们\U000e0100喜欢\ufe00手机。"
+    assert _labelled(text, "words", "zh") == ["我们\U000e0100", "喜欢\ufe00", "手机。"]
+    is_han = stratum_masks(_document(text, "zh"))["han"]
+    at = dict(zip(text, character_starts(text).tolist(), strict=True))
+    assert np.flatnonzero(is_han).tolist() == [at[one] for one in "们喜欢手机"]
 
 
 def test_code_with_a_chinese_comment_needs_no_segmenter() -> None:

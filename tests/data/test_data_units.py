@@ -46,6 +46,12 @@ def test_prose_is_cut_at_its_marks(unit: str, wanted: list[str]) -> None:
     assert spans.concepts == (unit,)
 
 
+def test_an_apostrophe_behind_a_combining_mark_stands_within_its_word() -> None:
+    document = _prose("The cafe\u0301's owner, gone")
+    assert unit_spans("phrase", [document]).texts([document]) == ["The cafe\u0301's owner", "gone"]
+    assert unit_spans("word", [document]).texts([document])[1:3] == ["cafe\u0301", "s"]
+
+
 def test_words_are_gold_where_there_are_some() -> None:
     gold = Document("d", "好人。来了", "test", "zh", words=((0, 2), (2, 3), (3, 4), (4, 5)))
     assert unit_spans("word", [gold]).texts([gold]) == ["好人", "来", "了"]

@@ -81,7 +81,8 @@ def brute_words(text: str) -> list[int]:
     """Number maximal runs of letters, marks and numbers, byte by byte."""
     out, number, was_word = [], -1, False
     for character in text:
-        is_word = unicodedata.category(character)[0] in "LMN"
+        category = unicodedata.category(character)[0]
+        is_word = was_word if category == "M" else category in "LN"
         number += is_word and not was_word
         out += [number if is_word else -1] * len(character.encode())
         was_word = is_word
@@ -89,7 +90,19 @@ def brute_words(text: str) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "text", ["The cat, sat.", "", " ", "a", "e\u0301 b\u0308c", "🙂a🙂b", "x\r\ny\n", "über-café 12", "..."]
+    "text",
+    [
+        "The cat, sat.",
+        "",
+        " ",
+        "a",
+        "e\u0301 b\u0308c",
+        "🙂a🙂b",
+        "I ❤\ufe0f you",
+        "x\r\ny\n",
+        "über-café 12",
+        "...",
+    ],
 )
 def test_words_are_runs_of_letters_marks_and_numbers(text: str) -> None:
     document = Document("text", text, "made up", "en")
