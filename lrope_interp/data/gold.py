@@ -2,13 +2,16 @@
 
 In the plain form words are separated by blanks. They are put together again without a space where
 both neighbours are Chinese characters (Han, kana, CJK punctuation, full-width forms, and in a line
-that has such the quotes, dashes and dots that Chinese shares with other scripts), else with one.
+that has such the quotes, dashes, dots, emoji and numerals like ① and Ⅲ that Chinese shares with other
+scripts), else with one. Other forms (tags, columns, markup) are refused by name: read as words, their
+tags and blanks would become boundaries.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +54,15 @@ def gold_documents(
         Documents whose `words` are gold; sentences are joined by newlines.
 
     Raises:
-        LRopeError: The file is missing, empty, binary or not UTF-8, or a line of CoNLL-U is wrong.
+        LRopeError: The file is missing, empty, binary or not UTF-8, a line of CoNLL-U is wrong, or it is
+            a segmentation of another form.
     """
     path = Path(path).expanduser()
     text = read_text(path, encoding_errors)
     lines = _LINE_END.split(text)
     is_table = path.suffix.lower() in (".conllu", ".conll") or is_conllu(lines)
+    if not is_table:
+        _refuse_other_forms(path, [line for line in lines if line.strip()])
     found = read_conllu(path, lines) if is_table else map(_joined, map(str.split, lines))
     sentences = [Sentence(joined, tuple(words)) for joined, words in found if words]
     if not sentences:
@@ -70,26 +76,100 @@ def gold_documents(
     return tuple(map(despaced, documents) if is_despaced else documents)
 
 
+def _refuse_other_forms(path: Path, lines: Sequence[str]) -> None:
+    """Refuse what is plainly no file of words between blanks, and say what it looks like."""
+    rows = [line.split() for line in lines]
+    words = [word for row in rows for word in row]
+
+    def share(form: re.Pattern[str]) -> float:
+        return sum(form.fullmatch(word) is not None for word in words) / len(words)
+
+    n_columns = Counter(map(len, rows)).most_common(1)[0][0]
+    last = [row[-1] for row in rows if len(row) == n_columns > 1]
+    tag = _TAB_TAG if all("\t" in line for line in lines) else _COLUMN_TAG
+    tags = [tag.fullmatch(one) for one in last]
+    is_column = len(last) > 1 and len(last) >= _MOST * len(rows) and all(tags)
+    looks = (
+        (_MARKUP.match(lines[0].strip()), "markup or JSON", "take the words out of it"),
+        (
+            is_column and sum(found is not None and found[1] is not None for found in tags) > len(last) / 2,
+            "columns, a word or character and its tags a line (BMES, BIO, CoNLL-2003)",
+            "put the words of each sentence on one line",
+        ),
+        (
+            len(words) > 1 and share(_TAGGED) >= _MOST,
+            "words with their tags (word/tag as in PFR, word_TAG as in CTB)",
+            "remove the tags",
+        ),
+        (
+            len(words) > 1 and (share(_SLASHED) >= _MOST or share(_SLASH) >= _MOST / 2),
+            "words parted by slashes or bars",
+            "put blanks in their place",
+        ),
+        (
+            all(len(row) == 1 for row in rows),
+            "a word a line, or text that is not segmented: no line has a blank",
+            "put the words of each sentence on one line, blanks between them",
+        ),
+    )
+    for is_so, form, advice in looks:
+        if is_so:
+            raise LRopeError(
+                f"{path} looks like {form}, as in {lines[0].strip()[:40]!r}, which is not read: {advice}. "
+                "What is read: a sentence a line with blanks between words, and CoNLL-U"
+            )
+
+
+_MOST = 0.8
+_MARKUP = re.compile(r"[{\[]\s*[\"{\[]|<[A-Za-z/!?][^<>]*>|\(\s*\(?[A-Z]+\b[^()]*\(")
+_COLUMN_TAG = re.compile(r"([BIMESLUO](?:[-_]\S+)?|[A-Z]{1,5}\$?)|[!-/:-@\[-`{-~]+")
+_TAB_TAG = re.compile(r"([A-Za-z]{1,8}[0-9]?(?:[-_]\S+)?)|[!-/:-@\[-`{-~]+")
+_TAGGED = re.compile(r"\S*[^\s/_#][/_#](?:[A-Za-z]{1,8}[0-9]?\$?|[^\w\s]{1,2})(?:\][A-Za-z]*)?")
+_SLASHED = re.compile(r"\S+[/|]")
+_SLASH = re.compile(r"[/|‖]+")
+
+
 def _joined(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     """Put the words of a line together, and return where they are."""
     has_chinese = any(map(_CHINESE.search, words))
     text, spans = "", []
+    before = ""
     for word in words:
-        if text and not (
-            _is_chinese(text[-1], shared=has_chinese) and _is_chinese(word[0], shared=has_chinese)
-        ):
+        if text and not _is_written_together(_base(reversed(before)), _base(word), shared=has_chinese):
             text += " "
         spans.append((len(text), len(text) + len(word)))
         text += word
+        before = word
     return text, spans
 
 
-def _is_chinese(character: str, *, shared: bool) -> bool:
-    """Return whether Chinese writes no space beside a character; `shared` takes ambiguous punctuation."""
-    if _CHINESE.match(character):
-        return True
-    is_letter = unicodedata.category(character)[0] in "LMN"
-    return shared and not is_letter and unicodedata.east_asian_width(character) == "A"
+def _base(characters: Iterable[str]) -> str:
+    """Return the first that is no mark, joiner or variation selector."""
+    found = list(characters)
+    return next((one for one in found if unicodedata.category(one) not in ("Mn", "Me", "Cf")), found[0])
+
+
+def _is_written_together(one: str, other: str, *, shared: bool) -> bool:
+    """Return whether Chinese writes no space between two characters; `shared` takes ambiguous ones."""
+    is_chinese = [_CHINESE.match(character) is not None for character in (one, other)]
+    if all(is_chinese) or not shared:
+        return all(is_chinese)
+    # Greek letters are symbols beside Chinese (α射线), and words beside each other.
+    is_symbol = [
+        _is_symbol(character) or (any(is_chinese) and _GREEK.match(character)) for character in (one, other)
+    ]
+    return all(map(any, zip(is_chinese, is_symbol, strict=True)))
+
+
+_GREEK = re.compile("[Α-Ωα-ω]")
+
+
+def _is_symbol(character: str) -> bool:
+    """Return whether Chinese shares a character with other scripts: emoji, ①, Ⅲ, dashes, quotes, dots."""
+    category = unicodedata.category(character)
+    if category in ("So", "Nl", "No"):
+        return not character.isascii()
+    return category[0] not in "LMN" and unicodedata.east_asian_width(character) in "AWF"
 
 
 def _document(name: str, sentences: Iterable[Sentence], language: str) -> Document:

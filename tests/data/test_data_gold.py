@@ -58,6 +58,13 @@ def _words(document: Document) -> list[str]:
         ("α β", "α β"),
         ("\u3000 我 \t 们", "我们"),
         ("𠀀 𠀁", "𠀀𠀁"),
+        # What Chinese shares with other scripts, as the Bakeoff's files have it.
+        ("他 今天 好 开心 😀 ！", "他今天好开心😀！"),
+        ("我 爱 ❤\ufe0f 你 👩\u200d👧 ！", "我爱❤\ufe0f你👩\u200d👧！"),
+        ("第 ① 章 和 Ⅲ 期 ， ３０ ℃ 。", "第①章和Ⅲ期，３０℃。"),
+        ("卡拉ＯＫ № ½ × 5 好", "卡拉ＯＫ№½× 5 好"),
+        ("α 射线 和 β γ 射线", "α射线和β γ射线"),
+        ("I 😀 you", "I 😀 you"),
     ],
 )
 def test_words_are_joined_as_their_script_writes_them(line: str, text: str, tmp_path: Path) -> None:
@@ -159,6 +166,39 @@ def test_what_cannot_be_read_is_said(content: bytes | None, said: str, name: str
         _write(tmp_path / name, content)
     with pytest.raises(LRopeError, match=said):
         gold_documents(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("19980101-01-001-001/m  迈向/v  充满/v  希望/n  的/u\n", "word/tag as in PFR"),
+        ("[中国/ns 政府/n]nt 的/u\n", "word/tag as in PFR"),
+        ("he/PRP said/VBD ,/, “and/or”/CC ./.\n", "word/tag as in PFR"),
+        ("上海_NR 浦东_NR 开发_NN 与_CC\n", "word_TAG as in CTB"),
+        ("迈\tB\n向\tE\n新\tS\n\n世\tB\n纪\tE\n", "BMES"),
+        ("EU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n. . O O\n", "CoNLL-2003"),
+        ("他\tr\n来\tv\n \tw\n了\tu\n吧\ty\n了\tu\n", "columns"),
+        ("我/ 喜欢/ 手机/\n", "slashes or bars"),
+        ("我 | 喜欢 | 手机\n", "slashes or bars"),
+        ("我们喜欢手机。\n他也喜欢。\n", "not segmented: no line has a blank"),
+        ("我\n喜欢\n\n他\n", "a word a line"),
+        ('{"text": "a b"}\n', "markup or JSON"),
+        ("<s> 我 喜欢 </s>\n", "markup or JSON"),
+        ("( (IP (NP a) (VP b)))\n", "markup or JSON"),
+    ],
+)
+def test_another_form_is_named_and_not_read_as_words(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(LRopeError, match=f"a.txt looks like .*{said}.* a sentence a line .* CoNLL-U"):
+        gold_documents(_write(tmp_path / "a.txt", text))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["他 说 and/or 好", "[ a ] b", "( a b ) c", "（ 一 ） 二", "we go 50 km/h .", "a_b is code", "I B"],
+)
+def test_words_that_hold_slashes_or_brackets_are_words(line: str, tmp_path: Path) -> None:
+    [document] = gold_documents(_write(tmp_path / "a.txt", line))
+    assert _words(document) == line.split()
 
 
 def test_a_folder_is_no_segmentation(tmp_path: Path) -> None:
