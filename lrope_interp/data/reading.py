@@ -46,3 +46,11 @@ class Reading:
         """Return how the text of a run was read, given its ``data.json``."""
         defaults = asdict(cls())
         return cls(**{name: manifest.get(name, default) for name, default in defaults.items()})
+
+
+def any_integer(digits: str) -> int | float:
+    """Read an integer of JSON of any length: Python refuses thousands of digits, here they make infinity."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+_MOST_DIGITS = 4_000

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from lrope_interp.data.alignment import Kind, character_kinds, character_widths, code_points
 from lrope_interp.data.documents import Document
+from lrope_interp.data.reading import any_integer
 from lrope_interp.data.sources.plain_text import language_of, opened
 from lrope_interp.data.spans import OTHER, Row, Spans
 from lrope_interp.data.stretches import matched_stretches
@@ -27,8 +33,9 @@ def read_spans_file(path: Path | str) -> tuple[tuple[Document, ...], Spans]:
     """Read spans of one's own: a JSON object a line, ``{"text": ..., "spans": [{"start", "end", "type"}]}``.
 
     Offsets count characters (Unicode code points, as Python does) and are half open. Spans may overlap;
-    the same span twice counts once; a line may have none. Blank lines are passed over. A text that
-    occurs again is one document with the spans of all its lines.
+    the same span twice counts once; a line may have none. Blank lines are passed over, and so are other keys
+    of a line that hold neither a list nor an object. A text that occurs again is one document with the
+    spans of all its lines.
 
     Where all spans have one type there is nothing to tell it from. Then stretches of the same texts
     become "other": as many words, beginning with capitals where the span does if such are free,
@@ -62,6 +69,74 @@ def read_spans_file(path: Path | str) -> tuple[tuple[Document, ...], Spans]:
         rows += _others(path, documents, spans)
     has_other = any(kind == OTHER for *_, kind in rows)
     return documents, Spans.of(rows, (*types, OTHER) if has_other else types)
+
+
+def edge_warnings(documents: Sequence[Document], spans: Spans) -> list[str]:
+    """Say how many spans begin or end inside a word, and which other way of counting would mend that.
+
+    Offsets of other programs may count UTF-16 units (JavaScript, Java, Windows) or bytes, or name the
+    last character and not the one past it. Such a file is valid and says nothing of it, but its spans
+    stand off the words. Scripts without spaces between words give no sign of it.
+    """
+    # Stretches that were found for a file of one type are "other", and begin and end with words.
+    spans = spans.take(np.array([name != OTHER for name in spans.names], dtype=bool))
+    counts: dict[str, int] = dict.fromkeys((_AS_IS, *_OTHER_COUNTS), 0)
+    example = ""
+    rows = np.searchsorted(spans.document, np.arange(len(documents) + 1))
+    for number, document in enumerate(documents):
+        own = slice(rows[number], rows[number + 1])
+        start, end = spans.start[own], spans.end[own]
+        is_inside = _inside_words(document.text)
+        is_odd = is_inside[start] | is_inside[end]
+        counts[_AS_IS] += int(is_odd.sum())
+        if is_odd.any() and not example:
+            first, past = (int(edge[is_odd][0]) for edge in (start, end))
+            said = document.text[first:past]
+            shown = said if len(said) <= _SHOWN else f"{said[: _SHOWN - 10]}...{said[-7:]}"
+            example = f"characters {first:,} to {past:,} of {document.name}: {shown!r}"
+        for name, moved in _recounted(document.text, start, end).items():
+            counts[name] += int((is_inside[moved[0]] | is_inside[moved[1]] | (moved < 0).any(axis=0)).sum())
+    n_odd = counts.pop(_AS_IS)
+    if not n_odd:
+        return []
+    best = min(counts, key=lambda name: counts[name])
+    would = f"; read as {best}, {counts[best] or 'none'} would" if counts[best] <= n_odd / 4 else ""
+    return [
+        f"{n_odd:,} of {len(spans):,} spans begin or end inside a word, as {example}. Check that offsets "
+        "count characters (code points), not UTF-16 units or bytes, and that 'end' is the one past the "
+        f"last{would}"
+    ]
+
+
+_AS_IS = "they are"
+_OTHER_COUNTS = ("UTF-16 units", "bytes", "inclusive ends")
+# Thai, Lao, Burmese, Khmer, Tai and kana are written without spaces, as Chinese is.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f]"
+)
+
+
+def _inside_words(text: str) -> Bool[np.ndarray, " n_characters_and_one"]:
+    """Mark the places (before each character, and at the end) that no word of a spaced script allows."""
+    kinds = character_kinds(text)
+    is_spaced = (kinds & (Kind.WORD | Kind.HAN)) == Kind.WORD
+    is_spaced[[found.start() for found in _UNSPACED.finditer(text)]] = False
+    between = is_spaced[:-1] & is_spaced[1:] | ((kinds[1:] & Kind.EXTENDS) != 0)
+    return np.concatenate([[False], between, [False]])
+
+
+def _recounted(
+    text: str, start: Int64[np.ndarray, " n"], end: Int64[np.ndarray, " n"]
+) -> dict[str, Int64[np.ndarray, "2 n"]]:
+    """Return start and end in characters by other ways of counting; -1 where none is there."""
+    widths = (1 + (code_points(text) >= 0x10000), character_widths(text), np.ones(len(text), dtype=np.int64))
+    found = {}
+    for name, width in zip(_OTHER_COUNTS, widths, strict=True):
+        edges = np.concatenate([[0], np.cumsum(width)])
+        moved = np.stack([start, end + (name == _OTHER_COUNTS[-1])])
+        place = np.minimum(np.searchsorted(edges, moved), len(text))
+        found[name] = np.where(edges[place] == moved, place, -1)
+    return found
 
 
 def _others(path: Path, documents: tuple[Document, ...], spans: dict[str, set[Typed]]) -> list[Row]:
@@ -110,10 +185,14 @@ def _raw_lines(path: Path, file: Any) -> Iterator[bytes]:
 def _read_line(line: str, place: str) -> tuple[str, list[Typed]]:
     """Return the text and the spans of one line."""
     try:
-        row = json.loads(line, object_pairs_hook=_object)
+        row = json.loads(line, object_pairs_hook=_object, parse_int=any_integer)
     except (ValueError, RecursionError) as error:
         said = str(error) or type(error).__name__
         raise LRopeError(f"{place}: not valid JSON ({said}); wanted: {_FORM}") from None
+    if isinstance(row, dict) and row.keys() >= set(
+        _LINE_KEYS
+    ):  # an id or a source may stand beside; what could be spans may not
+        row = {key: value for key, value in row.items() if key in _LINE_KEYS or (value and _is_many(value))}
     _check_keys(row, _LINE_KEYS, place)
     text, spans = row["text"], row["spans"]
     if not isinstance(text, str) or not text:
@@ -124,6 +203,10 @@ def _read_line(line: str, place: str) -> tuple[str, list[Typed]]:
     return text, [
         _read_span(span, len(text), f"{place}, span {at}") for at, span in enumerate(spans, start=1)
     ]
+
+
+def _is_many(value: object) -> bool:
+    return isinstance(value, list | dict)
 
 
 def _read_span(span: object, n_characters: int, place: str) -> Typed:
@@ -137,8 +220,8 @@ def _read_span(span: object, n_characters: int, place: str) -> Typed:
     if not 0 <= start < end <= n_characters:
         raise LRopeError(
             f"{place}: {_what_is_wrong(start, end)}, got start {_shown(start)} and end {_shown(end)} in a "
-            f"text of {n_characters:,} characters; offsets count characters, not bytes, and 'end' is the one "
-            "past the last"
+            f"text of {n_characters:,} characters; offsets count characters, not bytes or UTF-16 units, and "
+            "'end' is the one past the last"
         )
     if not isinstance(kind, str) or not kind.strip():
         raise LRopeError(f"{place}: 'type' must be a name that is not empty, got {_shown(kind)}")

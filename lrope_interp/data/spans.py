@@ -6,6 +6,7 @@ not cover the text.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,14 @@ OTHER = "other"
 """The name of spans that are of none of the concepts that a family tells apart."""
 
 Row = tuple[int, int, int, str]
+_LONGEST_TYPE = 256
+
+
+def _lexical_type(text: str) -> str:
+    folded = text.casefold()
+    if len(folded) <= _LONGEST_TYPE:
+        return folded
+    return folded[:_LONGEST_TYPE] + hashlib.sha256(folded.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -67,10 +76,16 @@ class Spans:
         return [documents[document].text[start:end] for document, start, end in columns]
 
     def lexical_types(self, documents: Sequence[Document]) -> tuple[Int64[np.ndarray, " n"], list[str]]:
-        """Return the lexical type of each, its text without regard to case, as a number; and all types."""
-        texts = np.array([text.casefold() for text in self.texts(documents)], dtype=object)
-        found, number = np.unique(texts.astype(str) if len(texts) else np.zeros(0, str), return_inverse=True)
-        return number.astype(np.int64), [str(one) for one in found]
+        """Return the lexical type of each, its text without regard to case, as a number; and all types.
+
+        A long text is told by its beginning and its hash, so that spans that hold each other cost no
+        memory in the square of the text.
+        """
+        columns = zip(self.document.tolist(), self.start.tolist(), self.end.tolist(), strict=True)
+        types = [_lexical_type(documents[at].text[start:end]) for at, start, end in columns]
+        known = sorted(set(types))
+        place = {one: number for number, one in enumerate(known)}
+        return np.array([place[one] for one in types], dtype=np.int64), known
 
     def bytes_of(
         self, documents: Sequence[Document]

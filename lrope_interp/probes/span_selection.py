@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from lrope_interp.data import Document, Reading, assert_held_out
-from lrope_interp.data.span_files import read_spans_file
+from lrope_interp.data.span_files import edge_warnings, read_spans_file
 from lrope_interp.data.spans import Spans
 from lrope_interp.data.splits import hash_splits
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.selection import HELD_OUT, Selection, training_text
 
 LEAST_TEXTS = 20
+_NAMED = 3
 SpansOf = Callable[[Sequence[Document]], Spans]
 
 
@@ -53,29 +54,44 @@ def select_spans(
         raise LRopeError("--spans counts characters of text with its white space, and this model reads none")
     documents, spans = read_spans_file(path)
     name = f"spans:{Path(path).name}"
+    misplaced = edge_warnings(documents, spans)
     if len(documents) < LEAST_TEXTS:
         raise LRopeError(
             f"{path} has {len(documents)} different texts; probes are fitted on some and scored on others, "
             f"which needs {LEAST_TEXTS} at least: give one line a document"
+            + "".join(f". Besides, {one}" for one in misplaced)
         )
     assert_held_out(manifest, documents)
     split_of = hash_splits((one.sha256 for one in documents), 1.0)
     parts = {split: [one for one in documents if split_of[one.sha256] == split] for split in HELD_OUT}
     kept = {split: _limited(own, max_bytes) for split, own in parts.items()}
     training, warnings = training_text(manifest)
-    n_left_out = len(documents) - sum(map(len, kept.values()))
-    if n_left_out:
-        warnings.append(f"{n_left_out} of {len(documents)} texts are left out by --max-bytes {max_bytes}")
-    return Selection.of(name, kept, training=training, warnings=warnings), GivenSpans(documents, spans)
+    is_kept = {one.sha256 for own in kept.values() for one in own}
+    left_out = [one for one in documents if one.sha256 not in is_kept]
+    if left_out:
+        too_long = [one for one in left_out if one.n_bytes > (max_bytes or 0)]
+        names = ", ".join(f"{one.name} ({one.n_bytes:,} bytes)" for one in too_long[:_NAMED])
+        warnings.append(
+            f"{len(left_out)} of {len(documents)} texts are left out by --max-bytes {max_bytes}, the most "
+            "of each split"
+            + (f"; {len(too_long)} of them by being longer themselves: {names}" if too_long else "")
+            + (" ..." if len(too_long) > _NAMED else "")
+        )
+    return Selection.of(name, kept, training=training, warnings=[*misplaced, *warnings]), GivenSpans(
+        documents, spans
+    )
 
 
 def _limited(documents: Sequence[Document], max_bytes: int | None) -> list[Document]:
-    """Take documents in the order of their hashes until `max_bytes` are full; one at least."""
+    """Take documents in the order of their hashes as far as they fit into `max_bytes`; one at least.
+
+    One that does not fit is left out, and does not end the sample.
+    """
+    ordered = sorted(documents, key=lambda one: one.sha256)
     taken: list[Document] = []
     n_bytes = 0
-    for document in sorted(documents, key=lambda one: one.sha256):
-        n_bytes += document.n_bytes
-        if max_bytes is not None and n_bytes > max_bytes and taken:
-            break
-        taken.append(document)
-    return taken
+    for document in ordered:
+        if max_bytes is None or n_bytes + document.n_bytes <= max_bytes:
+            n_bytes += document.n_bytes
+            taken.append(document)
+    return taken or sorted(ordered, key=lambda one: one.n_bytes)[:1]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrope_interp.data.span_files import read_spans_file
+from lrope_interp.data import Document
+from lrope_interp.data.span_files import edge_warnings, read_spans_file
+from lrope_interp.data.spans import Spans
 from lrope_interp.errors import LRopeError
 
 GOOD = '{"text": "Ada wrote to Bob", "spans": [{"start": 0, "end": 3, "type": "person"}]}'
@@ -83,6 +87,82 @@ def test_byte_order_mark_line_ends_and_line_separators_are_no_trouble(tmp_path: 
     assert found.texts(documents) == ["b", "c"]
 
 
+def test_what_a_line_says_besides_is_passed_over(tmp_path: Path) -> None:
+    number = "9" * 5_000  # valid JSON, but more digits than Python turns into an integer
+    more = f'{GOOD[:-1]}, "id": {number}, "source": "a", "Comments": [], "score": -{number}}}'
+    documents, found = read_spans_file(_file(tmp_path, more))
+    assert found.texts(documents)[0] == "Ada"
+
+
+TEXT = "😀 Mona Saleh went. Zoë said 好 to 😀 Ada"
+WORDS = ("Mona Saleh", "Zoë", "Ada")
+
+
+def _counted(unit: str, text: str, word: str) -> dict[str, object]:
+    """Return the span of a word as another program would write it."""
+    first = text.index(word)
+    size = {
+        "characters": len,
+        "UTF-16 units": lambda one: len(one.encode("utf-16-le")) // 2,
+        "bytes": lambda one: len(one.encode()),
+        "inclusive ends": len,
+    }[unit]
+    return _span(size(text[:first]), size(text[: first + len(word)]) - (unit == "inclusive ends"))
+
+
+@pytest.mark.parametrize("unit", ["characters", "UTF-16 units", "bytes", "inclusive ends"])
+def test_offsets_of_another_kind_are_warned_of_with_what_would_mend_them(unit: str, tmp_path: Path) -> None:
+    text = TEXT + " " * 20
+    lines = [_line(f"{text}{number}", [_counted(unit, text, word) for word in WORDS]) for number in range(3)]
+    found = edge_warnings(*read_spans_file(_file(tmp_path, *lines)))
+    if unit == "characters":
+        assert found == []
+    else:
+        assert len(found) == 1
+        assert re.match(r"[69] of 9 spans begin or end inside a word, as characters \d+ to", found[0])
+        assert "own.jsonl#1" in found[0] and found[0].endswith(f"read as {unit}, none would")
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end", "is_odd"),
+    [
+        ("one two", 0, 2, True),
+        ("one two", 1, 3, True),
+        ("one two", 3, 4, False),
+        ("well-known", 0, 4, False),
+        ("我们喜欢手机", 1, 3, False),
+        ("ที่ดี", 0, 1, True),  # between a letter and its vowel sign
+        ("ที่ดี", 0, 3, False),
+        ("カメラ", 0, 2, False),
+        ("I ❤\ufe0f you", 2, 3, True),
+        ("cafe\u0301", 0, 4, True),
+        ("clé 手 iPhone手机", 6, 12, False),
+    ],
+)
+def test_a_span_inside_a_word_is_one_of_a_script_that_writes_spaces(
+    text: str, start: int, end: int, is_odd: bool, tmp_path: Path
+) -> None:
+    spans = [_span(start, end), _span(0, len(text), "all")]
+    assert bool(edge_warnings(*read_spans_file(_file(tmp_path, _line(text, spans))))) is is_odd
+
+
+def test_lexical_types_take_memory_by_the_text_and_not_by_the_longest_span() -> None:
+    text = "The river ran on. " * 10_000
+    rows = [(0, at, at + 5, "short") for at in range(500)] + [(0, at, len(text), "long") for at in range(20)]
+    spans = Spans.of(rows, ("short", "long"))
+    documents = (Document("d", text, "test", "en"),)
+    tracemalloc.start()
+    number, types = spans.lexical_types(documents)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * len(text)
+    texts = [one.casefold() for one in spans.texts(documents)]
+    assert len(types) == len(set(texts))
+    assert [number[a] == number[b] for a in range(0, 520, 7) for b in range(520)] == [
+        texts[a] == texts[b] for a in range(0, 520, 7) for b in range(520)
+    ]
+
+
 BAD_SPANS = {
     "empty": (_span(3, 3), "must not be empty, got start 3 and end 3"),
     "reversed": (_span(3, 1), "must not end before it starts"),
@@ -122,7 +202,7 @@ BAD_LINES = {
     "null": ("null", "an object is wanted, got None"),
     "no text": ('{"spans": []}', "the key 'text' is missing"),
     "no spans": ('{"text": "a"}', "the key 'spans' is missing"),
-    "more": (_line(language="en"), "the key 'language' is not known; wanted are text, spans"),
+    "more": (_line(labels=[[0, 3, "x"]]), "the key 'labels' is not known; wanted are text, spans"),
     "typo": ('{"text": "a", "span": []}', "the key 'spans' is missing and the key 'span' is not known"),
     "twice": ('{"text": "a", "text": "b", "spans": []}', "a key occurs twice"),
     "text is no text": (_line(3), "'text' must be text that is not empty, got 3"),
@@ -130,7 +210,7 @@ BAD_LINES = {
     "spans are no list": (_line(spans={}), "'spans' must be a list, got {}"),
     "surrogate": (_line("a\ud83d b"), "'text' has a lone surrogate at character 1"),
     "deep": ("[" * 100_000, "not valid JSON"),
-    "many digits": ('{"text": "a", "spans": ' + "9" * 5_000 + "}", "not valid JSON"),
+    "many digits": ('{"text": "a", "spans": ' + "9" * 5_000 + "}", "'spans' must be a list, got inf"),
     "NUL": ("\0", "not valid JSON"),
 }
 

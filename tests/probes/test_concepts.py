@@ -221,6 +221,29 @@ def test_few_texts_are_refused_and_a_limit_is_said(manifest: dict, tmp_path: Pat
     assert isinstance(given, GivenSpans)
 
 
+def test_a_long_text_is_left_out_by_name_and_the_others_are_kept(manifest: dict, tmp_path: Path) -> None:
+    path = write_spans(tmp_path / "spans.jsonl", 40)
+    lines = path.read_text(encoding="utf-8")
+    long = [{"text": f"{number} " + "on and on. " * 5_000, "spans": []} for number in range(6)]
+    path.write_text(lines + "\n" + "".join(json.dumps(one) + "\n" for one in long), encoding="utf-8")
+    selection, _ = select_spans(manifest, path, max_bytes=20_000)
+    kept = (*selection.fit, *selection.dev, *selection.test)
+    assert len(kept) == 40
+    [said] = [one for one in selection.warnings if "left out" in one]
+    assert "6 of 46 texts" in said and "spans.jsonl#41 (55,00" in said and said.endswith(" ...")
+
+
+def test_spans_inside_words_are_warned_of(manifest: dict, tmp_path: Path) -> None:
+    path = write_spans(tmp_path / "spans.jsonl", 40)
+    assert not any("inside a word" in one for one in select_spans(manifest, path)[0].warnings)
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        row["spans"] = [one | {"end": one["end"] - 1} for one in row["spans"]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    warnings = select_spans(manifest, path)[0].warnings
+    assert any("360 of 360 spans" in one and "inclusive ends, none would" in one for one in warnings)
+
+
 def test_a_text_that_was_trained_on_is_refused(manifest: dict, tmp_path: Path) -> None:
     path = write_spans(tmp_path / "spans.jsonl", 30)
     _, given = select_spans(manifest, path)

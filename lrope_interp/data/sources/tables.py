@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lrope_interp.data.reading import Reading
+from lrope_interp.data.reading import Reading, any_integer
 from lrope_interp.data.sources.plain_text import language_of
 from lrope_interp.data.stored import Piece
 from lrope_interp.errors import LRopeError
@@ -103,7 +103,7 @@ def _parsed(line: bytes, place: str, reading: Reading) -> Mapping[str, Any] | No
     if not line.strip():
         return None
     try:
-        row = json.loads(line.decode("utf-8", errors=reading.encoding_errors))
+        row = json.loads(line.decode("utf-8", errors=reading.encoding_errors), parse_int=any_integer)
     except UnicodeDecodeError as error:
         raise LRopeError(f"{place}: not UTF-8 at byte {error.start:,} of the line; {_REPAIR}") from None
     except (ValueError, RecursionError) as error:
