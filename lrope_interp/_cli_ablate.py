@@ -184,7 +184,9 @@ def _print_changes(result: Result, out: Output) -> None:
     )
     data = result.provenance["data"]
     out.line(f"{data['n_documents']} held-out documents of {data['name']}, {data['n_bytes']:,} bytes;")
-    out.line("[ ] 95 % interval of the paired difference over documents; higher is worse; more in the report")
+    has_intervals = any("[" in cell for row in rows.values() for cell in row.values())
+    meant = "[ ] 95 % interval of the paired difference over documents; " if has_intervals else ""
+    out.line(f"{meant}higher is worse; more in the report")
 
 
 def _shown(result: Result) -> Any:

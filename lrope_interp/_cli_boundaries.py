@@ -80,7 +80,10 @@ def _print_scores(result: Result, out: Output) -> None:
     data = result.provenance["data"]
     size = f"{data['n_documents']} held-out documents of {data['name']}, {data['n_bytes']:,} bytes"
     out.table(f"ROC-AUC on {size}", ["signal", *headings], rows)
-    out.line("[ ] 95 % interval over documents; ( ) range over seeds; all figures are in the report")
+    meanings = {"[": "[ ] 95 % interval over documents; ", "(": "( ) range over seeds; "}
+    shown_cells = " ".join(cell for row in rows for cell in row[1:])
+    meant = "".join(meaning for mark, meaning in meanings.items() if mark in shown_cells)
+    out.line(f"{meant}all figures are in the report")
     out.line()
 
 

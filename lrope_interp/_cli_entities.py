@@ -118,7 +118,8 @@ def _print_tests(result: Result, out: Output) -> None:
     out.table("Names against what is no name, in means of the layer", ["increments", *headings], rows)
     out.line(f"{data['n_documents']} held-out texts of {data['name']}, {data['n_bytes']:,} bytes;")
     out.line(_coverage(result))
-    out.line("[ ] 95 % interval; reversed order: share of names that are smaller in their own order")
+    meant = "[ ] 95 % interval; " if any("[" in cell for row in rows for cell in row[1:]) else ""
+    out.line(f"{meant}reversed order: share of names that are smaller in their own order")
     out.line()
 
 

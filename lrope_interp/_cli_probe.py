@@ -192,8 +192,10 @@ def _print_claims(result: Result, out: Output) -> None:
     """Print one table a kind of features: a row a concept, a column a layer."""
     from lrope_interp.reports.concept_frames import claims_of, features_of, layers_of
 
+    has_intervals = False
     for features in features_of(result):
         claims = claims_of(result, features)
+        has_intervals = has_intervals or bool(claims["above_low"].notna().any())
         layers = layers_of(claims)
         rows: dict[str, dict[str, str]] = {}
         for line in claims.to_dict("records"):
@@ -206,8 +208,11 @@ def _print_claims(result: Result, out: Output) -> None:
     data = result.provenance["data"]
     headline = result.headline
     out.line(f"{data['n_documents']} held-out documents of {data['name']}, {data['n_bytes']:,} bytes;")
-    out.line("[ ] 95 % interval of the paired difference over documents. * stands against every control,")
-    out.line("also of unseen words, and is selective; + adds to bytes, n-grams, place and entropy together.")
+    if has_intervals:  # without one nothing stands, and no cell has a mark
+        out.line("[ ] 95 % interval of the paired difference over documents. * stands against every control,")
+        out.line(
+            "also of unseen words, and is selective; + adds to bytes, n-grams, place and entropy together."
+        )
     counts = [f"{headline[name]:.0f}" for name in ("n_beyond_controls", "n_adding", "n_claims")]
     out.line(f"{counts[0]} * and {counts[1]} + of {counts[2]} claims.")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -184,8 +186,9 @@ def select_text(
 ) -> Selection:
     """Select the paragraphs of a text file, de-spaced if the run's own text was.
 
-    With 60 paragraphs or more they are split by hash. With fewer, signs, thresholds, alignments
-    and tables come from the model's own corpus, and the whole file is test.
+    With 60 paragraphs or more they are split by hash. With fewer, signs, thresholds and alignments come
+    from those dev documents of the model's own corpus that are in the text's script, tables from all
+    of its fit documents, and the whole file is test.
 
     Args:
         manifest: The run's `data.json`.
@@ -256,9 +259,10 @@ def _select_units(
                 f"{n_left_out} fit and dev documents of {manifest['name']} share more than set phrases with "
                 f"{name.partition(':')[2]} and are left out"
             )
+        splits["dev"], from_where = _of_same_script(splits["dev"], test, manifest["name"])
         warnings += [
-            f"{name.partition(':')[2]} has {len(documents)} units, fewer than 60: signs, thresholds, "
-            f"alignments and byte means come from {manifest['name']}, and the whole file is test"
+            f"{name.partition(':')[2]} has {len(documents)} units, fewer than 60: signs, thresholds and "
+            f"alignments come from {from_where}, byte means from all of it, and the whole file is test"
         ]
     if len(splits["test"]) == 1:
         warnings.append("a single test unit gives no interval")
@@ -269,6 +273,38 @@ def _apart(own: tuple[Document, ...], test: tuple[Document, ...]) -> tuple[Docum
     """Return the documents of the run's own corpus of which little stands in the test text."""
     masks = shared_shingles(own, test).masks
     return tuple(one for one, mask in zip(own, masks, strict=True) if mask.mean() <= _MOST_SHARED)
+
+
+def _of_same_script(
+    dev: tuple[Document, ...], test: Sequence[Document], corpus: str
+) -> tuple[tuple[Document, ...], str]:
+    """Return the dev documents that may choose for a text, and what to call them.
+
+    A signal may rise at the boundaries of one language and fall at those of another, so that documents
+    of another script would turn it round. What language a text is in nobody says; its script does.
+    """
+    n_bytes: Counter[str] = Counter()
+    for document in test:
+        n_bytes[_script(document)] += document.n_bytes
+    scripts = [script for script, size in n_bytes.most_common() if size >= n_bytes.total() / 5]
+    own = tuple(one for one in dev if _script(one) in scripts)
+    named = " and ".join(script.lower() or "no" for script in scripts)
+    if own:
+        return own, f"the {len(own)} of {len(dev)} dev documents of {corpus} that are in {named} script"
+    return dev, f"all dev documents of {corpus}, none of which is in {named} script: they may point wrong"
+
+
+def _script(document: Document) -> str:
+    """Return the script of most letters, as Unicode names them; "code" has its own."""
+    if document.language == "code":
+        return "code"
+    found: Counter[str] = Counter()
+    for character, n in Counter(document.text).items():
+        if character.isalpha():
+            found[unicodedata.name(character, "").partition(" ")[0]] += n
+    if 5 * (found["HIRAGANA"] + found["KATAKANA"]) > found.total():
+        return "KANA"
+    return max(found, key=lambda script: found[script], default="")
 
 
 def training_text(

@@ -69,10 +69,11 @@ def _leaderboard(result: Result, label: str, stratum: str, is_first: bool) -> li
 def _reads(frame: Frame) -> str:
     parts = [
         "ROC-AUC is the share of (boundary, other gap) pairs that a signal orders rightly; 0.5 is "
-        "chance. Best first; whiskers are 95 % intervals over documents, where there are documents "
-        "enough. Before the plot: the sign (+ higher at boundaries, − lower) and which byte of a "
-        "character is read, both chosen on dev.",
+        "chance. Best first. Before the plot: the sign (+ higher at boundaries, − lower) and which byte of "
+        "a character is read, both chosen on dev.",
     ]
+    if _has_intervals(frame):
+        parts.append("Whiskers are 95 % intervals over documents, where there are documents enough.")
     if frame["null_low"].notna().any():
         parts.append(
             "Grey band: where the same signal lands when it is shifted within its documents; off 0.5 where "
@@ -99,11 +100,16 @@ def _limits(result: Result, frame: Frame) -> str:
         if (frame["signal"] == "increments").sum() > 1
         else ""
     )
+    overlap = "Whiskers that overlap are no test: differences are tested in pairs."
     return (
         f"{picked}A layer below a control is no finding. Layer 0 sees the {unit} alone, so it cannot "
-        f"exceed a table of {unit}s by knowing more. Whiskers that overlap are no test: differences are "
-        "tested in pairs."
+        f"exceed a table of {unit}s by knowing more. "
+        f"{overlap if _has_intervals(frame) else 'There are too few documents for intervals.'}"
     )
+
+
+def _has_intervals(frame: Frame) -> bool:
+    return bool((frame["spread"] == "interval").any())
 
 
 def _differences(result: Result, label: str, stratum: str) -> list[Block]:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-from probe_samples import english, select
+from probe_samples import chinese, english, select
 
-from lrope_interp.data import documents_sha256, label_gaps, load_corpus
+from lrope_interp.data import Document, documents_sha256, label_gaps, load_corpus
 from lrope_interp.errors import LRopeError
+from lrope_interp.probes.bootstrap import Bootstrap
+from lrope_interp.probes.gaps import Gaps
+from lrope_interp.probes.scoring import Scorer
 from lrope_interp.probes.selection import (
     Selection,
+    _script,
     read_manifest,
     select_corpus,
     select_gold,
     select_text,
 )
+from lrope_interp.probes.signals import Column, Signal
 
 
 @pytest.fixture
@@ -135,6 +141,78 @@ def test_a_despaced_run_is_not_tested_on_what_it_trained_on(despaced_manifest: d
         for one in getattr(selection, split):
             assert one.source_sha256 not in seen
             assert one.text in whole[one.source_sha256].text
+
+
+@pytest.fixture
+def bilingual_manifest(tmp_path: Path) -> dict:
+    texts = [one(number).text for number in range(250) for one in (english, chinese)]
+    path = tmp_path / "both.jsonl"
+    path.write_text("".join(json.dumps({"text": one}) + "\n" for one in texts), encoding="utf-8")
+    return load_corpus(f"file:{path}").manifest()
+
+
+def _planted(selection: Selection, split: str) -> tuple[Gaps, np.ndarray]:
+    """Return gaps, and a signal that rises where English words begin and falls where Chinese ones do."""
+    documents = getattr(selection, split)
+    gaps = Gaps.of(documents, ["words"])
+    is_chinese = np.repeat([one.language == "zh" for one in documents], [one.n_bytes for one in documents])
+    noise = np.random.default_rng(len(split)).normal(scale=0.1, size=len(gaps.t))
+    return gaps, noise + np.where(is_chinese, -1.0, 1.0) * gaps.labels["words"].is_boundary
+
+
+@pytest.mark.parametrize(("is_chinese", "sign"), [(False, 1), (True, -1)])
+@pytest.mark.parametrize("is_gold", [False, True])
+def test_only_documents_in_the_script_of_a_short_text_choose_for_it(
+    is_chinese: bool, sign: int, is_gold: bool, bilingual_manifest: dict, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.txt"
+    if is_gold:
+        lines = (
+            f"“ 我们 喜欢 {number} 北京 。" if is_chinese else f"we like {number} towns"
+            for number in range(99)
+        )
+        path.write_text("\n".join(lines), encoding="utf-8")
+    else:
+        one = chinese if is_chinese else english
+        path.write_text("\n\n".join(one(900 + number).text for number in range(5)), encoding="utf-8")
+    selection = (select_gold if is_gold else select_text)(bilingual_manifest, path)
+    assert {one.language for one in selection.dev} == {"zh" if is_chinese else "und"}
+    assert {one.language for one in select_corpus(bilingual_manifest).dev} == {"zh", "und"}
+    script = "cjk" if is_chinese else "latin"
+    assert any(f"in {script} script" in said for said in selection.warnings)
+    (dev, on_dev), (test, on_test) = _planted(selection, "dev"), _planted(selection, "test")
+    column = Column(
+        Signal("x", lambda captured: captured.entropy), None, None, {"dev": on_dev, "test": on_test}
+    )
+    scored = Scorer(dev, test, Bootstrap(n_resamples=20)).score(column)
+    assert {row["sign"] for row in scored.choices} == {sign}
+    [auc] = [r["value"] for r in scored.scores if (r["stratum"], r["metric"]) == ("characters", "roc_auc")]
+    assert auc > 0.99
+
+
+def test_a_script_that_dev_lacks_takes_all_of_dev_and_says_so(manifest: dict, tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("Привет, мир\n\nКак дела", encoding="utf-8")
+    selection = select_text(manifest, path)
+    assert any("none of which is in cyrillic script" in said for said in selection.warnings)
+    path.write_text("42\n\n1984", encoding="utf-8")
+    assert any("none of which is in no script" in said for said in select_text(manifest, path).warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "script"),
+    [
+        ("Ａ中国人", "zh", "CJK"),
+        ("私は学生です", "und", "KANA"),
+        ("カメラ本", "und", "KANA"),
+        ("Der Weg α", "und", "LATIN"),
+        ("नमस्ते OK", "und", "DEVANAGARI"),
+        ("x = 'Привет, мир'", "code", "code"),
+        ("42", "en", ""),
+    ],
+)
+def test_the_script_is_that_of_most_letters(text: str, language: str, script: str) -> None:
+    assert _script(Document("d", text, "test", language)) == script
 
 
 def test_text_that_was_trained_on_is_refused_or_left_out(manifest: dict, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from report_samples import boundaries_result
 
+from lrope_interp._cli_boundaries import _print_scores
+from lrope_interp._cli_output import Output
 from lrope_interp.reports.boundaries import (
     auc_frame,
     by_layer_frame,
@@ -210,3 +212,21 @@ def test_labels_at_line_ends_are_pushed_apart_within_the_plot():
     heights = _apart([0.5, 0.501, 0.502, 0.99, 1.0], 0.03, 0.4, 1.01)
     assert min(np.diff(heights)) > 0.0299
     assert max(heights) <= 1.01
+
+
+@pytest.mark.parametrize("has_intervals", [True, False])
+def test_intervals_are_explained_where_there_are_some(
+    result: Result, has_intervals: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = result
+    if not has_intervals:
+        scores = result.tables["scores"]
+        bare = scores["seed"].isna() & (scores["signal"] != "untrained")
+        shown = _changed(result, scores=scores.assign(ci_low=np.nan, ci_high=np.nan)[bare])
+    _print_scores(shown, Output())
+    said, page = capsys.readouterr().out, render_boundaries(shown)
+    assert ("[ ] 95 % interval" in said) is has_intervals
+    assert ("Whiskers are 95 % intervals" in page) is has_intervals
+    assert ("too few documents for intervals" in page) is not has_intervals
+    if not has_intervals:
+        assert "( ) range" not in said

@@ -13,6 +13,8 @@ import pytest
 from concept_results import AREAS, HALF, UNITS, above, concepts_result
 from report_samples import HOSTILE
 
+from lrope_interp._cli_output import Output
+from lrope_interp._cli_probe import _print_claims
 from lrope_interp.reports.concept_beside import AHEAD, OWN, UNDER, beside_table, plot_beside
 from lrope_interp.reports.concept_codes import codes_frame, codes_panels, sparse_frame, sparse_panels
 from lrope_interp.reports.concept_computed import MEANINGS, fits_table, spans_table
@@ -340,3 +342,14 @@ def test_tables_of_what_was_computed_hold_every_row_and_every_file_has_a_meaning
     assert len(fits_table(result)) == len(result.tables["fits"])
     assert set(result.tables) <= set(MEANINGS)
     assert all(f'href="{name}.csv"' in page for name in result.tables)
+
+
+@pytest.mark.parametrize("has_intervals", [True, False])
+def test_the_terminal_explains_intervals_and_marks_where_there_are_some(
+    has_intervals: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _print_claims(concepts_result(has_intervals=has_intervals), Output())
+    said = capsys.readouterr().out
+    assert ("[ ] 95 % interval" in said) is has_intervals
+    assert ("stands against every control" in said) is has_intervals
+    assert "claims." in said
