@@ -58,7 +58,7 @@ def find_run(model: Path | None, out: Output) -> Run:
     """Return the run of ``--model``, or the newest finished one, and say which that is."""
     if model is not None:
         return read_run(model)
-    run = newest_finished_run()
+    run = newest_finished_run(warn=out.warn)
     out.note(f"using {run.folder}, the newest finished run")
     return run
 
@@ -99,7 +99,8 @@ class Source:
 
     def select(self, run: Run) -> Selection:
         """Return held-out documents, checked against what the run was trained on."""
-        from lrope_interp.probes.selection import read_manifest, select_corpus, select_gold, select_text
+        from lrope_interp.data import read_manifest
+        from lrope_interp.probes.selection import select_corpus, select_gold, select_text
 
         self.check()
         manifest = read_manifest(run.folder)
@@ -117,8 +118,7 @@ def held_out_run(
     """Load another run, which must not have been trained on what is scored, nor read it otherwise."""
     if path is None:
         return None
-    from lrope_interp.data import Reading, assert_held_out
-    from lrope_interp.probes.selection import read_manifest
+    from lrope_interp.data import Reading, assert_held_out, read_manifest
 
     other = read_run(path)
     manifest = read_manifest(other.folder)

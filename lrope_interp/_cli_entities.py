@@ -88,8 +88,8 @@ def run(
 
 def _selected(place: analysis.Place, source: analysis.Source, pairs: Sequence[EntityPair]) -> Selection:
     """Return held-out text; of a corpus the passages that hold names, which are few elsewhere."""
+    from lrope_interp.data import read_manifest
     from lrope_interp.probes.entity_passages import held_out_corpus, select_passages
-    from lrope_interp.probes.selection import read_manifest
 
     selection = source.select(place.run)
     if source.text is not None:

@@ -53,9 +53,15 @@ def _documents(
     place: analysis.Place, source: analysis.Source, out: Output
 ) -> tuple[tuple[Document, ...], Mapping[str, Any]]:
     """Return what is scored and its provenance: held-out text of a corpus, or a file as a whole."""
-    from lrope_interp.data import Reading, assert_held_out, evaluation_documents, load_corpus_for
+    from lrope_interp.data import (
+        Reading,
+        assert_held_out,
+        evaluation_documents,
+        load_corpus_for,
+        read_manifest,
+    )
     from lrope_interp.data.texts import text_documents
-    from lrope_interp.probes.selection import describe, read_manifest
+    from lrope_interp.probes.selection import describe
 
     source.check()
     manifest = read_manifest(place.run.folder)

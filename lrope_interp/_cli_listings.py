@@ -39,7 +39,7 @@ def runs(folder: Path | None, out: Output) -> None:
     root = RUNS if folder is None else folder
     if folder is not None and not folder.is_dir():
         raise LRopeError(f"there is no folder {folder}; runs are under ./{RUNS} unless --out said otherwise")
-    found = list_runs(root)
+    found = list_runs(root, out.warn)
     finished = [run for run in found if run.is_finished]
     reports = reports_of(finished[-1]) if finished else []
     if found:

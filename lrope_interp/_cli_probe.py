@@ -156,7 +156,7 @@ def run(
 
 
 def _given(run: Run, path: Path, max_bytes: int) -> tuple[Selection, GivenSpans]:
-    from lrope_interp.probes.selection import read_manifest
+    from lrope_interp.data import read_manifest
     from lrope_interp.probes.span_selection import select_spans
 
     return select_spans(read_manifest(run.folder), path, max_bytes=max_bytes)

@@ -117,8 +117,7 @@ def despaced_warnings(place: analysis.Place, text: str) -> list[str]:
 
 def _is_despaced(run_folder: Path) -> bool:
     """Return whether a run was trained without white space; False where nothing says so."""
-    from lrope_interp.data import Reading
-    from lrope_interp.probes.selection import MANIFEST_FILE, read_manifest
+    from lrope_interp.data import MANIFEST_FILE, Reading, read_manifest
 
     if not (run_folder / MANIFEST_FILE).exists():
         return False

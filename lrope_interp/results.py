@@ -17,13 +17,16 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.files import ResultFile, opened_file, read_json
 
 RESULT_FORMAT = 1
 RESULT_FILE = "result.json"
@@ -52,7 +55,7 @@ class Result:
 
     kind: str
     provenance: dict[str, Any]
-    headline: dict[str, float | None]
+    headline: dict[str, float | int | None]
     tables: dict[str, pd.DataFrame]
     warnings: tuple[str, ...] = ()
     gaps: pd.DataFrame | None = None
@@ -149,19 +152,19 @@ def load_result(folder: Path | str) -> Result:
         LRopeError: Where the folder holds no result, a broken one, or one of a newer format.
     """
     folder = Path(folder)
-    payload = _read_payload(folder / RESULT_FILE)
+    missing = f"{folder} holds no result ({RESULT_FILE} is missing)"
+    payload = read_json(folder / RESULT_FILE, ResultFile, newest=RESULT_FORMAT, missing=missing)
     dtypes = payload.get("dtypes", {})
     tables = {
         name: _read_csv(folder / file, dtypes.get(name, {})) for name, file in payload["tables"].items()
     }
-    gaps = pd.read_parquet(folder / GAPS_FILE) if (folder / GAPS_FILE).exists() else None
     return Result(
         kind=payload["kind"],
         provenance=payload["provenance"],
         headline=payload["headline"],
         tables=tables,
         warnings=tuple(payload["warnings"]),
-        gaps=gaps,
+        gaps=_read_gaps(folder / GAPS_FILE),
         created=payload["created"],
     )
 
@@ -217,14 +220,20 @@ def _cells(column: pd.Series) -> list[str]:
 
 def _read_csv(path: Path, dtypes: Mapping[str, str]) -> pd.DataFrame:
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with TextIOWrapper(opened_file(path), encoding="utf-8", newline="") as stream:
             header, *rows = list(csv.reader(stream))
-    except (OSError, ValueError, csv.Error) as error:
-        raise LRopeError(f"{path} cannot be read as a table ({error}); run the analysis again") from None
-    cells: list[tuple[str, ...]] = list(zip(*rows, strict=True)) if rows else [() for _ in header]
-    return pd.DataFrame(
-        {name: _column(values, dtypes.get(name, "str")) for name, values in zip(header, cells, strict=True)}
-    )
+        cells = list(zip(*rows, strict=True)) if rows else [() for _ in header]
+        columns = dict(zip(header, cells, strict=True))
+        if len(columns) < len(header):
+            raise ValueError("two columns have one name")
+        return pd.DataFrame(
+            {name: _column(values, dtypes.get(name, "str")) for name, values in columns.items()}
+        )
+    except LRopeError:
+        raise
+    except (OSError, ValueError, TypeError, OverflowError, csv.Error) as error:
+        said = str(error)[:200]
+        raise LRopeError(f"{path} cannot be read as a table ({said}); run the analysis again") from None
 
 
 def _column(cells: tuple[str, ...], dtype: str) -> pd.Series:
@@ -233,25 +242,20 @@ def _column(cells: tuple[str, ...], dtype: str) -> pd.Series:
     if dtype.lower().startswith(("int", "uint")):
         return pd.Series([int(cell) if cell else None for cell in cells], dtype=dtype)
     if dtype in ("bool", "boolean"):
+        if not {*cells} <= {"True", "False", ""}:
+            raise ValueError("True or False is wanted")
         return pd.Series([cell == "True" if cell else None for cell in cells], dtype=dtype)
     return pd.Series(list(cells), dtype="str")
 
 
-def _read_payload(path: Path) -> dict[str, Any]:
+def _read_gaps(path: Path) -> pd.DataFrame | None:
+    if not path.exists():
+        return None
     try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LRopeError(f"{path.parent} holds no result ({RESULT_FILE} is missing)") from None
-    except (OSError, ValueError) as error:
-        raise LRopeError(f"{path} cannot be read: {error}") from None
-    if not isinstance(payload, dict) or not isinstance(payload.get("format"), int):
-        raise LRopeError(f"{path} is not a result of lrope-interp: it has no format number")
-    if payload["format"] > RESULT_FORMAT:
-        raise LRopeError(
-            f"{path} has format {payload['format']}; this version reads up to {RESULT_FORMAT}. "
-            "Upgrade lrope-interp."
-        )
-    missing = {"kind", "created", "provenance", "headline", "tables", "warnings"} - set(payload)
-    if missing:
-        raise LRopeError(f"{path} lacks {', '.join(sorted(missing))}; run the analysis again")
-    return payload
+        with opened_file(path) as file:
+            return pd.read_parquet(file)
+    except LRopeError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        said = " ".join(str(error).split())[:200]
+        raise LRopeError(f"{path} cannot be read as a table ({said}); run the analysis again") from None

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -106,20 +106,31 @@ def read_run(folder: Path | str, *, allow_unfinished: bool = False) -> Run:
     return run
 
 
-def list_runs(root: Path | str = RUNS) -> list[Run]:
-    """Return the readable runs right under `root`, oldest start first, finished or not."""
+def _ignore(problem: str) -> None:
+    del problem
+
+
+def list_runs(root: Path | str = RUNS, warn: Callable[[str], None] = _ignore) -> list[Run]:
+    """Return the readable runs right under `root`, oldest start first, finished or not.
+
+    Args:
+        root: The folder that holds them.
+        warn: Told of every run that cannot be read and is left out.
+    """
     root = Path(root)
     runs = []
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if not folder.name.startswith(".") and (folder / RUN_FILE).is_file():
-            with suppress(LRopeError):
+        if not folder.name.startswith(".") and os.path.lexists(folder / RUN_FILE):
+            try:
                 runs.append(read_run(folder, allow_unfinished=True))
+            except (LRopeError, OSError) as error:
+                warn(f"left out: {error}")
     return sorted(runs, key=lambda run: run.started)
 
 
-def newest_finished_run(root: Path | str = RUNS) -> Run:
-    """Return the finished run under `root` that started last."""
-    finished = [run for run in list_runs(root) if run.is_finished]
+def newest_finished_run(root: Path | str = RUNS, warn: Callable[[str], None] = _ignore) -> Run:
+    """Return the finished run under `root` that started last; see `list_runs`."""
+    finished = [run for run in list_runs(root, warn) if run.is_finished]
     if not finished:
         raise LRopeError(
             f"there is no finished run under {root}; make one with `lrope-interp train`, "
@@ -261,32 +272,11 @@ def _move(partial: Path, target: Path) -> None:
 
 
 def _read_info(folder: Path) -> dict[str, Any]:
-    path = folder / RUN_FILE
+    from lrope_interp.files import RunFile, read_json  # not above: --help needs no pydantic
+
     if not folder.is_dir():
         raise LRopeError(
             f"there is no run folder {folder}; `lrope-interp runs` lists the runs that there are"
         )
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LRopeError(f"{folder} is not a run folder: it has no {RUN_FILE}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise LRopeError(f"{path} cannot be read: {error}") from None
-    _check_info(path, info)
-    return info
-
-
-def _check_info(path: Path, info: Any) -> None:
-    version = info.get("format") if isinstance(info, dict) else None
-    if not isinstance(version, int):
-        raise LRopeError(f"{path} was not written by lrope-interp: it names no format")
-    if version > RUN_FORMAT:
-        raise LRopeError(
-            f"{path} has format {version}; this version reads up to {RUN_FORMAT}. Upgrade lrope-interp."
-        )
-    try:
-        is_whole = datetime.fromisoformat(info["started"]).tzinfo is not None and "status" in info
-    except (KeyError, TypeError, ValueError):
-        is_whole = False
-    if not is_whole:
-        raise LRopeError(f"{path} is damaged: it has no valid status and start")
+    missing = f"{folder} is not a run folder: it has no {RUN_FILE}"
+    return read_json(folder / RUN_FILE, RunFile, newest=RUN_FORMAT, missing=missing)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-LEAVES = {"errors", "results", "runs", "tokenizers"}
+LEAVES = {"errors", "files", "results", "runs", "tokenizers"}
 ROOMS = {
     "errors": set(),
-    "tokenizers": {"errors"},
-    "runs": {"errors"},
-    "results": {"errors", "runs"},
+    "files": {"errors"},
+    "tokenizers": {"errors", "files"},
+    "runs": {"errors", "files"},
+    "results": {"errors", "files", "runs"},
     "data": LEAVES,
     "models": LEAVES,
     "training": LEAVES | {"models", "data"},

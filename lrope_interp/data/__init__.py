@@ -18,7 +18,14 @@ from lrope_interp.data.corpora import (
     load_corpus_for,
     training_documents,
 )
-from lrope_interp.data.documents import Corpus, CorpusPart, Document, documents_sha256
+from lrope_interp.data.documents import (
+    MANIFEST_FILE,
+    Corpus,
+    CorpusPart,
+    Document,
+    documents_sha256,
+    read_manifest,
+)
 from lrope_interp.data.labels import (
     LABELS,
     STRATA,
@@ -45,6 +52,7 @@ __all__ = [
     "CORPORA",
     "DEFAULT_CORPUS",
     "LABELS",
+    "MANIFEST_FILE",
     "SPLITS",
     "STRATA",
     "Corpus",
@@ -74,6 +82,7 @@ __all__ = [
     "load_corpus",
     "load_corpus_for",
     "piece_of",
+    "read_manifest",
     "scoring_windows",
     "shared_shingles",
     "stratum_masks",

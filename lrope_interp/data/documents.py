@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from lrope_interp.data.columns import hashes_of, sizes_of, where
 from lrope_interp.data.reading import Reading
 from lrope_interp.data.splits import SPLITS, hash_splits
 from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.files import LARGE, ManifestFile, read_json
 
+MANIFEST_FILE = "data.json"
 MANIFEST_FORMAT = 1
 Grade = Literal["rule", "gold", "silver"]
 
@@ -178,6 +181,16 @@ class Corpus:
             "sources": [_source(part) for part in self.parts],
             "splits": splits,
         }
+
+
+def read_manifest(run_folder: Path | str) -> dict[str, Any]:
+    """Read the `data.json` of a run: what its model was trained on."""
+    missing = (
+        f"{run_folder} has no {MANIFEST_FILE}, so nothing says what its model was trained on; "
+        "give a run folder made by `lrope-interp train`"
+    )
+    path = Path(run_folder) / MANIFEST_FILE
+    return read_json(path, ManifestFile, newest=MANIFEST_FORMAT, missing=missing, most_bytes=LARGE)
 
 
 def unique_documents(documents: Iterable[Document]) -> tuple[tuple[Document, ...], int]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.files import ModelFile, opened_file, read_json
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.frozen import (
     ContextualIncrements,
@@ -31,6 +34,7 @@ WEIGHTS_FILE = "model.safetensors"
 INCREMENTS_FILE = "increments.safetensors"
 INCREMENTS_FOLDER = "increments"
 FROZEN_KINDS = (LexicalIncrements.kind, ContextualIncrements.kind)
+_STORED_AS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -100,7 +104,9 @@ def from_pretrained(folder: Path, device: str | None = None, n_ctx: int | None =
     fields["device"] = device or "cpu"
     if n_ctx is not None:
         fields["n_ctx"] = n_ctx
-    model = LRopeTransformer(LRopeConfig.from_dict(fields))
+    cfg = LRopeConfig.from_dict(fields)
+    _check_shape(cfg, folder / WEIGHTS_FILE)
+    model = LRopeTransformer(cfg)
     load_weights(model, folder / WEIGHTS_FILE)
     frozen = load_increments(folder, model.cfg)
     if frozen is not None:
@@ -128,7 +134,10 @@ def load_increments(folder: Path, cfg: LRopeConfig) -> FrozenIncrements | None:
         frozen = LexicalIncrements(_read_table(folder / INCREMENTS_FILE).to(str(cfg.device)))
     elif kind == ContextualIncrements.kind:
         source = folder / INCREMENTS_FOLDER
-        n_ctx = max(cfg.n_ctx, int(read_config(source)["model"].get("n_ctx", 0)))
+        said = read_config(source)
+        if said.get("frozen") is not None:  # or a folder that holds itself is opened without end
+            raise LRopeError(f"{source} holds a model that did not learn its increments; copy the run again")
+        n_ctx = max(cfg.n_ctx, said["model"].get("n_ctx", 0))
         frozen = ContextualIncrements(from_pretrained(source, str(cfg.device), n_ctx))
     else:
         raise unknown(f"kind of frozen increments in {folder / CONFIG_FILE}:", str(kind), FROZEN_KINDS)
@@ -162,60 +171,91 @@ def _fitting_tokenizer(folder: Path, d_vocab: int) -> Tokenizer:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return `config.json`, checked for its format."""
+    """Return `config.json`, checked for its form."""
     path = folder / CONFIG_FILE
     if not folder.is_dir():
         raise LRopeError(
             f"no folder {folder}; `lrope-interp runs` lists the runs, `lrope-interp train` makes one"
         )
-    if not path.is_file():
-        raise LRopeError(f"{folder} has no {CONFIG_FILE}, so it is not a run or a saved model")
-    try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise LRopeError(f"{path} is not valid JSON: {error}") from None
-    found = payload.get("format") if isinstance(payload, dict) else None
-    if not isinstance(found, int) or not isinstance(payload.get("model"), dict):
-        raise LRopeError(f"{path} is not a configuration of lrope-interp (no format or model entry)")
-    if found > MODEL_FORMAT:
-        raise LRopeError(
-            f"{path} has format {found}; this version reads up to {MODEL_FORMAT}. Upgrade lrope-interp."
-        )
-    return payload
+    missing = f"{folder} has no {CONFIG_FILE}, so it is not a run or a saved model"
+    return read_json(path, ModelFile, newest=MODEL_FORMAT, missing=missing)
 
 
 def load_weights(model: LRopeTransformer, path: Path) -> None:
-    """Copy weights from a safetensors file into the model; names and shapes must match."""
-    weights = read_weights(path)
+    """Copy weights from a safetensors file into the model; names, shapes and dtypes must match."""
     own = dict(model.named_parameters())
-    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    _check_header(path, own)
+    weights = read_weights(path)
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise LRopeError(f"{path}: {name} holds numbers that are not finite")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name])
+
+
+def _check_shape(cfg: LRopeConfig, path: Path) -> None:
+    """Compare a configuration with the header of its weights, before memory is taken for either."""
+    from lrope_interp.models.transformer import LRopeTransformer
+
+    n_blocks = len({name.split(".")[1] for name in _header(path) if name.startswith("blocks.")})
+    if n_blocks != cfg.n_layers:
+        raise LRopeError(
+            f"{path} does not fit its configuration: it has weights of {n_blocks} layers, and n_layers is "
+            f"{cfg.n_layers}"
+        )
+    with torch.device("meta"):
+        empty = LRopeTransformer(LRopeConfig.from_dict({**cfg.to_dict(), "device": "meta", "seed": 0}))
+    _check_header(path, dict(empty.named_parameters()))
+
+
+def _check_header(path: Path, own: Mapping[str, torch.Tensor]) -> None:
+    """Refuse weights of other names, shapes or dtypes than the parameters."""
+    header = _header(path)
+    missing, extra = sorted(own.keys() - header.keys()), sorted(header.keys() - own.keys())
     if missing or extra:
         raise LRopeError(
             f"{path} does not fit its configuration: missing {missing[:3]}, unexpected {extra[:3]}"
         )
-    with torch.no_grad():
-        for name, parameter in own.items():
-            if parameter.shape != weights[name].shape:
-                raise LRopeError(
-                    f"{path}: {name} has shape {tuple(weights[name].shape)}, the configuration says "
-                    f"{tuple(parameter.shape)}"
-                )
-            parameter.copy_(weights[name])
+    for name, parameter in own.items():
+        shape, dtype = header[name]
+        if shape != tuple(parameter.shape):
+            raise LRopeError(
+                f"{path}: {name} has shape {shape}, the configuration says {tuple(parameter.shape)}"
+            )
+        if dtype != _STORED_AS.get(parameter.dtype):
+            raise LRopeError(
+                f"{path}: {name} holds numbers of type {dtype}, the configuration says "
+                f"{str(parameter.dtype).removeprefix('torch.')}"
+            )
+
+
+def _header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return shape and dtype of the tensors of a safetensors file; no tensor is read."""
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        return {name: (tuple(one.get_shape()), one.get_dtype()) for name, one in slices.items()}
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a safetensors file; a pickle is refused by name and by content."""
-    if not path.is_file():
-        pickles = [found.name for pattern in _PICKLES for found in sorted(path.parent.glob(pattern))]
-        if pickles:
-            raise LRopeError(
-                f"{path.parent} holds {pickles[0]}, which is a pickle: loading it would run its code, so "
-                "it is never loaded. Convert it to safetensors where it was made."
-            )
-        raise LRopeError(
-            f"{path.parent} has no {path.name}; the run is not finished (`lrope-interp train --resume`)"
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file, or say why it cannot be."""
+    missing = f"{path.parent} has no {path.name}; the run is not finished (`lrope-interp train --resume`)"
+    pickles = [found.name for pattern in _PICKLES for found in sorted(path.parent.glob(pattern))]
+    if pickles:
+        missing = (
+            f"{path.parent} holds {pickles[0]}, which is a pickle: loading it would run its code, so "
+            "it is never loaded. Convert it to safetensors where it was made."
         )
+    opened_file(path, missing=missing).close()
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            yield file
     except (SafetensorError, OSError) as error:
         raise LRopeError(f"{path} is not a safetensors file ({error}); pickles are never loaded") from None

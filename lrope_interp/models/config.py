@@ -7,10 +7,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from transformer_lens.config import TransformerBridgeConfig
 
 from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.files import ModelShape, check
 
 INCREMENT_MODES = ("per_layer", "shared", "fixed")
 ATTENTION_IMPLEMENTATIONS = ("auto", "sdpa", "eager")
@@ -79,6 +81,13 @@ class LRopeConfig(TransformerBridgeConfig):
         model_name: str = "lrope",
         normalization_type: str = "RMS",
     ) -> None:
+        shape = {name: value for name, value in locals().items() if name in ModelShape.model_fields}
+        numbers = (np.integer, np.floating, np.bool_)  # of a notebook: as good as Python's
+        check(
+            ModelShape,
+            {name: value.item() if isinstance(value, numbers) else value for name, value in shape.items()},
+            "the model configuration",
+        )
         d_head = d_model // n_heads if d_head is None else d_head
         super().__init__(
             d_model=d_model,
@@ -118,17 +127,8 @@ class LRopeConfig(TransformerBridgeConfig):
 
     def _validate(self) -> None:
         """Refuse what no model can be built from."""
-        for name in ("n_layers", "d_model", "n_heads", "d_head", "d_mlp", "d_vocab", "n_ctx"):
-            if getattr(self, name) < 1:
-                raise LRopeError(f"{name} must be at least 1; got {getattr(self, name)}")
-        if self.d_head % 2:
+        if self.d_head < 1 or self.d_head % 2:
             raise LRopeError(f"d_head must be even, because RoPE turns pairs; got {self.d_head}")
-        if self.max_increment <= 1:
-            raise LRopeError(
-                f"max_increment must be above 1, the starting increment; got {self.max_increment}"
-            )
-        if self.rope_base <= 1:
-            raise LRopeError(f"rope_base must be above 1; got {self.rope_base}")
         for name, choices in (
             ("increments", INCREMENT_MODES),
             ("attn_impl", ATTENTION_IMPLEMENTATIONS),

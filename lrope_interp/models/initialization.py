@@ -40,6 +40,8 @@ def parameter_generator(seed: int, name: str) -> torch.Generator:
 
 def _draw(name: str, parameter: nn.Parameter, seed: int, n_layers: int) -> None:
     """Fill one parameter by its kind, which its name tells."""
+    if parameter.is_meta:  # a shape without values
+        return
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "w":
         parameter.fill_(1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +24,6 @@ from lrope_interp.data import (
     training_documents,
     where,
 )
-from lrope_interp.data.documents import MANIFEST_FORMAT
 from lrope_interp.data.gold import gold_documents
 from lrope_interp.data.reading import Reading
 from lrope_interp.data.selection import MAX_BYTES, piece_of
@@ -33,7 +31,6 @@ from lrope_interp.data.shingles import SharedShingles, shared_shingles
 from lrope_interp.data.texts import text_documents, text_splits
 from lrope_interp.errors import LRopeError
 
-MANIFEST_FILE = "data.json"
 HELD_OUT = ("fit", "dev", "test")
 FIT_BYTES = 100_000
 _MOST_SHARED = 0.02
@@ -109,38 +106,6 @@ def describe(name: str, documents: tuple[Document, ...], split: str = "test") ->
         "n_bytes": sum(document.n_bytes for document in documents),
         "split": split,
     }
-
-
-def read_manifest(run_folder: Path | str) -> dict[str, Any]:
-    """Read the `data.json` of a run: what its model was trained on."""
-    path = Path(run_folder) / MANIFEST_FILE
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LRopeError(
-            f"{run_folder} has no {MANIFEST_FILE}, so nothing says what its model was trained on; "
-            "give a run folder made by `lrope-interp train`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise LRopeError(f"{path} cannot be read: {error}") from None
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if isinstance(found, int) and found > MANIFEST_FORMAT:
-        raise LRopeError(
-            f"{path} has format {found}; this version reads up to {MANIFEST_FORMAT}. Upgrade lrope-interp."
-        )
-    if not _is_manifest(manifest):
-        raise LRopeError(f"{path} is not the {MANIFEST_FILE} of a run: it lacks a name, a format or splits")
-    return manifest
-
-
-def _is_manifest(found: Any) -> bool:
-    """Whether a parsed file has everything that is read of a manifest."""
-    try:
-        return (
-            isinstance(found["format"], int) and bool(found["name"]) and "sha256" in found["splits"]["train"]
-        )
-    except (KeyError, TypeError, IndexError):
-        return False
 
 
 def select_corpus(

@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from lrope_interp.files import ManifestFile, ModelFile
 from lrope_interp.reports.blocks import Beside, Block, Folded, Plot, Prose, Section, Table
 from lrope_interp.reports.frames import Frame
 from lrope_interp.reports.page import Page
 from lrope_interp.reports.training_figures import plot_course, plot_increments, plot_loss
-from lrope_interp.reports.training_frames import course_frame, increments_frame, loss_frame, read_json
+from lrope_interp.reports.training_frames import course_frame, increments_frame, loss_frame, read_object
 from lrope_interp.reports.wording import facts, number, plural
 from lrope_interp.runs import Run, read_run
 
@@ -40,7 +41,7 @@ def render_training(run_folder: Path) -> str:
     """
     folder = Path(run_folder)
     run = read_run(folder, allow_unfinished=True)
-    config = read_json(folder / "config.json")
+    config = read_object(folder / "config.json", ModelFile)
     losses = loss_frame(folder)
     unfinished = [] if run.is_finished else [_unfinished(run, losses)]
     return Page(
@@ -189,8 +190,8 @@ def _increments_table(folder: Path) -> Table:
 
 def _settings(folder: Path, config: Mapping[str, Any]) -> list[Block]:
     blocks: list[Block] = []
-    sources = read_json(folder / "data.json").get("sources")
-    if isinstance(sources, list) and sources:
+    sources = read_object(folder / "data.json", ManifestFile).get("sources")
+    if sources:
         table = pd.DataFrame(
             [{key: _word(value) for key, value in source.items()} for source in sources]
         ).fillna("")

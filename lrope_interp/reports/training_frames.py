@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,27 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from lrope_interp.errors import LRopeError
+from lrope_interp.files import LARGE, Form, RunFile, read_json, read_log
 from lrope_interp.reports.frames import Frame
 
 METRICS_FILE = "metrics.jsonl"
 TIMING_FILE = "timing.jsonl"
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a log, in order.
-
-    A run may still be training: a missing file is an empty log, and reading ends at a line that
-    was cut short.
-    """
-    lines: list[dict[str, Any]] = []
-    for raw in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            break
-        if isinstance(line, dict) and "step" in line:
-            lines.append(line)
-    return lines
 
 
 def loss_frame(run_folder: Path) -> Frame:
@@ -41,9 +25,9 @@ def loss_frame(run_folder: Path) -> Frame:
         Train is the mean over the steps since the line before, in nats per token, EOS included, divided
         by the bytes of a token where tokens are longer than one; validation counts bytes only.
     """
-    tokenizer = read_json(Path(run_folder) / "run.json").get("tokenizer")
-    tokens_per_byte = float(tokenizer.get("tokens_per_byte", 1.0)) if isinstance(tokenizer, dict) else 1.0
-    lines = read_log(Path(run_folder) / METRICS_FILE)
+    tokenizer = read_object(Path(run_folder) / "run.json", RunFile).get("tokenizer") or {}
+    tokens_per_byte = float(tokenizer.get("tokens_per_byte", 1.0))
+    lines = _lines(Path(run_folder) / METRICS_FILE)
     rows = [
         {
             "step": int(line["step"]),
@@ -79,7 +63,7 @@ def increments_frame(run_folder: Path) -> Frame:
             float(entry["mean"]),
             float(entry["sd"]),
         )
-        for line in read_log(Path(run_folder) / METRICS_FILE)
+        for line in _lines(Path(run_folder) / METRICS_FILE)
         for entry in line.get("increments") or []
     ]
     return pd.DataFrame(rows, columns=["step", "layer", "head", "mean", "sd"])
@@ -95,18 +79,21 @@ def course_frame(run_folder: Path) -> Frame:
     Columns `step`, `lr`, `grad_norm`, `seconds`, `bytes_per_second`.
     """
     folder = Path(run_folder)
-    train = [line for line in read_log(folder / METRICS_FILE) if line.get("split", "train") == "train"]
+    train = [line for line in _lines(folder / METRICS_FILE) if line.get("split", "train") == "train"]
     metrics = pd.DataFrame(train).reindex(columns=["step", "lr", "grad_norm"])
-    timing = pd.DataFrame(read_log(folder / TIMING_FILE)).reindex(
+    timing = pd.DataFrame(_lines(folder / TIMING_FILE)).reindex(
         columns=["step", "seconds", "bytes_per_second"]
     )
     return metrics.merge(timing, on="step", how="left").astype(float)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_object(path: Path, form: type[Form]) -> dict[str, Any]:
     """Return a JSON object, empty where the file is missing or broken: a report shows what there is."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path, form, most_bytes=LARGE)
+    except LRopeError:
         return {}
-    return found if isinstance(found, dict) else {}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [line for _, line in read_log(path)]

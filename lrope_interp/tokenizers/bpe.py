@@ -49,7 +49,7 @@ class BPETokenizer:
     def __init__(self, definition: Mapping[str, Any], source: str = "the tokenizer") -> None:
         self._definition, self._source = dict(definition), source
         self._hf = _loaded(self._definition, source)
-        self._pieces = _pieces(self._hf)
+        self._pieces = _pieces(self._hf, source)
         eos = _eos(self._hf)
         self.eos_id = len(self._pieces) if eos is None else eos
         if eos is None:
@@ -59,11 +59,7 @@ class BPETokenizer:
         self.fingerprint = hashlib.sha256(said.encode()).hexdigest()
         self._raw = [piece if isinstance(piece, bytes) else b"" for piece in self._pieces]
         self._lengths = np.array([len(raw) for raw in self._raw], dtype=np.int64)
-        if self.vocab_size > MAX_VOCAB:
-            raise LRopeError(
-                f"{source} has {self.vocab_size:,} tokens; at most {MAX_VOCAB:,} fit into 16 bits. Take a "
-                "smaller one, or bpe:N"
-            )
+        _check_size(self.vocab_size, source)
         self.encode(_SAMPLE + "".join(map(chr, range(0x250))))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BPETokenizer:
@@ -174,8 +170,11 @@ def _loaded(definition: Mapping[str, Any], source: str) -> HuggingFaceTokenizer:
     """Hand the definition to the library, less what would make ids depend on more than the text."""
     try:
         tokenizer = HuggingFaceTokenizer.from_str(json.dumps(definition))
-    except Exception as error:  # the library raises nothing narrower
-        raise LRopeError(f"{source} is not a Hugging Face tokenizer: {error}") from None
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:  # the library raises nothing narrower, and its panics are no Exception
+        said = " ".join(str(error).split())
+        raise LRopeError(f"{source} is not a Hugging Face tokenizer: {said[:300]}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if getattr(tokenizer.model, "dropout", None):
@@ -184,16 +183,25 @@ def _loaded(definition: Mapping[str, Any], source: str) -> HuggingFaceTokenizer:
     return tokenizer
 
 
-def _pieces(tokenizer: HuggingFaceTokenizer) -> list[bytes | str]:
+def _pieces(tokenizer: HuggingFaceTokenizer, source: str) -> list[bytes | str]:
     """Return what each id stands for: its bytes, or as a string the name of a token without bytes."""
     byte_of = _byte_of()
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    _check_size(max(vocabulary.values(), default=-1) + 1, source)  # before a list of that length is made
     pieces: list[bytes | str] = [f"<{i}>" for i in range(max(vocabulary.values(), default=-1) + 1)]
     for token, i in vocabulary.items():
         pieces[i] = bytes(byte_of[c] for c in token) if all(c in byte_of for c in token) else token
     for i, added in tokenizer.get_added_tokens_decoder().items():
         pieces[i] = added.content if added.special else added.content.encode()
     return pieces
+
+
+def _check_size(n_tokens: int, source: str) -> None:
+    if n_tokens > MAX_VOCAB:
+        raise LRopeError(
+            f"{source} has {n_tokens:,} tokens; at most {MAX_VOCAB:,} fit into 16 bits. Take a smaller one, "
+            "or bpe:N"
+        )
 
 
 def _byte_of() -> dict[str, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.files import LARGE, Form, TokenizerFile, check, check_format, read_json
 from lrope_interp.tokenizers.byte_tokenizer import ByteTokenizer
 from lrope_interp.tokenizers.protocol import Tokenizer
 
@@ -38,15 +39,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             was changed since.
     """
     path = Path(folder) / TOKENIZER_FILE
-    try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LRopeError(f"{folder} has no {TOKENIZER_FILE}; is it a run folder?") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise LRopeError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(payload, dict) or not isinstance(payload.get("format"), int):
-        raise LRopeError(f"{path} is not a tokenizer of lrope-interp (no format)")
-    return _ours(payload, path)
+    missing = f"{folder} has no {TOKENIZER_FILE}; is it a run folder?"
+    said = read_json(path, TokenizerFile, newest=TOKENIZER_FORMAT, missing=missing, most_bytes=LARGE)
+    return _ours(said, path)
 
 
 def read_tokenizer_file(path: Path) -> Tokenizer:
@@ -55,15 +50,10 @@ def read_tokenizer_file(path: Path) -> Tokenizer:
     Raises:
         LRopeError: No such file, no tokenizer, or one that is not lossless.
     """
-    try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LRopeError(f"tokenizer file {path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise LRopeError(f"tokenizer file {path} is not valid JSON: {error}") from None
-    if not isinstance(payload, dict):
-        raise LRopeError(f"tokenizer file {path} holds no tokenizer: it is not a JSON object")
-    if isinstance(payload.get("format"), int):
+    payload = read_json(path, Form, most_bytes=LARGE)
+    if "format" in payload:
+        check_format(payload, TOKENIZER_FORMAT, str(path))
+        check(TokenizerFile, payload, f"{path} is damaged")
         return _ours(payload, path)
     from lrope_interp.tokenizers.bpe import BPETokenizer
 
@@ -72,20 +62,16 @@ def read_tokenizer_file(path: Path) -> Tokenizer:
 
 def _ours(payload: Mapping[str, Any], path: Path) -> Tokenizer:
     """Return the tokenizer that a file of ours describes."""
-    if payload["format"] > TOKENIZER_FORMAT:
-        raise LRopeError(
-            f"{path} has format {payload['format']}; this version reads up to {TOKENIZER_FORMAT}. "
-            "Upgrade lrope-interp."
-        )
-    if payload.get("type") not in _TYPES:
-        raise unknown("tokenizer type", payload.get("type"), _TYPES)
-    if payload["type"] == ByteTokenizer.name:
-        return ByteTokenizer()
-    from lrope_interp.tokenizers.bpe import BPETokenizer
+    if payload["type"] not in _TYPES:
+        raise unknown(f"tokenizer type in {path}:", payload["type"], _TYPES)
+    tokenizer: Tokenizer = ByteTokenizer()
+    if payload["type"] != ByteTokenizer.name:
+        from lrope_interp.tokenizers.bpe import BPETokenizer
 
-    definition = payload.get("tokenizer")
-    tokenizer = BPETokenizer(definition if isinstance(definition, dict) else {}, str(path))
-    if tokenizer.fingerprint != payload.get("fingerprint"):
+        tokenizer = BPETokenizer(payload.get("tokenizer") or {}, str(path))
+    own = {name: getattr(tokenizer, name) for name in ("vocab_size", "eos_id", "fingerprint")}
+    is_bytes = tokenizer.name == ByteTokenizer.name  # which keep no fingerprint
+    if any(payload.get(name, value if is_bytes else None) != value for name, value in own.items()):
         raise LRopeError(
             f"{path} was changed since it was written, so its ids may mean other text; restore it"
         )

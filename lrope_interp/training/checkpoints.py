@@ -20,11 +20,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.files import NewerFormatError, StateFile, read_json
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.models.checkpoint import load_weights
+from lrope_interp.models.checkpoint import load_weights, read_weights
 from lrope_interp.runs import sync_folder
 from lrope_interp.training.optimiser import load_optimiser_tensors, optimiser_tensors
 
@@ -44,7 +45,7 @@ class Checkpoint:
     def load(self, model: LRopeTransformer, optimiser: torch.optim.Optimizer) -> None:
         """Put weights and moments into `model` and `optimiser`."""
         load_weights(model, self.folder / _WEIGHTS)
-        load_optimiser_tensors(model, optimiser, load_file(self.folder / _MOMENTS))
+        load_optimiser_tensors(model, optimiser, read_weights(self.folder / _MOMENTS))
 
 
 def save_checkpoint(
@@ -147,20 +148,15 @@ def _replace(partial: Path, target: Path) -> None:
 
 def _verified(folder: Path) -> Checkpoint:
     try:
-        payload = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        version, step = payload["format"], payload["step"]
-        checksums, state = dict(payload["sha256"]), dict(payload["state"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _TornError(f"{_STATE}: {error}") from None
-    if version > CHECKPOINT_FORMAT:
-        raise LRopeError(
-            f"{folder} has format {version}; this version reads up to {CHECKPOINT_FORMAT}. "
-            "Upgrade lrope-interp."
-        )
+        payload = read_json(folder / _STATE, StateFile, newest=CHECKPOINT_FORMAT)
+    except NewerFormatError:
+        raise
+    except LRopeError as error:
+        raise _TornError(str(error)) from None
     for name in (_WEIGHTS, _MOMENTS):
-        if not (folder / name).is_file() or _sha256(folder / name) != checksums.get(name):
+        if not (folder / name).is_file() or _sha256(folder / name) != payload["sha256"].get(name):
             raise _TornError(f"{name} has not the checksum that it was written with")
-    return Checkpoint(folder, step, state)
+    return Checkpoint(folder, payload["step"], payload["state"])
 
 
 def _sync(path: Path) -> None:

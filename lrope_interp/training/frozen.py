@@ -6,7 +6,6 @@ text is in it. The contextual form is the source run.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lrope_interp.data import Corpus, WindowSampler, assert_held_out
+from lrope_interp.data import Corpus, WindowSampler, assert_held_out, read_manifest
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.checkpoint import WEIGHTS_FILE
@@ -174,12 +173,10 @@ def _tokenizer_words(source: FrozenSource) -> str:
 
 def _check_held_out(source: FrozenSource, corpus: Corpus) -> None:
     """Refuse a source that was trained on what the new run holds out: its increments would know it."""
-    path = source.run.folder / "data.json"
+    manifest = read_manifest(source.run.folder)
     held_out = chain.from_iterable(corpus.documents(split) for split in ("fit", "dev", "test"))
     try:
-        assert_held_out(json.loads(path.read_text(encoding="utf-8")), held_out)
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise LRopeError(f"{path} cannot be read: {error}") from None
+        assert_held_out(manifest, held_out)
     except LRopeError as error:
         raise LRopeError(
             f"the run {source.run.folder} was trained on text that the new run holds out, which its "

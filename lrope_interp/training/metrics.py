@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lrope_interp.files import read_log
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.training.events import IncrementStatistics
@@ -48,7 +49,7 @@ class JsonLines:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a log; a last line that a crash cut short is left out."""
-    return [line for _, line in _whole_lines(path)]
+    return [line for _, line in read_log(path)]
 
 
 def cut_back(path: Path, step: int) -> None:
@@ -58,27 +59,13 @@ def cut_back(path: Path, step: int) -> None:
     done again.
     """
     kept = 0
-    for end, line in _whole_lines(path):
+    for end, line in read_log(path):
         is_train = line.get("split", "train") == "train"
         if line["step"] > step or (line["step"] == step and not is_train):
             break
         kept = end
     if path.exists():
         os.truncate(path, kept)
-
-
-def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield each line's end, in bytes, and its content, up to the first that is not whole."""
-    end = 0
-    for raw in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
-        try:
-            line = json.loads(raw)
-        except ValueError:
-            return
-        if not raw.endswith(b"\n") or not isinstance(line, dict) or "step" not in line:
-            return
-        end += len(raw)
-        yield end, line
 
 
 @contextmanager

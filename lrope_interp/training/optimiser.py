@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.training.config import TrainConfig
 
@@ -73,6 +74,13 @@ def load_optimiser_tensors(
 ) -> None:
     """Put back what `optimiser_tensors` gave."""
     names = {parameter: name for name, parameter in model.named_parameters()}
+    wanted = {f"{name}/{key}": p.shape for p, name in names.items() for key in ("exp_avg", "exp_avg_sq")}
+    wanted |= {f"{name}/step": torch.Size() for name in names.values()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    is_real = all(tensor.is_floating_point() for tensor in tensors.values())
+    if found and (found != wanted or not is_real):  # none at all before the first step
+        differing = sorted(name for name, _ in found.items() ^ wanted.items())
+        raise LRopeError(f"the optimiser's moments are not those of this model: {differing[:3]}")
     order = [names[parameter] for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():

@@ -6,7 +6,6 @@ verdict every run is scored once more, in float32, on every document of the dev 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -14,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lrope_interp.data import Corpus, Document, assert_held_out, documents_sha256
+from lrope_interp.data import Corpus, Document, assert_held_out, documents_sha256, read_manifest
 from lrope_interp.errors import LRopeError
+from lrope_interp.files import ScoreFile, read_json
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.results import file_sha256
 from lrope_interp.runs import Run, write_json_atomically
@@ -89,7 +89,7 @@ def score(
     known = _read_score(path, key)
     if known is not None:
         return known
-    assert_held_out(json.loads((run.folder / "data.json").read_text(encoding="utf-8")), documents)
+    assert_held_out(read_manifest(run.folder), documents)
     nats, n_bytes = _nats_by_language(run, documents, device, between_chunks)
     path.parent.mkdir(exist_ok=True)
     write_json_atomically(path, {**key, "nats": nats, "n_bytes": n_bytes})
@@ -98,9 +98,9 @@ def score(
 
 def _read_score(path: Path, key: Mapping[str, Any]) -> Score | None:
     """Return a score that was kept for exactly these weights and documents."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if all(found[name] == value for name, value in key.items()):
+    with suppress(LRopeError):
+        found = read_json(path, ScoreFile, newest=SCORE_FORMAT)
+        if all(found.get(name) == value for name, value in key.items()):
             return Score(found["model_sha256"], dict(found["nats"]), dict(found["n_bytes"]))
     return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import warnings
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from lrope_interp.data import (
     assert_held_out,
     document_hashes,
     load_corpus,
+    read_manifest,
     training_streams,
 )
 from lrope_interp.errors import LRopeError
@@ -230,10 +230,7 @@ def _was_settled(name: str, stored: TrainConfig, asked: TrainConfig) -> bool:
 
 def assert_same_data(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Refuse to go on with a run whose corpus is not what it was trained on so far."""
-    try:
-        before = json.loads((folder / "data.json").read_text(encoding="utf-8"))["splits"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LRopeError(f"{folder / 'data.json'} cannot be read: {error}") from None
+    before = read_manifest(folder)["splits"]
     for split, now in manifest["splits"].items():
         if before.get(split, {}).get("sha256") != now["sha256"]:
             raise LRopeError(

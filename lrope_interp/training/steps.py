@@ -20,6 +20,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.files import LoopState, check
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.training import events
 from lrope_interp.training.checkpoints import Checkpoint, save_checkpoint
@@ -62,6 +63,11 @@ class TrainingLoop:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
+        check(LoopState, checkpoint.state, f"the state of {checkpoint.folder} is damaged")
+        if checkpoint.step > self.config.n_steps:
+            raise LRopeError(
+                f"{checkpoint.folder} is of step {checkpoint.step}; the run has {self.config.n_steps} steps"
+            )
         checkpoint.load(self.model, self.optimiser)
         self.step = self.saved_step = checkpoint.step
         self.n_bytes, self.losses = checkpoint.state["n_bytes"], list(checkpoint.state["losses"])

@@ -228,9 +228,10 @@ def test_generate_frozen_writes_what_the_model_writes_under_the_hook(
 ) -> None:
     import torch
 
+    from lrope_interp.data import read_manifest
     from lrope_interp.models import LRopeTransformer
     from lrope_interp.probes.capture import capture
-    from lrope_interp.probes.selection import read_manifest, select_corpus
+    from lrope_interp.probes.selection import select_corpus
 
     model = LRopeTransformer.from_pretrained(run_copy)
     draw = torch.Generator().manual_seed(1)

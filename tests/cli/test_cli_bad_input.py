@@ -290,8 +290,8 @@ def test_html_in_a_text_is_shown_as_text(cli: Cli, run_copy: Path) -> None:
     ("name", "content", "said"),
     [
         ("tokenizer.json", '{"format": 99}', "99"),
-        ("tokenizer.json", "[]", "not a tokenizer"),
-        ("config.json", '{"format": 1, "model": [1]}', "not a configuration"),
+        ("tokenizer.json", "[]", "names no format"),
+        ("config.json", '{"format": 1, "model": [1]}', "model must be an object"),
         ("data.json", '{"format": 1, "name": "x", "splits": {}}', "lacks"),
     ],
 )

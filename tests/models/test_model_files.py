@@ -85,7 +85,7 @@ def test_folders_that_are_no_model_say_why(make_model, tmp_path):
         ({"model": config["model"] | {"n_layer": 3}}, "Did you mean 'n_layers'"),
         ({"model": config["model"] | {"n_layers": 3}}, "does not fit"),
         ({"model": config["model"] | {"d_mlp": 8}}, "shape"),
-        ({"model": {"n_layers": 2}}, "incomplete"),
+        ({"model": {"n_layers": 2}}, "lacks model.d_model"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(LRopeError, match=message):

@@ -122,9 +122,9 @@ def test_a_stamp_names_the_weights_and_the_command(tmp_path: Path) -> None:
     [
         (None, "holds no result"),
         ("{", "cannot be read"),
-        ("[]", "no format number"),
+        ("[]", "names no format"),
         ('{"format": 99}', "format 99; this version reads up to 1"),
-        ('{"format": 1, "kind": "x"}', "lacks created, headline"),
+        ('{"format": 1, "kind": "x"}', "lacks created"),
         ("\udcff", "cannot be read"),
     ],
 )

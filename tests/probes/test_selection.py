@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from probe_samples import chinese, english, select
 
-from lrope_interp.data import Document, documents_sha256, label_gaps, load_corpus
+from lrope_interp.data import Document, documents_sha256, label_gaps, load_corpus, read_manifest
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.bootstrap import Bootstrap
 from lrope_interp.probes.gaps import Gaps
@@ -17,7 +17,6 @@ from lrope_interp.probes.scoring import Scorer
 from lrope_interp.probes.selection import (
     Selection,
     _script,
-    read_manifest,
     select_corpus,
     select_gold,
     select_text,
@@ -260,7 +259,7 @@ def test_order_does_not_matter() -> None:
     [
         (None, "no data.json"),
         ("{", "cannot be read"),
-        ("{}", "lacks a name"),
+        ("{}", "names no format"),
         (json.dumps({"format": 99, "name": "x", "splits": {}}), "format 99"),
     ],
 )

@@ -140,7 +140,7 @@ def test_more_tokens_than_fit_are_refused(bpe: BPETokenizer, tmp_path: Path, mon
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LRopeError, match=r"nowhere\.json cannot be read: No such file"):
+    with pytest.raises(LRopeError, match=r"nowhere\.json cannot be read: there is no such file"):
         read_tokenizer_file(tmp_path / "nowhere.json")
 
 
