@@ -14,10 +14,11 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int64, UInt16
+from jaxtyping import Bool, Float, Float32, Int, Int64, UInt
 from torch import Tensor
 
 from lrope_interp.data import Document, ScoringWindow, scoring_windows
+from lrope_interp.data.tokens import token_dtype
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.captured import Captured
@@ -173,12 +174,13 @@ def check_layers(model: LRopeTransformer, layers: Sequence[int] | None) -> tuple
 
 def encoded(
     tokenizer: Tokenizer, documents: Sequence[Document]
-) -> tuple[UInt16[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_tokens"]]:
+) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_tokens"]]:
     """Return the ids of documents joined end to end, and at which of their bytes each token begins."""
-    at, tokens, starts = 0, [np.zeros(0, dtype=np.uint16)], [np.zeros(0, dtype=np.int64)]
+    dtype = token_dtype(tokenizer.vocab_size)
+    at, tokens, starts = 0, [np.zeros(0, dtype=dtype)], [np.zeros(0, dtype=np.int64)]
     for document in documents:
         ids, first, _ = tokenizer.encode_spans(document.text)
-        tokens.append(ids.astype(np.uint16))
+        tokens.append(ids.astype(dtype))
         starts.append(first + at)
         at += document.n_bytes
     return np.concatenate(tokens), np.concatenate(starts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8, UInt16
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt, UInt8
 
 from lrope_interp.data import Document
 
@@ -46,7 +46,7 @@ class Captured:
     entropy: Float32[np.ndarray, " n_predicted"]
     entropy_next: Float32[np.ndarray, " n_predicted"]
     surprisal: Float32[np.ndarray, " n_predicted"]
-    tokens: UInt16[np.ndarray, " n_tokens"]
+    tokens: UInt[np.ndarray, " n_tokens"]
     token_starts: Int64[np.ndarray, " n_tokens"]
     readouts: Mapping[str, Float32[np.ndarray, "layers _ n_bytes"]] = field(default_factory=dict)
     hidden: Float32[np.ndarray, "_ sampled d_model"] = field(
@@ -82,7 +82,7 @@ class Captured:
         return is_start
 
     @cached_property
-    def token(self) -> UInt16[np.ndarray, " n_bytes"]:
+    def token(self) -> UInt[np.ndarray, " n_bytes"]:
         """The id of the token that each byte belongs to."""
         return self.at_every_byte(self.tokens)
 

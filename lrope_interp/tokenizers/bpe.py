@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.tokenizers.choice import MAX_VOCAB
+from lrope_interp.tokenizers.choice import MOST_TOKENS
 from lrope_interp.tokenizers.protocol import Ids, utf8
 from lrope_interp.tokenizers.readable import readable
 
@@ -27,6 +28,12 @@ _EOS_NAMES = ("<eos>", "<|endoftext|>", "<|end_of_text|>", "</s>", "[EOS]", "<|i
 _SAMPLE = (
     "A sample\u2014na\u00efve, \u4e2d\u6587\uff0c\uff21\uff22 e\u0301\u212b \U0001f642\U00020000.\r\n\r\n\t"
     "\x00\x7f\u2581 \ufb01 \u00a0\u3000  <eos> </s> <|endoftext|> 'S ITS 1234567  \ufeff\u200d\x85end \n  "
+)
+_LOSSLESS = ("NFC", "ByteLevel")
+_DROPS_SPACE = ("Whitespace", "WhitespaceSplit", "CharDelimiterSplit", "BertPreTokenizer", "Metaspace")
+_WANTED = (
+    "A lossless byte-level tokenizer is wanted, as of GPT-2: a ByteLevel pre-tokenizer without prefix space, "
+    "all 256 byte tokens, and no normalizer but NFC. Take such a file, or bpe:N"
 )
 MIN_FREQUENCY = 2
 
@@ -41,7 +48,8 @@ class BPETokenizer:
         source: What to call it in messages.
 
     Raises:
-        LRopeError: Not a tokenizer, more than 65,536 tokens, or one that changes text.
+        LRopeError: Not a tokenizer, more than 1,000,000 tokens, or one that changes text. One that composes
+            characters (NFC) is taken, and refuses text that is not composed when it meets it.
     """
 
     name = "bpe"
@@ -59,8 +67,9 @@ class BPETokenizer:
         self.fingerprint = hashlib.sha256(said.encode()).hexdigest()
         self._raw = [piece if isinstance(piece, bytes) else b"" for piece in self._pieces]
         self._lengths = np.array([len(raw) for raw in self._raw], dtype=np.int64)
-        _check_size(self.vocab_size, source)
-        self.encode(_SAMPLE + "".join(map(chr, range(0x250))))
+        self._check_definition()
+        sample = _SAMPLE + "".join(map(chr, range(0x250)))
+        self.encode(unicodedata.normalize("NFC", sample) if self._composes else sample)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BPETokenizer:
         """Nothing here changes, so that copies of a model share it."""
@@ -116,6 +125,40 @@ class BPETokenizer:
 
         write_tokenizer(folder, self, {"tokenizer": self._definition})
 
+    @property
+    def _composes(self) -> bool:
+        return any(
+            one.get("type") == "NFC" for one in _parts(self._definition.get("normalizer"), "normalizers")
+        )
+
+    def _check_definition(self) -> None:
+        """Refuse what changes some text, be it text that no sample shows: a file that strips, for one.
+
+        Such a tokenizer would train and then fail in an analysis, at the first text that it changes.
+        """
+        normalizers = _parts(self._definition.get("normalizer"), "normalizers")
+        cutters = _parts(self._definition.get("pre_tokenizer"), "pretokenizers")
+        added = self._definition.get("added_tokens") or []
+        wrong = [
+            f"the normalizer {one.get('type')}" for one in normalizers if one.get("type") not in _LOSSLESS
+        ]
+        wrong += [
+            f"the pre-tokenizer {one.get('type')}"
+            for one in cutters
+            if one.get("type") in _DROPS_SPACE or one.get("behavior") == "Removed"
+        ]
+        wrong += [
+            f"the added token {one['content']!r}, which takes the white space beside it"
+            for one in added
+            if not one.get("special") and (one.get("lstrip") or one.get("rstrip"))
+        ]
+        if self._definition.get("model", {}).get("type") == "BPE":
+            found = {piece for piece in self._pieces if isinstance(piece, bytes) and len(piece) == 1}
+            missing = [value for value in range(256) if bytes([value]) not in found]
+            wrong += [f"a vocabulary without the byte 0x{missing[0]:02x}"] if missing else []
+        if wrong:
+            raise LRopeError(f"{self._source} does not keep text as it is: it has {wrong[0]}. {_WANTED}")
+
     def _checked(self, raw: bytes, ids: list[int]) -> Int64[np.ndarray, " n_tokens"]:
         """Return the ids, if they stand for exactly these bytes."""
         if b"".join(map(self._raw.__getitem__, ids)) != raw:
@@ -129,11 +172,13 @@ class BPETokenizer:
             (i for i, (a, b) in enumerate(zip(raw, got, strict=False)) if a != b), min(len(raw), len(got))
         )
         context = raw[max(0, at - 20) : at + 20].decode("utf-8", errors="replace")
-        return LRopeError(
-            f"{self._source} does not keep text as it is (near {context!r}): a lossless byte-level tokenizer "
-            "is wanted, as of GPT-2: a ByteLevel pre-tokenizer without prefix space, all 256 byte tokens, "
-            "and no normalizer. Take such a file, or bpe:N"
-        )
+        if self._composes and not unicodedata.is_normalized("NFC", raw.decode("utf-8")):
+            return LRopeError(
+                f"{self._source} composes characters (NFC), and this text has some that are not (near "
+                f"{context!r}). Write the text in NFC first (Python: unicodedata.normalize('NFC', text)), or "
+                "take a tokenizer without a normalizer, or bpe:N"
+            )
+        return LRopeError(f"{self._source} does not keep text as it is (near {context!r}). {_WANTED}")
 
 
 def train_bpe(texts: Iterable[str], n_vocab: int) -> BPETokenizer:
@@ -183,25 +228,26 @@ def _loaded(definition: Mapping[str, Any], source: str) -> HuggingFaceTokenizer:
     return tokenizer
 
 
+def _parts(part: Any, nested: str) -> list[dict[str, Any]]:
+    """Return the normalizers or pre-tokenizers that a part of a definition is made of."""
+    if not isinstance(part, dict):
+        return []
+    return [one for each in part[nested] for one in _parts(each, nested)] if nested in part else [part]
+
+
 def _pieces(tokenizer: HuggingFaceTokenizer, source: str) -> list[bytes | str]:
     """Return what each id stands for: its bytes, or as a string the name of a token without bytes."""
     byte_of = _byte_of()
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    _check_size(max(vocabulary.values(), default=-1) + 1, source)  # before a list of that length is made
-    pieces: list[bytes | str] = [f"<{i}>" for i in range(max(vocabulary.values(), default=-1) + 1)]
+    n_ids = max(vocabulary.values(), default=-1) + 1
+    if n_ids > MOST_TOKENS:  # before a list of that length is made
+        raise LRopeError(f"{source} has ids up to {n_ids - 1:,}; at most {MOST_TOKENS:,} tokens can be had")
+    pieces: list[bytes | str] = [f"<{i}>" for i in range(n_ids)]
     for token, i in vocabulary.items():
         pieces[i] = bytes(byte_of[c] for c in token) if all(c in byte_of for c in token) else token
     for i, added in tokenizer.get_added_tokens_decoder().items():
         pieces[i] = added.content if added.special else added.content.encode()
     return pieces
-
-
-def _check_size(n_tokens: int, source: str) -> None:
-    if n_tokens > MAX_VOCAB:
-        raise LRopeError(
-            f"{source} has {n_tokens:,} tokens; at most {MAX_VOCAB:,} fit into 16 bits. Take a smaller one, "
-            "or bpe:N"
-        )
 
 
 def _byte_of() -> dict[str, int]:

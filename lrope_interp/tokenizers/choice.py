@@ -12,7 +12,9 @@ BYTES = "bytes"
 MIN_VOCAB = 258
 """256 bytes, EOS, and one merge."""
 MAX_VOCAB = 65_536
-"""Training text is kept in 16 bits a token."""
+"""Of what `bpe:N` trains: training text is then kept in 16 bits a token."""
+MOST_TOKENS = 1_000_000
+"""Of a file: several times the largest vocabularies in use, and few enough to lay out."""
 
 
 @dataclass(frozen=True)

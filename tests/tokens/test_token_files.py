@@ -7,11 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers import models, normalizers, pre_tokenizers
 
+from lrope_interp.data import Document
+from lrope_interp.data.tokens import training_stream
 from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeConfig, LRopeTransformer
+from lrope_interp.probes.capture import capture
 from lrope_interp.tokenizers import ByteTokenizer, TokenizerChoice, load_tokenizer
 from lrope_interp.tokenizers.bpe import BPETokenizer, train_bpe
 from lrope_interp.tokenizers.files import read_tokenizer_file
@@ -83,8 +88,32 @@ def test_dropout_truncation_and_templates_of_a_file_change_nothing(bpe: BPEToken
         )
 
 
-def normalized(theirs: dict[str, Any]) -> object:
-    return {**theirs, "normalizer": {"type": "NFC"}}
+def stripped(theirs: dict[str, Any]) -> object:
+    return {**theirs, "normalizer": {"type": "Strip", "strip_left": True, "strip_right": True}}
+
+
+def replaced(theirs: dict[str, Any]) -> object:
+    rare = {"type": "Replace", "pattern": {"String": "never in a sample"}, "content": ""}
+    return {**theirs, "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, rare]}}
+
+
+def without_some_space(theirs: dict[str, Any]) -> object:
+    split = {"type": "Split", "pattern": {"Regex": "\\n{9}"}, "behavior": "Removed", "invert": False}
+    return {
+        **theirs,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, theirs["pre_tokenizer"]]},
+    }
+
+
+def greedy(theirs: dict[str, Any]) -> object:
+    token = {"id": 299, "content": "xyzzy", "single_word": False, "normalized": False, "special": False}
+    return {**theirs, "added_tokens": [{**token, "lstrip": True, "rstrip": False}]}
+
+
+def without_a_lead_byte(theirs: dict[str, Any]) -> object:
+    model = theirs["model"]
+    kept = {token: i for token, i in model["vocab"].items() if token != "\u00f0"}  # of emoji
+    return {**theirs, "model": {**model, "vocab": kept}}
 
 
 def lowered(theirs: dict[str, Any]) -> object:
@@ -111,7 +140,11 @@ def word_pieces(_: dict[str, Any]) -> object:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (normalized, "does not keep text as it is"),
+        (stripped, "does not keep text as it is: it has the normalizer Strip"),
+        (replaced, "the normalizer Replace"),
+        (without_some_space, "the pre-tokenizer Split"),
+        (greedy, "the added token 'xyzzy', which takes the white space"),
+        (without_a_lead_byte, "without the byte 0xf0"),
         (lowered, "does not keep text as it is"),
         (prefixed, "without prefix space"),
         (without_a_byte, "all 256 byte tokens"),
@@ -132,10 +165,57 @@ def test_what_is_no_lossless_tokenizer_is_refused(
         read_tokenizer_file(path)
 
 
+def test_a_tokenizer_that_composes_takes_text_that_is_composed(bpe: BPETokenizer, tmp_path: Path) -> None:
+    theirs = definition(bpe, tmp_path)
+    composing = read_tokenizer_file(written({**theirs, "normalizer": {"type": "NFC"}}, tmp_path))
+    text = "caf\u00e9 \u4e2d\U0001f642 the peace"
+    assert composing.encode(text).tolist() == bpe.encode(text).tolist()
+    with pytest.raises(LRopeError, match=r"composes characters \(NFC\).*near .*normalize\('NFC', text\)"):
+        composing.encode("the peace of cafe\u0301s")
+    with pytest.raises(LRopeError, match="NFC"):
+        composing.encode_batch(["fine", "\u212b"])
+
+
+def wide(theirs: dict[str, Any]) -> dict[str, Any]:
+    """Move all merged tokens past 16 bits, as many of Llama 3 and Qwen are."""
+    vocab = {token: i if len(token) == 1 else i + 70_000 for token, i in theirs["model"]["vocab"].items()}
+    return {**theirs, "model": {**theirs["model"], "vocab": vocab}}
+
+
+def test_a_vocabulary_above_sixteen_bits_is_read_stored_and_captured(
+    bpe: BPETokenizer, tmp_path: Path
+) -> None:
+    tokenizer = read_tokenizer_file(written(wide(definition(bpe, tmp_path)), tmp_path))
+    assert tokenizer.vocab_size > 70_000
+    text = "the peace of nations is a treaty"
+    ids = tokenizer.encode(text)
+    assert max(ids) > 65_536 and tokenizer.decode(ids) == text
+    model = LRopeTransformer(
+        LRopeConfig(n_layers=1, d_model=8, n_heads=2, n_ctx=64, d_vocab=tokenizer.vocab_size, seed=0)
+    )
+    model.tokenizer = tokenizer
+    document = Document("d", text, "toy", "en")
+    assert training_stream([document], tokenizer).tolist() == [tokenizer.eos_id, *ids, tokenizer.eos_id]
+    captured = capture(model, [document])
+    assert captured.tokens.tolist() == ids.tolist()
+    again = model(model.to_tokens(text)).log_softmax(-1)[0, :-1]
+    surprisal = -again[np.arange(len(ids)), ids]
+    assert np.allclose(captured.at_tokens(captured.surprisal), surprisal.detach(), atol=1e-4)
+
+
 def test_more_tokens_than_fit_are_refused(bpe: BPETokenizer, tmp_path: Path, monkeypatch: Monkey) -> None:
     theirs = definition(bpe, tmp_path)
-    monkeypatch.setattr("lrope_interp.tokenizers.bpe.MAX_VOCAB", 299)
-    with pytest.raises(LRopeError, match="has 300 tokens; at most 299"):
+    monkeypatch.setattr("lrope_interp.tokenizers.bpe.MOST_TOKENS", 298)
+    with pytest.raises(LRopeError, match="has ids up to 298; at most 298"):
+        read_tokenizer_file(written(theirs, tmp_path))
+
+
+def test_an_id_beyond_all_measure_is_refused_before_anything_is_laid_out(
+    bpe: BPETokenizer, tmp_path: Path
+) -> None:
+    theirs = definition(bpe, tmp_path)
+    theirs["model"]["vocab"]["far"] = 4_000_000_000
+    with pytest.raises(LRopeError, match="has ids up to 4,000,000,000"):
         read_tokenizer_file(written(theirs, tmp_path))
 
 
