@@ -1,7 +1,8 @@
 """A folder of things that are made once: written aside, renamed when whole, checked when opened.
 
-An entry is a folder named after the sha256 of what it was made from. Its `entry.json` holds that
-identity and the size and sha256 of every other file, so that one that was torn or altered is found
+An entry is a folder named after the sha256 of what it was made from: its inputs, and the source of the
+code that makes it, so that no change of either brings back what was made before. Its `entry.json` holds
+that identity and the size and sha256 of every other file, so that one that was torn or altered is found
 and made again. Deleting an entry, or all of them, costs no more than the time to make them.
 """
 
@@ -13,8 +14,10 @@ import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,31 @@ ENTRY_FILE = "entry.json"
 Build = Callable[[Path], Mapping[str, Any]]
 
 
+def folder_digest(folder: Traversable) -> str:
+    """Return the sha256 of every file of a folder of code, in a zip too; caches and hidden files aside."""
+    if not folder.is_dir():  # the source cannot be seen, as in a frozen executable, which nobody edits
+        return lrope_interp.__version__
+    digest = hashlib.sha256()
+    for one in sorted(folder.iterdir(), key=lambda one: one.name):
+        if not one.name.startswith((".", "__pycache__")):
+            content = folder_digest(one) if one.is_dir() else hashlib.sha256(one.read_bytes()).hexdigest()
+            digest.update(f"{one.name} {content}\n".encode())
+    return digest.hexdigest()
+
+
+# Read when this module is imported: a process that lives on while its files are edited still runs the old
+# code, and must not keep what that computes under the name of the new.
+_DIGESTS = {
+    room: folder_digest(files(lrope_interp) / room)
+    for room in ("data", "models", "probes", "tokenizers", "training")
+}
+
+
+def source_code(*rooms: str) -> dict[str, str]:
+    """Return digests of the source of some folders of the package, for the key of what they compute."""
+    return {room: _DIGESTS[room] for room in rooms}
+
+
 def cache_folder() -> Path:
     """Return where entries lie: $LROPE_INTERP_CACHE, or lrope-interp under $XDG_CACHE_HOME or ~/.cache."""
     chosen = os.environ.get(CACHE_VARIABLE)
@@ -43,7 +71,9 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "lrope-interp"
 
 
-def cached(kind: str, identity: Mapping[str, Any], build: Build) -> tuple[Path, Mapping[str, Any]]:
+def cached(
+    kind: str, identity: Mapping[str, Any], build: Build, rooms: Sequence[str] = ("data", "tokenizers")
+) -> tuple[Path, Mapping[str, Any]]:
     """Return the entry made from `identity`; it is built where it is missing or damaged.
 
     Two processes that want the same entry at once get the same one: the second waits.
@@ -52,6 +82,8 @@ def cached(kind: str, identity: Mapping[str, Any], build: Build) -> tuple[Path, 
         kind: The folder of the cache ("texts", "tokens").
         identity: What decides the content, as JSON.
         build: Fills an empty folder, and returns what `entry.json` shall say besides.
+        rooms: The folders of the package in which `build` computes; any change there makes another entry,
+            which replaces this one.
 
     Returns:
         The folder, every byte of which was checked, and its `entry.json`.
@@ -59,7 +91,7 @@ def cached(kind: str, identity: Mapping[str, Any], build: Build) -> tuple[Path, 
     Raises:
         LRopeError: The cache cannot be written, or what `build` raises; nothing is left then.
     """
-    identity = {"cache_format": CACHE_FORMAT, **identity}
+    identity = {"cache_format": CACHE_FORMAT, "source_code": source_code(*rooms), **identity}
     folder = cache_folder() / kind / _key(identity)
     entry = _sound_entry(folder, identity)
     if entry is not None:
@@ -68,6 +100,7 @@ def cached(kind: str, identity: Mapping[str, Any], build: Build) -> tuple[Path, 
         entry = _sound_entry(folder, identity)
         if entry is None:
             entry = _built(folder, identity, build)
+            _drop_superseded(kind, identity)
     return folder, entry
 
 
@@ -76,6 +109,14 @@ def cached_entries(kind: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     folders = [path for path in (cache_folder() / kind).glob("*") if not path.name.startswith(".")]
     found = [(folder, entry) for folder in folders if (entry := _read_entry(folder)) is not None]
     yield from sorted(found, key=lambda pair: str(pair[1].get("created")), reverse=True)
+
+
+def _drop_superseded(kind: str, identity: Mapping[str, Any]) -> None:
+    """Remove what other code made of the same, which nobody asks for any more."""
+    for folder, entry in list(cached_entries(kind)):
+        other = entry.get("identity", {})
+        if other != identity and {**other, "source_code": None} == {**identity, "source_code": None}:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _key(identity: Mapping[str, Any]) -> str:

@@ -145,7 +145,7 @@ class Runner:
             "documents": [one.sha256 for one in text.captured.documents],
             "masks": {name: _sha256(mask) for name, mask in sorted(text.masks.items())},
             "words": _sha256(text.words),
-            "fitted": _sha256(self.fitted.values),
+            "fitted": [_sha256(self.fitted.values), _sha256(self.fitted.first)],
             "arms": [arm.what() for arm in arms],
             "seed": self.seed,
             "batch_size": self.batch_size,

@@ -115,9 +115,7 @@ def concepts(
     samples, warnings = _samples(text, options, spans)
     sources = _sources(model, twin, text, samples, options, on_progress)
     identity = {"model": model_identity(model), "twin": None if twin is None else model_identity(twin)}
-    is_hooked = any(one["is_hooked"] for one in identity.values() if one is not None)
-    identity |= {"is_hooked": is_hooked, "layers": list(sources.layers)}
-    identity["calibration"] = [one.sha256 for one in selection.fit]
+    identity |= {"layers": list(sources.layers), "calibration": [one.sha256 for one in selection.fit]}
     bootstrap = Bootstrap(options.seed)
     frames: dict[str, list[pd.DataFrame]] = {}
     for sample in samples:

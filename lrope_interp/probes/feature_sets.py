@@ -30,8 +30,6 @@ UNTRAINED, FIXED = "untrained", "fixed"
 JOINT, JOINT_PLUS, JOINT_UNTRAINED = "joint", "joint_plus", "joint_untrained"
 OF_TEXT = (BYTE_WINDOW, NGRAM, STATIC_POSITION, ENTROPY)
 OF_MODELS = (UNTRAINED, RANDOM_HEAD, FIXED)
-RECIPES = dict.fromkeys((NGRAM, JOINT, JOINT_PLUS, JOINT_UNTRAINED), 2)
-"""To be raised when what a control is made of changes, so that nothing old is remembered of it."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from lrope_interp.probes.capture import Progress
-from lrope_interp.probes.feature_sets import JOINT, JOINT_PLUS, JOINT_UNTRAINED, NONE, RECIPES, FeatureSet
+from lrope_interp.probes.feature_sets import JOINT, JOINT_PLUS, JOINT_UNTRAINED, NONE, FeatureSet
 from lrope_interp.probes.linear_probes import Matrix, Prober, control_labels
 from lrope_interp.probes.mdl import OnlineCode, online_code
 from lrope_interp.probes.remembered import remembered
@@ -19,7 +20,6 @@ from lrope_interp.probes.span_sample import SpanSample
 
 KIND = "probes"
 CONTROL_SEEDS = (0, 1, 2, 3, 4)
-CODE_RECIPE = 2
 _KEPT = 3_000
 _HEAD = 5
 _JOINTS = (JOINT, JOINT_PLUS, JOINT_UNTRAINED)
@@ -75,8 +75,7 @@ def run_probes(
     found = []
     for done, one in enumerate(sets, start=1):
         has_code = with_codes and one.control not in _JOINTS
-        what = said | {"set": list(one.key), "code": has_code and CODE_RECIPE}
-        what |= {"recipe": RECIPES[one.control]} if one.control in RECIPES else {}
+        what = said | {"set": list(one.key), "has_code": has_code}
         flat = remembered(what, _worker(sample, one, seed, has_code), KIND, _KEPT)
         found.append(_unpacked(flat, sample, one))
         if on_progress is not None:
@@ -148,5 +147,5 @@ def _digest(sample: SpanSample) -> str:
     for column in (sample.spans.document, sample.spans.start, sample.spans.end, sample.spans.concept):
         digest.update(np.ascontiguousarray(column, dtype=np.int64).tobytes())
     digest.update(np.packbits(sample.is_test).tobytes())
-    digest.update("\n".join(sample.spans.concepts).encode())
+    digest.update(json.dumps(sample.spans.concepts).encode())
     return digest.hexdigest()

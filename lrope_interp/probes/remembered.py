@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-import lrope_interp
 from lrope_interp.data.cache import cached, cached_entries
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import HookPoint, LRopeTransformer
@@ -26,6 +27,8 @@ from lrope_interp.models.frozen import FrozenIncrements, LexicalIncrements, atta
 KIND = "increments"
 _KEPT = 48
 _FILE = "values.npy"
+_ROOMS = ("data", "models", "probes", "tokenizers")
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "transformer-lens")
 
 
 def remembered(
@@ -39,13 +42,13 @@ def remembered(
     A cache that cannot be written costs time, and nothing else.
 
     Args:
-        identity: Everything that decides the numbers, as JSON; see `model_identity`. With a hook on the
-            model that is not known, and nothing is remembered.
+        identity: Everything that decides the numbers but the code that computes them, as JSON; see
+            `model_identity`. With a hook on a model the numbers are anybody's, and nothing is remembered.
         compute: Computes them.
         kind: The folder of the cache.
         most: How many of that kind are kept, the newest.
     """
-    if identity.get("is_hooked"):
+    if _is_hooked(identity):
         return compute()
     made: list[np.ndarray] = []
 
@@ -55,7 +58,7 @@ def remembered(
         return {}
 
     try:
-        folder, _ = cached(kind, identity, build)
+        folder, _ = cached(kind, {"libraries": _libraries(), **identity}, build, _ROOMS)
         if not made:
             return np.load(folder / _FILE, allow_pickle=False)
         _forget_old(kind, most)
@@ -76,10 +79,19 @@ def model_identity(model: LRopeTransformer) -> dict[str, Any]:
         "config": {name: value for name, value in model.cfg.to_dict().items() if name != "device"},
         "tokenizer": model.own_tokenizer().fingerprint,
         "device": torch.device(str(model.cfg.device)).type,
-        "versions": {"lrope-interp": lrope_interp.__version__, "torch": torch.__version__},
         "attached": _attached_identity(attached_increments(model)),
-        "is_hooked": any(map(_has_unknown_hook, model.hook_dict.values())),
+        "is_hooked": type(model) is not LRopeTransformer or any(map(_has_unknown_hook, model.modules())),
     }
+
+
+def _is_hooked(said: Any) -> bool:
+    """Whether any model that an identity tells of is hooked, also one that is read beside another."""
+    return isinstance(said, Mapping) and (bool(said.get("is_hooked")) or any(map(_is_hooked, said.values())))
+
+
+@cache
+def _libraries() -> dict[str, str]:
+    return {name: version(name) for name in _LIBRARIES}
 
 
 def _attached_identity(frozen: FrozenIncrements | None) -> Any:
@@ -89,10 +101,12 @@ def _attached_identity(frozen: FrozenIncrements | None) -> Any:
     return None if frozen is None else model_identity(frozen.source)
 
 
-def _has_unknown_hook(point: HookPoint) -> bool:
-    """Whether a hook other than attached increments sits on a point."""
-    is_known = len(point.fwd_hooks) == len(point._forward_hooks) and all(
-        isinstance(handle.user_hook, FrozenIncrements) for handle in point.fwd_hooks
+def _has_unknown_hook(point: torch.nn.Module) -> bool:
+    """Whether a hook other than attached increments sits on a module."""
+    is_known = (
+        isinstance(point, HookPoint)
+        and len(point.fwd_hooks) == len(point._forward_hooks)
+        and all(isinstance(handle.user_hook, FrozenIncrements) for handle in point.fwd_hooks)
     )
     return has_live_hook(point) and not is_known
 

@@ -6,6 +6,7 @@ verdict every run is scored once more, in float32, on every document of the dev 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lrope_interp.data import Corpus, Document, assert_held_out, documents_sha256, read_manifest
+from lrope_interp.data import Corpus, Document, assert_held_out, read_manifest
+from lrope_interp.data.cache import source_code
 from lrope_interp.errors import LRopeError
 from lrope_interp.files import ScoreFile, read_json
 from lrope_interp.models import LRopeTransformer
@@ -26,7 +28,6 @@ from lrope_interp.training.validation import nats_per_byte, validation_windows
 
 SPLIT = "dev"
 DTYPE = "float32"
-SCORE_FORMAT = 1
 _CHUNK = 1_000_000  # bytes of text that are cut into windows at a time
 _COMPARED = ("device", "dtype", "threads", "processes")
 
@@ -69,8 +70,8 @@ def score(
 ) -> Score:
     """Score a finished run in float32, or read what was scored before.
 
-    The score is kept in the experiment's folder. It counts only for the same weights and the same
-    documents; the device changes no more than rounding.
+    The score is kept in the experiment's folder. It counts only for the same model and documents, and the
+    same source of the code that scores; the device changes no more than rounding.
 
     Args:
         planned: Which run of the experiment.
@@ -79,10 +80,13 @@ def score(
         device: Where to compute.
         between_chunks: Called now and then; what it raises ends the scoring.
     """
+    texts = (f"{document.sha256} {document.language}" for document in documents)
     key = {
-        "format": SCORE_FORMAT,
+        "source_code": source_code("data", "models", "tokenizers", "training"),
         "model_sha256": file_sha256(run.folder / "model.safetensors"),
-        "documents_sha256": documents_sha256(documents),
+        "config_sha256": file_sha256(run.folder / "config.json"),
+        "tokenizer": load_tokenizer(run.folder).fingerprint,
+        "documents_sha256": hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest(),
         "dtype": DTYPE,
     }
     path = planned.folder.parent.parent / SCORES_FOLDER / f"{planned.name}.json"
@@ -99,7 +103,7 @@ def score(
 def _read_score(path: Path, key: Mapping[str, Any]) -> Score | None:
     """Return a score that was kept for exactly these weights and documents."""
     with suppress(LRopeError):
-        found = read_json(path, ScoreFile, newest=SCORE_FORMAT)
+        found = read_json(path, ScoreFile)
         if all(found.get(name) == value for name, value in key.items()):
             return Score(found["model_sha256"], dict(found["nats"]), dict(found["n_bytes"]))
     return None

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from row_samples import some_rows, write_rows
 
+import lrope_interp
 from lrope_interp.data import (
     Document,
     cache_folder,
@@ -23,7 +28,7 @@ from lrope_interp.data import (
     training_streams,
 )
 from lrope_interp.data import cache as cache_module
-from lrope_interp.data.cache import cached
+from lrope_interp.data.cache import cached, folder_digest, source_code
 from lrope_interp.data.tokens import cached_stream, token_dtype
 from lrope_interp.errors import LRopeError
 from lrope_interp.tokenizers import ByteTokenizer
@@ -145,6 +150,111 @@ def test_a_changed_file_or_another_option_is_another_entry(own_cache: Path, tmp_
     write_rows(path, some_rows(21))
     assert len(load_corpus(f"file:{path}").documents()) == 21
     assert len(_entries(own_cache)) == 4
+
+
+def test_every_part_of_the_key_of_a_text_counts(own_cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for split in ("train", "validation"):
+        rows = [{"text": f"{split} {k}", "other": f"other {split} {k}"} for k in range(20)]
+        write_rows(folder / f"{split}.jsonl", rows)
+
+    def n_entries(*names: str, **reading: Any) -> int:
+        for name in names:
+            load_corpus(name, **reading)
+        return len(_entries(own_cache))
+
+    both = (f"file:{folder}", f"hf:{folder}")
+    assert n_entries(*both) == 2
+    assert n_entries(*both, encoding_errors="replace") == 4
+    assert n_entries(*both, text_column="other") == 6
+    assert n_entries(*both, max_train_bytes=99) == 8
+    assert n_entries(*both, despaced=True) == 10
+    assert n_entries(f"hf:{folder}::validation") == 11
+    (folder / "train.jsonl").rename(folder / "train-b.jsonl")
+    assert n_entries(*both) == 13
+    shutil.copytree(folder, tmp_path / "moved", copy_function=shutil.copy2)
+    assert n_entries(f"file:{tmp_path / 'moved'}", f"hf:{tmp_path / 'moved'}") == 15
+    assert n_entries(*both) == 15
+
+
+@pytest.mark.parametrize("source", ["file", "hf"])
+def test_a_file_whose_time_was_set_back_is_read_again(own_cache: Path, tmp_path: Path, source: str) -> None:
+    path = write_rows(tmp_path / "train.jsonl", [{"text": f"old {k}"} for k in range(20)])
+    stat = path.stat()
+    assert load_corpus(f"{source}:{tmp_path}").documents()[0].text == "old 0"
+    write_rows(path, [{"text": f"new {k}"} for k in range(20)])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert path.stat().st_size == stat.st_size
+    assert load_corpus(f"{source}:{tmp_path}").documents()[0].text == "new 0"
+
+
+def test_every_part_of_the_key_of_a_stream_counts(own_cache: Path) -> None:
+    class Other(ByteTokenizer):
+        fingerprint = "other"
+
+    class Wide(_Wide):
+        fingerprint = ByteTokenizer.fingerprint
+
+    texts = tuple(Document(str(k), f"text {k}", "toy", "en") for k in range(5))
+    for documents, tokenizer in ((texts, ByteTokenizer()), (texts[:4], ByteTokenizer()), (texts, Other())):
+        cached_stream(documents, tokenizer)
+    assert cached_stream(texts, Wide()).dtype == np.uint32
+    assert len(_entries(own_cache, "tokens")) == 4
+
+
+@pytest.mark.parametrize("room", ["data", "tokenizers"])
+def test_what_other_code_made_is_made_again_and_makes_room(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    def other(folder: Path) -> dict[str, object]:
+        (folder / "data.bin").write_bytes(b"other")
+        return {}
+
+    kept, _ = cached("kind", {"a": 2}, _build)
+    first, _ = cached("kind", {"a": 1}, _build)
+    with monkeypatch.context() as edited:
+        edited.setitem(cache_module._DIGESTS, room, "of other code")
+        folder, _ = cached("kind", {"a": 1}, other)
+        assert (folder / "data.bin").read_bytes() == b"other"
+        assert cached("kind", {"a": 1}, _must_not_build)[0] == folder
+    assert not first.exists() and kept.exists()
+    assert cached("kind", {"a": 2}, _must_not_build)[0] == kept
+
+
+def test_what_another_room_computes_does_not_count(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = cached("kind", {"a": 1}, _build)
+    monkeypatch.setitem(cache_module._DIGESTS, "probes", "of other code")
+    assert cached("kind", {"a": 1}, _must_not_build)[0] == folder
+    assert cached("kind", {"a": 1}, _build, ("data", "probes"))[0] != folder
+
+
+def test_the_digest_of_a_folder_is_that_of_its_files_in_a_zip_too(tmp_path: Path) -> None:
+    folder = tmp_path / "package" / "room"
+    (folder / "inner").mkdir(parents=True)
+    for name, text in (("a.py", "1"), ("inner/b.py", "2"), ("words.txt", "3")):
+        (folder / name).write_text(text)
+    digests = [folder_digest(folder)]
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as packed:
+        for path in folder.rglob("*.*"):
+            packed.write(path, path.relative_to(tmp_path))
+    assert folder_digest(zipfile.Path(tmp_path / "package.zip", "package/room/")) == digests[0]
+    for name in ("a.py", "inner/b.py", "words.txt"):
+        (folder / name).write_text("4")
+        digests.append(folder_digest(folder))
+    (folder / "a.py").rename(folder / "c.py")
+    digests.append(folder_digest(folder))
+    assert len(set(digests)) == 5
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "c.cpython-311.pyc").write_text("5")
+    (folder / ".DS_Store").write_text("6")
+    assert folder_digest(folder) == digests[-1]
+
+
+def test_the_source_of_every_room_that_computes_is_known() -> None:
+    names = ("data", "models", "probes", "tokenizers", "training")
+    package = Path(lrope_interp.__file__).parent
+    assert source_code(*names) == {name: folder_digest(package / name) for name in names}
 
 
 def test_the_cached_stream_is_that_of_documents_in_memory(own_cache: Path, tmp_path: Path) -> None:

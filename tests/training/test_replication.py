@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from lrope_interp.data import Document, load_corpus
+from lrope_interp.data import Document, cache, load_corpus
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.runs import Run
+from lrope_interp.tokenizers import ByteTokenizer
 from lrope_interp.training import events, outcomes
 from lrope_interp.training.arms import (
     ARMS,
@@ -322,6 +324,38 @@ def test_a_score_is_kept_for_the_same_weights_and_text_only(
     assert outcomes.score(planned, _run(planned), documents, device="cpu") == first
     outcomes.score(planned, _run(planned), _documents({"en": "another text"}), device="cpu")
     assert len(computed) == 3
+
+
+def test_every_part_of_the_key_of_a_score_counts(
+    finished: Replication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[str] = []
+    monkeypatch.setattr(
+        outcomes, "_nats_by_language", lambda *_: (computed.append("x"), ({"en": 1.0}, {"en": 1}))[1]
+    )
+    asked = Replication(tmp_path / "x", ("fixed",), 1, finished.base)
+    shutil.copytree(finished.folder / "runs", asked.folder / "runs")
+    planned = asked.runs()[0]
+
+    def n_computed(text: str = "some text", language: str = "en") -> int:
+        documents = [Document("one", text, "test", language)]
+        for _ in range(2):
+            outcomes.score(planned, _run(planned), documents, device="cpu")
+        return len(computed)
+
+    assert n_computed() == 1
+    assert n_computed("some other text") == 2
+    assert n_computed("some other text", "zh") == 3
+    for number, name in enumerate(("model.safetensors", "config.json", "tokenizer.json")):
+        path = planned.folder / name
+        path.write_bytes(path.read_bytes() + b" ")
+        if name == "tokenizer.json":
+            other = type("Other", (ByteTokenizer,), {"fingerprint": "other"})
+            monkeypatch.setattr(outcomes, "load_tokenizer", lambda _, other=other: other())
+        assert n_computed("some other text", "zh") == 4 + number
+    for number, room in enumerate(("data", "models", "tokenizers", "training")):
+        monkeypatch.setitem(cache._DIGESTS, room, "of other code")
+        assert n_computed("some other text", "zh") == 7 + number
 
 
 def test_text_that_was_trained_on_is_not_scored(finished: Replication) -> None:

@@ -52,7 +52,7 @@ def load(path: Path, reading: Reading) -> CorpusPart:
     files = _files(path)
     identity = {
         "source": "file",
-        "files": [_state(path, file) for file in files],
+        "files": [state_of(path, file) for file in files],
         "rule": RULE,
         "encoding_errors": reading.encoding_errors,
         "text_column": reading.text_column if any(map(is_table, files)) else None,
@@ -82,7 +82,7 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         _refuse(path)
         return [path]
-    files = [file for file in _visible_files(path) if file.suffix.lower() in TEXT_SUFFIXES or is_table(file)]
+    files = [file for file in visible_files(path) if file.suffix.lower() in TEXT_SUFFIXES or is_table(file)]
     if not files:
         raise LRopeError(
             f"the folder {path} has no text file (hidden ones do not count); the names that are taken for "
@@ -104,15 +104,19 @@ def _refuse(path: Path) -> None:
         )
 
 
-def _state(path: Path, file: Path) -> list[Any]:
-    """Return what tells whether a file is still the same: resolved path, name, size, time."""
+def state_of(path: Path, file: Path) -> list[Any]:
+    """Return what tells whether a file is still the same: resolved path, name, size, times.
+
+    The time of the last change of the inode is among them, because that of the content can be set back,
+    as rsync and tar do.
+    """
     try:
         found = file.stat()
     except FileNotFoundError:
         raise LRopeError(f"there is no file {file}") from None
     except OSError as error:
         raise LRopeError(f"{file} cannot be read: {error.strerror}") from None
-    return [str(file.resolve()), _name(path, file), found.st_size, found.st_mtime_ns]
+    return [str(file.resolve()), _name(path, file), found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _name(path: Path, file: Path) -> str:
@@ -145,7 +149,7 @@ def _whole(file: Path, name: str, reading: Reading) -> Iterator[Piece]:
         yield Piece(name, 0, text.encode("utf-8"), language_of(text, file.suffix))
 
 
-def _visible_files(path: Path) -> Iterator[Path]:
+def visible_files(path: Path) -> Iterator[Path]:
     """Walk a folder in a fixed order, without hidden files and folders."""
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

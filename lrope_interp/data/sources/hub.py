@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from lrope_interp.data.cache import cached_entries
 from lrope_interp.data.documents import CorpusPart
 from lrope_interp.data.reading import Reading
-from lrope_interp.data.sources.files import stored_part
+from lrope_interp.data.sources.files import state_of, stored_part, visible_files
 from lrope_interp.data.sources.plain_text import language_of
 from lrope_interp.data.sources.tables import column_missing, text_of
 from lrope_interp.data.stored import TEXTS, Piece, StoredDocuments, reopened, store_documents
@@ -96,13 +96,18 @@ def load(words: str, reading: Reading) -> CorpusPart:
     else:
         documents = store_documents(
             "hf",
-            {**asked, "fingerprint": str(builder.hash)},
+            {**asked, "fingerprint": str(builder.hash), "files": _states(request.folder)},
             lambda: _pieces(builder, request, reading),
             name=f"hf:{words}",
             max_bytes=reading.max_train_bytes,
             is_despaced=reading.despaced,
         )
     return stored_part("hf", documents, {"files": f"hf:{words}", "rights": "see the data set's card"})
+
+
+def _states(folder: Path | None) -> list[list[Any]]:
+    """Return the state of every file of a local folder, of which the builder looks at the time alone."""
+    return [state_of(folder, file) for file in visible_files(folder)] if folder is not None else []
 
 
 def _kept(asked: Mapping[str, Any]) -> StoredDocuments | None:
