@@ -14,7 +14,7 @@ from lrope_interp.data import Document, label_gaps, piece_of
 from lrope_interp.errors import LRopeError
 
 anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-dense = st.text('aA1. !"。”\n中', max_size=40)
+dense = st.text('aA1. !"。”“«»．།;α\n中', max_size=40)
 
 
 def _sentences(text: str, language: str = "und") -> list[str]:
@@ -41,6 +41,21 @@ def _sentences(text: str, language: str = "und") -> list[str]:
         "वह आया। |फिर गया।|अब",
         "ماذا؟ |نعم۔ |لا",
         "The end",
+        "« Oui ! » |Elle sourit. |« Non ? » dit-il. |Fin",
+        "«\u00a0Oui\u202f!\u00a0» |Elle (enfin ! ) part. |Fin",
+        "Er ging. |»Ja!« |Sie kam. |„Nein.“ |Er auch. |»Gut« war es.",
+        "He said “ Stop. ” |Then “ she ” left. |“Go”",
+        "第一．|第二．|３．５倍．|終",
+        "1．概要です．|Ｕ．Ｓ．Ａ．|次",
+        "བཀྲ་ཤིས།|བདེ་ལེགས། །|ཞེས་སོ༎ ༎|མཐའ",
+        "Πού είσαι; |Εδώ. |Τι\u037e |Ναι",
+        "Ποιο\u0301; |Αυτο\u0301",
+        "Բարեւ: |Ինչպես ես։ |Լավ",
+        "ሰላም።|ደህና ነህ፧ |አዎ",
+        "សួស្តី។|អរគុណ៕ |ល្អ",
+        "မင်္ဂလာပါ။ |ကောင်းတယ်",
+        "Really⁉\ufe0f |Yes.\u200f |No;\u0020but",
+        "Latin; Greek: no ends",
     ],
 )
 def test_sentences_are_those_read_by_eye(text: str) -> None:
@@ -86,7 +101,19 @@ def test_a_sentence_never_begins_with_white_space(text: str) -> None:
         assert not sentence[0].isspace() or sentence[0] in "\x1c\x1d\x1e\x1f"
 
 
-@pytest.mark.parametrize("text", ["a" * 100_000, ". " * 50_000, "." * 100_000, "\n" * 100_000, "a." * 50_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 100_000,
+        ". " * 50_000,
+        "." * 100_000,
+        "« ! » " * 20_000,
+        "། " * 50_000,
+        ". ) " * 30_000,
+        "\n" * 100_000,
+        "a." * 50_000,
+    ],
+)
 def test_odd_texts_take_no_longer_than_others(text: str) -> None:
     begin = time.process_time()
     label_gaps(Document("d", text, "test", "en"), "sentences")
