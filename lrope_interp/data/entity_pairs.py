@@ -8,7 +8,8 @@ names of any text: a pair of words that is not on it may be a name all the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,27 @@ def n_first_words(pairs: Sequence[EntityPair]) -> int:
     return len({pair.first for pair in pairs})
 
 
+def _ranges(characters: Iterable[int]) -> str:
+    """Write rising code points as the ranges of a character class."""
+    found: list[list[int]] = []
+    for point in characters:
+        if found and point == found[-1][1] + 1:
+            found[-1][1] = point
+        else:
+            found.append([point, point])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in found)
+
+
+# `re` has no name for combining marks, which no \w takes; with the joiners of Persian and Sinhala.
+MARKS = _ranges(
+    point
+    for point in (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0))
+    if unicodedata.category(chr(point))[0] == "M" or point in (0x200C, 0x200D)
+)
+LETTERS = rf"[^\W\d_]+(?:[{MARKS}]+[^\W\d_]*)*"
+"""Pattern of letters, each with the marks that belong to it."""
+
+
 def read_pairs(path: Path | str) -> tuple[EntityPair, ...]:
     """Read a list of names, one a line: two words of letters with blanks between.
 
@@ -102,7 +124,7 @@ def read_pairs(path: Path | str) -> tuple[EntityPair, ...]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         words = line.split()
-        if len(words) != 2 or not all(re.fullmatch(r"[^\W\d_]+", word) for word in words):
+        if len(words) != 2 or not all(re.fullmatch(LETTERS, word) for word in words):
             raise LRopeError(
                 f"{path}, line {number}: wanted two words of letters, such as New York, got {line.strip()!r}"
             )

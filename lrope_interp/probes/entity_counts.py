@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from lrope_interp.data import Document
 from lrope_interp.data.columns import languages_of, where
+from lrope_interp.data.entity_pairs import LETTERS, MARKS
 from lrope_interp.probes.joined_text import Sample
 
 MAX_BYTES = 20_000_000
@@ -22,13 +23,16 @@ ENGLISH = ("en", "und")
 
 CHINESE = ("zh",)
 
-WORD = re.compile(r"(?<![\w'’-])[^\W\d_]+(?![\w'’-])")
-"""A word of letters that is no part of a longer one with digits, hyphens or apostrophes."""
+WORD = re.compile(rf"(?=[^\W\d_])(?<![\w{MARKS}'’-]){LETTERS}(?![\w{MARKS}'’-])")
+"""A word of letters, marks with them, that is no part of a longer one with digits, hyphens or apostrophes."""
+
+_ASCII_WORD = re.compile(r"(?<![\w'-])[A-Za-z]+(?![\w'-])")
 
 
 def words_of(text: str) -> list[tuple[int, int]]:
     """Return the words of a text as half-open spans of characters."""
-    return [match.span() for match in WORD.finditer(text)]
+    pattern = _ASCII_WORD if text.isascii() else WORD  # the same there, and three times as fast
+    return [match.span() for match in pattern.finditer(text)]
 
 
 def neighbours(text: str) -> list[tuple[int, int, int, int]]:

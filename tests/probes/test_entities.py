@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from lrope_interp.data import Document
 from lrope_interp.data.entity_pairs import PAIRS, EntityPair, n_first_words, read_pairs
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.entities import entities
-from lrope_interp.probes.entity_counts import ADDED, TextCounts, neighbours
+from lrope_interp.probes.entity_counts import ADDED, TextCounts, neighbours, words_of
 from lrope_interp.probes.entity_reversed import Reversed, one_sided
 from lrope_interp.probes.entity_verdicts import with_verdicts
 from lrope_interp.probes.selection import Selection
@@ -32,6 +33,19 @@ def test_pairs_of_words_are_letters_with_one_space_between() -> None:
     text = "New York's New  York, New York-based 3 New York\nNew Jersey"
     found = [text[row[0] : row[3]] for row in neighbours(text)]
     assert found == ["New York", "New Jersey"]
+
+
+def test_marks_and_joiners_are_part_of_their_words_in_text_and_in_lists(tmp_path: Path) -> None:
+    pairs = ["नई दिल्ली", "Cafe\u0301 Noir", "São Paulo", "رُومَا قديمة", "می\u200cخواهم بروم"]
+    text = ", ".join(pairs) + " cafe\u0301s x Cafe\u03011 Noir"
+    assert [text[row[0] : row[3]] for row in neighbours(text)][: len(pairs)] == pairs
+    assert "Noir" not in [text[a:b] for a, b in words_of("Cafe\u0301Noir")]
+    path = tmp_path / "pairs.txt"
+    path.write_text("\n".join(pairs), encoding="utf-8")
+    assert [pair.text for pair in read_pairs(path)] == pairs
+    path.write_text("\u0301a b", encoding="utf-8")
+    with pytest.raises(LRopeError, match="two words of letters"):
+        read_pairs(path)
 
 
 def test_probabilities_are_counted_in_english_training_text_only() -> None:
