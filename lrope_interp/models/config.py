@@ -111,7 +111,7 @@ class LRopeConfig(TransformerBridgeConfig):
             positional_embedding_type="rotary",
             rotary_dim=d_head,
             default_prepend_bos=True,
-            default_padding_side="right",
+            default_padding_side=None,  # the tokenizer's own
             tie_word_embeddings=tie_embeddings,
         )
         self.increments = increments.replace("-", "_")

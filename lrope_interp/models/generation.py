@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 from tqdm import tqdm
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
 from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.models.masks import check_mask
 from lrope_interp.models.sampling import Sampling
 from lrope_interp.models.text import too_long
 from lrope_interp.tokenizers import Tokenizer
@@ -47,7 +48,7 @@ class Generation:
         padding_side: str | None = None,
         return_type: str = "input",
         verbose: bool = True,
-        attention_mask: Int[Tensor, "batch pos"] | None = None,
+        attention_mask: Shaped[Tensor, "batch pos"] | None = None,
         seed: int | None = None,
     ) -> Any:
         """Return the prompt and what the model writes after it.
@@ -63,7 +64,7 @@ class Generation:
             top_k: Draw among the k likeliest only.
             top_p: Draw among the fewest that together reach this probability.
             temperature: Divides the logits; 0 is greedy.
-            freq_penalty: Subtracted from a logit for each earlier occurrence of its token.
+            freq_penalty: Subtracted from a logit for each earlier occurrence of its token; pads are none.
             use_past_kv_cache: Whether to keep keys and values; it changes speed, not the result.
             prepend_bos: Whether EOS leads texts.
             padding_side: Accepted as in HookedTransformer; one text needs no padding.
@@ -101,7 +102,7 @@ class Generation:
         padding_side: str | None = None,
         return_type: str = "input",
         verbose: bool = True,
-        attention_mask: Int[Tensor, "batch pos"] | None = None,
+        attention_mask: Shaped[Tensor, "batch pos"] | None = None,
         seed: int | None = None,
     ) -> Iterator[Any]:
         """Yield what `generate` returns, piece by piece: the prompt first, then what is new.
@@ -155,8 +156,9 @@ class Generation:
         is_finished = torch.zeros(n_rows, dtype=torch.bool, device=tokens.device)
         fed, fill = tokens, self._fill(stop)
         for _ in range(max_new_tokens):
-            logits = self(fed, attention_mask=mask, past_kv_cache=cache)  # type: ignore[operator]
-            new = sampling.pick(logits[:, -1], tokens)
+            fed_mask = None if mask is None else mask[:, -fed.shape[1] :]
+            logits = self(fed, attention_mask=fed_mask, past_kv_cache=cache)  # type: ignore[operator]
+            new = sampling.pick(logits[:, -1], tokens, mask)
             if stop:
                 new = torch.where(is_finished, torch.full_like(new, fill), new)
                 is_finished |= torch.isin(new, torch.tensor(stop, device=new.device))
@@ -166,27 +168,20 @@ class Generation:
             tokens = torch.cat([tokens, new[:, None]], dim=1)
             fed = tokens if cache is None else new[:, None]
             if mask is not None:
-                one = mask.new_ones(n_rows, 1)
-                mask = torch.cat([mask, one], dim=1) if cache is None else one
+                mask = torch.cat([mask, mask.new_ones(n_rows, 1)], dim=1)
 
     def _prompt(
         self, input: Prompt, prepend_bos: bool | None, padding_side: str | None, mask: Tensor | None
     ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"] | None]:
         """Return the prompt's tokens, padded on the left, and their mask (None without padding)."""
-        if isinstance(input, list):
-            padding_side = "left"
-            self._as_tokens(input, prepend_bos, padding_side)  # type: ignore[attr-defined]
-            lengths = [len(self.to_tokens(text, prepend_bos)[0]) for text in input]  # type: ignore[attr-defined]
-            mask = torch.tensor([[0] * (max(lengths) - n) + [1] * n for n in lengths])
-        tokens = self._as_tokens(input, prepend_bos, padding_side)  # type: ignore[attr-defined]
-        if tokens.numel() == 0:
-            raise LRopeError("the prompt is empty; leave prepend_bos on to start a new document")
-        if mask is None or bool(mask.bool().all()):
+        side = "left" if isinstance(input, list) else padding_side
+        tokens, inferred = self._as_tokens(input, prepend_bos, side)  # type: ignore[attr-defined]
+        mask = inferred if mask is None else mask
+        if mask is None:
             return tokens, None
-        if mask.shape != tokens.shape or not bool(mask.bool().any(1).all()):
-            raise LRopeError("attention_mask must cover the prompt and leave every row at least one token")
+        check_mask(mask, *tokens.shape)
         mask = mask.to(tokens)
-        order = mask.bool().int().argsort(dim=1, stable=True)  # pads first, tokens in their order
+        order = mask.argsort(dim=1, stable=True)  # pads first, tokens in their order
         return tokens.gather(1, order), mask.gather(1, order)
 
     def _check_room(self, n_prompt: int, max_new_tokens: int) -> None:

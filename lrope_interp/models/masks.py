@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
@@ -26,6 +27,41 @@ def check_request(n_layers: int, start_at_layer: Any, stop_at_layer: Any, return
         raise unknown("return_type", return_type, _RETURN_TYPES)
 
 
+def check_mask(attention_mask: Any, n_batch: int, n_new: int, is_part: bool = False) -> None:
+    """Refuse a mask of another shape or kind, which would hide tokens without a word.
+
+    Args:
+        attention_mask: What the caller gave.
+        n_batch: Rows of the input.
+        n_new: Its tokens, padding included.
+        is_part: Whether the rows began earlier or go on later, so that one may be padding alone.
+
+    Raises:
+        LRopeError: No tensor, another shape, values other than 0 and 1, or nothing but padding in a row
+            (if `is_part`, in all rows).
+    """
+    if not isinstance(attention_mask, Tensor) or tuple(attention_mask.shape) != (n_batch, n_new):
+        got = list(attention_mask.shape) if isinstance(attention_mask, Tensor) else type(attention_mask)
+        raise LRopeError(
+            f"attention_mask must cover the new tokens, [{n_batch}, {n_new}]; got {got} (the past is in the "
+            "cache)"
+        )
+    if torch.compiler.is_compiling():
+        return
+    if not bool(((attention_mask == 0) | (attention_mask == 1)).all()):
+        raise LRopeError(
+            "attention_mask must be 1 at tokens and 0 at padding; got values from "
+            f"{attention_mask.min().item()} to {attention_mask.max().item()}. An additive mask (0 and -inf) "
+            "becomes one by `mask == 0`"
+        )
+    is_token = attention_mask.bool().any(1)
+    if not bool(is_token.any() if is_part else is_token.all()):
+        raise LRopeError(
+            f"attention_mask hides every token of row {int((~is_token).nonzero()[0])}; it must be 1 at "
+            "tokens and 0 at padding (0 everywhere keeps all in an additive mask only), and some in each row"
+        )
+
+
 def check_masks(
     n_ctx: int,
     resid: Tensor,
@@ -39,11 +75,8 @@ def check_masks(
             and new tokens that are together more than n_ctx.
     """
     n_batch, n_new = resid.shape[:2]
-    if attention_mask is not None and tuple(attention_mask.shape) != (n_batch, n_new):
-        raise LRopeError(
-            f"attention_mask must cover the new tokens, [{n_batch}, {n_new}]; got "
-            f"{list(attention_mask.shape)} (the past is in the cache)"
-        )
+    if attention_mask is not None:
+        check_mask(attention_mask, n_batch, n_new, is_part=past_kv_cache is not None)
     if past_kv_cache is None:
         return
     n_cached, n_past = past_kv_cache.previous_attention_mask.shape

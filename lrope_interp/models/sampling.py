@@ -45,14 +45,18 @@ class Sampling:
             raise LRopeError(f"freq_penalty must be at least 0; got {self.freq_penalty}")
 
     def pick(
-        self, logits: Float[Tensor, "batch d_vocab"], tokens: Int[Tensor, "batch pos"]
+        self,
+        logits: Float[Tensor, "batch d_vocab"],
+        tokens: Int[Tensor, "batch pos"],
+        mask: Int[Tensor, "batch pos"] | None = None,
     ) -> Int[Tensor, " batch"]:
-        """Return the next token of each row, given all tokens so far."""
+        """Return the next token of each row, given all tokens so far and 0 where they are padding."""
         if not self.do_sample or self.temperature == 0:
             return logits.argmax(-1)
         logits = logits.float() / self.temperature
         if self.freq_penalty:
-            counts = torch.zeros_like(logits).scatter_add_(1, tokens, torch.ones_like(tokens).to(logits))
+            occurs = (torch.ones_like(tokens) if mask is None else mask).to(logits)
+            counts = torch.zeros_like(logits).scatter_add_(1, tokens, occurs)
             logits = logits - self.freq_penalty * counts
         probabilities = self._restricted(logits).softmax(-1)
         return torch.multinomial(probabilities, 1, replacement=True, generator=self.generator).squeeze(1)

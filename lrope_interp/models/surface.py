@@ -104,14 +104,14 @@ class AnalysisSurface(WeightViews):
         Args:
             input: What `forward` takes.
             prepend_bos: Whether EOS leads texts.
-            padding_side: Of shorter texts.
-            attention_mask: Passed through.
+            padding_side: Of shorter texts; see `to_tokens`.
+            attention_mask: Passed through; if None, the mask of texts that were padded here.
             past_kv_cache: Accepted for HookedTransformer's sake; positions are the blocks' business.
         """
         del past_kv_cache
-        tokens = self._as_tokens(input, prepend_bos, padding_side)  # type: ignore[attr-defined]
+        tokens, mask = self._as_tokens(input, prepend_bos, padding_side)  # type: ignore[attr-defined]
         residual = self.hook_embed(self.embed(tokens))  # type: ignore[attr-defined]
-        return residual, tokens, None, attention_mask
+        return residual, tokens, None, mask if attention_mask is None else attention_mask
 
     def tl_parameters(self) -> dict[str, Tensor]:
         """Return every weight under HookedTransformer's name: tied ones and absent biases too."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.tokenizers import Tokenizer
+from lrope_interp.tokenizers import Tokenizer, as_tokenizer
 
 
 class TextMethods:
@@ -19,6 +19,28 @@ class TextMethods:
     cfg: Any
     tokenizer: Tokenizer | None
 
+    def set_tokenizer(self, tokenizer: Any, default_padding_side: str | None = None) -> None:
+        """Give the model another tokenizer.
+
+        Args:
+            tokenizer: One of `lrope_interp.tokenizers`, a fast one of Hugging Face, or the path of a
+                ``tokenizer.json``; byte-level and lossless.
+            default_padding_side: Becomes its `padding_side`.
+
+        Raises:
+            LRopeError: No such tokenizer, or one whose ids are not those of the model.
+        """
+        own = as_tokenizer(tokenizer)
+        if own.vocab_size != self.cfg.d_vocab:
+            raise LRopeError(
+                f"the tokenizer has {own.vocab_size:,} ids (one is EOS) and the model "
+                f"d_vocab={self.cfg.d_vocab:,}; give the tokenizer that the model was trained with"
+            )
+        if default_padding_side is not None:
+            own = copy.copy(own)  # it may be another model's too
+            own.padding_side = _side(default_padding_side)  # type: ignore[attr-defined]
+        self.tokenizer = own
+
     def to_tokens(
         self,
         input: str | list[str],
@@ -26,10 +48,22 @@ class TextMethods:
         padding_side: str | None = None,
         move_to_device: bool = True,
         truncate: bool = False,
-    ) -> Int[Tensor, "batch pos"]:
+        return_mask: bool = False,
+    ) -> Any:
         """Return token ids, [batch, pos]; EOS (256 of bytes) leads each row unless `prepend_bos` is False.
 
-        Shorter rows are padded with EOS on `padding_side`; use `attention_mask` to hide the pads.
+        Shorter rows are padded with EOS. A tensor does not say where: given back to the model, it is read
+        as it stands, pads and all, unless its mask goes along. Texts given to the model itself are masked.
+
+        Args:
+            input: A text, or texts.
+            prepend_bos: Whether EOS leads each row; `cfg.default_prepend_bos` if None.
+            padding_side: "left" or "right"; if None `cfg.default_padding_side`, and where that is None
+                too, `tokenizer.padding_side`.
+            move_to_device: Whether to put the tokens on the model's device.
+            truncate: Whether to cut what n_ctx cannot hold.
+            return_mask: Whether to return ``(tokens, mask)``: 1 at tokens and 0 at pads, an
+                `attention_mask`. It goes by the lengths of the rows, so that EOS as a token has a 1.
 
         Raises:
             LRopeError: A text longer than n_ctx (unless `truncate`), a model without tokenizer,
@@ -49,11 +83,16 @@ class TextMethods:
         longest = max(map(len, rows), default=0)
         if longest > n_ctx:
             raise too_long(n_ctx, longest)
-        side = padding_side or self.cfg.default_padding_side
-        tokens = torch.tensor(
-            [_padded(row, longest, side, tokenizer.eos_id) for row in rows], dtype=torch.long
-        )
-        return tokens.to(self.cfg.device) if move_to_device else tokens
+        own_side = self.cfg.default_padding_side or getattr(tokenizer, "padding_side", "right")
+        side = _side(padding_side or own_side)
+        tokens = torch.full((len(rows), longest), tokenizer.eos_id)
+        mask = torch.zeros(len(rows), longest, dtype=torch.long)
+        for number, row in enumerate(rows):
+            where = slice(longest - len(row), None) if side == "left" else slice(len(row))
+            tokens[number, where], mask[number, where] = torch.tensor(row, dtype=torch.long), 1
+        if move_to_device:
+            tokens, mask = tokens.to(self.cfg.device), mask.to(self.cfg.device)
+        return (tokens, mask) if return_mask else tokens
 
     def to_string(self, tokens: Any) -> str | list[str]:
         """Return the text of 0-D or 1-D tokens, or one text a row; EOS and broken bytes do not raise."""
@@ -141,16 +180,15 @@ def too_long(n_ctx: int, n_tokens: int) -> LRopeError:
     )
 
 
+def _side(padding_side: str) -> str:
+    """Return a side, checked."""
+    if padding_side not in ("left", "right"):
+        raise LRopeError(f"padding_side must be 'left' or 'right'; got {padding_side!r}")
+    return padding_side
+
+
 def _one_row(tokens: Tensor) -> Tensor:
     """Return the only row of tokens, [pos]."""
     if tokens.ndim > 2 or (tokens.ndim == 2 and tokens.shape[0] != 1):
         raise LRopeError(f"wanted one row of tokens; got shape {list(tokens.shape)}; give one row at a time")
     return tokens.reshape(-1)
-
-
-def _padded(row: list[int], length: int, side: str, eos_id: int) -> list[int]:
-    """Fill a row up with EOS."""
-    if side not in ("left", "right"):
-        raise LRopeError(f"padding_side must be 'left' or 'right'; got {side!r}")
-    pads = [eos_id] * (length - len(row))
-    return pads + row if side == "left" else row + pads

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int, Integer, Shaped
 from torch import Tensor
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.hook_points import HookPoint
@@ -27,7 +27,7 @@ from lrope_interp.models.generation import Generation
 from lrope_interp.models.increments import SharedIncrementHead
 from lrope_interp.models.initialization import initialize
 from lrope_interp.models.interchange import Interchange
-from lrope_interp.models.masks import check_masks, check_request
+from lrope_interp.models.masks import check_mask, check_masks, check_request
 from lrope_interp.models.normalization import HookedRMSNorm
 from lrope_interp.models.surface import AnalysisSurface
 from lrope_interp.models.text import TextMethods, too_long
@@ -105,9 +105,9 @@ class LRopeTransformer(
         prepend_bos: bool | None = None,
         padding_side: str | None = None,
         start_at_layer: int | None = None,
-        tokens: Integer[Tensor, "*batch pos"] | None = None,
+        tokens: str | list[str] | Integer[Tensor, "*batch pos"] | None = None,
         stop_at_layer: int | None = None,
-        attention_mask: Int[Tensor, "batch pos"] | None = None,
+        attention_mask: Shaped[Tensor, "batch pos"] | None = None,
         past_kv_cache: TransformerLensKeyValueCache | None = None,
     ) -> Any:
         """Run the model; the only forward pass there is.
@@ -117,13 +117,14 @@ class LRopeTransformer(
         Args:
             input: Text, texts, token ids, or with `start_at_layer` a residual stream.
             return_type: "logits", "loss" (mean nats a token), "both", or None for nothing.
-            loss_per_token: Whether the loss keeps its [batch, pos - 1] axes.
+            loss_per_token: Whether the loss keeps its [batch, pos - 1] axes; see `loss_fn`.
             prepend_bos: Whether EOS leads texts (never added to tokens).
-            padding_side: Of shorter texts.
+            padding_side: Of shorter texts; see `to_tokens`.
             start_at_layer: First block to run; `input` is then its `resid_pre`.
             tokens: Needed with `start_at_layer` for a loss, and by a shared increment head.
             stop_at_layer: First block *not* to run; the residual before it is returned.
-            attention_mask: 1 at tokens, 0 at padding, over the new tokens; the only source of masks.
+            attention_mask: 1 at tokens, 0 at padding, over the new tokens. If None, texts are masked where
+                the model pads them, and token ids are taken as they stand.
             past_kv_cache: Keys, values and positions so far; extended unless frozen.
 
         Raises:
@@ -134,11 +135,18 @@ class LRopeTransformer(
             return run_uncompiled(self, _named(locals()))
         check_request(self.cfg.n_layers, start_at_layer, stop_at_layer, return_type)
         if start_at_layer is None:
-            tokens = self._as_tokens(input, prepend_bos, padding_side)
+            tokens, inferred = self._as_tokens(input, prepend_bos, padding_side)
             resid = self.hook_embed(self.embed(tokens))
         else:
-            resid = self._as_residual(input)
-            tokens = tokens if tokens is None else self._tokens_of(resid, tokens)
+            resid, inferred = self._as_residual(input), None
+            if tokens is not None:
+                tokens, inferred = self._as_tokens(tokens, prepend_bos, padding_side)
+                if tokens.shape != resid.shape[:2]:
+                    raise LRopeError(
+                        f"tokens must be those of the residual, {list(resid.shape[:2])}; got "
+                        f"{list(tokens.shape)}"
+                    )
+        attention_mask = inferred if attention_mask is None else attention_mask
         check_masks(self.cfg.n_ctx, resid, attention_mask, past_kv_cache)
         stream = self._stream(resid, tokens, start_at_layer, attention_mask, past_kv_cache)
         layers = list(range(self.cfg.n_layers))[start_at_layer:stop_at_layer]
@@ -158,17 +166,36 @@ class LRopeTransformer(
         self,
         logits: Float[Tensor, "batch pos d_vocab"],
         tokens: Integer[Tensor, "batch pos"],
-        attention_mask: Int[Tensor, "batch pos"] | None = None,
+        attention_mask: Shaped[Tensor, "batch pos"] | None = None,
         per_token: bool = False,
     ) -> Float[Tensor, "*shape"]:
-        """Return the next-token cross entropy in nats, EOS targets included, pads left out."""
+        """Return the next-token cross entropy in nats, EOS targets included, pads left out.
+
+        Args:
+            logits: Of these tokens.
+            tokens: Ids.
+            attention_mask: 1 at tokens, 0 at padding. A target counts where it and the position before it
+                are tokens.
+            per_token: Whether to return the loss of every target, 0 where it does not count, in place of
+                the mean over those that count.
+
+        Raises:
+            LRopeError: A mask that is none, or a mean over no target at all.
+        """
         flat, targets = logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].long()
         losses = F.cross_entropy(flat, targets.flatten(), reduction="none").reshape(targets.shape)
+        counts = None
         if attention_mask is not None:
-            counts = (attention_mask[:, 1:] * attention_mask[:, :-1]).to(losses)
-            losses = losses * counts
-            return losses if per_token else losses.sum() / counts.sum()
-        return losses if per_token else losses.mean()
+            check_mask(attention_mask, *tokens.shape, is_part=True)
+            counts = (attention_mask[:, 1:].bool() & attention_mask[:, :-1].bool()).to(losses.device)
+            losses = torch.where(counts, losses, 0)
+        if per_token:
+            return losses
+        if losses.numel() == 0 or (
+            counts is not None and not torch.compiler.is_compiling() and not bool(counts.any())
+        ):
+            raise LRopeError("a mean loss needs a token that follows another one; give a longer text")
+        return losses.mean() if counts is None else losses.sum() / counts.sum()
 
     def save_pretrained(self, folder: str | Path, extra_config: dict[str, Any] | None = None) -> None:
         """Write `model.safetensors` and `config.json`; see `models.checkpoint`."""
@@ -217,13 +244,15 @@ class LRopeTransformer(
 
     def _as_tokens(
         self, input: Any, prepend_bos: bool | None, padding_side: str | None
-    ) -> Int[Tensor, "batch pos"]:
-        """Return ids [batch, pos] on the model's device, checked."""
+    ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"] | None]:
+        """Return ids on the model's device, checked, and the mask of what was padded here, if anything."""
         if isinstance(input, str | list):
-            tokens = self.to_tokens(input, prepend_bos, padding_side)
-            if tokens.shape[1] == 0:
-                raise LRopeError("the input is empty; leave prepend_bos on to start a new document")
-            return tokens
+            tokens, mask = self.to_tokens(input, prepend_bos, padding_side, return_mask=True)
+            lengths = mask.sum(1).tolist()
+            if 0 in lengths:
+                which = f"text {lengths.index(0)}" if len(lengths) > 1 else "the input"
+                raise LRopeError(f"{which} is empty; leave prepend_bos on to start a new document")
+            return tokens, mask if min(lengths) < max(lengths) else None
         if not isinstance(input, Tensor) or input.dtype not in _INTEGERS:
             raise LRopeError(
                 "input must be text, a list of texts or token ids; for a residual give start_at_layer"
@@ -241,16 +270,7 @@ class LRopeTransformer(
             raise LRopeError(
                 f"token ids must lie in 0..{self.cfg.d_vocab - 1}; got {tokens.min()}..{tokens.max()}"
             )
-        return tokens.to(self.W_E.device)
-
-    def _tokens_of(self, resid: Tensor, tokens: Any) -> Int[Tensor, "batch pos"]:
-        """Return the ids that a residual stream belongs to, checked."""
-        ids = self._as_tokens(tokens, None, None)
-        if ids.shape != resid.shape[:2]:
-            raise LRopeError(
-                f"tokens must be those of the residual, {list(resid.shape[:2])}; got {list(ids.shape)}"
-            )
-        return ids
+        return tokens.to(self.W_E.device), None
 
     def _stream(
         self,

@@ -2,7 +2,7 @@
 
 from lrope_interp.tokenizers.byte_tokenizer import EOS_ID, ByteTokenizer
 from lrope_interp.tokenizers.choice import BYTES, MAX_VOCAB, MIN_VOCAB, TokenizerChoice
-from lrope_interp.tokenizers.files import TOKENIZER_FILE, TOKENIZER_FORMAT, load_tokenizer
+from lrope_interp.tokenizers.files import TOKENIZER_FILE, TOKENIZER_FORMAT, as_tokenizer, load_tokenizer
 from lrope_interp.tokenizers.protocol import Tokenizer
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "ByteTokenizer",
     "Tokenizer",
     "TokenizerChoice",
+    "as_tokenizer",
     "load_tokenizer",
 ]

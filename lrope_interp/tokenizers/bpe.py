@@ -7,6 +7,7 @@ both halves of a character that two tokens share the whole of it.)
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import unicodedata
@@ -21,7 +22,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.tokenizers.choice import MOST_TOKENS
-from lrope_interp.tokenizers.protocol import Ids, utf8
+from lrope_interp.tokenizers.protocol import HuggingFaceNames, Ids, utf8
 from lrope_interp.tokenizers.readable import readable
 
 _EOS_NAMES = ("<eos>", "<|endoftext|>", "<|end_of_text|>", "</s>", "[EOS]", "<|im_end|>")
@@ -38,7 +39,7 @@ _WANTED = (
 MIN_FREQUENCY = 2
 
 
-class BPETokenizer:
+class BPETokenizer(HuggingFaceNames):
     """A Hugging Face tokenizer whose tokens stand for bytes, and one id for EOS.
 
     Args:
@@ -56,6 +57,7 @@ class BPETokenizer:
 
     def __init__(self, definition: Mapping[str, Any], source: str = "the tokenizer") -> None:
         self._definition, self._source = dict(definition), source
+        self.name_or_path = source
         self._hf = _loaded(self._definition, source)
         self._pieces = _pieces(self._hf, source)
         eos = _eos(self._hf)
@@ -72,8 +74,8 @@ class BPETokenizer:
         self.encode(unicodedata.normalize("NFC", sample) if self._composes else sample)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BPETokenizer:
-        """Nothing here changes, so that copies of a model share it."""
-        return self
+        """Return a tokenizer with a `padding_side` of its own; all else never changes, and is shared."""
+        return copy.copy(self)
 
     def encode(self, text: str) -> Int64[np.ndarray, " n_tokens"]:
         """Return the ids of `text`; what looks like a special token in it is text.

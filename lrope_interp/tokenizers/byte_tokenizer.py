@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Int64
 
-from lrope_interp.tokenizers.protocol import Ids, utf8
+from lrope_interp.tokenizers.protocol import HuggingFaceNames, Ids, utf8
 from lrope_interp.tokenizers.readable import readable
 
 EOS_ID = 256
 
 
-class ByteTokenizer:
+class ByteTokenizer(HuggingFaceNames):
     """The 256 byte values and, as id 256, the document separator EOS (also the pad id)."""
 
-    name = "bytes"
+    name = name_or_path = "bytes"
     vocab_size = 257
     eos_id = EOS_ID
     fingerprint = hashlib.sha256(b"lrope-interp bytes 1: 256 values, eos 256").hexdigest()

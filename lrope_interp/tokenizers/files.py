@@ -60,6 +60,27 @@ def read_tokenizer_file(path: Path) -> Tokenizer:
     return BPETokenizer(payload, str(path))
 
 
+def as_tokenizer(given: Any) -> Tokenizer:
+    """Return a tokenizer of ours: itself, or what a Hugging Face one or a ``tokenizer.json`` defines.
+
+    Raises:
+        LRopeError: Anything else, or a tokenizer that is not lossless.
+    """
+    if isinstance(given, Tokenizer):
+        return given
+    if isinstance(given, str | Path):
+        return read_tokenizer_file(Path(given).expanduser())
+    fast = getattr(given, "backend_tokenizer", given)  # of transformers, or of the library itself
+    if not hasattr(fast, "to_str"):
+        raise LRopeError(
+            f"a tokenizer is one of lrope_interp.tokenizers, a fast one of Hugging Face, or the path of a "
+            f"tokenizer.json; got {type(given).__name__}"
+        )
+    from lrope_interp.tokenizers.bpe import BPETokenizer
+
+    return BPETokenizer(json.loads(fast.to_str()), getattr(given, "name_or_path", "") or type(given).__name__)
+
+
 def _ours(payload: Mapping[str, Any], path: Path) -> Tokenizer:
     """Return the tokenizer that a file of ours describes."""
     if payload["type"] not in _TYPES:

@@ -77,5 +77,8 @@ def test_a_lone_surrogate_is_refused(bpe: BPETokenizer) -> None:
             tokenizer.encode("a\ud800")
 
 
-def test_a_copy_is_the_tokenizer_itself(bpe: BPETokenizer) -> None:
-    assert copy.deepcopy(bpe) is bpe
+def test_a_copy_shares_all_but_its_padding_side(bpe):
+    copied = copy.deepcopy(bpe)
+    assert copied._pieces is bpe._pieces and copied.fingerprint == bpe.fingerprint
+    copied.padding_side = "left"
+    assert bpe.padding_side == "right"

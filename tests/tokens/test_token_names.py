@@ -1,0 +1,110 @@
+"""Hugging Face's names on our tokenizers, shown by the tools that ask for them; tokenizers from elsewhere."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.tokenizers import ByteTokenizer
+
+TEXTS = ["The peace of nations", "中国", "", "naïve <eos>"]
+
+
+@pytest.fixture(params=["bytes", "bpe"])
+def tokenizer(request, bpe):
+    return ByteTokenizer() if request.param == "bytes" else copy.copy(bpe)
+
+
+def test_one_special_token_is_bos_eos_and_pad(tokenizer):
+    ids = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    assert ids == {tokenizer.eos_id} and len(tokenizer) == tokenizer.vocab_size
+    assert {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token} == {"<eos>"}
+    assert tokenizer.padding_side == "right" and tokenizer.name_or_path in ("bytes", "bpe:300")
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_calling_a_tokenizer_gives_ids_and_their_mask(tokenizer, side):
+    alone = tokenizer(TEXTS[0], add_special_tokens=False)
+    assert alone["input_ids"] == alone.input_ids == tokenizer.encode(TEXTS[0]).tolist()
+    assert tokenizer(TEXTS)["input_ids"] == [tokenizer.encode(text).tolist() for text in TEXTS]
+    tokenizer.padding_side = side
+    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    assert batch.input_ids.shape == batch.attention_mask.shape
+    for row, mask, text in zip(batch.input_ids, batch.attention_mask.bool(), TEXTS, strict=True):
+        assert row[mask].tolist() == tokenizer.encode(text).tolist()
+        assert (row[~mask] == tokenizer.pad_token_id).all()
+        assert mask.tolist() == sorted(mask.tolist(), reverse=side == "right")
+    assert tokenizer(TEXTS[0], truncation=True, max_length=3, return_tensors="pt").input_ids.shape == (1, 3)
+    for options, message in (
+        ({"text": TEXTS, "return_tensors": "pt"}, "padding=True"),
+        ({"text": TEXTS, "truncation": True}, "max_length"),
+        ({"text": TEXTS, "padding_side": "up"}, "'left' or 'right'"),
+    ):
+        with pytest.raises(LRopeError, match=message):
+            tokenizer(**options)
+
+
+def test_transformer_lens_tokenizes_and_concatenates_with_it(tokenizer):
+    from datasets import Dataset
+    from transformer_lens.utilities import tokenize_and_concatenate
+
+    rows = tokenize_and_concatenate(
+        Dataset.from_dict({"text": TEXTS}), tokenizer, max_length=8, num_proc=None, add_bos_token=True
+    )["tokens"]
+    joined: list[int] = []
+    for number, text in enumerate(TEXTS):
+        joined += ([tokenizer.eos_id] if number else []) + tokenizer.encode(text).tolist()
+    wanted = torch.tensor(joined[: len(joined) // 7 * 7]).reshape(-1, 7)
+    assert torch.equal(torch.stack([torch.as_tensor(row) for row in rows])[:, 1:], wanted)
+    assert all(int(row[0]) == tokenizer.bos_token_id for row in rows)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_transformer_lens_finds_the_mask_that_the_model_infers(make_model, bpe, side):
+    from transformer_lens.utilities import LocallyOverridenDefaults, get_attention_mask
+
+    for model in (make_model(n_ctx=64), make_model(d_vocab=300)):
+        if model.tokenizer is None:
+            model.set_tokenizer(bpe)
+        texts = ["The peace", "naïve", "中国"]
+        with LocallyOverridenDefaults(model, padding_side=side):
+            tokens, mask = model.to_tokens(texts, return_mask=True)
+            found = get_attention_mask(model.tokenizer, tokens, prepend_bos=True)
+        assert torch.equal(found, mask) and model.tokenizer.padding_side == "right"
+
+
+def test_a_model_takes_a_tokenizer_of_ours_of_hugging_face_or_of_a_file(make_model, bpe, tmp_path):
+    import json
+
+    from tokenizers import Tokenizer as Backend
+    from transformers import PreTrainedTokenizerFast
+
+    definition = bpe._definition
+    backend = Backend.from_str(json.dumps(definition))
+    theirs = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
+    backend.save(str(tmp_path / "plain.json"))
+    wanted = [bpe.eos_id, *bpe.encode("The peace of 中国").tolist()]
+    for given in (bpe, theirs, tmp_path / "plain.json", str(tmp_path / "plain.json")):
+        model = make_model(d_vocab=300)
+        model.set_tokenizer(given, default_padding_side="left")
+        assert model.tokenizer is not bpe and model.tokenizer.padding_side == "left"
+        assert model.to_tokens("The peace of 中国").tolist() == [wanted]
+        assert model.to_tokens(["The peace", "of"])[1, 0] == bpe.eos_id
+        model.save_pretrained(tmp_path / "saved")
+        loaded = type(model).from_pretrained(tmp_path / "saved")
+        assert loaded.to_tokens("The peace of 中国").tolist() == [wanted]
+    assert bpe.padding_side == "right"
+    model = make_model()
+    with pytest.raises(LRopeError, match=r"300 ids .* d_vocab=257"):
+        model.set_tokenizer(bpe)
+    for given in (None, 7, object(), len):
+        with pytest.raises(LRopeError, match="a fast one of Hugging Face"):
+            model.set_tokenizer(given)
+    with pytest.raises(LRopeError, match="cannot be read"):
+        model.set_tokenizer(tmp_path / "missing.json")
+    with pytest.raises(LRopeError, match="'left' or 'right'"):
+        model.set_tokenizer(ByteTokenizer(), default_padding_side="middle")
+    assert model.tokenizer.name == "bytes"
