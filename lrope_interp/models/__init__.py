@@ -3,6 +3,7 @@
 from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.kv_cache import crop, reorder
 from lrope_interp.models.transformer import LRopeTransformer
 
-__all__ = ["HookPoint", "LRopeConfig", "LRopeTransformer"]
+__all__ = ["HookPoint", "LRopeConfig", "LRopeTransformer", "crop", "reorder"]

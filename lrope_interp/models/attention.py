@@ -22,6 +22,7 @@ from lrope_interp.models.blockwise import attend_blockwise, fits_blockwise
 from lrope_interp.models.compilation import has_live_hook
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.fused import fused_turn, runs_fused
+from lrope_interp.models.kv_cache import append
 from lrope_interp.models.rotary import angles_at, inverse_frequencies, turn
 
 
@@ -78,7 +79,7 @@ class Attention(ModuleWithOptionalBiases):
         q_bqhd, k_bkhd, v_bkhd = self._project(query_input, key_input, value_input)
         q_bqhd, k_bkhd = self._rotate(q_bqhd, k_bkhd, positions)
         if cache_entry is not None:
-            k_bkhd, v_bkhd = cache_entry.append(k_bkhd, v_bkhd)
+            k_bkhd, v_bkhd = append(cache_entry, k_bkhd, v_bkhd)
         allowed = _allowed(q_bqhd.shape[1], k_bkhd.shape[1], is_token, q_bqhd.device)
         attend = self._eager if self._is_eager() else self._fused
         z_bqhd = self.hook_z(attend(q_bqhd, k_bkhd, v_bkhd, allowed))

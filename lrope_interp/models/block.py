@@ -17,6 +17,7 @@ from lrope_interp.models.attention import Attention
 from lrope_interp.models.compilation import has_backward_hook, has_live_hook
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.increments import IncrementHead, accumulate
+from lrope_interp.models.kv_cache import start_of, store
 from lrope_interp.models.mlp import GatedMLP
 from lrope_interp.models.normalization import HookedRMSNorm
 
@@ -73,9 +74,14 @@ class Block(nn.Module):
     ) -> Float[Tensor, "batch pos d_model"]:
         """Return `resid_post`."""
         resid_pre = self.hook_resid_pre(resid_pre)
-        positions = self._positions(self._increments(resid_pre, stream), stream, cache_entry)
+        standing = accumulate(self._increments(resid_pre, stream), start_of(cache_entry), stream.is_token)
+        # The cache goes on from what stands before the hook, also where that writes in place.
+        positions = self.hook_positions(standing if cache_entry is None else standing.clone())
         inputs = self._attention_inputs(resid_pre)
-        attn_out = self.hook_attn_out(self.attn(*inputs, positions, stream.is_key, cache_entry))
+        attn_out = self.attn(*inputs, positions, stream.is_key, cache_entry)
+        if cache_entry is not None:
+            store(cache_entry, standing)
+        attn_out = self.hook_attn_out(attn_out)
         resid_mid = self.hook_resid_mid(resid_pre + attn_out)
         mlp_in = self.hook_mlp_in(resid_mid.clone()) if self.cfg.use_hook_mlp_in else resid_mid
         mlp_out = self.hook_mlp_out(self.mlp(self.ln2(mlp_in)))
@@ -101,15 +107,6 @@ class Block(nn.Module):
             return self.hook_increments(increments)
         finally:
             self.hook_increments.ctx.pop("stream", None)
-
-    def _positions(
-        self, increments: Tensor, stream: Stream, cache_entry: TransformerLensKeyValueCacheEntry | None
-    ) -> Tensor:
-        """Sum the increments on from where the cache stands, and remember where they end."""
-        positions = accumulate(increments, getattr(cache_entry, "position", None), stream.is_token)
-        if cache_entry is not None and not cache_entry.frozen:
-            cache_entry.position = positions[:, -1].detach()  # type: ignore[attr-defined]
-        return self.hook_positions(positions)
 
     def _attention_inputs(self, resid_pre: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the normalised inputs of q, k and v: one tensor, or one a head where a flag forks it."""

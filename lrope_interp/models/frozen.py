@@ -19,13 +19,12 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.models.kv_cache import CACHE_OF_THE_INCREMENTS
 
 if TYPE_CHECKING:
     from lrope_interp.models.block import Stream
     from lrope_interp.models.config import LRopeConfig
     from lrope_interp.models.transformer import LRopeTransformer
-
-_OWN_CACHE = "cache_of_the_increments"
 
 
 class LexicalIncrements:
@@ -127,10 +126,10 @@ class ContextualIncrements:
         cache = stream.past_kv_cache
         if cache is None:
             return None
-        own = getattr(cache, _OWN_CACHE, None)
+        own = getattr(cache, CACHE_OF_THE_INCREMENTS, None)
         if own is None:
             own = TransformerLensKeyValueCache.init_cache(self.source.cfg, tokens.device, len(tokens))
-            setattr(cache, _OWN_CACHE, own)
+            setattr(cache, CACHE_OF_THE_INCREMENTS, own)
         n_keys = tokens.shape[1] if stream.is_key is None else stream.is_key.shape[1]
         n_past, n_read = n_keys - tokens.shape[1], own.previous_attention_mask.shape[1]
         if n_read != n_past:

@@ -1,4 +1,4 @@
-"""Whether an input, its mask and its cache belong together."""
+"""Whether the model has what is asked of it, and whether an input and its mask belong together."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
 from lrope_interp.errors import LRopeError, unknown
-from lrope_interp.models.text import too_long
 
 _RETURN_TYPES = ("logits", "loss", "both")
 
@@ -60,30 +58,3 @@ def check_mask(attention_mask: Any, n_batch: int, n_new: int, is_part: bool = Fa
             f"attention_mask hides every token of row {int((~is_token).nonzero()[0])}; it must be 1 at "
             "tokens and 0 at padding (0 everywhere keeps all in an additive mask only), and some in each row"
         )
-
-
-def check_masks(
-    n_ctx: int,
-    resid: Tensor,
-    attention_mask: Tensor | None,
-    past_kv_cache: TransformerLensKeyValueCache | None,
-) -> None:
-    """Refuse what would be added up wrongly or fail deep inside.
-
-    Raises:
-        LRopeError: A mask that does not cover the new tokens, a cache of another batch size, or past
-            and new tokens that are together more than n_ctx.
-    """
-    n_batch, n_new = resid.shape[:2]
-    if attention_mask is not None:
-        check_mask(attention_mask, n_batch, n_new, is_part=past_kv_cache is not None)
-    if past_kv_cache is None:
-        return
-    n_cached, n_past = past_kv_cache.previous_attention_mask.shape
-    if n_cached != n_batch:
-        raise LRopeError(
-            f"the cache holds {n_cached} rows and the input {n_batch}; make it with "
-            f"init_cache(model.cfg, model.cfg.device, {n_batch})"
-        )
-    if n_past + n_new > n_ctx:
-        raise too_long(n_ctx, n_past + n_new)

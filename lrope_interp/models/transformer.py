@@ -27,7 +27,8 @@ from lrope_interp.models.generation import Generation
 from lrope_interp.models.increments import SharedIncrementHead
 from lrope_interp.models.initialization import initialize
 from lrope_interp.models.interchange import Interchange
-from lrope_interp.models.masks import check_mask, check_masks, check_request
+from lrope_interp.models.kv_cache import begin, check_cache, end
+from lrope_interp.models.masks import check_mask, check_request
 from lrope_interp.models.normalization import HookedRMSNorm
 from lrope_interp.models.surface import AnalysisSurface
 from lrope_interp.models.text import TextMethods, too_long
@@ -147,20 +148,26 @@ class LRopeTransformer(
                         f"{list(tokens.shape)}"
                     )
         attention_mask = inferred if attention_mask is None else attention_mask
-        check_masks(self.cfg.n_ctx, resid, attention_mask, past_kv_cache)
-        stream = self._stream(resid, tokens, start_at_layer, attention_mask, past_kv_cache)
         layers = list(range(self.cfg.n_layers))[start_at_layer:stop_at_layer]
+        n_batch, n_new = resid.shape[:2]
+        if attention_mask is not None:
+            check_mask(attention_mask, n_batch, n_new, is_part=past_kv_cache is not None)
+        if past_kv_cache is not None:
+            check_cache(past_kv_cache, self.cfg, layers, n_batch)
+            n_past = past_kv_cache.previous_attention_mask.shape[1]
+            if n_past + n_new > self.cfg.n_ctx:
+                raise too_long(self.cfg.n_ctx, n_past + n_new)
+        stream = self._stream(resid, tokens, start_at_layer, attention_mask, past_kv_cache)
         for layer in layers:
             entry = None if past_kv_cache is None else past_kv_cache[layer]
             resid = self.blocks[layer](resid, stream, entry)
-        if stop_at_layer is not None:
-            return resid
-        if return_type is None:
-            self.unembed(self.ln_final(resid))
-            return None
-        return self._outputs(
-            self.unembed(self.ln_final(resid)), tokens, attention_mask, return_type, loss_per_token
-        )
+        out: Any = resid
+        if stop_at_layer is None:
+            logits = self.unembed(self.ln_final(resid))
+            out = self._outputs(logits, tokens, attention_mask, return_type, loss_per_token)
+        if past_kv_cache is not None:
+            end(past_kv_cache)
+        return out
 
     def loss_fn(
         self,
@@ -289,6 +296,7 @@ class LRopeTransformer(
         if past_kv_cache is not None:
             new = torch.ones(resid.shape[:2], dtype=torch.int, device=resid.device)
             new = new if attention_mask is None else attention_mask.to(new)
+            begin(past_kv_cache)
             is_key = past_kv_cache.append_attention_mask(new).to(resid.device).bool()
         return Stream(shared, is_token, is_key, tokens, past_kv_cache)
 
@@ -309,8 +317,8 @@ class LRopeTransformer(
         loss_per_token: bool,
     ) -> Any:
         """Return what `return_type` asks for."""
-        if return_type == "logits":
-            return logits
+        if return_type is None or return_type == "logits":
+            return None if return_type is None else logits
         if tokens is None:
             raise LRopeError("a loss needs the tokens: give tokens= with start_at_layer")
         loss = self.loss_fn(logits, tokens, attention_mask, loss_per_token)

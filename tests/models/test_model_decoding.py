@@ -7,6 +7,7 @@ import torch
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.models import reorder
 
 MODES = [(mode, per_head) for mode in ("per_layer", "shared", "fixed") for per_head in (False, True)]
 N = 20
@@ -139,12 +140,7 @@ def test_a_cache_without_a_position_starts_at_zero_and_a_broadcast_prefix_works(
     cache = new_cache(model, 1)
     assert not hasattr(cache[0], "position")
     model(tokens, past_kv_cache=cache)
-    for entry in cache.entries:
-        entry.past_keys, entry.past_values = (
-            entry.past_keys.repeat(3, 1, 1, 1),
-            entry.past_values.repeat(3, 1, 1, 1),
-        )
-    cache.previous_attention_mask = cache.previous_attention_mask.repeat(3, 1)
+    reorder(cache, [0, 0, 0])
     rest = some_tokens(4, 3)
     whole = model(torch.cat([tokens.repeat(3, 1), rest], dim=1))
     torch.testing.assert_close(model(rest, past_kv_cache=cache), whole[:, 6:], atol=1e-4, rtol=1e-4)
