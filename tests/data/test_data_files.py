@@ -43,6 +43,31 @@ def test_paragraphs_one_a_line_are_cut_at_line_ends() -> None:
     assert "\n".join(pieces) == text
 
 
+@pytest.mark.parametrize(
+    ("word", "blank"),
+    [("anarchism", " "), ("中国人民", "\u3000"), ("中国人民", "。"), ("中国人民", ""), ("é", ""), (" ", " ")],
+)
+def test_a_line_without_end_is_cut_at_blanks(word: str, blank: str) -> None:
+    text = blank.join([word] * (400_000 // len((word + blank).encode())))
+    runs = _runs(text)
+    if not word.strip():
+        assert runs == []
+        return
+    assert "".join(runs) == text  # nothing is lost, and no character was cut in two
+    assert all(2_000 <= len(run.encode()) <= 10_100 for run in runs)
+    if blank == "。":
+        assert all(run.endswith("。") for run in runs[:-1])
+    elif blank:
+        assert all(run.startswith(blank + word) for run in runs[1:])
+
+
+def test_a_corpus_of_one_line_has_every_split(tmp_path: Path) -> None:
+    words = " ".join(f"word{number}" for number in range(60_000))
+    corpus = load_corpus(f"file:{_write(tmp_path / 'text8', words)}")
+    assert len(corpus.documents()) > 60
+    assert all(corpus.documents(split) for split in ("train", "fit", "dev", "test"))
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_every_kind_of_line_end_separates_paragraphs(end: str) -> None:
     text = f"{end}{end}" + f"{end} \t{end}".join(f"{k}{end}" + "x" * 2_000 for k in range(5)) + end
