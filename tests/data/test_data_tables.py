@@ -135,3 +135,25 @@ def test_a_cap_on_bytes_stops_before_it_is_exceeded(tmp_path: Path) -> None:
         load_corpus(f"file:{path}", max_train_bytes=9)
     with pytest.raises(LRopeError, match="read as a whole"):
         load_corpus("code", max_train_bytes=1_000)
+
+
+@pytest.mark.parametrize(
+    ("window", "size"), [(0xA8, "2 GiB"), (0xA1, "1.125 GiB"), (0x9B, "704 MiB"), (None, "larger")]
+)
+def test_a_window_that_is_too_large_is_told_with_how_to_repack(
+    tmp_path: Path, window: int | None, size: str
+) -> None:
+    single = bytes([0xE0]) + (1 << 31).to_bytes(8, "little")  # no window but the content, in 64 bits
+    start = single if window is None else bytes([0x00, window])
+    path = tmp_path / "long.jsonl.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd" + start + b"\x01\x00\x00" + b"a" * 20)
+    said = f"its window is {size}, and at most 128 MiB .*: zstd -dc --long=31 long.jsonl.zst | zstd -o"
+    with pytest.raises(LRopeError, match=said):
+        load_corpus(f"file:{path}")
+
+
+def test_a_number_of_thousands_of_digits_is_valid_json(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    lines = [f'{{"text": "row {number}", "id": -{"9" * 5_000}}}\n' for number in range(9)]
+    path.write_text("".join(lines), encoding="utf-8")
+    assert len(load_corpus(f"file:{path}").documents()) == 9

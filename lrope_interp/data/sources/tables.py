@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -180,4 +181,21 @@ def _values(column: Any) -> list[Any]:
 def _unreadable(path: Path, error: Exception) -> NoReturn:
     """Say that a file is broken or cannot be opened."""
     said = (getattr(error, "strerror", None) or str(error)).split("\n")[0]
+    if "too much memory" in said:  # what zstd says of a window above its default of 128 MiB
+        raise LRopeError(
+            f"{path} cannot be read: its window is {_zstandard_window(path)}, and at most 128 MiB is read. "
+            "Pack it again with a smaller one: "
+            f"zstd -dc --long=31 {shlex.quote(path.name)} | zstd -o smaller.jsonl.zst"
+        ) from None
     raise LRopeError(f"{path} cannot be read ({said}); is it whole? Make or copy it again") from None
+
+
+def _zstandard_window(path: Path) -> str:
+    """Return the size of the window that the first frame of a file asks for (RFC 8878, 3.1.1.1)."""
+    with path.open("rb") as file:
+        header = file.read(6)
+    is_single = len(header) < 6 or header[4] & 0x20
+    if header[:4] != b"\x28\xb5\x2f\xfd" or is_single:
+        return "larger"
+    size = (1 << 10 + (header[5] >> 3)) * (8 + (header[5] & 7)) // 8
+    return f"{size / 2**30:g} GiB" if size >= 2**30 else f"{size / 2**20:g} MiB"
