@@ -174,8 +174,10 @@ def write_resumable(
 def command_line(run: Run) -> str:
     """Return the command as it was given, with the run that was chosen where none was named."""
     words = ["lrope-interp", *sys.argv[1:]]
-    is_named = any(word == "--model" or word.startswith("--model=") for word in words)
-    return shlex.join(words if is_named else [*words, "--model", str(run.folder)])
+    end = words.index("--") if "--" in words else len(words)  # what stands behind is text
+    is_named = any(word == "--model" or word.startswith("--model=") for word in words[:end])
+    named = [] if is_named else ["--model", str(run.folder)]
+    return shlex.join([*words[:end], *named, *words[end:]])
 
 
 def close(result: Result, folder: Path, out: Output) -> None:

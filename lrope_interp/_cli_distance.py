@@ -44,7 +44,7 @@ class Asked:
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
 
-    @app.command()
+    @app.command(cls=options.TextCommand)
     def distance(
         sentence: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The text to measure.")] = None,
         start: Annotated[
@@ -55,7 +55,8 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option("--to", metavar="A:B|N|WORDS", help="The other place, likewise.")
         ] = None,
         text: Annotated[
-            Path | None, typer.Option("--text", metavar="FILE", help="A file with the text instead.")
+            Path | None,
+            typer.Option("--text", metavar="FILE", help="A file with the text instead; - reads stdin."),
         ] = None,
         definitions: Annotated[
             bool,

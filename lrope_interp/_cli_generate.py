@@ -47,7 +47,7 @@ class Writing:
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
 
-    @app.command()
+    @app.command(cls=options.TextCommand)
     def generate(
         prompt: Annotated[
             str, typer.Argument(metavar="[PROMPT]", help="What to write on from. Default: a new document.")

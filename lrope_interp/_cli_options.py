@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from lrope_interp.errors import LRopeError, unknown
 
@@ -27,7 +28,8 @@ Data = Annotated[
     ),
 ]
 TextFile = Annotated[
-    Path | None, typer.Option("--text", metavar="FILE", help="Your own text instead of a corpus.")
+    Path | None,
+    typer.Option("--text", metavar="FILE", help="Your own text instead of a corpus; - reads stdin."),
 ]
 GoldFile = Annotated[
     Path | None,
@@ -68,6 +70,42 @@ TextColumn = Annotated[str, _TEXT_COLUMN]
 TextColumnIfGiven = Annotated[str | None, _TEXT_COLUMN]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes.")]
+
+
+_OPTION = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)
+
+
+class TextCommand(TyperCommand):
+    """A command with a text as its argument, which may begin with a dash: ``show '-5 degrees'``.
+
+    What has the form of an option is one, and misspelt it is an error that says how it would be a text.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put texts that begin with a dash behind ``--``, where they are no options."""
+        has_value = {
+            name
+            for one in self.params
+            if not getattr(one, "is_flag", True)
+            for name in (*one.opts, *one.secondary_opts)
+        }
+        options_, texts, left = [], [], list(args)
+        while left and left[0] != "--":
+            word = left.pop(0)
+            if word in has_value:
+                options_ += [word, *left[:1]]
+                del left[:1]
+            elif word.startswith("-") and word != "-" and not _OPTION.fullmatch(word):
+                texts.append(word)
+            else:
+                options_.append(word)
+        try:
+            return super().parse_args(ctx, [*options_, *(["--", *texts] if texts or left else []), *left[1:]])
+        except Exception as error:
+            said: Any = error  # click's NoSuchOption, from wherever typer has its click
+            if hasattr(said, "option_name") and hasattr(said, "possibilities"):
+                said.message += " (a text of this form goes behind --)"
+            raise
 
 
 def pick_layers(value: str, n_layers: int, *, more: Sequence[str] = ()) -> list[int]:

@@ -224,11 +224,12 @@ def boundaries(
     _cli_boundaries.run(place, source, how, asked, output)
 
 
-@app.command()
+@app.command(cls=options.TextCommand)
 def show(
     sentence: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The text to show.")] = None,
     text: Annotated[
-        Path | None, typer.Option("--text", metavar="FILE", help="A file with the text instead.")
+        Path | None,
+        typer.Option("--text", metavar="FILE", help="A file with the text instead; - reads stdin."),
     ] = None,
     gold: options.GoldFile = None,
     model: options.Model = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import signal
@@ -198,3 +199,41 @@ def test_generate_refuses_what_does_not_fit_into_the_model(cli: Cli, run_copy: P
     assert answer.code == 2
     assert "n_ctx=32" in answer.err
     assert "--max-new-tokens" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("show", "-5 degrees", "--layer", "0"), "layer 0"),
+        (("show", "--layer", "0", "--", "-h"), "layer 0"),
+        (("generate", "- item", "--max-new-tokens", "2", "--temperature", "0"), ""),
+        (("distance", "--from", "-5", "--to", "up", "-5 is up --- not down"), "tokens"),
+    ],
+)
+def test_a_text_may_begin_with_a_dash(cli: Cli, run_copy: Path, words: tuple[str, ...], said: str) -> None:
+    answer = cli(*words, "--quiet") if "--" not in words else cli(words[0], "--quiet", *words[1:])
+    assert answer.code == 0, answer.err
+    assert said in answer.out
+    if words[0] == "show":
+        command = load_result(run_copy / "show").provenance["command"]
+        assert command.endswith(f"--model runs/{run_copy.name}" + (" -- -h" if "--" in words else ""))
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "--lenght", "5", "x"), ("generate", "-5x", "-x"), ("distance", "--too=1")]
+)
+def test_a_misspelt_option_is_no_text_and_says_how_it_would_be(cli: Cli, words: tuple[str, ...]) -> None:
+    answer = cli(*words)
+    assert answer.code == 2
+    assert "No such option" in answer.err and "goes behind --" in answer.err
+
+
+def test_a_dash_reads_the_text_from_stdin(cli: Cli, run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("One text.", "Another one."):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"\ufeff{text}".encode()), "ascii"))
+        answer = cli("eval", "--text", "-", "--quiet", "--json")
+        assert answer.code == 0, answer.err
+        assert json.loads(answer.out)["provenance"]["data"]["n_bytes"] == len(text)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    answer = cli("show", "--text", "-")
+    assert answer.code == 2 and "- is empty" in answer.err

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import mmap
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from lrope_interp.data.reading import ENCODING_ERRORS
 from lrope_interp.data.sources.paragraphs import Text
 from lrope_interp.errors import LRopeError, unknown
 
+STDIN = Path("-")
 PROSE_SUFFIXES = "txt text md markdown rst tex org"
 CODE_SUFFIXES = (
     "py pyi c h cc cpp hpp cs java js jsx ts tsx go rs rb php sh sql r jl lua pl scala kt swift hs ml "
@@ -95,8 +98,13 @@ def language_of(text: str, suffix: str = "") -> str:
 
 
 def opened(path: Path) -> BinaryIO:
-    """Open a file, or say why it cannot be."""
+    """Open a file, or say why it cannot be; ``-`` is what stands on stdin."""
     try:
+        if path == STDIN:
+            spooled = tempfile.TemporaryFile()  # noqa: SIM115  whoever asked closes it
+            spooled.write(_read_once(sys.stdin.buffer))
+            spooled.seek(0)
+            return spooled
         return path.open("rb")
     except FileNotFoundError:
         raise LRopeError(f"there is no file {path}") from None
@@ -104,6 +112,12 @@ def opened(path: Path) -> BinaryIO:
         raise LRopeError(f"{path} is a folder; a text file is wanted here") from None
     except OSError as error:
         raise LRopeError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@lru_cache(maxsize=1)
+def _read_once(stream: Any) -> bytes:
+    """Read stdin, which may be asked for again where a text is checked first and read afterwards."""
+    return stream.read()
 
 
 def _decoded(path: Path, encoding_errors: str) -> Iterator[str]:
