@@ -96,7 +96,13 @@ def _umask() -> int:
     return mask
 
 
-def from_pretrained(folder: Path, device: str | None = None, n_ctx: int | None = None) -> LRopeTransformer:
+def from_pretrained(
+    folder: Path,
+    device: str | None = None,
+    n_ctx: int | None = None,
+    dtype: torch.dtype | str | None = None,
+    fold_ln: bool = False,
+) -> LRopeTransformer:
     """Load what `save_pretrained` wrote; see `LRopeTransformer.from_pretrained`."""
     from lrope_interp.models.transformer import LRopeTransformer
 
@@ -105,6 +111,7 @@ def from_pretrained(folder: Path, device: str | None = None, n_ctx: int | None =
     if n_ctx is not None:
         fields["n_ctx"] = n_ctx
     cfg = LRopeConfig.from_dict(fields)
+    wanted = cfg.dtype if dtype is None else LRopeConfig.from_dict(fields | {"dtype": dtype}).dtype
     _check_shape(cfg, folder / WEIGHTS_FILE)
     model = LRopeTransformer(cfg)
     load_weights(model, folder / WEIGHTS_FILE)
@@ -113,7 +120,9 @@ def from_pretrained(folder: Path, device: str | None = None, n_ctx: int | None =
         attach_increments(model, frozen)
     if (folder / TOKENIZER_FILE).is_file():
         model.tokenizer = _fitting_tokenizer(folder, model.cfg.d_vocab)
-    return model.eval()
+    if fold_ln:
+        model.fold_ln_()  # before rounding
+    return model.to(wanted).eval()
 
 
 def load_increments(folder: Path, cfg: LRopeConfig) -> FrozenIncrements | None:

@@ -164,8 +164,7 @@ class LRopeConfig(TransformerBridgeConfig):
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     """Return a torch dtype given itself or its name."""
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, DTYPES)
-    return DTYPES[dtype]
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise unknown("dtype", name, DTYPES)
+    return DTYPES[name]

@@ -9,7 +9,6 @@ copy, another device or dtype) are recognised, and a `position` that the caller 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -44,12 +43,14 @@ class _Stored:
             keys.shape == self.keys.shape and torch.equal(self.keys.to(keys.device, keys.dtype), keys)
         )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Stored:
-        """Return what holds for the copied keys, which torch counts the writes to from the start."""
-        copied = _Stored(copy.deepcopy(self.keys, memo), copy.deepcopy(self.positions, memo))
-        if _version(self.keys) != self.version:
-            copied.version = -1  # written to before it was copied
-        return copied
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs: torch counts the writes to its keys from the start."""
+        return self.__dict__ | {"version": None if _version(self.keys) == self.version else -1}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.version is None:
+            self.version = _version(self.keys)
 
 
 def crop(cache: TransformerLensKeyValueCache, n_tokens: int) -> TransformerLensKeyValueCache:

@@ -113,6 +113,60 @@ class AnalysisSurface(WeightViews):
         residual = self.hook_embed(self.embed(tokens))  # type: ignore[attr-defined]
         return residual, tokens, None, mask if attention_mask is None else attention_mask
 
+    def answer_logprob(
+        self, prompt: str | list[str], answer: str | list[str], prepend_bos: bool | None = None
+    ) -> Float[Tensor, "*batch"]:
+        """Return the log-probability of an answer that follows a prompt, in nats.
+
+        The sum over the answer's tokens, each given the prompt and the answer before it: where tokens are
+        bytes, most answers have several, and no single logit speaks for them. It falls with the answer's
+        length, so compare answers of one length, or the same answer under two interventions. One forward
+        pass, in which hooks act and gradients flow:
+        ``model.answer_logprob(prompts, " Mary") - model.answer_logprob(prompts, " John")``.
+
+        Args:
+            prompt: A text, or texts.
+            answer: What follows right after it, leading space included; one, or one for each prompt. It is
+                encoded by itself, after the prompt's tokens. Several answers may follow one prompt.
+            prepend_bos: Whether EOS leads prompts, as in `to_tokens`.
+
+        Returns:
+            One number, 0-D, for one prompt and one answer; else [batch].
+
+        Raises:
+            LRopeError: An empty answer, nothing in front of it, as many answers as there are not prompts,
+                or more tokens than n_ctx.
+        """
+        prompts, answers = ([x] if isinstance(x, str) else list(x) for x in (prompt, answer))
+        n_rows = max(len(prompts), len(answers))
+        if {len(prompts), len(answers)} - {1, n_rows} or not all(map(len, (prompts, answers))):
+            raise LRopeError(
+                f"wanted one answer, or one for each prompt; got {len(prompts)} prompts and "
+                f"{len(answers)} answers"
+            )
+        if not all(isinstance(text, str) for text in prompts + answers):
+            raise LRopeError("prompts and answers are texts; got something else among them")
+        encode, eos_id = self.own_tokenizer().encode, self.own_tokenizer().eos_id  # type: ignore[attr-defined]
+        lead = [eos_id] if self._prepends(prepend_bos) else []  # type: ignore[attr-defined]
+        heads = [lead + encode(text).tolist() for text in prompts] * (n_rows // len(prompts))
+        tails = [encode(text).tolist() for text in answers] * (n_rows // len(answers))
+        if not all(heads) or not all(tails):
+            raise LRopeError("an answer needs a token, and a token before it: leave prepend_bos on")
+        rows = [head + tail for head, tail in zip(heads, tails, strict=True)]
+        tokens = torch.full((n_rows, max(map(len, rows))), eos_id)
+        is_read, is_answer = torch.zeros(2, n_rows, tokens.shape[1] - 1, dtype=torch.bool)
+        for number, (head, row) in enumerate(zip(heads, rows, strict=True)):
+            tokens[number, : len(row)] = torch.tensor(row)
+            is_read[number, : len(row) - 1] = True  # no row's last token, so that others make no difference
+            is_answer[number, len(head) - 1 : len(row) - 1] = True
+        mask = None if bool(is_read.all()) else is_read.long()
+        logits = self(tokens[:, :-1], attention_mask=mask)  # type: ignore[operator]
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        targets = tokens[:, 1:, None].to(logits.device)
+        each = logits.log_softmax(-1).gather(-1, targets)[..., 0]
+        total = torch.where(is_answer.to(logits.device), each, 0).sum(1)
+        return total[0] if isinstance(prompt, str) and isinstance(answer, str) else total
+
     def tl_parameters(self) -> dict[str, Tensor]:
         """Return every weight under HookedTransformer's name: tied ones and absent biases too."""
         named = dict(self.named_parameters())  # type: ignore[attr-defined]

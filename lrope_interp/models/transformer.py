@@ -212,7 +212,12 @@ class LRopeTransformer(
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: str | None = None, n_ctx: int | None = None
+        cls,
+        folder: str | Path,
+        device: str | None = None,
+        n_ctx: int | None = None,
+        dtype: torch.dtype | str | None = None,
+        fold_ln: bool = False,
     ) -> LRopeTransformer:
         """Load a run folder, or any folder with configuration and weights, in eval mode.
 
@@ -220,13 +225,17 @@ class LRopeTransformer(
             folder: Holds `config.json` and `model.safetensors`.
             device: Where to put the model; the CPU if None.
             n_ctx: A new limit on the input's length, which needs no new weight.
+            dtype: Of the weights ("bfloat16", or torch's); the one they were saved in if None. Increment
+                heads stay float32.
+            fold_ln: Whether to fold the norms' gains into the weights (`fold_ln_`), which
+                HookedTransformer does unless told otherwise; not done here unless asked for.
 
         Raises:
-            LRopeError: Folder missing, incomplete, of a newer format, or holding a pickle.
+            LRopeError: Folder missing, incomplete, of a newer format, or holding a pickle; no such dtype.
         """
         from lrope_interp.models.checkpoint import from_pretrained
 
-        return from_pretrained(Path(folder), device, n_ctx)
+        return from_pretrained(Path(folder), device, n_ctx, dtype, fold_ln)
 
     def to(self, *args: Any, **kwargs: Any) -> LRopeTransformer:
         """Move the model and keep `cfg.device` and `cfg.dtype` true; increment heads stay float32."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -216,13 +217,17 @@ def there_and_back(cache):
     return cache
 
 
+def pickled(cache):
+    return pickle.loads(pickle.dumps(cache))
+
+
 def thaw(cache):
     cache.freeze()
     cache.unfreeze()
     return cache
 
 
-@pytest.mark.parametrize("keep", [copy.deepcopy, copy.copy, move, clone, there_and_back, thaw])
+@pytest.mark.parametrize("keep", [copy.deepcopy, copy.copy, pickled, move, clone, there_and_back, thaw])
 def test_copies_of_a_cache_go_on_exactly_and_can_be_cropped(make_model, keep):
     model = make_model(seed=1, increments="fixed", per_head=True)
     attach_increments(model, ContextualIncrements(make_model(seed=2, per_head=True)))
@@ -243,8 +248,13 @@ def test_a_deep_copy_and_its_original_go_different_ways(make_model):
         goes_on_exactly(model, cache, TOKENS, 10)
         cache = filled(model)
         reorder_in_place(cache)
-        with pytest.raises(LRopeError, match="written to by hand"):
-            model(TOKENS[:, N:], past_kv_cache=copy.deepcopy(cache))
+        for keep in (copy.deepcopy, pickled):
+            with pytest.raises(LRopeError, match="written to by hand"):
+                model(TOKENS[:, N:], past_kv_cache=keep(cache))
+            copied = keep(filled(model))
+            reorder_in_place(copied)
+            with pytest.raises(LRopeError, match="written to by hand"):
+                model(TOKENS[:, N:], past_kv_cache=copied)
 
 
 def test_a_position_set_by_hand_is_taken_and_belongs_to_the_keys_from_then_on(make_model):

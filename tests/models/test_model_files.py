@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 
@@ -185,3 +186,28 @@ def test_weight_decay_spares_norms_biases_and_the_last_layer_of_the_heads(make_m
     } <= spared
     assert "blocks.0.increments.W_in" not in spared and "embed.W_E" not in spared
     assert heads == {name for name, _ in model.increment_parameters()}
+
+
+@pytest.mark.parametrize("mode", ["per_layer", "shared", "fixed"])
+@pytest.mark.parametrize("use_biases", [False, True])
+def test_a_model_is_loaded_in_another_dtype_and_folded(make_model, tmp_path, mode, use_biases):
+    model = make_model(increments=mode, use_biases=use_biases)
+    model.save_pretrained(tmp_path)
+    tokens = torch.randint(0, 256, (2, 12), generator=torch.Generator().manual_seed(0))
+    wanted = model(tokens).log_softmax(-1)
+    folded = LRopeTransformer.from_pretrained(tmp_path, fold_ln=True)
+    assert folded.cfg.normalization_type == "RMSPre" and not folded.cfg.tie_embeddings
+    torch.testing.assert_close(folded(tokens).log_softmax(-1), wanted, atol=1e-4, rtol=1e-4)
+    for dtype in (torch.float64, "float64", "bfloat16", torch.bfloat16, torch.float16):
+        loaded = LRopeTransformer.from_pretrained(tmp_path, dtype=dtype, fold_ln=True)
+        name = str(dtype).removeprefix("torch.")
+        assert loaded.W_E.dtype == loaded.cfg.dtype == getattr(torch, name)
+        by_hand = copy.deepcopy(folded).to(getattr(torch, name))
+        for (parameter, weights), other in zip(loaded.named_parameters(), by_hand.parameters(), strict=True):
+            assert torch.equal(weights, other) and weights.dtype == other.dtype, parameter
+            assert weights.dtype == torch.float32 or "increments" not in parameter
+    assert torch.equal(LRopeTransformer.from_pretrained(tmp_path, dtype="float32")(tokens), model(tokens))
+    assert LRopeTransformer.from_pretrained(tmp_path).cfg.normalization_type == "RMS"
+    for dtype in ("float8", torch.int8, torch.complex64):
+        with pytest.raises(LRopeError, match="unknown dtype"):
+            LRopeTransformer.from_pretrained(tmp_path, dtype=dtype)

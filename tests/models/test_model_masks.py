@@ -226,3 +226,60 @@ def test_a_mask_may_be_of_any_dtype_and_one_more_token_of_a_cache_may_be_padding
     torch.testing.assert_close(torch.cat(parts, 1)[mask.bool()], logits[mask.bool()], atol=1e-5, rtol=1e-5)
     with pytest.raises(LRopeError, match=r"hides every token of row 0.*additive mask"):
         model(tokens[:, :1], attention_mask=torch.zeros(2, 1), past_kv_cache=cache)
+
+
+@torch.no_grad()
+def by_hand(model, prompt, answer, lead=(256,)):
+    """One token after the other, each from a pass of its own."""
+    tokens, total = [*lead, *prompt.encode()], 0.0
+    for byte in answer.encode():
+        total += float(model(torch.tensor([tokens]))[0, -1].log_softmax(-1)[byte])
+        tokens.append(byte)
+    return total
+
+
+def test_the_log_probability_of_an_answer_is_the_sum_over_its_bytes(make_model):
+    model = make_model(d_vocab=257, per_head=True)
+    prompts, answers = ["John and", "I saw 中", ""], [" Mary", "国", "\x00ab"]
+    wanted = torch.tensor([by_hand(model, *pair) for pair in zip(prompts, answers, strict=True)])
+    close = {"atol": 1e-4, "rtol": 1e-5}
+    torch.testing.assert_close(model.answer_logprob(prompts, answers), wanted, **close)
+    single = model.answer_logprob(prompts[0], answers[0])
+    assert single.shape == ()
+    torch.testing.assert_close(single, wanted[0], **close)
+    one_answer = torch.tensor([by_hand(model, prompt, " Mary") for prompt in prompts])
+    torch.testing.assert_close(model.answer_logprob(prompts, " Mary"), one_answer, **close)
+    one_prompt = torch.tensor([by_hand(model, "so", answer) for answer in answers])
+    torch.testing.assert_close(model.answer_logprob("so", answers), one_prompt, **close)
+    bare = torch.tensor(by_hand(model, "so", "中", lead=()))
+    torch.testing.assert_close(model.answer_logprob("so", "中", prepend_bos=False), bare, **close)
+    model.tokenizer.padding_side = "left"
+    torch.testing.assert_close(model.answer_logprob(prompts, answers), wanted, **close)
+    every = model.answer_logprob("ab", [chr(byte) for byte in range(128)])
+    logits = model("ab")[0, -1].log_softmax(-1)
+    torch.testing.assert_close(every, logits[:128], **close)
+
+
+def test_hooks_act_on_the_log_probability_of_an_answer_and_gradients_flow(make_model):
+    model = make_model()
+    with ablated(model, shuffle(seed=1)):
+        inside = model.answer_logprob(["The cat sat", "x"], " down")
+        alone = torch.stack([model.answer_logprob(prompt, " down") for prompt in ("The cat sat", "x")])
+    torch.testing.assert_close(inside, alone, atol=1e-4, rtol=1e-4)
+    untouched = model.answer_logprob("The cat sat", " down")
+    assert not torch.allclose(inside[0], untouched, atol=1e-3)
+    (model.answer_logprob("I", "o") - model.answer_logprob("I", "x")).backward()
+    assert float(model.blocks[0].increments.W_in.grad.abs().sum()) > 0
+    full = "a" * 31
+    assert torch.isfinite(model.answer_logprob(full, "b")), "the last token of an answer is not read"
+    for prompt, answer, options, message in (
+        ("a", "", {}, "an answer needs a token"),
+        ("", "a", {"prepend_bos": False}, "a token before it"),
+        (["a", "b"], ["a", "b", "c"], {}, "got 2 prompts and 3"),
+        ([], "a", {}, "got 0 prompts and 1"),
+        (full, "bc", {}, "n_ctx=32 cannot hold 33"),
+    ):
+        with pytest.raises(LRopeError, match=message):
+            model.answer_logprob(prompt, answer, **options)
+    with pytest.raises(LRopeError, match="no tokenizer"):
+        make_model(d_vocab=50).answer_logprob("a", "b")
