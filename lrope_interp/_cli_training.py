@@ -58,13 +58,15 @@ def run(request: Request, out: Output) -> None:
     config, folder = _resumed(request) if request.resume else _new(request)
     recording, state = request.recorded.over(_recording(request, folder)), TrainingState()
     how = {"resume": request.resume, "overwrite": request.overwrite, "recording": recording}
+    finished: Run | None = None
     try:
         with listen(out, state) as on_event:
             finished = train(config, folder, on_event=on_event, **how)
     except KeyboardInterrupt:
         typer.echo(_how_to_go_on(folder, state, request.resume), err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    leave()
+    leave()  # not inside `except`: what is caught there keeps the model, and the model its process group
+    if finished is None:
+        raise typer.Exit(INTERRUPTED)
     if state.started is None:
         out.note(f"the run {folder} was finished before: nothing is left to train")
     report = _write_report(finished)
@@ -87,15 +89,18 @@ def _follow(request: Request, train: Callable[..., Run]) -> None:
     """Train along in a process that is not the main one, and leave the talking to that."""
     from lrope_interp.training.distribution import leave
 
+    code = 0
     try:
         config, folder = _resumed(request) if request.resume else _new(request)
         recording = request.recorded.over(_recording(request, folder))
         train(config, folder, resume=request.resume, overwrite=request.overwrite, recording=recording)
-        leave()
     except LRopeError:
-        raise typer.Exit(2) from None
+        code = 2
     except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        code = INTERRUPTED
+    leave()
+    if code:
+        raise typer.Exit(code)
 
 
 def _recording(request: Request, folder: Path) -> Recording:

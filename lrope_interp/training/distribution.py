@@ -158,6 +158,11 @@ def joined(config: TrainConfig, folder: Path, log_to: tuple[str, ...] = ()) -> I
     from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.utils import ProjectConfiguration
 
+    if torch.distributed.is_available():
+        # Imported after the group is made, as DDP would, these functions keep it for ever as the default of
+        # their argument `group`: its threads outlive `leave`, and one that drops a tensor while Python ends
+        # aborts the process.
+        from torch.distributed.nn import functional  # noqa: F401
     with _own_state():
         accelerator = Accelerator(
             cpu=config.device == "cpu",
