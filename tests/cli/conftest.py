@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,11 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def train_tiny(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
-    """Train a very small model for a few steps; returns the run folder."""
+    """Train a very small model for a few steps, once a kind; returns the run folder: copy it to change it."""
     from lrope_interp.training.config import train_config
     from lrope_interp.training.loop import train
 
+    @cache
     def make(increments: str = "per_layer") -> Path:
         folder = tmp_path_factory.mktemp("runs") / f"tiny-{increments}"
         shape = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_head": 8, "d_mlp": 32, "n_ctx": 32}

@@ -1,0 +1,516 @@
+"""Every option of every command arrives in what computes.
+
+Each command runs with its options on, up to the call of the package's function, which is watched. An
+option without a check fails the first test; a check that the command passes without its option, the second.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cli_words import Cli
+
+import lrope_interp
+from lrope_interp.data import Document, read_manifest
+from lrope_interp.data.entity_pairs import PAIRS
+from lrope_interp.training.config import train_config
+
+Check = Callable[[Any], object]
+
+
+class Reached(Exception):
+    """The function that computes was called."""
+
+
+# What is watched: where it lives, and whether it is the last that is called.
+WATCHED = {
+    "new_folder": "lrope_interp.runs",
+    "list_runs": "lrope_interp.runs",
+    "read_text": "lrope_interp.data.sources.plain_text",
+    "gold_documents": "lrope_interp.data.gold",
+    "text_documents": "lrope_interp.data.texts",
+    "evaluation_documents": "lrope_interp.data",
+    "load_corpus_for": "lrope_interp.data",
+    "held_out_corpus": "lrope_interp.probes.entity_passages",
+    "select_passages": "lrope_interp.probes.entity_passages",
+    "select_corpus": "lrope_interp.probes.selection",
+    "select_text": "lrope_interp.probes.selection",
+    "select_gold": "lrope_interp.probes.selection",
+    "select_spans": "lrope_interp.probes.span_selection",
+    "read_pairs": "lrope_interp.data.entity_pairs",
+    "resolve_device": "lrope_interp.training.devices",
+    "resolve_dtype": "lrope_interp.training.devices",
+    "ablated": "lrope_interp.probes.ablating",
+    "layer_mean": "lrope_interp.probes.interventions",
+    "fit_increments": "lrope_interp.probes.increment_statistics",
+    "prepare": "lrope_interp.training.preparation",
+    "check": "lrope_interp.training.replication",
+    "opened": "lrope_interp.training.replication",
+    "train_missing": "lrope_interp.training.replication",
+}
+COMPUTING = {
+    "boundaries": "lrope_interp.probes.boundaries",
+    "ablations": "lrope_interp.probes.ablations",
+    "concepts": "lrope_interp.probes.concepts",
+    "entities": "lrope_interp.probes.entities",
+    "evaluate": "lrope_interp.probes.evaluate",
+    "word_distances": "lrope_interp.probes.word_distances",
+    "definition_uses": "lrope_interp.probes.definition_use",
+    "spacing": "lrope_interp.probes.spacing",
+    "measure_costs": "lrope_interp.probes.context_cost",
+    "train": "lrope_interp.training.loop",
+    "_compare": "lrope_interp._cli_replicate",
+}
+
+PLACE: dict[str, Check] = {
+    "--model": lambda s: s.computes.model.came_from == Path("other"),
+    "--out": lambda s: s.new_folder.path == Path("there"),
+    "--overwrite": lambda s: s.new_folder.overwrite,
+    "--device": lambda s: s.from_pretrained.device == "the cuda",
+    "--json": lambda s: s.Output.as_json,
+    "--quiet": lambda s: s.Output.is_quiet,
+}
+PLACE_WORDS = "--model other --out there --overwrite --device cuda --json --quiet"
+CORPUS: dict[str, Check] = {
+    "--data": lambda s: s.select_corpus.name == "wiki" and chose(s, "corpus"),
+    "--max-bytes": lambda s: s.select_corpus.max_bytes == 777,
+    "--encoding-errors": lambda s: s.select_corpus.encoding_errors == "replace",
+    "--text-column": lambda s: s.select_corpus.text_column == "body",
+}
+CORPUS_WORDS = "--data wiki --max-bytes 777 --encoding-errors replace --text-column body"
+TEXT: dict[str, Check] = {
+    "--text": lambda s: s.select_text.path == Path("mine.txt") and chose(s, "text"),
+    "--max-bytes": lambda s: s.select_text.max_bytes == 777,
+    "--encoding-errors": lambda s: s.select_text.encoding_errors == "replace",
+}
+TEXT_WORDS = "--text mine.txt --max-bytes 777 --encoding-errors replace"
+GOLD: dict[str, Check] = {
+    "--gold": lambda s: s.select_gold.path == Path("mine.txt") and chose(s, "gold"),
+    "--max-bytes": lambda s: s.select_gold.max_bytes == 777,
+    "--encoding-errors": lambda s: s.select_gold.encoding_errors == "replace",
+}
+GOLD_WORDS = TEXT_WORDS.replace("--text", "--gold")
+COMPUTING_HOW: dict[str, Check] = {
+    "--seed": lambda s: s.computes.options.seed == 7,
+    "--batch-size": lambda s: s.computes.options.batch_size == 3,
+}
+SEED_WORDS = "--seed 7 --batch-size 3"
+IN_KEYWORDS: dict[str, Check] = {
+    "--seed": lambda s: s.computes.seed == 7,
+    "--batch-size": lambda s: s.computes.batch_size == 3,
+}
+
+# The command with nothing that is checked, then the same with options and what must have arrived.
+CALLS: list[tuple[str, str, dict[str, Check]]] = [
+    (
+        "boundaries",
+        f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS} --layer 1 --labels words,whitespace --align last "
+        "--fixed-model twin --match third",
+        PLACE | CORPUS | COMPUTING_HOW
+        | {
+            "--layer": lambda s: s.computes.options.layers == [1],
+            "--labels": lambda s: s.computes.options.labels == ["words", "whitespace"],
+            "--align": lambda s: s.computes.options.align == "last",
+            "--fixed-model": lambda s: s.computes.beside.twin.came_from == Path("twin"),
+            "--match": lambda s: s.computes.beside.match.came_from == Path("third"),
+        },
+    ),
+    ("boundaries", TEXT_WORDS, TEXT),
+    ("boundaries", GOLD_WORDS, GOLD),
+    (
+        "ablate",
+        f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS} --suite full --where whitespace --heads",
+        PLACE | CORPUS | COMPUTING_HOW
+        | {
+            "--suite": lambda s: s.computes.options.suite == "full",
+            "--where": lambda s: s.computes.options.where == "whitespace",
+            "--heads": lambda s: s.computes.options.heads,
+        },
+    ),
+    (
+        "ablate",
+        f"{TEXT_WORDS} --freeze lexical --layer 1",
+        TEXT
+        | {
+            "--freeze": lambda s: s.computes.options.freeze == "lexical",
+            "--layer": lambda s: s.computes.options.layers == (1,),
+        },
+    ),
+    ("ablate", "--freeze 1 --layer each", {"--layer": lambda s: s.computes.options.is_each}),
+    ("ablate", GOLD_WORDS, GOLD),
+    (
+        "probe",
+        f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS} --concept place,person --layer 1 "
+        "--features resid,positions --suite full --fixed-model twin --max-spans 55",
+        PLACE | CORPUS | COMPUTING_HOW
+        | {
+            "--concept": lambda s: s.computes.options.concepts == ["place", "person"],
+            "--layer": lambda s: s.computes.options.layers == (1,),
+            "--features": lambda s: s.computes.options.features == ("resid", "positions"),
+            "--suite": lambda s: s.computes.options.suite == "full",
+            "--fixed-model": lambda s: s.computes.twin.came_from == Path("twin"),
+            "--max-spans": lambda s: s.computes.options.max_spans == 55,
+        },
+    ),
+    ("probe", TEXT_WORDS, TEXT),
+    (
+        "probe",
+        "--spans mine.txt --max-bytes 777",
+        {
+            "--spans": lambda s: s.select_spans.path == Path("mine.txt") and s.computes.spans is s.GIVEN,
+            "--max-bytes": lambda s: s.select_spans.max_bytes == 777,
+        },
+    ),
+    (
+        "entities",
+        f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS} --pairs mine.txt",
+        PLACE | CORPUS | IN_KEYWORDS
+        | {
+            "--pairs": lambda s: s.read_pairs.path == Path("mine.txt") and s.computes.pairs == PAIRS[:3],
+            "--data": lambda s: s.select_corpus.name == s.held_out_corpus.name == "wiki"
+            and s.select_passages.corpus == "held out" and chose(s, "passages"),
+            "--max-bytes": lambda s: s.select_corpus.max_bytes == s.select_passages.max_bytes == 777,
+            "--encoding-errors": lambda s: s.select_corpus.encoding_errors
+            == s.held_out_corpus.how["encoding_errors"] == "replace",
+            "--text-column": lambda s: s.select_corpus.text_column
+            == s.held_out_corpus.how["text_column"] == "body",
+        },
+    ),
+    ("entities", TEXT_WORDS, TEXT),
+    (
+        "eval",
+        f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS}",
+        PLACE | IN_KEYWORDS
+        | {
+            "--data": lambda s: s.load_corpus_for.name == "wiki" and s.computes.data["split"] == "test",
+            "--max-bytes": lambda s: s.evaluation_documents.max_bytes == 777
+            and s.evaluation_documents.split == "test",
+            "--encoding-errors": lambda s: s.load_corpus_for.encoding_errors == "replace",
+            "--text-column": lambda s: s.load_corpus_for.text_column == "body",
+        },
+    ),
+    (
+        "eval",
+        "--text mine.txt --encoding-errors replace",
+        {
+            "--text": lambda s: s.text_documents.path == Path("mine.txt")
+            and s.computes.documents[0].text == "whole",
+            "--encoding-errors": lambda s: s.text_documents.encoding_errors == "replace",
+        },
+    ),
+    (
+        "show",
+        f"{PLACE_WORDS} 'abc def' --layer 1 --start 2 --length 3 --attention 1.0 --at 4",
+        PLACE
+        | {
+            "[TEXT]": lambda s: s.computes.text == "abc def",
+            "--layer": lambda s: s.computes.layer == 1,
+            "--start": lambda s: s.computes.start == 2,
+            "--length": lambda s: s.computes.length == 3,
+            "--attention": lambda s: s.computes.attention == "1.0",
+            "--at": lambda s: s.computes.at == 4,
+        },
+    ),
+    (
+        "show",
+        "--text mine.txt --encoding-errors replace",
+        {
+            "--text": lambda s: s.read_text.path == Path("mine.txt") and s.computes.text == "read",
+            "--encoding-errors": lambda s: s.read_text.encoding_errors == "replace",
+        },
+    ),
+    (
+        "show",
+        "--gold mine.txt --encoding-errors replace",
+        {
+            "--gold": lambda s: s.gold_documents.path == Path("mine.txt") and s.computes.text.text == "gold",
+            "--encoding-errors": lambda s: s.gold_documents.encoding_errors == "replace",
+        },
+    ),
+    (
+        "distance",
+        f"{PLACE_WORDS} 'abc def' --from 0:2 --to def --layer 1",
+        PLACE
+        | {
+            "[TEXT]": lambda s: s.computes.text == "abc def",
+            "--from": lambda s: s.computes.a == (0, 2),
+            "--to": lambda s: s.computes.b == "def",
+            "--layer": lambda s: s.computes.layer == 1,
+        },
+    ),
+    (
+        "distance",
+        "--text mine.txt --encoding-errors replace",
+        {
+            "--text": lambda s: s.read_text.path == Path("mine.txt") and s.computes.text == "read",
+            "--encoding-errors": lambda s: s.read_text.encoding_errors == "replace",
+        },
+    ),
+    (
+        "distance",
+        f"--definitions {PLACE_WORDS} {SEED_WORDS} --data code --max-bytes 777 --max-pairs 66 "
+        "--encoding-errors replace",
+        PLACE | COMPUTING_HOW
+        | {
+            "--definitions": lambda s: s.definition_uses,
+            "--data": lambda s: s.select_corpus.name == "code" and chose(s, "corpus"),
+            "--max-bytes": lambda s: s.select_corpus.max_bytes == 777,
+            "--max-pairs": lambda s: s.computes.options.most_pairs == 66,
+            "--encoding-errors": lambda s: s.select_corpus.encoding_errors == "replace",
+        },
+    ),
+    (
+        "generate",
+        "hello --model other --device cuda --json --quiet --max-new-tokens 9 --temperature 0.5 --top-k 4 "
+        "--top-p 0.25 --no-cache --seed 7 --freeze mean --layer 1",
+        {name: PLACE[name] for name in ("--device", "--json", "--quiet")}
+        | {
+            "[PROMPT]": lambda s: s.generate_stream.input == "hello",
+            "--model": lambda s: s.generate_stream.self.came_from == Path("other"),
+            "--max-new-tokens": lambda s: s.generate_stream.max_new_tokens == 9,
+            "--temperature": lambda s: s.generate_stream.temperature == 0.5,
+            "--top-k": lambda s: s.generate_stream.top_k == 4,
+            "--top-p": lambda s: s.generate_stream.top_p == 0.25,
+            "--cache": lambda s: not s.generate_stream.use_past_kv_cache,
+            "--seed": lambda s: s.generate_stream.seed == 7,
+            "--freeze": lambda s: s.layer_mean.fitted == "fitted" and s.ablated.written is s.MEAN,
+            "--layer": lambda s: s.ablated.layers == [1],
+        },
+    ),
+    (
+        "bench",
+        "--preset tiny --contexts 8,32,128,512 --max-context 128 --skip-forward-above 32 --arms shared "
+        "--repeats 2 --dtype bfloat16 --out there --overwrite --seed 7 --device cuda --json --quiet",
+        {name: PLACE[name] for name in ("--out", "--overwrite", "--json", "--quiet")}
+        | {
+            "--preset": lambda s: s.computes.plan.shape["d_model"] == train_config("tiny").d_model,
+            "--contexts": lambda s: s.computes.plan.contexts[0] == 8,
+            "--max-context": lambda s: s.computes.plan.contexts[-1] == 128,
+            "--skip-forward-above": lambda s: s.computes.plan.skip_forward_above == 32,
+            "--arms": lambda s: s.computes.plan.arms == ("fixed", "shared"),
+            "--repeats": lambda s: s.computes.plan.repeats == 2,
+            "--dtype": lambda s: s.computes.plan.dtype == "bfloat16",
+            "--seed": lambda s: s.computes.plan.seed == 7,
+            "--device": lambda s: s.computes.plan.device == "the cuda",
+        },
+    ),
+    ("bench", "--model other", {"--model": lambda s: s.computes.plan.shape["d_model"] == 16}),
+    (
+        "replicate",
+        "--arms shared,per-layer --seeds 3 --preset small --steps 9 --data file:mine.txt --reference shared "
+        "--margin 0.5 --out there --overwrite --device cpu --encoding-errors replace --json --quiet",
+        {name: PLACE[name] for name in ("--json", "--quiet")}
+        | {
+            "--arms": lambda s: s.train_missing.replication.arms == ("shared", "per_layer"),
+            "--seeds": lambda s: s.train_missing.replication.n_seeds == 3,
+            "--preset": lambda s: s.train_missing.replication.base.preset == "small",
+            "--steps": lambda s: s.train_missing.replication.base.n_steps == 9,
+            "--data": lambda s: s.train_missing.replication.base.data == "file:mine.txt",
+            "--reference": lambda s: s.computes.comparison.reference == "shared",
+            "--margin": lambda s: s.computes.comparison.margin == 0.5,
+            "--out": lambda s: s.train_missing.replication.folder == Path("there"),
+            "--overwrite": lambda s: s.check.is_replaced and s.opened.overwrite,
+            "--device": lambda s: s.train_missing.replication.base.device == "cpu",
+            "--encoding-errors": lambda s: s.train_missing.replication.base.encoding_errors == "replace",
+        },
+    ),
+    (
+        "train",
+        "--preset small --data file:mine.txt --increments shared --per-head --steps 9 --batch-size 6 "
+        "--lr 0.5 --schedule wsd --grad-accumulation 2 --seed 7 --tokenizer bpe:300 --device cpu --out there "
+        "--checkpoint-every 5 --checkpoint-minutes 2.5 --log-to tensorboard --overwrite "
+        "--encoding-errors replace --text-column body --max-train-bytes 777 --despaced --json --quiet",
+        {name: PLACE[name] for name in ("--json", "--quiet")}
+        | {
+            "--preset": lambda s: s.computes.config.preset == "small",
+            "--data": lambda s: s.computes.config.data == "file:mine.txt",
+            "--increments": lambda s: s.computes.config.increments == "shared",
+            "--per-head": lambda s: s.computes.config.per_head,
+            "--steps": lambda s: s.computes.config.n_steps == 9,
+            "--batch-size": lambda s: s.computes.config.batch_size == 6,
+            "--lr": lambda s: s.computes.config.lr == 0.5,
+            "--schedule": lambda s: s.computes.config.schedule == "wsd",
+            "--grad-accumulation": lambda s: s.computes.config.grad_accumulation == 2,
+            "--seed": lambda s: s.computes.config.seed == 7,
+            "--tokenizer": lambda s: s.computes.config.tokenizer == "bpe:300",
+            "--device": lambda s: s.computes.config.device == "cpu",
+            "--out": lambda s: s.computes.run_folder == Path("there"),
+            "--checkpoint-every": lambda s: s.computes.config.checkpoint_every == 5,
+            "--checkpoint-minutes": lambda s: s.computes.recording.checkpoint_minutes == 2.5,
+            "--log-to": lambda s: s.computes.recording.log_to == ("tensorboard",),
+            "--overwrite": lambda s: s.computes.overwrite,
+            "--encoding-errors": lambda s: s.computes.config.encoding_errors == "replace",
+            "--text-column": lambda s: s.computes.config.text_column == "body",
+            "--max-train-bytes": lambda s: s.computes.config.max_train_bytes == 777,
+            "--despaced": lambda s: s.computes.config.despaced,
+        },
+    ),
+    ("train", "--resume --out other", {"--resume": lambda s: s.computes.resume}),
+    ("runs", "elsewhere --json", {"[FOLDER]": lambda s: s.list_runs.root == Path("elsewhere"),
+                                  "--json": PLACE["--json"]}),
+    ("corpora", "--json", {"--json": PLACE["--json"]}),
+]  # fmt: skip
+PLAIN = {
+    "show": "show plain",
+    "distance": "distance plain",
+    "generate": "generate --max-new-tokens 5",
+    "replicate": "replicate --data file:else.txt",
+}
+
+
+@pytest.fixture
+def watch(
+    cli: Cli, run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], SimpleNamespace]:
+    """Run a command up to what computes; returns what was called, each with its arguments by name."""
+    for name in ("other", "twin", "third"):
+        shutil.copytree(run_copy, tmp_path / name)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine.txt").write_text("read", encoding="utf-8")
+    seen = SimpleNamespace()
+    for one in pkgutil.iter_modules(lrope_interp.__path__, "lrope_interp."):
+        if not one.name.endswith("__main__"):
+            import_module(one.name)  # before anything is replaced, so that nothing keeps it afterwards
+    from lrope_interp._cli_output import Output
+    from lrope_interp.models import LRopeTransformer
+    from lrope_interp.probes.interventions import freeze
+    from lrope_interp.probes.selection import select_corpus
+    from lrope_interp.probes.span_selection import GivenSpans
+
+    selection = select_corpus(read_manifest(run_copy), max_bytes=200)
+    given, mean = object.__new__(GivenSpans), freeze(1.0)
+    corpus = SimpleNamespace(name="corpus", held_out_from=lambda manifest: corpus)
+
+    def chosen(name: str) -> Callable[..., Any]:
+        return lambda *_, **__: replace(selection, data={"name": name})
+
+    def always(value: Any) -> Callable[..., Any]:
+        return lambda *_, **__: value
+
+    answers: dict[str, Callable[..., Any]] = {
+        "read_text": always("read"),
+        "gold_documents": always((Document("mine", "gold", "text", "en"),)),
+        "text_documents": always((Document("mine", "whole", "text", "en"),)),
+        "evaluation_documents": always(selection.test),
+        "load_corpus_for": always(corpus),
+        "held_out_corpus": always("held out"),
+        "select_passages": chosen("passages"),
+        "select_corpus": chosen("corpus"),
+        "select_text": chosen("text"),
+        "select_gold": chosen("gold"),
+        "select_spans": lambda *_, **__: (selection, given),
+        "read_pairs": always(PAIRS[:3]),
+        "resolve_device": lambda asked, *_, **__: f"the {asked}",
+        "resolve_dtype": lambda asked, *_, **__: asked.replace("auto", "float32"),
+        "layer_mean": always(mean),
+        "fit_increments": always("fitted"),
+        "ablated": lambda *_, **__: nullcontext(),
+        "prepare": always(SimpleNamespace(manifest={})),
+        "check": always(None),
+        "opened": lambda *_, **__: nullcontext(),
+        "train_missing": always([]),
+    }
+
+    def watched(name: str, original: Callable[..., Any], answer: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(original)
+
+        def called(*arguments: Any, **named: Any) -> Any:
+            bound = signature.bind(*arguments, **named)
+            bound.apply_defaults()
+            setattr(seen, name, SimpleNamespace(**bound.arguments))
+            if name in COMPUTING:
+                seen.computes = getattr(seen, name)
+                raise Reached
+            return answer(*arguments, **named)
+
+        return called
+
+    def put(name: str, home: str) -> None:
+        original = getattr(import_module(home), name)
+        one = watched(name, original, answers.get(name) or original)
+        for module in [module for key, module in sys.modules.items() if key.startswith("lrope_interp")]:
+            if vars(module).get(name) is original:
+                monkeypatch.setattr(module, name, one)
+
+    load = LRopeTransformer.from_pretrained
+
+    def from_pretrained(source: Path, device: str = "auto", **_: Any) -> LRopeTransformer:
+        seen.from_pretrained = SimpleNamespace(source=source, device=device)
+        model = load(source, device="cpu")
+        vars(model)["came_from"] = source
+        return model
+
+    homes = {**WATCHED, **COMPUTING}
+    for home in homes.values():
+        import_module(home)
+    for name, home in homes.items():
+        put(name, home)
+    monkeypatch.setattr(LRopeTransformer, "from_pretrained", staticmethod(from_pretrained))
+    initialised = watched("Output", Output.__init__, Output.__init__)
+    monkeypatch.setattr(Output, "__init__", lambda *words, **named: initialised(*words, **named))
+    stream = watched("generate_stream", LRopeTransformer.generate_stream, lambda *_, **__: iter(["written"]))
+    monkeypatch.setattr(LRopeTransformer, "generate_stream", stream)
+
+    def run(words: str) -> SimpleNamespace:
+        vars(seen).clear()
+        seen.GIVEN, seen.MEAN = given, mean
+        try:
+            answer = cli(*shlex.split(words))
+            assert answer.code == 0, answer.err
+        except Reached:
+            pass
+        return seen
+
+    return run
+
+
+def holds(check: Check, seen: SimpleNamespace) -> bool:
+    """Whether a check passes; what it looks for may not be there at all."""
+    try:
+        return bool(check(seen))
+    except (AttributeError, KeyError, TypeError):
+        return False
+
+
+def chose(seen: SimpleNamespace, name: str) -> bool:
+    """Whether what is computed on is what the watched choice `name` returned."""
+    return seen.computes.selection.data["name"] == name
+
+
+def test_every_option_of_the_golden_list_has_a_check(repository: Path) -> None:
+    golden, command = dict[str, set[str]](), ""
+    for line in (repository / "tests" / "cli" / "golden.txt").read_text().splitlines():
+        if line.startswith("  "):
+            golden[command].add(line.split()[0])
+        else:
+            command = line
+            golden[command] = set()
+    assert golden.pop("lrope-interp") == {"--version"}
+    checked = {command: set() for command in golden}
+    for command, _, checks in CALLS:
+        checked[command] |= set(checks)
+    assert checked == golden
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "checks"), CALLS, ids=[f"{command} {words[:24]}" for command, words, _ in CALLS]
+)
+def test_what_is_asked_for_arrives_and_nothing_else_looks_like_it(
+    watch: Callable[[str], SimpleNamespace], command: str, words: str, checks: dict[str, Check]
+) -> None:
+    seen = watch(f"{command} {words}")
+    assert [name for name, check in checks.items() if not holds(check, seen)] == []
+    plain = watch(PLAIN.get(command, command))
+    assert [name for name, check in checks.items() if holds(check, plain)] == [], "holds without the option"
