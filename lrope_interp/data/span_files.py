@@ -189,10 +189,13 @@ def _read_line(line: str, place: str) -> tuple[str, list[Typed]]:
     except (ValueError, RecursionError) as error:
         said = str(error) or type(error).__name__
         raise LRopeError(f"{place}: not valid JSON ({said}); wanted: {_FORM}") from None
-    if isinstance(row, dict) and row.keys() >= set(
-        _LINE_KEYS
-    ):  # an id or a source may stand beside; what could be spans may not
-        row = {key: value for key, value in row.items() if key in _LINE_KEYS or (value and _is_many(value))}
+    if isinstance(row, dict):  # an id or a source may stand beside; what could be spans may not
+        is_whole = row.keys() >= set(_LINE_KEYS)
+        row = {
+            key: value
+            for key, value in row.items()
+            if key in _LINE_KEYS or (isinstance(value, list | dict) and (value or not is_whole))
+        }
     _check_keys(row, _LINE_KEYS, place)
     text, spans = row["text"], row["spans"]
     if not isinstance(text, str) or not text:
@@ -203,10 +206,6 @@ def _read_line(line: str, place: str) -> tuple[str, list[Typed]]:
     return text, [
         _read_span(span, len(text), f"{place}, span {at}") for at, span in enumerate(spans, start=1)
     ]
-
-
-def _is_many(value: object) -> bool:
-    return isinstance(value, list | dict)
 
 
 def _read_span(span: object, n_characters: int, place: str) -> Typed:

@@ -72,14 +72,13 @@ def select_spans(
         too_long = [one for one in left_out if one.n_bytes > (max_bytes or 0)]
         names = ", ".join(f"{one.name} ({one.n_bytes:,} bytes)" for one in too_long[:_NAMED])
         warnings.append(
-            f"{len(left_out)} of {len(documents)} texts are left out by --max-bytes {max_bytes}, the most "
-            "of each split"
-            + (f"; {len(too_long)} of them by being longer themselves: {names}" if too_long else "")
+            f"left out by --max-bytes {max_bytes}, the most of each split: {len(left_out)} of "
+            f"{len(documents)} texts"
+            + (f"; too long by themselves: {len(too_long)}, {names}" if too_long else "")
             + (" ..." if len(too_long) > _NAMED else "")
         )
-    return Selection.of(name, kept, training=training, warnings=[*misplaced, *warnings]), GivenSpans(
-        documents, spans
-    )
+    selection = Selection.of(name, kept, training=training, warnings=[*misplaced, *warnings])
+    return selection, GivenSpans(documents, spans)
 
 
 def _limited(documents: Sequence[Document], max_bytes: int | None) -> list[Document]:
