@@ -79,7 +79,7 @@ def gold_documents(
 def _refuse_other_forms(path: Path, lines: Sequence[str]) -> None:
     """Refuse what is plainly no file of words between blanks, and say what it looks like."""
     rows = [line.split() for line in lines]
-    words = [word for row in rows for word in row]
+    words = [word for row in rows[:_GLANCED] for word in row]
 
     def share(form: re.Pattern[str]) -> float:
         return sum(form.fullmatch(word) is not None for word in words) / len(words)
@@ -90,7 +90,7 @@ def _refuse_other_forms(path: Path, lines: Sequence[str]) -> None:
     tags = [tag.fullmatch(one) for one in last]
     is_column = len(last) > 1 and len(last) >= _MOST * len(rows) and all(tags)
     looks = (
-        (_MARKUP.match(lines[0].strip()), "markup or JSON", "take the words out of it"),
+        (_MARKUP.match(lines[0].strip()), "markup, JSON or a CoNLL file", "take the words out of it"),
         (
             is_column and sum(found is not None and found[1] is not None for found in tags) > len(last) / 2,
             "columns, a word or character and its tags a line (BMES, BIO, CoNLL-2003)",
@@ -107,6 +107,12 @@ def _refuse_other_forms(path: Path, lines: Sequence[str]) -> None:
             "put blanks in their place",
         ),
         (
+            (share(_JOINED) >= _SOME and not all(word.isascii() for word in words if "_" in word))
+            or share(_SUBWORD) >= _SOME,
+            "subword units or syllables joined by underscores (Vietnamese)",
+            "write whole words as the text has them; with blanks inside words, as CoNLL-U",
+        ),
+        (
             all(len(row) == 1 for row in rows),
             "a word a line, or text that is not segmented: no line has a blank",
             "put the words of each sentence on one line, blanks between them",
@@ -120,12 +126,17 @@ def _refuse_other_forms(path: Path, lines: Sequence[str]) -> None:
             )
 
 
-_MOST = 0.8
-_MARKUP = re.compile(r"[{\[]\s*[\"{\[]|<[A-Za-z/!?][^<>]*>|\(\s*\(?[A-Z]+\b[^()]*\(")
+_MOST, _SOME = 0.8, 0.1
+_GLANCED = 2_000
+_MARKUP = re.compile(
+    r"#begin document|-DOCSTART-|[{\[]\s*[\"{\[]|<[A-Za-z/!?][^<>]*>|\(\s*\(?[A-Z]+\b[^()]*\("
+)
 _COLUMN_TAG = re.compile(r"([BIMESLUO](?:[-_]\S+)?|[A-Z]{1,5}\$?)|[!-/:-@\[-`{-~]+")
 _TAB_TAG = re.compile(r"([A-Za-z]{1,8}[0-9]?(?:[-_]\S+)?)|[!-/:-@\[-`{-~]+")
 _TAGGED = re.compile(r"\S*[^\s/_#][/_#](?:[A-Za-z]{1,8}[0-9]?\$?|[^\w\s]{1,2})(?:\][A-Za-z]*)?")
 _SLASHED = re.compile(r"\S+[/|]")
+_JOINED = re.compile(r"[^\W\d_]+(?:_[^\W\d_]+)+")
+_SUBWORD = re.compile(r"\S+@@|##\w+|[▁Ġ]\S*")
 _SLASH = re.compile(r"[/|‖]+")
 
 

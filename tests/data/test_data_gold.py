@@ -182,9 +182,14 @@ def test_what_cannot_be_read_is_said(content: bytes | None, said: str, name: str
         ("我 | 喜欢 | 手机\n", "slashes or bars"),
         ("我们喜欢手机。\n他也喜欢。\n", "not segmented: no line has a blank"),
         ("我\n喜欢\n\n他\n", "a word a line"),
-        ('{"text": "a b"}\n', "markup or JSON"),
-        ("<s> 我 喜欢 </s>\n", "markup or JSON"),
-        ("( (IP (NP a) (VP b)))\n", "markup or JSON"),
+        ('{"text": "a b"}\n', "markup, JSON or"),
+        ("<s> 我 喜欢 </s>\n", "markup, JSON or"),
+        ("( (IP (NP a) (VP b)))\n", "markup, JSON or"),
+        ("#begin document (bc/cctv/00); part 000\nbc/cctv/00 0 0 In IN (TOP * -\n", "a CoNLL file"),
+        ("-DOCSTART- -X- O O\n\nEU NNP B-NP B-ORG\n", "a CoNLL file"),
+        ("Hà_Nội là thủ_đô của Việt_Nam .\n", "syllables joined by underscores"),
+        ("the un@@ believ@@ able case\n", "subword units"),
+        ("▁the ▁un believ able\n", "subword units"),
     ],
 )
 def test_another_form_is_named_and_not_read_as_words(text: str, said: str, tmp_path: Path) -> None:
