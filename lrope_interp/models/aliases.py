@@ -31,7 +31,20 @@ _BLOCK_ALIASES = {
 
 
 class UnknownHookError(LRopeError, KeyError):
-    """A hook name that the model does not have; also a KeyError, as in TransformerLens."""
+    """A hook name that the model or a cache does not have; also a KeyError, as in TransformerLens.
+
+    Args:
+        message: What is said.
+        name: The full name that was looked for.
+    """
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with both arguments."""
+        return type(self), (str(self), self.name)
 
     __str__ = Exception.__str__
 
@@ -61,7 +74,7 @@ class AliasedDict(dict):
         """Look the name up by what it stands for."""
         key = self.key_of(name)
         if key == name or not super().__contains__(key):
-            raise KeyError(name)
+            raise unknown_hook(str(name), list(self))
         return self[key]
 
     def __contains__(self, name: object) -> bool:
@@ -99,9 +112,15 @@ def canonical_predicate(
     return lambda name: name in accepted
 
 
-def unknown_hook(name: str, known: list[str]) -> UnknownHookError:
-    """Build the error for an unknown hook name, showing only the names of one layer."""
+def unknown_hook(name: str, known: list[str], said: str = "") -> UnknownHookError:
+    """Build the error for an unknown hook name, showing only the names of one layer.
+
+    Args:
+        name: What was asked for.
+        known: All names that there are.
+        said: In place of the nearest name: what is wrong, as a sentence.
+    """
     shown = [known_name for known_name in known if not known_name.startswith("blocks.")]
     shown += [known_name for known_name in known if known_name.startswith("blocks.0.")]
-    message = str(unknown("hook", name, known)).split(" Choose from:")[0]
-    return UnknownHookError(f"{message} Hooks of this model (layer 0 standing for all): {', '.join(shown)}.")
+    said = said or str(unknown("hook", name, known)).split(" Choose from:")[0]
+    return UnknownHookError(f"{said} There are (layer 0 standing for all): {', '.join(shown)}.", name)

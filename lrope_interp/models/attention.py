@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformer_lens import FactoredMatrix
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
-from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.models.biases import ModuleWithOptionalBiases
 from lrope_interp.models.blockwise import attend_blockwise, fits_blockwise
+from lrope_interp.models.caching import HookPoint
 from lrope_interp.models.compilation import has_live_hook
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.fused import fused_turn, runs_fused
@@ -114,11 +114,7 @@ class Attention(ModuleWithOptionalBiases):
             positions, inverse_frequencies(self.cfg.d_head, self.cfg.rope_base, positions.device)
         )
         if self._is_fused(q_bqhd):
-            q_bqhd, k_bkhd = fused_turn(q_bqhd, angles), fused_turn(k_bkhd, angles)
-            # The backward pass reads what was turned; a hook may write into what it is given.
-            q_bqhd = q_bqhd.clone() if has_live_hook(self.hook_rot_q) else q_bqhd
-            k_bkhd = k_bkhd.clone() if has_live_hook(self.hook_rot_k) else k_bkhd
-            return self.hook_rot_q(q_bqhd), self.hook_rot_k(k_bkhd)
+            return self.hook_rot_q(fused_turn(q_bqhd, angles)), self.hook_rot_k(fused_turn(k_bkhd, angles))
         cosines, sines = angles.cos().to(q_bqhd.device), angles.sin().to(q_bqhd.device)
         return self.hook_rot_q(turn(q_bqhd, cosines, sines)), self.hook_rot_k(turn(k_bkhd, cosines, sines))
 

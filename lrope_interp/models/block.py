@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
-from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.models.attention import Attention
+from lrope_interp.models.caching import HookPoint
 from lrope_interp.models.compilation import has_backward_hook, has_live_hook
 from lrope_interp.models.config import LRopeConfig
-from lrope_interp.models.increments import IncrementHead, accumulate
+from lrope_interp.models.increments import IncrementHead, accumulate, forked
 from lrope_interp.models.kv_cache import start_of, store
 from lrope_interp.models.mlp import GatedMLP
 from lrope_interp.models.normalization import HookedRMSNorm
@@ -90,7 +90,7 @@ class Block(nn.Module):
     def _increments(self, resid_pre: Tensor, stream: Stream) -> Tensor:
         """Return this layer's increments, float32, through its hooks."""
         if self.cfg.increments == "per_layer":
-            pre = self.increments(self.hook_increments_in(resid_pre))
+            pre = self.increments(self.hook_increments_in(forked(resid_pre, self.hook_increments_in)))
             increments = self.increments.squash(self.hook_increments_pre(pre))
         elif self.cfg.increments == "shared":
             assert stream.shared_increments is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -10,28 +10,87 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformer_lens import ActivationCache
-from transformer_lens.hook_points import HookPoint
+from transformer_lens.hook_points import HookPoint as LensHookPoint
+from transformer_lens.hook_points import LensHandle
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformer_lens.utilities.slice import Slice
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.models.aliases import AliasedDict, canonical_predicate, hook_aliases, unknown_hook
+from lrope_interp.models.aliases import (
+    AliasedDict,
+    UnknownHookError,
+    canonical_predicate,
+    hook_aliases,
+    unknown_hook,
+)
 from lrope_interp.models.compilation import CompileAware
 from lrope_interp.models.flags import HookFlags, SilentHookError
+
+
+class HookPoint(LensHookPoint):
+    """TransformerLens' HookPoint, at which writing into an activation is returning the edited one.
+
+    What passes may be the residual stream that others read too, the caller's own tensor, or what the
+    backward pass needs; a gradient may be that of the whole stream. So hooks get a tensor of their own.
+    Filling a cache copies nothing.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activation, or a copy where a hook might write into it."""
+        return x.clone() if self._forward_hooks and self.may_be_edited else x
+
+    def add_hook(self, hook: Callable, dir: Any = "fwd", *args: Any, **kwargs: Any) -> LensHandle:
+        """Add a hook; see TransformerLens."""
+        is_copying = dir == "bwd" and not _fills_a_cache(hook)
+        handle = super().add_hook(partial(_on_a_copy, hook) if is_copying else hook, dir, *args, **kwargs)
+        handle.user_hook = hook
+        return handle
+
+    @property
+    def may_be_edited(self) -> bool:
+        """Whether a forward hook sits here that does something else than fill a cache."""
+        return len(self._forward_hooks) > sum(_fills_a_cache(handle.user_hook) for handle in self.fwd_hooks)
+
+
+def _fills_a_cache(hook: Any) -> bool:
+    return getattr(hook, "func", None) is _store
+
+
+def _on_a_copy(given: Callable, gradient: Tensor, hook: HookPoint) -> Any:
+    """Return what a backward hook returns, or what it wrote into its copy of the gradient."""
+    own = gradient.clone()
+    returned = given(own, hook=hook)
+    # None where nothing was written: of several hooks on one point the last that returns something counts.
+    return own if returned is None and own._version else returned
 
 
 class Activations(ActivationCache):
     """ActivationCache that keeps answering to the Bridge spellings after `to` and slicing."""
 
     def __getitem__(self, key: Any) -> Tensor:
-        """Return an activation by full name, Bridge spelling or shorthand."""
-        return super().__getitem__(self.model.hook_dict.key_of(key))  # type: ignore[attr-defined]
+        """Return an activation by full name, Bridge spelling or shorthand.
+
+        Raises:
+            LRopeError: An unknown name (the nearest is named), or one that was not cached.
+        """
+        model: Any = self.model
+        if not isinstance(key, str | tuple):
+            raise LRopeError(f'a cache wants a name, or a tuple like ("increments", 0); got {key!r:.60}')
+        try:
+            return super().__getitem__(model.hook_dict.key_of(key))
+        except UnknownHookError as error:
+            name = error.name
+        point = name.removesuffix("_grad")
+        if point not in model.hook_dict:
+            raise unknown_hook(name, list(model.hook_dict))
+        remedy = model.remedy(point) or ("Name it in names_filter" if name == point else "Give incl_bwd=True")
+        raise UnknownHookError(f"{name} is not in this cache. {remedy}, and run again.", name)
 
     def __contains__(self, key: object) -> bool:
         """Whether `cache[key]` would give an activation: any spelling, and ``(name, layer)`` too."""
         try:
             self[key]
-        except (KeyError, IndexError, TypeError):
+        except (LRopeError, KeyError, IndexError, TypeError):
             return False
         return True
 
@@ -94,7 +153,8 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
 
         Raises:
             LRopeError: A name given in `names_filter` that is no hook point (the nearest is named), or
-                one whose point would not fire (the `set_use_*` to call is named).
+                one whose point would not fire (the `set_use_*` to call is named); a function that
+                accepts none, or none that fires.
         """
         cache = AliasedDict({}, self.hook_dict.aliases) if cache is None else cache
         options = {
@@ -111,8 +171,10 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
 
     def add_caching_hooks(self, names_filter: Any = None, *args: Any, **kwargs: Any) -> dict:
         """Add hooks that fill a cache whenever the model runs, and return that cache."""
-        names = set(self._firing_names(names_filter))
-        cache = super().add_caching_hooks(lambda name: name in names, *args, **kwargs)
+        cache, *both = self.get_caching_hooks(names_filter, *args, **kwargs)
+        for direction, hooks in zip(("fwd", "bwd"), both, strict=True):
+            for name, hook in hooks:
+                self.hook_dict[name].add_hook(hook, direction)
         self.note_watchers()
         return cache
 
@@ -120,11 +182,13 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
         """Add a hook to one point, by name, or to all points that a predicate accepts.
 
         Raises:
-            LRopeError: An unknown name, or one whose flag is off, so that the hook would never fire.
+            LRopeError: An unknown name, or one whose flag is off, so that the hook would never fire;
+                a predicate that accepts no name, or only such ones.
         """
         self.refuse_compiled_parts()
+        ((name, hook),) = _pairs([(name, hook)])
         if callable(name):
-            for point in map(self.hook_dict.__getitem__, self._accepted(name)):
+            for point in map(self.hook_dict.__getitem__, self._reached(name)):
                 point.add_hook(hook, *args, **kwargs)
         else:
             super().add_hook(self._checked(name), hook, *args, **kwargs)
@@ -138,30 +202,35 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
     @contextmanager
     def hooks(
         self,
-        fwd_hooks: Sequence[tuple[Any, Callable]] = (),
-        bwd_hooks: Sequence[tuple[Any, Callable]] = (),
+        fwd_hooks: Iterable[tuple[Any, Callable]] = (),
+        bwd_hooks: Iterable[tuple[Any, Callable]] = (),
         reset_hooks_end: bool = True,
         clear_contexts: bool = False,
     ) -> Iterator[HookedModel]:
         """Add hooks for the time of a `with` block; what is compiled in place runs uncompiled in it."""
         with (
             self.uncompiled(),
-            super().hooks(list(fwd_hooks), list(bwd_hooks), reset_hooks_end, clear_contexts),
+            super().hooks(_pairs(fwd_hooks), _pairs(bwd_hooks), reset_hooks_end, clear_contexts),
         ):
             self.note_watchers()
             yield self
 
     def run_with_hooks(
-        self, *model_args: Any, fwd_hooks: Sequence[tuple[Any, Callable]] = (), **kwargs: Any
+        self,
+        *model_args: Any,
+        fwd_hooks: Iterable[tuple[Any, Callable]] = (),
+        bwd_hooks: Iterable[tuple[Any, Callable]] = (),
+        **kwargs: Any,
     ) -> Any:
         """Run the model with hooks for this call; see HookedRootModule.
 
         Raises:
             LRopeError: A hook that counts its firings (those of `probes.ablating.ablate` do) had none.
         """
-        before = [getattr(hook, "n_fired", None) for _, hook in fwd_hooks]
-        out = super().run_with_hooks(*model_args, fwd_hooks=list(fwd_hooks), **kwargs)
-        for (name, hook), n_fired in zip(fwd_hooks, before, strict=True):
+        given = _pairs(fwd_hooks)
+        before = [getattr(hook, "n_fired", None) for _, hook in given]
+        out = super().run_with_hooks(*model_args, fwd_hooks=given, bwd_hooks=_pairs(bwd_hooks), **kwargs)
+        for (name, hook), n_fired in zip(given, before, strict=True):
             if n_fired is not None and getattr(hook, "n_fired", None) == n_fired:
                 raise never_fired(name)
         return out
@@ -173,7 +242,7 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
 
     def _enable_hook(self, name: Any, hook: Callable, dir: Any) -> None:  # the base class's name
         if callable(name):
-            for accepted in self._accepted(name):
+            for accepted in self._reached(name):
                 super()._enable_hook(accepted, hook, dir)
             return
         name = self._checked(name)
@@ -191,19 +260,36 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
         is_accepted = canonical_predicate(predicate, self.hook_dict, self.hook_dict.aliases)
         return [name for name in self.hook_dict if is_accepted(name)]
 
+    def _reached(self, predicate: Callable[[str], Any]) -> list[str]:
+        """Return the names that a predicate accepts; raise if that is none, or none that would fire."""
+        names = self._accepted(predicate)
+        if not names:
+            raise unknown_hook("", list(self.hook_dict), f"{_named(predicate)} accepts no hook point.")
+        remedies = [self.remedy(name) for name in names]
+        if None not in remedies:
+            raise SilentHookError(
+                f"{_named(predicate)} accepts only points that never fire as the model is set, {names[0]} "
+                f"among them. {', '.join(sorted(set(filter(None, remedies))))} first."
+            )
+        return names
+
     def _names(self, names_filter: Any) -> list[str]:
         """Return the names that any form of a filter stands for."""
         if names_filter is None:
             return list(self.hook_dict)
         if callable(names_filter):
             return self._accepted(names_filter)
+        if not isinstance(names_filter, Iterable):
+            raise LRopeError(
+                f"names are one name, several, or a function of a name; got {names_filter!r:.60}"
+            )
         given = [names_filter] if isinstance(names_filter, str) else list(names_filter)
         wanted = {self._checked(name) for name in given}
         return [name for name in self.hook_dict if name in wanted]
 
     def _firing_names(self, names_filter: Any) -> list[str]:
         """Return the names of a filter whose points fire; raise if one given by name does not."""
-        names = self._names(names_filter)
+        names = (self._reached if callable(names_filter) else self._names)(names_filter)
         silent = {name: remedy for name in names if (remedy := self.remedy(name)) is not None}
         if silent and names_filter is not None and not callable(names_filter):
             remedies = ", ".join(sorted(set(silent.values())))
@@ -211,6 +297,23 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
                 f"{', '.join(silent)} would not fire and so be missing from the cache. {remedies} first."
             )
         return [name for name in names if name not in silent]
+
+
+def _pairs(hooks: Any) -> list[tuple[Any, Callable]]:
+    """Return hooks as a list, which an iterator is only once, checked for their form."""
+    pairs = list(hooks) if isinstance(hooks, Iterable) else [hooks]
+    for pair in pairs:
+        is_pair = isinstance(pair, tuple | list) and len(pair) == 2
+        if not (is_pair and (isinstance(pair[0], str) or callable(pair[0])) and callable(pair[1])):
+            raise LRopeError(
+                "hooks are a list of pairs, (name or function of a name, function of an activation and "
+                f"hook=); got {pair!r:.80}"
+            )
+    return pairs
+
+
+def _named(predicate: Callable) -> str:
+    return f"the predicate {getattr(predicate, '__name__', type(predicate).__name__)}"
 
 
 def never_fired(name: str) -> LRopeError:
@@ -234,6 +337,8 @@ def _store(
     """Put one activation into the cache, sliced on its true position axis."""
     pos_dim = 1 if hook.pos_dim is None else hook.pos_dim
     stored = tensor.detach()
+    if hook.may_be_edited:  # by a hook here that comes later and writes in place
+        stored = stored.clone()
     stored = stored if device is None else stored.to(torch.device(device))
     stored = pos_slice.apply(stored, dim=pos_dim)
     if remove_batch_dim and stored.shape[0] == 1:

@@ -9,9 +9,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.models.biases import ModuleWithOptionalBiases
+from lrope_interp.models.caching import HookPoint
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.redrawing import Redrawable
 

@@ -10,8 +10,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 
+from lrope_interp.models.caching import HookPoint
+from lrope_interp.models.compilation import has_live_hook
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.fused import fused_norm_linear, runs_fused
 from lrope_interp.models.normalization import RMSNorm
@@ -96,7 +97,13 @@ class SharedIncrementHead(IncrementHead):
 
     def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos *head"]:
         """Return the increments of every layer, before any block's hook."""
-        return self.squash(self.hook_increments_pre(super().forward(self.hook_increments_in(x))))
+        read = self.hook_increments_in(forked(x, self.hook_increments_in))
+        return self.squash(self.hook_increments_pre(super().forward(read)))
+
+
+def forked(resid: Float[Tensor, "batch pos d_model"], point: HookPoint) -> Float[Tensor, "batch pos d_model"]:
+    """Return the head's own copy of the residual stream if anything watches it, a cache included."""
+    return resid.clone() if has_live_hook(point) else resid
 
 
 def accumulate(

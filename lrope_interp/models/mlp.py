@@ -10,9 +10,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.models.biases import ModuleWithOptionalBiases
+from lrope_interp.models.caching import HookPoint
 from lrope_interp.models.config import LRopeConfig
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

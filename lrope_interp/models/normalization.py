@@ -6,8 +6,8 @@ import torch
 import torch.nn as nn
 from jaxtyping import Float
 from torch import Tensor
-from transformer_lens.hook_points import HookPoint
 
+from lrope_interp.models.caching import HookPoint
 from lrope_interp.models.compilation import has_live_hook
 from lrope_interp.models.fused import fused_rms_norm, runs_fused
 from lrope_interp.models.redrawing import Redrawable

@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Integer, Shaped
 from torch import Tensor
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
-from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models.block import Block, Stream
-from lrope_interp.models.caching import HookedModel
+from lrope_interp.models.caching import HookedModel, HookPoint
 from lrope_interp.models.compilation import run_uncompiled
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.distance import Distances

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import jaxtyping
 import pytest
 import torch
 from transformer_lens import ActivationCache
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.models import HookPoint, LRopeTransformer
 
 B, P, M, H, D, F, V = 2, 9, 16, 2, 8, 32, 257
 
@@ -188,3 +190,192 @@ def test_bad_input_is_refused_with_what_to_do(make_model):
         model(torch.randn(1, 4, M))
     with pytest.raises(LRopeError, match="return_type"):
         model(tokens(), return_type="los")
+
+
+def half(x: torch.Tensor) -> torch.Tensor:
+    """Half of an activation and something of every place, so that no edit is lost by symmetry."""
+    return 0.5 * x + torch.linspace(-0.1, 0.2, x.numel()).to(x).view(x.shape)
+
+
+def returns_a_copy(x: torch.Tensor, hook: HookPoint) -> torch.Tensor:
+    return half(x)
+
+
+def writes_in_place(x: torch.Tensor, hook: HookPoint) -> None:
+    x[:] = half(x)
+
+
+FLAGS = ("use_attn_result", "use_split_qkv_input", "use_attn_in", "use_hook_mlp_in")
+
+
+def firing(model: LRopeTransformer) -> list[str]:
+    return [name for name in model.hook_dict if model.remedy(name) is None]
+
+
+def with_flags(model: LRopeTransformer) -> LRopeTransformer:
+    for flag in FLAGS:
+        getattr(model, f"set_{flag}")(True)
+    return model
+
+
+@pytest.mark.parametrize("mode", ["per_layer", "shared", "fixed"])
+@pytest.mark.parametrize("per_head", [False, True])
+@pytest.mark.parametrize(("attention", "is_flagged"), [("auto", False), ("sdpa", True), ("eager", True)])
+@torch.no_grad()
+def test_writing_in_place_is_returning_the_edited_copy_at_every_point(
+    make_model, mode, per_head, attention, is_flagged
+):
+    model = make_model(increments=mode, per_head=per_head, attn_impl=attention, n_layers=1)
+    model = with_flags(model) if is_flagged else model
+    for name in firing(model):
+        seen = []
+        for hook in (returns_a_copy, writes_in_place):
+            before = model.add_caching_hooks(lambda each: model.remedy(each) is None)
+            with model.hooks(fwd_hooks=[(name, hook)]):
+                logits, after = model.run_with_cache(tokens(), return_cache_object=False)
+            seen.append({"logits": logits} | {f"before {key}": one for key, one in before.items()} | after)
+            model.reset_hooks()
+        assert [key for key in seen[0] if not torch.equal(seen[0][key], seen[1][key])] == [], name
+
+
+@pytest.mark.parametrize(("mode", "is_training"), [("per_layer", True), ("shared", False), ("fixed", True)])
+def test_gradients_are_the_same_in_place_and_by_copy_forwards_and_backwards(make_model, mode, is_training):
+    model = with_flags(make_model(increments=mode, n_layers=1)).train(is_training)
+    for name in firing(model):
+        for direction in ("fwd_hooks", "bwd_hooks"):
+            seen = []
+            for hook in (returns_a_copy, writes_in_place):
+                model.zero_grad()
+                with model.hooks(**{direction: [(name, hook)]}):
+                    model(tokens(), return_type="loss").backward()
+                seen.append({key: one.grad for key, one in model.named_parameters() if one.grad is not None})
+            assert [key for key in seen[0] if not torch.equal(seen[0][key], seen[1][key])] == [], name
+
+
+@torch.no_grad()
+def test_an_edit_in_place_leaves_the_callers_residual_and_the_readers_beside_it_alone(make_model):
+    model = make_model()
+    resid = torch.randn(B, P, M, generator=torch.Generator().manual_seed(0))
+    for name in ("blocks.1.hook_resid_pre", "blocks.1.hook_increments_in"):
+        given = resid.clone()
+        model.run_with_hooks(given, start_at_layer=1, fwd_hooks=[(name, writes_in_place)])
+        assert torch.equal(given, resid), name
+    _, cache = model.run_with_cache(tokens())
+    cache["increments_in", 1].zero_()
+    assert cache["resid_pre", 1].abs().max() > 0
+
+
+def test_a_cache_copies_nothing_and_a_hook_that_only_reads_changes_no_bit(make_model):
+    model = make_model()
+    plain, cache = model.run_with_cache(tokens())
+    assert cache["resid_post", 0].data_ptr() == cache["resid_pre", 1].data_ptr()
+    reader = (lambda name: True, lambda x, hook: None)
+    assert torch.equal(model.run_with_hooks(tokens(), fwd_hooks=[reader], bwd_hooks=[]), plain)
+
+
+def test_a_backward_hook_that_only_reads_does_not_undo_one_before_it(make_model):
+    model, name = make_model(), "blocks.0.hook_resid_post"
+
+    def gradient(*hooks):
+        model.zero_grad()
+        with model.hooks(bwd_hooks=[(name, hook) for hook in hooks]):
+            model(tokens(), return_type="loss").backward()
+        return model.W_E.grad
+
+    edited, plain = gradient(returns_a_copy), gradient()
+    assert torch.equal(gradient(returns_a_copy, lambda x, hook: None), edited)
+    assert not torch.equal(edited, plain)
+
+
+def use_every_way(model: LRopeTransformer, predicate) -> list:
+    """All ways in which a predicate reaches the model, as functions to call."""
+
+    def in_a_block(**hooks):
+        with model.hooks(**hooks):
+            model(tokens())
+
+    pair = (predicate, lambda x, hook: None)
+    return [
+        lambda: model.add_hook(*pair),
+        lambda: model.add_perma_hook(*pair),
+        lambda: model.run_with_hooks(tokens(), fwd_hooks=[pair]),
+        lambda: in_a_block(fwd_hooks=[pair]),
+        lambda: in_a_block(bwd_hooks=[pair]),
+        lambda: model.run_with_cache(tokens(), names_filter=predicate),
+        lambda: model.get_caching_hooks(predicate),
+        lambda: model.add_caching_hooks(predicate),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("leaf", "attention", "message"),
+    [
+        ("hook_incremets", "auto", r"accepts no hook point.*hook_increments"),
+        ("attn.hook_result", "auto", r"never fire.*set_use_attn_result"),
+        ("hook_mlp_in", "auto", r"never fire.*set_use_hook_mlp_in"),
+        ("hook_pattern", "sdpa", r"never fire.*attn_impl"),
+    ],
+)
+def test_a_predicate_that_reaches_no_point_that_fires_is_refused_as_a_name_is(
+    make_model, leaf, attention, message
+):
+    model = make_model(attn_impl=attention)
+    for use in use_every_way(model, lambda name: name.endswith(leaf)):
+        with pytest.raises(LRopeError, match=message):
+            use()
+    assert not any(point.has_hooks() for point in model.hook_dict.values())
+
+
+def test_a_predicate_may_accept_silent_points_beside_one_that_fires(make_model):
+    for use in use_every_way(make_model(), lambda name: "attn" in name):
+        use()
+
+
+def test_hooks_may_come_from_an_iterator_wherever_a_list_will_do(make_model):
+    model, name = make_model(), "blocks.0.hook_increments"
+    plain = model(tokens())
+
+    def hooks():
+        return zip([name], [returns_a_copy], strict=True)
+
+    edited = model.run_with_hooks(tokens(), fwd_hooks=hooks(), bwd_hooks=iter(()))
+    assert not torch.equal(edited, plain)
+    with model.hooks(fwd_hooks=hooks(), bwd_hooks=hooks()):
+        assert torch.equal(model(tokens()), edited)
+        assert model.hook_dict[name].has_hooks("bwd")
+    assert list(model.run_with_cache(tokens(), names_filter=iter([name]))[1]) == [name]
+
+
+@pytest.mark.parametrize(
+    "hooks",
+    [
+        ("blocks.0.hook_increments", returns_a_copy),
+        {"blocks.0.hook_increments": returns_a_copy},
+        [("blocks.0.hook_increments", None)],
+        [(["blocks.0.hook_increments"], returns_a_copy)],
+        None,
+    ],
+)
+def test_hooks_of_another_form_are_refused(make_model, monkeypatch, hooks):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the user has no type checker
+    with pytest.raises(LRopeError, match="list of pairs"):
+        make_model().run_with_hooks(tokens(), fwd_hooks=hooks)
+
+
+def test_a_cache_names_the_nearest_hook_and_says_why_one_is_not_there(make_model):
+    _, cache = make_model().run_with_cache(tokens(), names_filter=lambda name: "increments" in name)
+    for key, message in (
+        (("incremets", 0), r"Did you mean 'blocks\.0\.hook_increments'"),
+        ("blocks.1.hook_incrementsin", r"Did you mean 'blocks\.1\.hook_increments_in'"),
+        (("z", 1), r"blocks\.1\.attn\.hook_z is not in this cache.*names_filter"),
+        (("result", 0), "set_use_attn_result"),
+        ("blocks.0.hook_increments_grad", "incl_bwd=True"),
+        (3, "a cache wants a name"),
+    ):
+        with pytest.raises(LRopeError, match=message):
+            cache[key]
+        assert key not in cache
+    with pytest.raises(KeyError, match="Did you mean"):
+        cache.stack_activation("incremets")
+    with pytest.raises(KeyError, match=r"Did you mean 'blocks\.0\.hook_increments'"):
+        cache.cache_dict["blocks.0.hook_incremets"]

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from lrope_interp.data import Document
 from lrope_interp.data.spans import OTHER, Spans
-from lrope_interp.models import LRopeTransformer
+from lrope_interp.models import HookPoint, LRopeTransformer
 from lrope_interp.probes.capture import capture
 from lrope_interp.probes.erasing import MarkedText, erase, fit_eraser, fit_layers
 from lrope_interp.probes.erasures import COLUMNS, erasures
@@ -242,11 +242,18 @@ def kept_by(model: LRopeTransformer, tokens: Tensor, hooks: Sequence = ()) -> di
     return kept
 
 
-def test_nothing_but_the_increment_head_sees_an_erasure(model: LRopeTransformer) -> None:
+@pytest.mark.parametrize("is_in_place", [False, True])
+def test_nothing_but_the_increment_head_sees_an_erasure(model: LRopeTransformer, is_in_place: bool) -> None:
     tokens = torch.tensor([[EOS, *TEST.documents[0].encoded]])
     eraser = fit_eraser(model, FIT.documents, FIT.spans, LAYER)
+
+    def erase_in_place(x: Tensor, hook: HookPoint) -> None:
+        del hook
+        x[:] = eraser(x)
+
     before = kept_by(model, tokens)
-    after = kept_by(model, tokens, [(f"blocks.{LAYER}.hook_increments_in", erase(eraser))])
+    hook = erase_in_place if is_in_place else erase(eraser)
+    after = kept_by(model, tokens, [(f"blocks.{LAYER}.hook_increments_in", hook)])
     same = [name for name in before if torch.equal(before[name], after[name])]
     of_layer_0 = [name for name in before if name.startswith("blocks.0.")]
     assert len(of_layer_0) == 5
