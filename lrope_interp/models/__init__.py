@@ -1,6 +1,5 @@
 """The decoder with learned increments, in TransformerLens' names and shapes."""
 
-
 from lrope_interp.models.caching import HookPoint
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.kv_cache import crop, reorder

@@ -97,7 +97,8 @@ class Block(nn.Module):
             increments = stream.shared_increments.clone()
         else:
             heads = (self.cfg.n_heads,) if self.cfg.per_head else ()
-            increments = torch.ones(*resid_pre.shape[:2], *heads, device=resid_pre.device)
+            shape = (*resid_pre.shape[:2], *heads)
+            increments = torch.ones(shape, dtype=torch.float32, device=resid_pre.device)
             if has_backward_hook(self.hook_increments) or has_backward_hook(self.hook_positions):
                 increments = increments.requires_grad_().clone()  # ones have no gradient unless asked for it
         if not has_live_hook(self.hook_increments):

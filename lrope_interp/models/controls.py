@@ -98,7 +98,8 @@ def _randomise(control: LRopeTransformer, seed: int) -> None:
     with torch.no_grad():
         for name, parameter in control.named_parameters():
             if name.endswith(".w"):
-                noise = torch.randn(parameter.shape, generator=parameter_generator(seed, name))
+                generator = parameter_generator(seed, name)
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
                 parameter.add_((_RANDOM_GAIN_STD * noise).to(parameter))
 
 
@@ -107,7 +108,8 @@ def _draw_head(head: IncrementHead, name: str, seed: int) -> None:
     with torch.no_grad():
         for leaf in ("W_in", "W_out"):
             parameter = getattr(head, leaf)
-            values = torch.randn(parameter.shape, generator=parameter_generator(seed, f"{name}.{leaf}"))
+            generator = parameter_generator(seed, f"{name}.{leaf}")
+            values = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
             parameter.copy_((values / parameter.shape[0] ** 0.5).to(parameter))
         head.b_in.zero_()
         head.b_out.zero_()

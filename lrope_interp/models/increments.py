@@ -37,10 +37,11 @@ class IncrementHead(Redrawable):
         self.per_head = cfg.per_head
         self.max_increment = cfg.max_increment
         self.ln = RMSNorm(cfg.d_model, cfg.eps)
-        self.W_in = nn.Parameter(torch.empty(cfg.d_model, d_hidden))
-        self.b_in = nn.Parameter(torch.empty(d_hidden))
-        self.W_out = nn.Parameter(torch.empty(d_hidden, n_out))
-        self.b_out = nn.Parameter(torch.empty(n_out))
+        float32 = {"dtype": torch.float32}  # whatever torch.set_default_dtype says
+        self.W_in = nn.Parameter(torch.empty(cfg.d_model, d_hidden, **float32))
+        self.b_in = nn.Parameter(torch.empty(d_hidden, **float32))
+        self.W_out = nn.Parameter(torch.empty(d_hidden, n_out, **float32))
+        self.b_out = nn.Parameter(torch.empty(n_out, **float32))
 
     def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos *head"]:
         """Return the pre-sigmoid value, float32: [batch, pos], or [batch, pos, head] if per head."""

@@ -49,5 +49,6 @@ def _draw(name: str, parameter: nn.Parameter, seed: int, n_layers: int) -> None:
         parameter.zero_()
     else:
         std = WEIGHT_STD / math.sqrt(2 * n_layers) if name.endswith(_INTO_RESIDUAL) else WEIGHT_STD
-        values = torch.randn(parameter.shape, generator=parameter_generator(seed, name)) * std
+        generator = parameter_generator(seed, name)
+        values = torch.randn(parameter.shape, generator=generator, dtype=torch.float32) * std
         parameter.copy_(values.to(parameter.dtype))

@@ -29,7 +29,7 @@ class RMSNorm(Redrawable):
         self.eps = eps
         self.has_gain = has_gain
         if has_gain:
-            self.w = nn.Parameter(torch.ones(width))
+            self.w = nn.Parameter(torch.ones(width, dtype=torch.float32))
 
     def scale(self, x: Float[Tensor, "*lead width"]) -> Float[Tensor, "*lead 1"]:
         """Return ``sqrt(mean(x ** 2) + eps)``, at least float32."""

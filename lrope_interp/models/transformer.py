@@ -78,8 +78,9 @@ class LRopeTransformer(
         self._modules["ln_final"] = HookedRMSNorm(cfg.d_model, cfg.eps, has_gain)
         self.unembed = Unembed(cfg, self.embed)
         self.setup()
-        self.reset_parameters()
+        # First the dtype, then the weights: torch's default dtype, which they are made in, may be a lower one.
         self.to(device=torch.device(str(cfg.device)), dtype=cfg.dtype)
+        self.reset_parameters()
 
     # Class members, because `inspect.getattr_static` (Python 3.12's protocol check) sees no submodule.
     @property
@@ -177,6 +178,8 @@ class LRopeTransformer(
     ) -> Float[Tensor, "*shape"]:
         """Return the next-token cross entropy in nats, EOS targets included, pads left out.
 
+        It is computed in float32, or in float64 where the logits are.
+
         Args:
             logits: Of these tokens.
             tokens: Ids.
@@ -188,7 +191,8 @@ class LRopeTransformer(
         Raises:
             LRopeError: A mask that is none, or a mean over no target at all.
         """
-        flat, targets = logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].long()
+        wide = logits if logits.dtype == torch.float64 else logits.float()
+        flat, targets = wide[:, :-1].flatten(0, 1), tokens[:, 1:].long()
         losses = F.cross_entropy(flat, targets.flatten(), reduction="none").reshape(targets.shape)
         counts = None
         if attention_mask is not None:
