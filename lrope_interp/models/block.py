@@ -16,7 +16,7 @@ from lrope_interp.models.attention import Attention
 from lrope_interp.models.caching import HookPoint
 from lrope_interp.models.compilation import has_backward_hook, has_live_hook
 from lrope_interp.models.config import LRopeConfig
-from lrope_interp.models.increments import IncrementHead, accumulate, forked
+from lrope_interp.models.increments import IncrementHead, accumulate, checked, forked
 from lrope_interp.models.kv_cache import start_of, store
 from lrope_interp.models.mlp import GatedMLP
 from lrope_interp.models.normalization import HookedRMSNorm
@@ -75,8 +75,9 @@ class Block(nn.Module):
         """Return `resid_post`."""
         resid_pre = self.hook_resid_pre(resid_pre)
         standing = accumulate(self._increments(resid_pre, stream), start_of(cache_entry), stream.is_token)
-        # The cache goes on from what stands before the hook, also where that writes in place.
+        # The cache goes on from what stands before the hook, also where somebody writes in place.
         positions = self.hook_positions(standing if cache_entry is None else standing.clone())
+        positions = checked(positions, standing, self.hook_positions.name)
         inputs = self._attention_inputs(resid_pre)
         attn_out = self.attn(*inputs, positions, stream.is_key, cache_entry)
         if cache_entry is not None:
@@ -91,7 +92,8 @@ class Block(nn.Module):
         """Return this layer's increments, float32, through its hooks."""
         if self.cfg.increments == "per_layer":
             pre = self.increments(self.hook_increments_in(forked(resid_pre, self.hook_increments_in)))
-            increments = self.increments.squash(self.hook_increments_pre(pre))
+            pre = checked(self.hook_increments_pre(pre), pre, self.hook_increments_pre.name)
+            increments = self.increments.squash(pre)
         elif self.cfg.increments == "shared":
             assert stream.shared_increments is not None
             increments = stream.shared_increments.clone()
@@ -105,7 +107,7 @@ class Block(nn.Module):
             return self.hook_increments(increments)
         self.hook_increments.ctx["stream"] = stream  # for the time of the hook: it holds tensors
         try:
-            return self.hook_increments(increments)
+            return checked(self.hook_increments(increments), increments, self.hook_increments.name)
         finally:
             self.hook_increments.ctx.pop("stream", None)
 

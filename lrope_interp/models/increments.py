@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -11,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lrope_interp.errors import LRopeError
 from lrope_interp.models.caching import HookPoint
 from lrope_interp.models.compilation import has_live_hook
 from lrope_interp.models.config import LRopeConfig
@@ -37,11 +40,11 @@ class IncrementHead(Redrawable):
         self.per_head = cfg.per_head
         self.max_increment = cfg.max_increment
         self.ln = RMSNorm(cfg.d_model, cfg.eps)
-        float32 = {"dtype": torch.float32}  # whatever torch.set_default_dtype says
-        self.W_in = nn.Parameter(torch.empty(cfg.d_model, d_hidden, **float32))
-        self.b_in = nn.Parameter(torch.empty(d_hidden, **float32))
-        self.W_out = nn.Parameter(torch.empty(d_hidden, n_out, **float32))
-        self.b_out = nn.Parameter(torch.empty(n_out, **float32))
+        empty = partial(torch.empty, dtype=torch.float32)  # whatever torch.set_default_dtype says
+        self.W_in = nn.Parameter(empty(cfg.d_model, d_hidden))
+        self.b_in = nn.Parameter(empty(d_hidden))
+        self.W_out = nn.Parameter(empty(d_hidden, n_out))
+        self.b_out = nn.Parameter(empty(n_out))
 
     def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos *head"]:
         """Return the pre-sigmoid value, float32: [batch, pos], or [batch, pos, head] if per head."""
@@ -99,12 +102,34 @@ class SharedIncrementHead(IncrementHead):
     def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos *head"]:
         """Return the increments of every layer, before any block's hook."""
         read = self.hook_increments_in(forked(x, self.hook_increments_in))
-        return self.squash(self.hook_increments_pre(super().forward(read)))
+        pre = super().forward(read)
+        return self.squash(checked(self.hook_increments_pre(pre), pre, self.hook_increments_pre.name))
 
 
 def forked(resid: Float[Tensor, "batch pos d_model"], point: HookPoint) -> Float[Tensor, "batch pos d_model"]:
     """Return the head's own copy of the residual stream if anything watches it, a cache included."""
     return resid.clone() if has_live_hook(point) else resid
+
+
+def checked(written: Any, given: Tensor, name: str | None) -> Tensor:
+    """Return what came out of a hook on increments, their pre-sigmoid value or positions.
+
+    Positions (float64) may be whole numbers; increments may not, nor any of the three of less than 32 bits.
+
+    Raises:
+        LRopeError: It is no tensor of that shape, or of such a dtype.
+    """
+    if written is given:
+        return given
+    dtypes = [torch.float32, torch.float64]
+    dtypes += [torch.int32, torch.int64] if given.dtype == torch.float64 else []
+    if isinstance(written, Tensor) and written.shape == given.shape and written.dtype in dtypes:
+        return written if written.is_floating_point() else written.double()
+    got = f"{list(written.shape)}, {written.dtype}" if isinstance(written, Tensor) else repr(written)[:60]
+    raise LRopeError(
+        f"a hook at {name} must return a tensor of shape {list(given.shape)}, {given.dtype}, or write into "
+        f"the one it is given and return nothing; got {got}"
+    )
 
 
 def accumulate(

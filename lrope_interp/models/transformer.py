@@ -78,7 +78,7 @@ class LRopeTransformer(
         self._modules["ln_final"] = HookedRMSNorm(cfg.d_model, cfg.eps, has_gain)
         self.unembed = Unembed(cfg, self.embed)
         self.setup()
-        # First the dtype, then the weights: torch's default dtype, which they are made in, may be a lower one.
+        # Before the weights are drawn: torch's default dtype, which they are made in, may be a lower one.
         self.to(device=torch.device(str(cfg.device)), dtype=cfg.dtype)
         self.reset_parameters()
 

@@ -6,7 +6,7 @@ A hook that never fires gives a change of exactly 0, which looks like a finding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -17,7 +17,7 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import HookPoint, LRopeTransformer
 from lrope_interp.models.caching import never_fired
 from lrope_interp.probes.capture import check_layers
-from lrope_interp.probes.interventions import Intervention, on_heads
+from lrope_interp.probes.interventions import Intervention, check_intervention, on_heads, whole_numbers
 
 Written: TypeAlias = Intervention | Mapping[int, Intervention]
 """One intervention for all chosen layers, or one for each layer."""
@@ -76,8 +76,8 @@ class FwdHooks(list[tuple[str, Attached]]):
 def ablate(
     written: Written,
     *,
-    layers: Sequence[int] | int | None = None,
-    heads: Sequence[int] | int | None = None,
+    layers: Iterable[int] | int | None = None,
+    heads: Iterable[int] | int | None = None,
     model: LRopeTransformer | None = None,
 ) -> FwdHooks:
     """Return hooks that write over increments, for `model.run_with_hooks(..., fwd_hooks=...)`.
@@ -91,10 +91,12 @@ def ablate(
     Raises:
         LRopeError: No layer, or one that the model does not have.
     """
+    for one in written.values() if isinstance(written, Mapping) else [written]:
+        check_intervention(one)
     chosen = _chosen(written, layers, model)
     by_layer = written if isinstance(written, Mapping) else dict.fromkeys(chosen, written)
     if heads is not None:
-        only = [heads] if isinstance(heads, int) else heads
+        only = whole_numbers(heads, "heads")
         by_layer = {layer: on_heads(only, one) for layer, one in by_layer.items()}
     attached = [Attached(layer, by_layer[layer]) for layer in chosen]
     return FwdHooks((one.name, one) for one in attached)
@@ -105,8 +107,8 @@ def ablated(
     model: LRopeTransformer,
     written: Written,
     *,
-    layers: Sequence[int] | int | None = None,
-    heads: Sequence[int] | int | None = None,
+    layers: Iterable[int] | int | None = None,
+    heads: Iterable[int] | int | None = None,
 ) -> Iterator[FwdHooks]:
     """Ablate everything that runs in a `with` block: calls, caches, generation.
 
@@ -133,15 +135,17 @@ def ablated(
 
 
 def _chosen(
-    written: Written, layers: Sequence[int] | int | None, model: LRopeTransformer | None
+    written: Written, layers: Iterable[int] | int | None, model: LRopeTransformer | None
 ) -> tuple[int, ...]:
     """Return the layers to write to, each once and in order."""
+    if model is not None and not isinstance(model, LRopeTransformer):
+        raise LRopeError(f"an LRopeTransformer can be ablated; got {model!r:.60}")
     if layers is None and isinstance(written, Mapping):
         layers = tuple(written)
     if layers is None and model is None:
         raise LRopeError("ablate wants layers=[...] or model=..., to know which layers there are")
-    wanted = [layers] if isinstance(layers, int) else layers
-    if wanted is not None and not len(wanted):
+    wanted = None if layers is None else whole_numbers(layers, "layers")
+    if wanted is not None and not wanted:
         raise LRopeError("no layer is named, so nothing would be ablated")
     if isinstance(written, Mapping) and wanted is not None and set(wanted) - set(written):
         raise LRopeError(f"no intervention is given for layer {min(set(wanted) - set(written))}")

@@ -16,7 +16,9 @@ it is. The words *shuffle* and *shift* mean within one sequence, as the model is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import math
+import numbers
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -40,8 +42,7 @@ def freeze(value: float = 1.0) -> Intervention:
 
     A trained layer's mean may be 2, and then 1 also changes the scale: see `layer_mean`.
     """
-    if not np.isfinite(value):
-        raise LRopeError(f"freeze wants a finite increment, got {value}")
+    value = _number(value, "freeze wants a finite increment")
 
     def write(increments: Tensor, hook: HookPoint) -> Tensor:
         del hook
@@ -111,6 +112,8 @@ def circular_shift(offset: int | None = None, seed: int = 0) -> Intervention:
             [min(32, n/4), n - min(32, n/4)] (EVALUATION 2).
         seed: Of the draws.
     """
+    if offset is not None and (isinstance(offset, bool) or not isinstance(offset, int | np.integer)):
+        raise LRopeError(f"circular_shift wants a whole number of tokens, got {offset!r:.60}")
 
     def order(draw: np.random.Generator, n: int) -> Int[np.ndarray, " n"]:
         least = min(LEAST_SHIFT, n // 4)
@@ -122,8 +125,7 @@ def circular_shift(offset: int | None = None, seed: int = 0) -> Intervention:
 
 def scale(factor: float) -> Intervention:
     """Multiply by a constant: every plane of rotation turns `factor` times as fast."""
-    if not np.isfinite(factor):
-        raise LRopeError(f"scale wants a finite factor, got {factor}")
+    factor = _number(factor, "scale wants a finite factor")
 
     def write(increments: Tensor, hook: HookPoint) -> Tensor:
         del hook
@@ -140,6 +142,8 @@ def restore(clean: Activations | Mapping[str, Tensor] | None = None) -> Interven
             alone (`names_filter`): with the pattern, attention takes another kernel, and increments
             differ in the last digit.
     """
+    if clean is not None and not isinstance(clean, Activations | Mapping):
+        raise LRopeError(f"restore wants a cache or a dict of activations; got {type(clean).__name__}")
 
     def write(increments: Tensor, hook: HookPoint) -> Tensor:
         if clean is None:
@@ -164,7 +168,10 @@ def at(
     Raises:
         LRopeError: The mask is True nowhere; when run, it has not the shape of the sequences.
     """
-    chosen = torch.as_tensor(mask, dtype=torch.bool)
+    check_intervention(inner)
+    chosen = torch.as_tensor(mask)
+    if chosen.dtype != torch.bool:
+        raise LRopeError(f"a mask is True and False, one for each token; got {chosen.dtype}")
     if not bool(chosen.any()):
         raise LRopeError("the mask is True nowhere, so the intervention would change nothing")
 
@@ -193,6 +200,7 @@ def local_edit(inner: Intervention, *, compensate: bool = True) -> Intervention:
         inner: The edit, mostly `at(mask, ...)`.
         compensate: False gives `inner` itself.
     """
+    check_intervention(inner)
     if not compensate:
         return inner
 
@@ -208,6 +216,8 @@ def local_edit(inner: Intervention, *, compensate: bool = True) -> Intervention:
 
 def then(*inner: Intervention) -> Intervention:
     """Apply interventions one after the other; each gets what the one before wrote."""
+    for one in inner:
+        check_intervention(one)
 
     def write(increments: Tensor, hook: HookPoint) -> Tensor:
         for one in inner:
@@ -217,13 +227,14 @@ def then(*inner: Intervention) -> Intervention:
     return write
 
 
-def on_heads(heads: Sequence[int], inner: Intervention) -> Intervention:
+def on_heads(heads: Iterable[int] | int, inner: Intervention) -> Intervention:
     """Intervene on some heads only, in a model with increments per head.
 
     Raises:
         LRopeError: No head is named; when run, there is no such head, or all heads share increments.
     """
-    wanted = sorted(set(heads))
+    check_intervention(inner)
+    wanted = sorted(set(whole_numbers(heads, "heads")))
     if not wanted:
         raise LRopeError("on_heads wants at least one head")
 
@@ -319,9 +330,50 @@ def _generator(seed: int, what: bytes) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.array([seed, digest], dtype=np.uint64)))
 
 
+def check_intervention(given: Any) -> None:
+    """Raise unless something can be written in place of increments.
+
+    Raises:
+        LRopeError: A number, which `freeze` makes an intervention of; a maker of interventions that was
+            not called; or anything else that is no function.
+    """
+    if isinstance(given, numbers.Real) and not isinstance(given, bool):
+        raise LRopeError(f"an intervention is a function of increments, not {given!r}: write freeze({given})")
+    if not callable(given):
+        raise LRopeError(
+            "an intervention is a function of increments and hook, as freeze(1.0) and shuffle() return; got "
+            f"{given!r:.60}"
+        )
+    if getattr(given, "__module__", None) == __name__ and "<locals>" not in given.__qualname__:
+        raise LRopeError(f"{given.__name__} makes interventions: call it, {given.__name__}(...)")
+
+
+def whole_numbers(given: Any, kind: str) -> list[int]:
+    """Return one number, or several from any iterable, as a list of ints.
+
+    Raises:
+        LRopeError: Something else.
+    """
+    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    for one in several:
+        if isinstance(one, bool) or not isinstance(one, int | np.integer):
+            raise LRopeError(f"{kind} are whole numbers; got {one!r:.60}")
+    return [int(one) for one in several]
+
+
+def _number(given: Any, wanted: str) -> float:
+    try:
+        number = math.nan if isinstance(given, bool | str) else float(given)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise LRopeError(f"{wanted}, got {given!r:.60}")
+    return number
+
+
 def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**64:
-        raise LRopeError(f"a seed is a whole number from 0 to 2**64 - 1; got {seed}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+        raise LRopeError(f"a seed is a whole number from 0 to 2**64 - 1; got {seed!r:.60}")
 
 
 def _a_token_later(
@@ -349,6 +401,8 @@ def _by_head(values: Float32[np.ndarray, " heads"], increments: Tensor) -> Tenso
 
 def _fitting(fitted: IncrementStatistics, write: Intervention) -> Intervention:
     """Check that the statistics are those of such a model before anything is written."""
+    if not isinstance(fitted, IncrementStatistics):
+        raise LRopeError(f"means are of fit_increments(model, documents); got {fitted!r:.60}")
 
     def checked(increments: Tensor, hook: HookPoint) -> Tensor:
         n_layers, n_heads = fitted.mean.shape

@@ -379,3 +379,40 @@ def test_a_cache_names_the_nearest_hook_and_says_why_one_is_not_there(make_model
         cache.stack_activation("incremets")
     with pytest.raises(KeyError, match=r"Did you mean 'blocks\.0\.hook_increments'"):
         cache.cache_dict["blocks.0.hook_incremets"]
+
+
+@pytest.mark.parametrize("leaf", ["hook_increments_pre", "hook_increments", "hook_positions"])
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda x: 1.0,
+        lambda x: x[:, 1:],
+        lambda x: x[:1],
+        lambda x: x[..., 0],
+        lambda x: x.bfloat16(),
+        lambda x: x > 0,
+        lambda x: x.detach().numpy(),
+    ],
+)
+@pytest.mark.parametrize("mode", ["per_layer", "shared"])
+def test_what_a_hook_returns_for_increments_must_be_increments(make_model, mode, leaf, spoilt):
+    model = make_model(increments=mode, per_head=True)
+    is_shared = mode == "shared" and leaf == "hook_increments_pre"
+    name = f"shared_increments.{leaf}" if is_shared else f"blocks.1.{leaf}"
+    message = rf"{name} must return a tensor of shape \[{B}, {P}, {H}\], torch\.float"
+    with pytest.raises(LRopeError, match=message):
+        model.run_with_hooks(tokens(), fwd_hooks=[(name, lambda x, hook: spoilt(x))])
+
+
+def test_increments_are_no_whole_numbers_and_positions_may_be_pinned_to_them(make_model):
+    model = make_model()
+
+    def pinned(x, hook):
+        return torch.arange(P).expand(B, P)
+
+    pin = [(lambda name: name.endswith("hook_positions"), pinned)]
+    double = [(lambda name: name.endswith("hook_positions"), lambda x, hook: pinned(x, hook).double())]
+    by_integers = model.run_with_hooks(tokens(), fwd_hooks=pin)
+    assert torch.equal(by_integers, model.run_with_hooks(tokens(), fwd_hooks=double))
+    with pytest.raises(LRopeError, match=r"got \[2, 9\], torch\.int64"):
+        model.run_with_hooks(tokens(), fwd_hooks=[("blocks.0.hook_increments", pinned)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jaxtyping
 import pytest
 import torch
 from intervention_samples import EOS, TEXT, MakeModel, change, increments_of, logits_of, model_of, tokens_of
@@ -12,7 +13,19 @@ from torch import Tensor
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablating import ablate, ablated
-from lrope_interp.probes.interventions import Intervention, freeze, scale, shuffle
+from lrope_interp.probes.interventions import (
+    Intervention,
+    at,
+    circular_shift,
+    freeze,
+    layer_mean,
+    local_edit,
+    on_heads,
+    restore,
+    scale,
+    shuffle,
+    then,
+)
 
 TOKENS = tokens_of(TEXT)
 
@@ -241,3 +254,77 @@ def test_a_pass_that_does_not_reach_the_layer_is_an_error_in_run_with_hooks_too(
     stream = torch.zeros(1, 4, model.cfg.d_model)
     with pytest.raises(LRopeError, match="never fired"):
         model.run_with_hooks(stream, fwd_hooks=ablate(freeze(1.0), layers=[0]), start_at_layer=1)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (1.0, r"write freeze\(1\.0\)"),
+        (2, r"write freeze\(2\)"),
+        ({0: 1.0}, r"write freeze\(1\.0\)"),
+        (freeze, r"call it, freeze\(\.\.\.\)"),
+        (shuffle, r"call it, shuffle\(\.\.\.\)"),
+        ("freeze", "got 'freeze'"),
+        (None, "got None"),
+        ([freeze()], "a function of increments"),
+        (torch.ones(3), "a function of increments"),
+    ],
+)
+def test_what_is_no_intervention_is_refused_before_anything_runs(
+    model: LRopeTransformer, monkeypatch: pytest.MonkeyPatch, written: object, message: str
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the user has no type checker
+    for attach in (
+        lambda: ablate(written, layers=[0]),
+        lambda: ablated(model, written).__enter__(),
+        lambda: ablate(then(freeze(), written), layers=[0]),
+        lambda: ablate(on_heads([0], written), layers=[0]),
+        lambda: ablate(at(torch.ones(3, dtype=torch.bool), written), layers=[0]),
+        lambda: ablate(local_edit(written), layers=[0]),
+    ):
+        with pytest.raises(LRopeError, match=message if not isinstance(written, dict) else "freeze"):
+            attach()
+    assert not n_hooks(model)
+
+
+@pytest.mark.parametrize(
+    ("attach", "message"),
+    [
+        (lambda _: ablate(freeze(), layers="0"), "layers are whole numbers; got '0'"),
+        (lambda _: ablate(freeze(), layers=[0.5]), "layers are whole numbers; got 0.5"),
+        (lambda _: ablate(freeze(), layers=True), "layers are whole numbers; got True"),
+        (lambda _: ablate(freeze(), layers=0, heads=[None]), "heads are whole numbers"),
+        (
+            lambda model: ablated(freeze(), model).__enter__(),
+            "can be ablated; got <function",
+        ),
+        (lambda _: ablated("run", freeze()).__enter__(), "an LRopeTransformer can be ablated; got 'run'"),
+        (lambda _: freeze("1"), "finite increment, got '1'"),
+        (lambda _: freeze([1.0, 2.0]), "finite increment"),
+        (lambda _: scale(None), "finite factor, got None"),
+        (lambda _: shuffle(1.5), "a seed is a whole number.*got 1.5"),
+        (lambda _: circular_shift(0.5), "whole number of tokens, got 0.5"),
+        (lambda _: layer_mean(1.0), r"fit_increments.*got 1\.0"),
+        (lambda _: restore(torch.ones(3)), "a cache or a dict of activations; got Tensor"),
+        (lambda _: at(torch.tensor([3, 5]), freeze()), "a mask is True and False.*int64"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_in_words(
+    model: LRopeTransformer,
+    monkeypatch: pytest.MonkeyPatch,
+    attach: Callable[[LRopeTransformer], object],
+    message: str,
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the user has no type checker
+    with pytest.raises(LRopeError, match=message):
+        attach(model)
+
+
+def test_layers_and_heads_may_come_from_an_iterator(make_model: MakeModel) -> None:
+    model = model_of(make_model, "per_head")
+    listed = logits_of(model, TOKENS, ablate(freeze(5.0), layers=[0, 2], heads=[1]))
+    assert torch.equal(
+        logits_of(model, TOKENS, ablate(freeze(5.0), layers=iter((0, 2)), heads=iter((1,)))), listed
+    )
+    with ablated(model, freeze(5.0), layers=(layer for layer in (0, 2)), heads=(head for head in (1,))):
+        assert torch.equal(model(TOKENS), listed)
