@@ -347,6 +347,37 @@ def test_dev_chooses_alignment_and_sign(bilingual: Selection) -> None:
     assert (value["value"], value["raw_value"]) == (1, 0)
 
 
+def test_what_is_chosen_is_chosen_on_dev_alone(
+    make_model: MakeModel, result: Result, bilingual: Selection
+) -> None:
+    """Sign, alignment and threshold are those of dev, computed here from a capture of dev."""
+    captured = capture(make_model(), bilingual.dev)
+    gaps = Gaps.of(bilingual.dev, ["whitespace"])
+    one = next(one for one in gaps.fields() if one.stratum == "characters")
+    truth = one.labels["whitespace"]
+    chosen = result.tables["choices"]
+    chosen = chosen[(chosen["stratum"] == "characters") & (chosen["label"] == "whitespace")]
+    for signal, layer, values in (
+        ("entropy", None, captured.entropy),
+        ("increments", 0, captured.increments[0, 0]),
+        ("increments", 1, captured.increments[1, 0]),
+    ):
+        row = chosen[(chosen["signal"] == signal) & (layer is None or (chosen["layer"] == layer))].iloc[0]
+        aligned = {how: gaps.characters.align(values, one.gaps, how) for how in ("lead", "last", "sum")}
+        areas = {how: metrics.roc_auc_score(truth, value) for how, value in aligned.items()}
+        best = max(areas, key=lambda how: abs(areas[how] - 0.5))
+        assert row["dev_roc_auc"] == pytest.approx(max(areas[best], 1 - areas[best]), abs=1e-3)
+        assert row["sign"] == (1 if areas[best] > 0.5 else -1)
+        score = row["sign"] * aligned[row["align"]]
+        cuts = np.unique(score)[::-1]
+        called = [(score >= cut).sum() for cut in cuts]
+        hits = [(truth & (score >= cut)).sum() for cut in cuts]
+        f1 = 2 * np.array(hits) / (np.array(called) + truth.sum())
+        assert metrics.f1_score(truth, score >= row["threshold"]) == pytest.approx(f1.max())
+        nearest = np.abs(np.array(called) - truth.sum()).min()
+        assert abs((score >= row["prevalence_threshold"]).sum() - truth.sum()) == nearest
+
+
 def test_what_dev_cannot_choose_is_said(make_model: MakeModel) -> None:
     """Dev in English only, test in Chinese too: Chinese strata are chosen on all of dev's characters."""
     selection = Selection.of(
