@@ -153,8 +153,8 @@ def test_a_changed_file_or_another_option_is_another_entry(own_cache: Path, tmp_
 
 
 def test_every_part_of_the_key_of_a_text_counts(own_cache: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "rows"
-    folder.mkdir()
+    folder = tmp_path / "outer" / "rows"
+    folder.mkdir(parents=True)
     for split in ("train", "validation"):
         rows = [{"text": f"{split} {k}", "other": f"other {split} {k}"} for k in range(20)]
         write_rows(folder / f"{split}.jsonl", rows)
@@ -175,7 +175,8 @@ def test_every_part_of_the_key_of_a_text_counts(own_cache: Path, tmp_path: Path)
     assert n_entries(*both) == 13
     shutil.copytree(folder, tmp_path / "moved", copy_function=shutil.copy2)
     assert n_entries(f"file:{tmp_path / 'moved'}", f"hf:{tmp_path / 'moved'}") == 15
-    assert n_entries(*both) == 15
+    assert n_entries(*both, f"file:{folder.parent}") == 16  # the same files by other names
+    assert n_entries(*both, f"file:{folder.parent}") == 16
 
 
 @pytest.mark.parametrize("source", ["file", "hf"])

@@ -250,7 +250,7 @@ def test_ablation_passes(
         ),
         "arms": ([arm], [[one] for one in arms] + [[arm, arms[0]]]),
         "seed": (0, [1]),
-        "size": (4, [5]),
+        "size": (64, [65]),
     }
     assert_every_part_counts(key_of, call, parts)
 
