@@ -107,7 +107,7 @@ def structure_panels(result: Result, measure: Measure) -> Panels:
 
 
 def structure_sentence(result: Result, measure: Measure) -> str:
-    """Say in which units increments stand above their reference and above every control."""
+    """Say for each unit whether increments are ahead of every control, as they stand."""
     frame = structure_frame(result, measure)
     own = frame[frame["signal"] == INCREMENTS]
     if own.empty:
@@ -126,8 +126,8 @@ def _unit_words(rows: Frame, unit: str) -> str:
     best = rows[is_own].loc[rows.loc[is_own, "value"].idxmax()]
     top = rows[~is_own].loc[rows.loc[~is_own, "value"].idxmax()]
     name = signal_name(str(top["signal"]))
-    verb = "above" if best["value"] > top["value"] else "control wins,"
-    return f"{unit} {best['value']:.3f} ({verb} {name} {top['value']:.3f})"
+    side = "ahead of" if best["value"] > top["value"] else "behind"
+    return f"{unit} {best['value']:.3f} ({side} {name} {top['value']:.3f})"
 
 
 def told_units(result: Result) -> str:
@@ -141,7 +141,9 @@ def told_units(result: Result) -> str:
         wide = rows[rows["low"] > 1]
         tables = frame[(frame["panel"] == unit) & frame["signal"].isin(_TABLES)]
         known = tables.groupby("layer")["value"].max().to_dict()
-        beyond = [v > known.get(layer, np.inf) for v, layer in zip(wide["value"], wide["layer"], strict=True)]
+        beyond = [
+            low > known.get(layer, np.inf) for low, layer in zip(wide["low"], wide["layer"], strict=True)
+        ]
         parts.append(f"{unit} {len(wide)} of {len(rows)} ({sum(beyond)} above what the last bytes tell)")
     return (
         "Gaps between units are wider than gaps within them, among bytes of one class, in so many layers: "

@@ -93,7 +93,8 @@ def _verdict(result: Result, kind: str, n: int) -> str:
         return f"{name}: no interval could be had, so nothing is said."
     beyond = overall(result, kind, "names", BEYOND)
     details = listed([f"{with_bounds(row)} against {CONTROLS[one]}" for one, row in known.items()])
-    said = {row.shows for row in known.values()} | ({beyond.shows} if beyond is not None else set())
+    # What was not measured, the untrained model first of all, is not beaten.
+    said = {UNKNOWN if row is None else row.shows for row in (*rows.values(), beyond)}
     if said == {DRAWN}:
         finding = "are drawn together beyond every matched pair and beyond an untrained model"
     elif said == {APART}:

@@ -62,11 +62,7 @@ def paired_verdict(result: Result, label: str, stratum: str) -> str:
     picked = "paired; layer and control both picked on this text"
     bounds = signed_interval(top["low"], top["high"])
     if not is_number(top["low"]):
-        side = "behind" if top["value"] < 0 else "ahead of"
-        by = number(abs(float(top["value"])), 3)
-        return (
-            f"It is {side} the strongest control, {control}, by {by}; without an interval that is no verdict."
-        )
+        return _without_interval(control, float(top["value"]))
     if verdict_of(top) == LOSES:
         against = interval(-top["high"], -top["low"])
         by = f"{number(-top['value'], 3)} {against}"
@@ -127,13 +123,18 @@ def _verdict(best: Row, controls: Frame) -> str:
         return "Without a control this number is not a result."
     top = controls.iloc[0]
     name = _bare_name(str(top["signal"]), int(top["layer"]), str(top["name"]))
-    high = best["high"] if is_number(best["high"]) else best["value"]
-    low = best["low"] if is_number(best["low"]) else best["value"]
-    if top["value"] > high:
+    if not is_number(best["low"]):
+        return _without_interval(name, float(best["value"] - top["value"]))
+    if top["value"] > best["high"]:
         return f"The control wins: {name} detects more than any layer."
-    if top["value"] >= min(low, best["value"] - 0.005):
+    if top["value"] >= min(best["low"], best["value"] - 0.005):
         return f"That is no more than the {name} detects: the layer is not shown to add anything."
     return f"Above every control here by at least {number(best['value'] - top['value'], 3)}."
+
+
+def _without_interval(control: str, difference: float) -> str:
+    side, by = "behind" if difference < 0 else "ahead of", number(abs(difference), 3)
+    return f"It is {side} the strongest control, {control}, by {by}; without an interval that is no verdict."
 
 
 def _chances(best: Row) -> str:

@@ -12,8 +12,9 @@ import pytest
 from concept_samples import random_by_type, sample_of
 from scipy import sparse
 
+from lrope_interp.probes import claims as claims_module
 from lrope_interp.probes.bootstrap import Bootstrap
-from lrope_interp.probes.claims import BEYOND, UNMEASURED, WINS, Claims, _verdict
+from lrope_interp.probes.claims import BEYOND, DOCUMENT, TYPE, UNMEASURED, WINS, Claims, _verdict
 from lrope_interp.probes.feature_sets import (
     BYTE_WINDOW,
     JOINT,
@@ -26,7 +27,7 @@ from lrope_interp.probes.feature_sets import (
 )
 from lrope_interp.probes.linear_probes import beside
 from lrope_interp.probes.probe_runs import run_probes
-from lrope_interp.probes.probe_scores import Scorer
+from lrope_interp.probes.probe_scores import Estimate, Scorer
 from lrope_interp.probes.span_controls import ngrams
 from lrope_interp.probes.span_sample import SpanSample
 from lrope_interp.probes.statistics import roc_auc
@@ -139,6 +140,61 @@ def test_a_claim_stands_against_every_control_and_not_the_best_alone() -> None:
     row = {"above_low": 0.01, "type_above_low": 0.01, "selectivity_low": 0.1, "untrained_auc": 0.5}
     assert _verdict(row, [0.01, 0.01, 0.1]) == BEYOND
     assert _verdict(row, [0.01, 0.01, 0.1, -0.002]) == WINS
+
+
+@pytest.mark.parametrize(
+    ("half_document", "half_type", "verdict"),
+    [(0.05, 0.05, BEYOND), (0.2, 0.05, WINS), (0.05, 0.2, WINS)],
+)
+def test_a_claim_stands_by_its_lower_bound_and_not_by_its_value(
+    planted: tuple[SpanSample, list], half_document: float, half_type: float, verdict: str
+) -> None:
+    """The value is 0.1 above every control; the interval of one split reaches below it, or none does."""
+    claims = Claims(*planted, Bootstrap(0))
+    spread = np.linspace(-1, 1, claims.bootstrap.n_resamples)
+    halves = {DOCUMENT: half_document, TYPE: half_type}
+    claims.__dict__["areas"] = {
+        (key, split, concept): [
+            Estimate(0.7, 0.7 + halves[split] * spread)
+            if key[0] == NONE
+            else Estimate(0.6, np.full(len(spread), 0.6))
+        ]
+        * len(seeds)
+        for (key, split, concept), seeds in claims.areas.items()
+    }
+    found = claims.claims().iloc[0]
+    assert (found["above"], found["type_above"]) == (pytest.approx(0.1), pytest.approx(0.1))
+    assert found["above_low"] == pytest.approx(0.1 - 0.95 * half_document, abs=1e-3)
+    assert found["above_high"] == pytest.approx(0.1 + 0.95 * half_document, abs=1e-3)
+    assert found["selectivity_low"] > 0
+    assert found["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("half", "untrained", "is_adding"),
+    [(0.05, 0.0, True), (0.2, 0.0, False), (0.05, 0.08, False), (0.2, -0.3, False)],
+)
+def test_a_gain_counts_by_its_lower_bound_alone_and_less_that_of_the_untrained_model(
+    planted: tuple[SpanSample, list],
+    half: float,
+    untrained: float,
+    is_adding: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claims = Claims(*planted, Bootstrap(0))
+    spread = np.linspace(-1, 1, claims.bootstrap.n_resamples)
+    losses = {
+        JOINT: Estimate(0.6, 0.6 + 0 * spread),
+        JOINT_PLUS: Estimate(0.5, 0.5 - half * spread),
+        JOINT_UNTRAINED: Estimate(0.6 - untrained, 0.6 - untrained + 0 * spread),
+    }
+    monkeypatch.setattr(claims_module, "_by_document", lambda one: one)
+    monkeypatch.setattr(claims_module, "_by_type", lambda one: one)
+    monkeypatch.setattr(Scorer, "binary_loss", lambda _, one, number: losses[one.of.control])
+    found = claims.claims().iloc[0]
+    assert found["gain"] == found["type_gain"] == pytest.approx(0.1)
+    assert found["gain_low"] == pytest.approx(0.1 - 0.95 * half, abs=1e-3)
+    assert bool(found["is_adding"]) is is_adding
 
 
 def test_on_new_types_a_probe_of_noise_is_at_chance_though_its_folds_differ_in_their_shares() -> None:

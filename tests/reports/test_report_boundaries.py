@@ -166,6 +166,21 @@ def test_the_headline_says_when_every_control_is_below(result: Result):
     assert "Above every control here by at least 0.270" in headline(weak, "whitespace", "characters")
 
 
+@pytest.mark.parametrize(("control", "side"), [(0.6, "ahead of"), (0.99, "behind")])
+def test_without_an_interval_the_headline_gives_no_verdict(result: Result, control: float, side: str):
+    weak = _scored(result, increments=0.97, byte_mean=0.5, entropy=control, surprisal=0.5, entropy_next=0.5)
+    scores = weak.tables["scores"].assign(ci_low=np.nan, ci_high=np.nan)
+    text = headline(_changed(weak, scores=scores), "whitespace", "characters")
+    assert f"It is {side} the strongest control, entropy, by" in text
+    assert "without an interval that is no verdict" in text
+    assert "Above every" not in text and "wins" not in text
+
+
+def test_an_interval_that_reaches_the_control_is_no_win(result: Result):
+    near = _scored(result, increments=0.97, byte_mean=0.962, entropy=0.5, surprisal=0.5, entropy_next=0.5)
+    assert "the layer is not shown to add anything" in headline(near, "whitespace", "characters")
+
+
 def test_the_headline_without_controls_calls_it_no_result(result: Result):
     scores = result.tables["scores"]
     alone = _changed(result, scores=scores[scores["signal"] == "increments"])

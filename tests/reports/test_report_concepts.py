@@ -246,8 +246,21 @@ def test_structure_shows_one_class_and_one_metric_with_its_controls(result: Resu
     assert word.loc[word["signal"] == "increments", "value"].tolist() == [1.1, 1.11]
     trees = structure_frame(result, TREES)
     assert {"right", "left", "balanced", "random"} <= set(trees.loc[trees["series"] == "single", "signal"])
-    assert "clause 1.110 (control wins, entropy 1.300)" in structure_sentence(result, CONTRASTS)
-    assert "word 2 of 2 (2 above what the last bytes tell)" in told_units(result)
+    assert "clause 1.110 (behind entropy 1.300)" in structure_sentence(result, CONTRASTS)
+    assert "word 2 of 2 (1 above what the last bytes tell)" in told_units(result)
+
+
+@pytest.mark.parametrize(
+    ("low", "said"),
+    [(1.09, "word 2 of 2 (2 above"), (1.01, "word 2 of 2 (0 above"), (0.99, "word 0 of 2 (0 above")],
+)
+def test_units_are_told_by_the_lower_bound_and_not_by_the_value(result: Result, low: float, said: str):
+    contrasts = result.tables["contrasts"]
+    own = contrasts["control"] == ""
+    assert own.any()
+    changed = contrasts.assign(ci_low=contrasts["ci_low"].where(~own, low))
+    changed["ratio"] = changed["ratio"].where(contrasts["control"] != "lexical", 1.05)
+    assert said in told_units(dataclasses.replace(result, tables={**result.tables, "contrasts": changed}))
 
 
 def test_heads_have_names_of_their_own_on_the_axis(result: Result):
@@ -294,6 +307,22 @@ def test_without_intervals_nothing_is_claimed():
     assert "Units of the text" not in said
     claim = best_claims(result).iloc[0]
     assert best_sentence("increments", claim).endswith("[no interval]. No verdict.")
+
+
+def test_a_claim_whose_interval_holds_zero_stands_nowhere(result: Result, capsys: pytest.CaptureFixture[str]):
+    """The value lies above the best control, the lower bound below it, on page, map and terminal."""
+    open_ = {"above": 0.01, "above_low": -0.01, "above_high": 0.03, "gain": 0.01, "gain_low": -0.01}
+    even = _changed(result, **open_, verdict="control wins", is_adding=False)
+    even = dataclasses.replace(even, headline=even.headline | {"n_beyond_controls": 0.0, "n_adding": 0.0})
+    said = dict(sentences(even))
+    assert said["Increments"].startswith("A control wins everywhere: none of 9 claims stands")
+    assert "better by its interval" not in said["Increments"]
+    assert "add nothing that could be shown" in said["What they add"]
+    assert best_sentence("increments", best_claims(even).iloc[0]).endswith("A control wins.")
+    assert set(heat_map_frame(even, "increments")["mark"]) == {BEHIND}
+    _print_claims(even, Output())
+    cells = [line for line in capsys.readouterr().out.splitlines() if "0.010 [-0.010, 0.030]" in line]
+    assert len(cells) == 3 and not any("]*" in line or "]+" in line for line in cells)
 
 
 def test_the_default_suite_lacks_codes_sparse_paths_and_erasures(small: Result, page: str):

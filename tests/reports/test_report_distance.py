@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -149,6 +150,9 @@ CLOSER = {"names": -0.1, "same_name": -0.1, "roles": -0.1}
         (CLOSER, -0.1, "are drawn together beyond every matched pair"),
         (CLOSER | {"roles": 0.0}, -0.1, "are not shown to be drawn together"),
         (CLOSER, 0.0, "are not shown to be drawn together"),
+        (CLOSER | {"roles": -0.005}, -0.1, "are not shown to be drawn together"),
+        (CLOSER, -0.005, "are not shown to be drawn together"),
+        (dict.fromkeys(CLOSER, 0.005), 0.1, "are not shown to be drawn together"),
         (dict.fromkeys(CLOSER, 0.1), 0.1, "are pushed apart"),
     ],
 )
@@ -160,6 +164,19 @@ def test_only_what_beats_every_control_is_said_to_be_drawn_together(
     assert methods == "Methods: not measured, with 0 pairs that a window holds."
     closer = 2 if differences["names"] < 0 else 0
     assert f"{closer} of 2 layers are closer" in calls
+
+
+@pytest.mark.parametrize(
+    ("column", "name"), [("control", "same_name"), ("control", "roles"), ("model", "trained - untrained")]
+)
+def test_what_was_not_measured_is_not_said_to_be_beaten(column: str, name: str):
+    result = definitions_result(CLOSER, -0.1)
+    table = result.tables["definitions"]
+    gone = table[table[column] != name]
+    unbounded = table.assign(ci_low=table["ci_low"].where(table[column] != name))
+    for left in (gone, unbounded):
+        changed = dataclasses.replace(result, tables=result.tables | {"definitions": left})
+        assert "are not shown to be drawn together" in verdicts(changed)[0]
 
 
 def test_the_figure_draws_the_differences_in_per_cent():

@@ -28,6 +28,7 @@ from lrope_interp.reports.boundaries import (
     table_frame,
 )
 from lrope_interp.reports.boundary_sections import beyond_table
+from lrope_interp.reports.contrast_figures import TIES
 from lrope_interp.reports.contrasts import beyond_places
 from lrope_interp.reports.error_strips import error_strips
 from lrope_interp.reports.layer_matches import matches_sentence, matches_table
@@ -149,6 +150,9 @@ def test_differences_are_of_the_best_layer_and_in_order(result: Result):
         ((-0.11, -0.13, -0.09), "[0.090, 0.130] (paired; layer and control both picked on this text)"),
         ((0.02, 0.01, 0.03), "Above the strongest control, branching entropy, by 0.020 [0.010, 0.030]"),
         ((-0.002, -0.01, 0.006), "No difference from the strongest control is shown"),
+        ((0.01, -0.01, 0.03), "No difference from the strongest control is shown"),
+        ((0.01, -0.01, 0.03), "is +0.010 [−0.010, +0.030] (paired"),
+        ((0.01, 0.0, 0.02), "No difference from the strongest control is shown"),
         ((-0.002, -0.01, 0.006), "is −0.002 [−0.010, +0.006] (paired"),
         (
             (-0.2, np.nan, np.nan),
@@ -161,6 +165,15 @@ def test_the_verdict_says_who_wins_by_paired_resamples(result: Result, bounds, s
     only = _with(result, differences=table[table["control"] == "branching_entropy"])
     assert said in paired_verdict(_differing(only, *bounds), *HERE)
     assert said in headline(_differing(only, *bounds), *HERE)
+
+
+@pytest.mark.parametrize("bounds", [(0.01, -0.01, 0.03), (-0.01, -0.03, 0.01)])
+def test_an_interval_that_holds_zero_is_a_win_of_nobody_on_the_page(small: Result, bounds):
+    even = _differing(small, *bounds)
+    assert set(_traces(plot_differences(even, *HERE))) == {"reference", TIES}
+    page = render_boundaries(even)
+    assert "No difference from the strongest control is shown" in page
+    assert "Above the strongest control" not in page and "The control wins" not in page
 
 
 def test_p_values_and_the_share_of_the_ceiling_are_told(result: Result):
