@@ -249,7 +249,8 @@ def interval(resampled: Float[np.ndarray, " resamples"], level: float = 0.95) ->
     known = resampled[~np.isnan(resampled)]
     if len(known) < 0.95 * len(resampled) or not len(known):
         return math.nan, math.nan
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    tail = (100 - 100 * level) / 200  # 0.025 exactly, which (1 - 0.95) / 2 is not
+    low, high = np.quantile(known, [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -240,6 +240,11 @@ def test_a_ratio_over_nothing_is_unknown() -> None:
     assert np.isnan(boot.mcc(units, none, is_boundary)).all()
 
 
+def test_an_interval_holds_the_middle_95_of_100() -> None:
+    resampled = np.arange(1001) / 1000
+    assert interval(resampled) == paired_interval(resampled, np.zeros(1001)) == (0.025, 0.975)
+
+
 def test_the_interval_of_a_difference_is_paired() -> None:
     values, is_boundary, document, t = clustered(6)
     units, boot = Units.of(document, t), Bootstrap()
