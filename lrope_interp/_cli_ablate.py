@@ -135,7 +135,7 @@ def run(
         with out.progress() as on_progress:
             return ablations(model, selection, wanted, on_progress=on_progress)
 
-    result, folder = analysis.write_resumable(place, make, render_ablations)
+    result, folder = analysis.write_resumable(place, model, make, render_ablations)
     _print_changes(result, out)
     _print_split(result, out)
     _print_passes(result, out)

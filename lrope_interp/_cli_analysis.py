@@ -13,7 +13,8 @@ import typer
 
 from lrope_interp._cli_output import Output
 from lrope_interp.errors import LRopeError
-from lrope_interp.runs import Run, new_folder, newest_finished_run, numbered_folder, read_run
+from lrope_interp.folders import Reservation, as_given, recover, reserved
+from lrope_interp.runs import RUNS, Run, newest_finished_run, read_run
 
 if TYPE_CHECKING:
     from lrope_interp.models import LRopeTransformer
@@ -39,11 +40,6 @@ class Place:
     out: Path | None
     overwrite: bool
 
-    @property
-    def folder(self) -> Path:
-        """Where the result is written: never a folder that was there before, unless asked."""
-        return self.out or numbered_folder(self.run.folder / self.command)
-
 
 @dataclass(frozen=True)
 class Computing:
@@ -56,9 +52,12 @@ class Computing:
 
 def find_run(model: Path | None, out: Output) -> Run:
     """Return the run of ``--model``, or the newest finished one, and say which that is."""
+    for place in (RUNS,) if model is None else (model.absolute().parent, model):
+        recover(place)
     if model is not None:
         return read_run(model)
     run = newest_finished_run(warn=out.warn)
+    recover(run.folder)
     out.note(f"using {run.folder}, the newest finished run")
     return run
 
@@ -134,41 +133,73 @@ def held_out_run(
     return load_model(other, device)
 
 
-def write(place: Place, make: Callable[[], Result], render: Callable[[Result], str]) -> tuple[Result, Path]:
+def write(
+    place: Place, model: LRopeTransformer, make: Callable[[], Result], render: Callable[[Result], str]
+) -> tuple[Result, Path]:
     """Make a result and its report in a folder that appears whole or not at all.
 
-    The folder is opened before anything is computed: one that cannot be written is found at once.
+    The folder is reserved before anything is computed: one that cannot be written, or that another process
+    fills, is found at once.
 
     Args:
         place: Where to.
+        model: What is analysed; its weights have the digest that they were loaded with.
         make: Computes the result.
         render: Turns the *saved* result into the report.
 
     Returns:
         The result as it was read back, and its folder.
     """
-    from lrope_interp.reports.page import write_page
-    from lrope_interp.results import load_result, save_result, stamp
+    from lrope_interp.results import stamp
 
-    folder = place.folder
-    with new_folder(folder, overwrite=place.overwrite, marker="result.json") as partial:
-        made = stamp(make(), command=command_line(place.run), model_folder=place.run.folder)
-        save_result(made, partial)
-        result = load_result(partial)
-        write_page(render(result), partial / "report.html")
-    return result, folder
+    asked = place.out or place.run.folder / place.command
+    is_numbered = place.out is None
+    with reserved(asked, place.command, overwrite=place.overwrite, is_numbered=is_numbered) as reservation:
+        known = {"model": place.run.folder.name, "model_sha256": model.weights_sha256}
+        made = stamp(make(), command=command_line(place.run), **known)
+        return save(made, render, asked, reservation)
 
 
 def write_resumable(
-    place: Place, make: Callable[[], Result], render: Callable[[Result], str]
+    place: Place, model: LRopeTransformer, make: Callable[[], Result], render: Callable[[Result], str]
 ) -> tuple[Result, Path]:
     """Do what `write` does; an interruption says how to go on with what `make` remembered."""
     try:
-        return write(place, make, render)
+        return write(place, model, make, render)
     except KeyboardInterrupt:
         again = command_line(place.run)
         typer.echo(f"interrupted: what was computed is kept. Go on where it stopped with: {again}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def save(
+    made: Result, render: Callable[[Result], str], asked: Path, reservation: Reservation
+) -> tuple[Result, Path]:
+    """Fill a reserved folder with a result and its report, and put it in its place.
+
+    A report that cannot be made or written takes no table with it.
+    """
+    from lrope_interp.reports.page import write_page
+    from lrope_interp.results import load_result, save_result
+
+    save_result(made, reservation.folder)
+    result, trouble = load_result(reservation.folder), None
+    try:
+        write_page(render(result), reservation.folder / "report.html")
+    except Exception as error:  # told below, when the tables are safe
+        trouble = error
+    wanted, folder = reservation.target, as_given(asked, reservation.settle())
+    if reservation.target != wanted:
+        typer.echo(f"warning: {asked} was taken meanwhile; the result is in {folder}", err=True)
+    if isinstance(trouble, LRopeError | OSError | MemoryError):
+        raise LRopeError(
+            f"the result is whole and lies in {folder}, but without its page: "
+            f"{str(trouble) or 'out of memory'}"
+        ) from trouble
+    if trouble is not None:
+        typer.echo(f"the result is whole and lies in {folder}, but without its page", err=True)
+        raise trouble
+    return result, folder
 
 
 def command_line(run: Run) -> str:

@@ -12,7 +12,8 @@ import typer
 
 from lrope_interp import _cli_options as options
 from lrope_interp.errors import LRopeError
-from lrope_interp.runs import RUNS, new_folder, numbered_folder, read_run
+from lrope_interp.folders import reserved
+from lrope_interp.runs import RUNS, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,27 +116,26 @@ def run(asked: Asked, folder: Path | None, overwrite: bool, out: Output) -> None
     from lrope_interp.training.malloc import set_malloc_thresholds
 
     set_malloc_thresholds()
+    from lrope_interp import _cli_analysis as analysis
     from lrope_interp.probes.context_cost import measure_costs
     from lrope_interp.reports.context_cost import render_context_cost
-    from lrope_interp.reports.page import write_page
-    from lrope_interp.results import load_result, save_result, stamp
+    from lrope_interp.results import stamp
 
     plan = _plan(asked)
     out.note(
         f"{', '.join(arm.replace('_', '-') for arm in plan.arms)} at "
         f"{', '.join(f'{context:,}' for context in plan.contexts)} tokens, {plan.dtype} on {plan.device}"
     )
-    target = folder or numbered_folder((asked.model or RUNS) / "bench")
-    with new_folder(target, overwrite=overwrite, marker="result.json") as partial:
+    target = folder or (asked.model or RUNS) / "bench"
+    with reserved(target, "bench", overwrite=overwrite, is_numbered=folder is None) as reservation:
         with out.progress() as on_progress:
             measured = measure_costs(plan, on_progress=on_progress, on_note=out.note)
         made = stamp(measured, command=shlex.join(["lrope-interp", *sys.argv[1:]]))
         shape = f"the shape of {asked.model.name}" if asked.model else f"preset {asked.preset or PRESET}"
-        save_result(replace(made, provenance={**made.provenance, "model": shape}), partial)
-        result = load_result(partial)
-        write_page(render_context_cost(result), partial / "report.html")
+        made = replace(made, provenance={**made.provenance, "model": shape})
+        result, where = analysis.save(made, render_context_cost, target, reservation)
     _print(result, out)
-    _close(result, target, out)
+    _close(result, where, out)
 
 
 def _plan(asked: Asked) -> CostPlan:

@@ -48,7 +48,7 @@ def run(
         with out.progress() as on_progress:
             return boundaries(model, selection, options, beside=beside, on_progress=on_progress)
 
-    result, folder = analysis.write(place, make, render_boundaries)
+    result, folder = analysis.write(place, model, make, render_boundaries)
     _print_scores(result, out)
     analysis.close(result, folder, out)
 

@@ -149,7 +149,7 @@ def _distances(place: analysis.Place, asked: Asked, errors: str, device: str, ou
         made = word_distances(model, text, layer=layer, a=a, b=b)
         return replace(made, warnings=(*made.warnings, *despaced_warnings(place, text)))
 
-    result, folder = analysis.write(place, make, render_distance)
+    result, folder = analysis.write(place, model, make, render_distance)
     _print_distances(result, out)
     analysis.close(result, folder, out)
 
@@ -211,7 +211,7 @@ def _definitions(
         with out.progress() as on_progress:
             return definition_uses(model, selection, wanted, on_progress=on_progress)
 
-    result, folder = analysis.write(place, make, render_definitions)
+    result, folder = analysis.write(place, model, make, render_definitions)
     for line in verdicts(result):
         out.line(line)
     analysis.close(result, folder, out)

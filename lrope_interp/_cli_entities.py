@@ -81,7 +81,7 @@ def run(
                 model, selection, pairs, seed=how.seed, batch_size=how.batch_size, on_progress=on_progress
             )
 
-    result, folder = analysis.write(place, make, render_entities)
+    result, folder = analysis.write(place, model, make, render_entities)
     _print_tests(result, out)
     analysis.close(result, folder, out)
 

@@ -32,7 +32,7 @@ def run(place: analysis.Place, source: analysis.Source, how: analysis.Computing,
                 on_progress=on_progress,
             )
 
-    result, folder = analysis.write(place, make, render_evaluation)
+    result, folder = analysis.write(place, model, make, render_evaluation)
     languages: Any = result.tables["languages"]
     rows = [
         [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lrope_interp._cli_output import Output, number
 from lrope_interp.errors import LRopeError
+from lrope_interp.folders import recover
 from lrope_interp.runs import RUNS, Run, list_runs
 
 REPORT = "report.html"
@@ -39,6 +40,7 @@ def runs(folder: Path | None, out: Output) -> None:
     root = RUNS if folder is None else folder
     if folder is not None and not folder.is_dir():
         raise LRopeError(f"there is no folder {folder}; runs are under ./{RUNS} unless --out said otherwise")
+    recover(root)
     found = list_runs(root, out.warn)
     finished = [run for run in found if run.is_finished]
     reports = reports_of(finished[-1]) if finished else []

@@ -150,7 +150,7 @@ def run(
         with out.progress() as on_progress:
             return concepts(model, selection, wanted, spans=spans, twin=twin, on_progress=on_progress)
 
-    result, folder = analysis.write_resumable(place, make, render_concepts)
+    result, folder = analysis.write_resumable(place, model, make, render_concepts)
     _print_claims(result, out)
     analysis.close(result, folder, out)
 

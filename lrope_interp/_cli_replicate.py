@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import sys
@@ -14,6 +15,7 @@ import typer
 
 from lrope_interp import _cli_options as options
 from lrope_interp.errors import LRopeError
+from lrope_interp.folders import as_given
 
 if TYPE_CHECKING:
     from lrope_interp._cli_output import Output
@@ -86,7 +88,7 @@ def register(app: typer.Typer) -> None:
             ),
         ] = None,
         overwrite: Annotated[
-            bool, typer.Option("--overwrite", help="Remove the runs of --out and begin again.")
+            bool, typer.Option("--overwrite", help="Begin again; --out is replaced at the end.")
         ] = False,
         device: options.Device = "auto",
         encoding_errors: options.EncodingErrors = "strict",
@@ -114,6 +116,7 @@ def run(asked: Asked, out: Output) -> None:
     set_malloc_thresholds()
     from lrope_interp._cli_replicate_progress import Course
     from lrope_interp._cli_replicate_summary import close, show
+    from lrope_interp.results import stamp
     from lrope_interp.training.replication import opened
 
     replication, comparison = _resolve(asked)
@@ -122,14 +125,20 @@ def run(asked: Asked, out: Output) -> None:
     _say_what_runs(replication, n_finished, out)
     course = Course(len(planned), n_finished, replication.base.n_steps)
     try:
-        with opened(replication, overwrite=asked.overwrite):
-            result = _train_and_compare(replication, comparison, course, out)
-            report = _save(result, replication.folder)
+        with opened(replication, overwrite=asked.overwrite) as place:
+            working = dataclasses.replace(replication, folder=as_given(replication.folder, place.folder))
+            if place.is_beside:
+                out.warn(f"{place.target.name} stays until {working.folder} is whole, which then replaces it")
+            made = _train_and_compare(working, comparison, course, out)
+            folder = as_given(working.folder, place.target)
+            result = stamp(made, command=_command(folder))
+            _save(result, working.folder)
+            place.settle()
     except KeyboardInterrupt:
         typer.echo(_how_to_go_on(replication, course), err=True)
         raise typer.Exit(INTERRUPTED) from None
     show(result, comparison, out)
-    close(result, replication.folder, report, out)
+    close(result, folder, folder / "report.html", out)
 
 
 def _resolve(asked: Asked) -> tuple[Replication, Comparison]:
@@ -141,7 +150,7 @@ def _resolve(asked: Asked) -> tuple[Replication, Comparison]:
     from lrope_interp.training.arms import check_reference, parse_arms
     from lrope_interp.training.config import train_config
     from lrope_interp.training.preparation import prepare
-    from lrope_interp.training.replication import Replication, at_default_place, check
+    from lrope_interp.training.replication import Replication, as_begun, at_default_place, check
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise LRopeError(
@@ -155,6 +164,8 @@ def _resolve(asked: Asked) -> tuple[Replication, Comparison]:
     replication = Replication(asked.out or RUNS / f"replicate-{name}", arms, asked.n_seeds, base)
     if asked.out is None and not asked.overwrite:
         replication = at_default_place(replication)
+    if not asked.overwrite:
+        replication = as_begun(replication)
     manifest = prepare(replication.runs()[0].config, events.ignore).manifest
     check(replication, manifest, is_replaced=asked.overwrite)
     return replication, comparison
@@ -203,7 +214,6 @@ def _compare(replication: Replication, comparison: Comparison, runs: Sequence[Ru
     """Score every run on the full validation set and compare the arms."""
     from lrope_interp.probes.replication import replicate_result
     from lrope_interp.probes.selection import describe
-    from lrope_interp.results import stamp
     from lrope_interp.training import outcomes
     from lrope_interp.training.devices import resolve_device
     from lrope_interp.training.preparation import training_corpus
@@ -221,26 +231,27 @@ def _compare(replication: Replication, comparison: Comparison, runs: Sequence[Ru
             rows["curves"] += outcomes.curve_rows(one, trained)
         on_progress("scoring the full validation set", len(planned), len(planned))
     config = {name: value for name, value in base.to_dict().items() if name not in _NOT_SHARED}
-    result = replicate_result(
+    return replicate_result(
         rows,
         comparison,
         config=config,
         data=describe(corpus.name, documents, outcomes.SPLIT),
         warnings=outcomes.differing_conditions(runs),
     )
-    return stamp(result, command=_command(replication.folder))
 
 
 _NOT_SHARED = ("increments", "per_head", "widened", "seed")
 
 
-def _save(result: Result, folder: Path) -> Path:
+def _save(result: Result, folder: Path) -> None:
+    from lrope_interp.folders import REPLICATE, record
     from lrope_interp.reports.page import write_page
     from lrope_interp.reports.replication import render_replication
     from lrope_interp.results import load_result, save_result
 
     save_result(result, folder)
-    return write_page(render_replication(load_result(folder)), folder / "report.html")
+    record(folder, REPLICATE, ())
+    write_page(render_replication(load_result(folder)), folder / "report.html")
 
 
 def _command(folder: Path) -> str:

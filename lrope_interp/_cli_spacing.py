@@ -98,7 +98,7 @@ def run(place: analysis.Place, shown: Shown, layer: str, device: str, out: Outpu
         )
         return replace(made, warnings=(*made.warnings, *despaced_warnings(place, characters)))
 
-    result, folder = analysis.write(place, make, render_spacing)
+    result, folder = analysis.write(place, model, make, render_spacing)
     _print_extremes(result, out)
     analysis.close(result, folder, out)
 

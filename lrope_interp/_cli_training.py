@@ -13,7 +13,8 @@ import typer
 from lrope_interp._cli_output import Output
 from lrope_interp._cli_progress import TrainingState, by_layer, clock, listen
 from lrope_interp.errors import LRopeError
-from lrope_interp.runs import RUNS, Run, newest_unfinished_run, numbered_folder, read_run
+from lrope_interp.folders import recover, resumed_folder
+from lrope_interp.runs import RUNS, Run, newest_unfinished_run, read_run
 from lrope_interp.training.config import TrainConfig, train_config
 from lrope_interp.training.recording import Recording, tracker_names
 
@@ -29,6 +30,11 @@ class Request:
     resume: bool
     overwrite: bool
     recorded: Recorded
+
+    def how(self) -> dict[str, bool]:
+        """Return what `train` takes besides the config and the folder."""
+        is_numbered = self.out is None and not self.resume
+        return {"resume": self.resume, "overwrite": self.overwrite, "is_numbered": is_numbered}
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,10 @@ def run(request: Request, out: Output) -> None:
         return
     config, folder = _resumed(request) if request.resume else _new(request)
     recording, state = request.recorded.over(_recording(request, folder)), TrainingState()
-    how = {"resume": request.resume, "overwrite": request.overwrite, "recording": recording}
     finished: Run | None = None
     try:
         with listen(out, state) as on_event:
-            finished = train(config, folder, on_event=on_event, **how)
+            finished = train(config, folder, on_event=on_event, recording=recording, **request.how())
     except KeyboardInterrupt:
         typer.echo(_how_to_go_on(folder, state, request.resume), err=True)
     leave()  # not inside `except`: what is caught there keeps the model, and the model its process group
@@ -93,7 +98,7 @@ def _follow(request: Request, train: Callable[..., Run]) -> None:
     try:
         config, folder = _resumed(request) if request.resume else _new(request)
         recording = request.recorded.over(_recording(request, folder))
-        train(config, folder, resume=request.resume, overwrite=request.overwrite, recording=recording)
+        train(config, folder, **request.how(), recording=recording)
     except LRopeError:
         code = 2
     except KeyboardInterrupt:
@@ -112,12 +117,13 @@ def _recording(request: Request, folder: Path) -> Recording:
 
 def _new(request: Request) -> tuple[TrainConfig, Path]:
     config = train_config(**request.given)
-    return config, request.out or numbered_folder(RUNS / run_name(config))
+    return config, request.out or RUNS / run_name(config)
 
 
 def _resumed(request: Request) -> tuple[TrainConfig | None, Path]:
     """Find the run to go on with; options that were repeated must say what the run says."""
-    folder = request.out or newest_unfinished_run().folder
+    recover(RUNS if request.out is None else request.out.absolute().parent)
+    folder = resumed_folder(request.out or newest_unfinished_run().folder)
     if not request.given:
         return None, folder
     from lrope_interp.training.preparation import stored_config
@@ -135,14 +141,17 @@ def _how_to_go_on(folder: Path, state: TrainingState, is_resumed: bool) -> str:
     if state.started is None:
         return "interrupted before the first step; nothing to go on with"
     saved = "no checkpoint yet, so it begins again" if state.saved is None else f"from step {state.saved}"
-    return f"interrupted. Go on ({saved}) with: lrope-interp train --resume --out {folder}"
+    return f"interrupted. Go on ({saved}) with: lrope-interp train --resume --out {state.started.folder}"
 
 
 def _write_report(finished: Run) -> Path:
     from lrope_interp.reports.page import write_page
     from lrope_interp.reports.training import render_training
 
-    return write_page(render_training(finished.folder), finished.folder / "report.html")
+    try:
+        return write_page(render_training(finished.folder), finished.folder / "report.html")
+    except (LRopeError, OSError) as error:
+        raise LRopeError(f"the run {finished.folder} is finished, but without its page: {error}") from error
 
 
 def _unit(finished: Run) -> str:

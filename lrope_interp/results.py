@@ -10,9 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib.metadata
-import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +25,7 @@ import pyarrow as pa
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.files import ResultFile, opened_file, read_json
+from lrope_interp.folders import naming, sync_file, write_json_atomically
 
 RESULT_FORMAT = 1
 RESULT_FILE = "result.json"
@@ -101,19 +100,19 @@ def provenance(
     }
 
 
-def stamp(result: Result, *, command: str = "", model_folder: Path | str | None = None) -> Result:
+def stamp(result: Result, *, command: str = "", model: str = "", model_sha256: str = "") -> Result:
     """Return `result` with what only its caller knows: the command line and the run folder.
 
     Args:
         result: Any result.
         command: The command that makes the result again.
-        model_folder: The folder that the model came from; its `model.safetensors` is hashed.
+        model: Name of the run folder that the model came from.
+        model_sha256: Of the weights that were analysed, taken when they were loaded (`weights_sha256` of a
+            model): the folder may hold others by now.
     """
-    known: dict[str, Any] = {"command": command} if command else {}
-    if model_folder is not None:
-        known["model"] = Path(model_folder).name
-        known["model_sha256"] = file_sha256(Path(model_folder) / "model.safetensors")
-    return replace(result, provenance={**result.provenance, **known})
+    known = {"command": command, "model": model, "model_sha256": model_sha256}
+    said = {name: value for name, value in known.items() if value}
+    return replace(result, provenance={**result.provenance, **said})
 
 
 def file_sha256(path: Path) -> str:
@@ -126,7 +125,7 @@ def file_sha256(path: Path) -> str:
 
 
 def save_result(result: Result, folder: Path | str) -> None:
-    """Write `result` into `folder`, which is made if it is missing; `result.json` comes last.
+    """Write `result` into `folder`, which is made if it is missing; `result.json` comes last, and whole.
 
     Floats keep every digit, so that loading gives the same numbers bit for bit.
     """
@@ -136,13 +135,13 @@ def save_result(result: Result, folder: Path | str) -> None:
         for name, frame in result.tables.items():
             _write_csv(frame, folder / f"{name}.csv")
         if result.gaps is not None:
-            result.gaps.to_parquet(folder / GAPS_FILE, index=False, compression="zstd")
-        text = json.dumps(_payload(result), indent=2, ensure_ascii=False, allow_nan=False)
-        part = folder / f"{RESULT_FILE}.part"
-        part.write_text(text + "\n", encoding="utf-8")
-        os.replace(part, folder / RESULT_FILE)
+            with naming(folder / GAPS_FILE):
+                result.gaps.to_parquet(folder / GAPS_FILE, index=False, compression="zstd")
+            sync_file(folder / GAPS_FILE)
+        write_json_atomically(folder / RESULT_FILE, _payload(result))
     except OSError as error:
-        raise LRopeError(f"cannot write the result to {folder}: {error.strerror or error}") from None
+        where = error.filename or folder
+        raise LRopeError(f"cannot write the result to {where}: {error.strerror or error}") from None
 
 
 def load_result(folder: Path | str) -> Result:
@@ -204,7 +203,9 @@ def _write_csv(frame: pd.DataFrame, path: Path) -> None:
     names = [_quoted(str(name)) for name in frame.columns]
     columns = [_cells(column) for _, column in frame.items()]
     lines = [",".join(row) for row in (names, *zip(*columns, strict=True))]
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
+    with naming(path):
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
+    sync_file(path)
 
 
 def _quoted(cell: str) -> str:

@@ -1,4 +1,4 @@
-"""Run folders: find them, read `run.json`, and make new folders that appear whole or not at all.
+"""Run folders: find them, and read `run.json`.
 
 A run folder is what `lrope-interp train` leaves: `run.json` says whether it is finished, and "the
 newest" goes by the time inside it, never by the file system. Nothing here needs more than the
@@ -7,16 +7,10 @@ standard library, so that `lrope-interp runs` answers at once.
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +21,6 @@ RUN_FILE = "run.json"
 RUNS = Path("runs")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _FINISHED_FILES = ("config.json", "data.json", "tokenizer.json", "model.safetensors")
-_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -150,125 +143,9 @@ def newest_unfinished_run(root: Path | str = RUNS) -> Run:
     return unfinished[-1]
 
 
-def numbered_folder(base: Path | str) -> Path:
-    """Return the first of `base`, `base-2`, `base-3` ... that does not exist."""
-    base = Path(base)
-    candidates = (base if k == 1 else base.with_name(f"{base.name}-{k}") for k in count(1))
-    return next(path for path in candidates if not os.path.lexists(path))
-
-
 def timestamp() -> str:
     """Return the present time in ISO form, in UTC, fine enough to order runs by."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def write_json_atomically(path: Path | str, payload: Mapping[str, Any]) -> None:
-    """Write `payload` as JSON so that a reader sees the old file or the new one, never a part."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    text = json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the renames in `folder` durable, where the system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-@contextmanager
-def new_folder(path: Path | str, *, overwrite: bool = False, marker: str) -> Iterator[Path]:
-    """Fill a temporary sibling folder and rename it to `path` once everything is written.
-
-    Args:
-        path: The folder to make. It may exist if it is empty.
-        overwrite: Replace a non-empty `path`, provided that it holds `marker`.
-        marker: The file that says that the folder is ours (`run.json`, `result.json`).
-
-    Yields:
-        The temporary folder. After any exception it is removed, and so are the parents made for it.
-
-    Raises:
-        LRopeError: `path` is in the way, or cannot be written.
-    """
-    target = Path(os.path.realpath(path))
-    _refuse_to_replace(target, path, overwrite, marker)
-    partial, parents = _make_partial(target, path)
-    try:
-        yield partial
-        _refuse_to_replace(target, path, overwrite, marker)  # somebody may have made it meanwhile
-        _move(partial, target)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        for parent in parents:
-            with suppress(OSError):
-                parent.rmdir()
-        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE | {errno.ENOTEMPTY, errno.EEXIST}:
-            raise _unwritable(path, error) from error
-        raise
-
-
-def _refuse_to_replace(target: Path, shown: Path | str, overwrite: bool, marker: str) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise LRopeError(f"{shown} is a file; a folder is wanted: give another --out")
-    if not any(target.iterdir()):
-        return
-    if not (target / marker).is_file():
-        raise LRopeError(
-            f"{shown} is not empty and holds no {marker}, so it is not ours to replace (not even with "
-            "--overwrite): give another --out"
-        )
-    if not overwrite:
-        raise LRopeError(f"{shown} is not empty: give another --out, or --overwrite to replace it")
-
-
-def _make_partial(target: Path, shown: Path | str) -> tuple[Path, list[Path]]:
-    """Make the temporary sibling; return it and the parents made for it, deepest first."""
-    missing = [parent for parent in target.parents if not parent.exists()]
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-    except OSError as error:
-        for parent in missing:
-            with suppress(OSError):
-                parent.rmdir()
-        raise _unwritable(shown, error) from error
-    return partial, missing
-
-
-def _unwritable(shown: Path | str, error: OSError) -> LRopeError:
-    return LRopeError(f"cannot write the folder {shown}: {error.strerror or error}; give another --out")
-
-
-def _move(partial: Path, target: Path) -> None:
-    """Rename `partial` to `target`; an older folder steps aside first and is removed last."""
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    if target.exists() and any(target.iterdir()):
-        target.rename(aside)
-    try:
-        partial.rename(target)
-    except OSError:
-        if aside.exists():
-            aside.rename(target)
-        raise
-    sync_folder(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _read_info(folder: Path) -> dict[str, Any]:

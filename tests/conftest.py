@@ -39,6 +39,31 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def journal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Every fsync and rename from now on, in order, by the name of what it is done to."""
+    if not os.path.exists("/proc/self/fd"):
+        pytest.skip("names of open files are read from /proc")
+    noted: list[tuple[str, str]] = []
+    fsync = os.fsync
+
+    def noting_fsync(handle: int) -> None:
+        noted.append(("fsync", os.readlink(f"/proc/self/fd/{handle}")))
+        fsync(handle)
+
+    def noting(move: Callable[..., Any]) -> Callable[..., Any]:
+        def moved(old: Any, new: Any) -> Any:
+            noted.append(("rename", f"{old} -> {new}"))
+            return move(old, new)
+
+        return moved
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(os, "replace", noting(os.replace))
+    monkeypatch.setattr(os, "rename", noting(os.rename))
+    return noted
+
+
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., LRopeTransformer]:
     """Build a tiny model whose parameters are all random.

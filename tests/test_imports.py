@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-LEAVES = {"errors", "files", "results", "runs", "tokenizers"}
+LEAVES = {"errors", "files", "folders", "results", "runs", "tokenizers"}
 ROOMS = {
     "errors": set(),
     "files": {"errors"},
-    "tokenizers": {"errors", "files"},
-    "runs": {"errors", "files"},
-    "results": {"errors", "files", "runs"},
+    "folders": {"errors"},
+    "tokenizers": {"errors", "files", "folders"},
+    "runs": {"errors", "files", "folders"},
+    "results": {"errors", "files", "folders", "runs"},
     "data": LEAVES,
     "models": LEAVES,
     "training": LEAVES | {"models", "data"},

@@ -23,7 +23,8 @@ from typing import Any
 
 import lrope_interp
 from lrope_interp.errors import LRopeError
-from lrope_interp.runs import sync_folder, timestamp, write_json_atomically
+from lrope_interp.folders import sync_folder, write_json_atomically
+from lrope_interp.runs import timestamp
 
 try:
     import fcntl

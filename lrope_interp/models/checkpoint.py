@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from safetensors.torch import save_file
 
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.files import ModelFile, opened_file, read_json
+from lrope_interp.folders import naming, sync_file, sync_folder, write_json_atomically
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.frozen import (
     ContextualIncrements,
@@ -54,10 +57,10 @@ def save_pretrained(
     folder.mkdir(parents=True, exist_ok=True)
     payload = {"format": MODEL_FORMAT, "model": model.cfg.to_dict(), **save_increments(model, folder)}
     payload |= extra_config or {}
-    (folder / CONFIG_FILE).write_text(json.dumps(payload, indent=2) + "\n", encoding="utf-8")
-    save_weights(model, folder / WEIGHTS_FILE)
+    write_json_atomically(folder / CONFIG_FILE, payload)
     if model.tokenizer is not None and model.tokenizer.name != ByteTokenizer.name:
         model.tokenizer.save(folder)
+    save_weights(model, folder / WEIGHTS_FILE)  # last: where they are, all that belongs to them is
 
 
 def save_increments(model: LRopeTransformer, folder: Path) -> dict[str, str]:
@@ -70,30 +73,40 @@ def save_increments(model: LRopeTransformer, folder: Path) -> dict[str, str]:
     if frozen is None:
         return {}
     if isinstance(frozen, LexicalIncrements):
-        _save_tensors({"increments": frozen.table}, folder / INCREMENTS_FILE)
+        save_tensors({"increments": frozen.table}, folder / INCREMENTS_FILE)
     else:
         save_pretrained(frozen.source, folder / INCREMENTS_FOLDER)
     return {"frozen": frozen.kind}
 
 
 def save_weights(model: LRopeTransformer, path: Path) -> None:
-    """Write the parameters under a temporary name and rename."""
-    _save_tensors(dict(model.named_parameters()), path)
+    """Write the parameters as `save_tensors` does."""
+    save_tensors(dict(model.named_parameters()), path)
 
 
-def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors under a temporary name, wait until the disk has them, and rename.
+
+    Raises:
+        OSError: The disk is full, for example; it names the file.
+    """
+    weights = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file(weights, temporary, metadata={"format": "pt"})
-    temporary.chmod(0o666 & ~_umask())  # safetensors gives its files to their owner alone
-    temporary.replace(path)
-
-
-def _umask() -> int:
-    """Return which permissions this process withholds from new files (it can only be read by setting it)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with naming(path):
+        try:
+            temporary.touch()
+            mode = temporary.stat().st_mode  # what the umask leaves; safetensors would leave the owner alone
+            save_file(weights, temporary, metadata={"format": "pt"})
+            temporary.chmod(mode)
+            sync_file(temporary)
+            temporary.replace(path)
+        except SafetensorError as error:
+            found = re.search(r"(?:code: |os error )(\d+)", str(error))
+            number = int(found[1]) if found else errno.EIO
+            raise OSError(number, os.strerror(number) if found else str(error), str(path)) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def from_pretrained(
@@ -106,6 +119,7 @@ def from_pretrained(
     """Load what `save_pretrained` wrote; see `LRopeTransformer.from_pretrained`."""
     from lrope_interp.models.transformer import LRopeTransformer
 
+    before = os.stat(folder) if folder.is_dir() else None
     fields = dict(read_config(folder)["model"])
     fields["device"] = device or "cpu"
     if n_ctx is not None:
@@ -114,12 +128,14 @@ def from_pretrained(
     wanted = cfg.dtype if dtype is None else LRopeConfig.from_dict(fields | {"dtype": dtype}).dtype
     _check_shape(cfg, folder / WEIGHTS_FILE)
     model = LRopeTransformer(cfg)
-    load_weights(model, folder / WEIGHTS_FILE)
+    model.weights_sha256 = load_weights(model, folder / WEIGHTS_FILE)
     frozen = load_increments(folder, model.cfg)
     if frozen is not None:
         attach_increments(model, frozen)
     if (folder / TOKENIZER_FILE).is_file():
         model.tokenizer = _fitting_tokenizer(folder, model.cfg.d_vocab)
+    if before is not None and not os.path.samestat(before, os.stat(folder)):
+        raise LRopeError(f"{folder} was replaced while it was read: read it again")
     if fold_ln:
         model.fold_ln_()  # before rounding
     return model.to(wanted).eval()
@@ -190,17 +206,27 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(path, ModelFile, newest=MODEL_FORMAT, missing=missing)
 
 
-def load_weights(model: LRopeTransformer, path: Path) -> None:
-    """Copy weights from a safetensors file into the model; names, shapes and dtypes must match."""
+def load_weights(model: LRopeTransformer, path: Path) -> str:
+    """Copy weights from a safetensors file into the model; names, shapes and dtypes must match.
+
+    Returns:
+        The sha256 of the file that was read, whatever has taken its place since.
+    """
+    before = path.stat() if path.is_file() else None
     own = dict(model.named_parameters())
     _check_header(path, own)
     weights = read_weights(path)
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
             raise LRopeError(f"{path}: {name} holds numbers that are not finite")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if before is None or not os.path.samestat(before, os.fstat(file.fileno())):
+            raise LRopeError(f"{path} was replaced while it was read: read it again")
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(weights[name])
+    return digest
 
 
 def _check_shape(cfg: LRopeConfig, path: Path) -> None:

@@ -63,6 +63,8 @@ class LRopeTransformer(
         torch.Size([1, 22])
     """
 
+    weights_sha256 = ""  # of the file that the weights were loaded from
+
     def __init__(self, cfg: LRopeConfig) -> None:
         super().__init__()
         self.cfg = cfg

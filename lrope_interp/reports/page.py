@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.folders import write_text_atomically
 from lrope_interp.reports.blocks import Figures, Section, inline
 
 
@@ -124,17 +123,9 @@ def write_page(html: str, path: Path) -> Path:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        write_text_atomically(path, html, errors="xmlcharrefreplace")
     except OSError as error:
         raise LRopeError(
             f"cannot write the report to {path}: {error.strerror}; choose another --out"
         ) from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="xmlcharrefreplace", newline="\n") as file:
-            file.write(html)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return path

@@ -9,6 +9,7 @@ from typing import Any
 
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.files import LARGE, Form, TokenizerFile, check, check_format, read_json
+from lrope_interp.folders import write_text_atomically
 from lrope_interp.tokenizers.byte_tokenizer import ByteTokenizer
 from lrope_interp.tokenizers.protocol import Tokenizer
 
@@ -28,7 +29,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, more: Mapping[str, Any])
         **more,
     }
     text = json.dumps(payload, indent=None if more else 2)
-    (Path(folder) / TOKENIZER_FILE).write_text(text + "\n", encoding="utf-8")
+    write_text_atomically(Path(folder) / TOKENIZER_FILE, text + "\n")
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -9,8 +9,6 @@ The newest two are kept, so that a torn one costs some steps and never the run.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -19,14 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.files import NewerFormatError, StateFile, read_json
+from lrope_interp.folders import remove_torn_files, sync_folder, sync_tree, write_json_atomically
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.models.checkpoint import load_weights, read_weights
-from lrope_interp.runs import sync_folder
+from lrope_interp.models.checkpoint import load_weights, read_weights, save_tensors
 from lrope_interp.training.optimiser import load_optimiser_tensors, optimiser_tensors
 
 CHECKPOINT_FORMAT = 1
@@ -76,10 +72,11 @@ def save_checkpoint(
     try:
         partial.mkdir(parents=True)
         model.save_pretrained(partial)
-        save_file(_contiguous(optimiser_tensors(model, optimiser)), partial / _MOMENTS)
+        save_tensors(optimiser_tensors(model, optimiser), partial / _MOMENTS)
         _write_state(partial, step, state)
+        sync_tree(partial)
         _replace(partial, target)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise LRopeError(
             f"the checkpoint of step {step} could not be written to {root}: {error}. Make room, then go on "
@@ -112,6 +109,7 @@ def remove_partial_checkpoints(run_folder: Path) -> None:
     """Remove what a killed process left half-written; only the holder of the run's lock may."""
     for folder in (run_folder / "checkpoints").glob(".step-*"):
         shutil.rmtree(folder, ignore_errors=True)
+    remove_torn_files(run_folder)
 
 
 class _TornError(Exception):
@@ -124,19 +122,10 @@ def _folders(run_folder: Path) -> list[Path]:
     return sorted(folders, key=lambda path: path.name, reverse=True)
 
 
-def _contiguous(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the tensors in name order, as safetensors wants them."""
-    return {name: tensors[name].detach().contiguous() for name in sorted(tensors)}
-
-
 def _write_state(folder: Path, step: int, state: Mapping[str, Any]) -> None:
-    for name in (_WEIGHTS, _MOMENTS):
-        _sync(folder / name)
     checksums = {name: _sha256(folder / name) for name in (_WEIGHTS, _MOMENTS)}
     payload = {"format": CHECKPOINT_FORMAT, "step": step, "state": dict(state), "sha256": checksums}
-    (folder / _STATE).write_text(json.dumps(payload, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    _sync(folder / _STATE)
-    sync_folder(folder)
+    write_json_atomically(folder / _STATE, payload)
 
 
 def _replace(partial: Path, target: Path) -> None:
@@ -157,11 +146,6 @@ def _verified(folder: Path) -> Checkpoint:
         if not (folder / name).is_file() or _sha256(folder / name) != payload["sha256"].get(name):
             raise _TornError(f"{name} has not the checksum that it was written with")
     return Checkpoint(folder, payload["step"], payload["state"])
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _sha256(path: Path) -> str:

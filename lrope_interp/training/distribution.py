@@ -120,6 +120,11 @@ class Processes:
         (shared,) = broadcast_object_list([value])
         return shared
 
+    def log_into(self, folder: Path) -> None:
+        """Let trackers write into a run folder."""
+        where = self.accelerator.project_configuration
+        where.project_dir, where.logging_dir = str(folder), str(folder / "tensorboard")
+
     def _gather(self, value: str | None) -> list[str | None]:
         from accelerate.utils import gather_object
 
@@ -141,7 +146,7 @@ def launched_as_main() -> bool:
 
 
 @contextmanager
-def joined(config: TrainConfig, folder: Path, log_to: tuple[str, ...] = ()) -> Iterator[Processes]:
+def joined(config: TrainConfig, log_to: tuple[str, ...] = ()) -> Iterator[Processes]:
     """Join the processes that train a (decided) config.
 
     accelerate keeps its state for the whole process; it is put aside and put back, so that one
@@ -149,7 +154,6 @@ def joined(config: TrainConfig, folder: Path, log_to: tuple[str, ...] = ()) -> I
 
     Args:
         config: What is trained.
-        folder: The run folder; what trackers write lies in it.
         log_to: Trackers, of `recording.TRACKERS`.
 
     Raises:
@@ -169,7 +173,7 @@ def joined(config: TrainConfig, folder: Path, log_to: tuple[str, ...] = ()) -> I
             mixed_precision="bf16" if config.dtype == "bfloat16" else "no",
             gradient_accumulation_steps=config.grad_accumulation,
             log_with=list(log_to) or None,
-            project_config=ProjectConfiguration(str(folder), logging_dir=str(folder / "tensorboard")),
+            project_config=ProjectConfiguration(logging_dir="tensorboard"),  # `log_into` says where
             kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
         )
         _check_share(config, accelerator.num_processes)

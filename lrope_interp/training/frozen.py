@@ -118,6 +118,10 @@ def freeze_increments(
     _check_tokenizer(source, tokenizer)
     _check_held_out(source, corpus)
     model = LRopeTransformer.from_pretrained(source.run.folder, device=config.device)
+    if model.weights_sha256 != source.sha256:
+        raise LRopeError(
+            f"the run {source.run.folder} was replaced while it was read: give the command again"
+        )
     _check_shape(config, model, source)
     contextual = ContextualIncrements(model)
     if config.frozen == contextual.kind:

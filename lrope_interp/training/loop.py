@@ -11,19 +11,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.folders import (
+    RUN,
+    Reservation,
+    analyses_in,
+    as_given,
+    held,
+    record,
+    reserved,
+    resumed_folder,
+    write_json_atomically,
+)
 from lrope_interp.models import LRopeConfig, LRopeTransformer
-from lrope_interp.models.checkpoint import WEIGHTS_FILE, load_increments, read_config, save_weights
-from lrope_interp.runs import RUN_FILE, Run, new_folder, read_run, timestamp, write_json_atomically
-from lrope_interp.tokenizers import load_tokenizer
+from lrope_interp.models.checkpoint import (
+    CONFIG_FILE,
+    INCREMENTS_FILE,
+    WEIGHTS_FILE,
+    load_increments,
+    read_config,
+    save_weights,
+)
+from lrope_interp.runs import RUN_FILE, Run, read_run, timestamp
+from lrope_interp.tokenizers import TOKENIZER_FILE, load_tokenizer
 from lrope_interp.training import events
 from lrope_interp.training.checkpoints import Checkpoint, newest_checkpoint, remove_partial_checkpoints
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.distribution import Processes, decided, joined
 from lrope_interp.training.events import OnEvent
-from lrope_interp.training.lock import locked
+from lrope_interp.training.frozen import find_source
 from lrope_interp.training.metrics import METRICS_FILE, TIMING_FILE, cut_back
 from lrope_interp.training.optimiser import first_decay, learning_rate_share
 from lrope_interp.training.preparation import (
@@ -39,6 +56,9 @@ from lrope_interp.training.session import session
 from lrope_interp.training.steps import TrainingLoop
 from lrope_interp.training.trackers import check_trackers
 
+_FINAL = (
+    CONFIG_FILE, "data.json", TOKENIZER_FILE, WEIGHTS_FILE, INCREMENTS_FILE, METRICS_FILE, TIMING_FILE
+)  # fmt: skip
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
 
 
@@ -49,6 +69,7 @@ def train(
     on_event: OnEvent | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    is_numbered: bool = False,
     recording: Recording | None = None,
 ) -> Run:
     """Train a model and leave a run folder.
@@ -63,7 +84,9 @@ def train(
         on_event: Called with every event of `training.events`.
         resume: Go on with the run in `run_folder`, from its newest whole checkpoint, or from step 0
             where there is none. A finished run is returned as it is; other steps are too late for it.
-        overwrite: Replace a run that is already there.
+        overwrite: Replace a run that is already there, and the analyses in it, if every file is ours. The new
+            run is trained beside it, in `NAME.new`, and takes its place when it is finished.
+        is_numbered: Take the first of `run_folder`, `run_folder-2` ... that is free.
         recording: Checkpoints by time, and trackers. Without one a run that is resumed keeps its own.
 
     Returns:
@@ -71,25 +94,48 @@ def train(
 
     Raises:
         LRopeError: A mistake of the user, a full disk, or a loss that is not finite.
-        KeyboardInterrupt: Ctrl-C or SIGTERM: a checkpoint was saved, and `resume` goes on from it.
+        KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP: a checkpoint was saved, and `resume` goes on from it.
     """
-    emit, folder = on_event or events.ignore, Path(run_folder)
+    emit, asked = on_event or events.ignore, Path(run_folder)
     if resume:
-        return _resume(config, folder, emit, recording)
+        return _resume(config, resumed_folder(asked), emit, recording)
     if config is None:
         raise LRopeError("a new run needs a config; train_config('tiny') makes one")
     recording = recording or Recording()
     check_trackers(recording.log_to)
     config = decided(config)
-    with joined(config, folder, recording.log_to) as processes, ExitStack() as stack:
-        folder, emit = processes.from_main(folder), emit if processes.is_main else events.ignore
-        if overwrite:
-            processes.on_main(lambda: _assert_not_in_training(folder))
+    with joined(config, recording.log_to) as processes, ExitStack() as stack:
+        emit = emit if processes.is_main else events.ignore
+        how = {"overwrite": overwrite, "is_numbered": is_numbered, "is_resumable": True}
+        place = processes.on_main(lambda: _reserved(stack, asked, config, emit, **how))
         prepared = processes.main_first(lambda: prepare(config, emit))
         model = build_model(prepared.config, prepared.tokenizer, prepared.frozen)
-        sitting = _Sitting(folder, processes, recording, emit)
-        processes.on_main(lambda: stack.enter_context(_appearing(sitting, prepared, model, overwrite)))
-        return _run(sitting, prepared, model, None)
+        sitting = _Sitting(asked, processes, recording, emit)
+        processes.on_main(lambda: _appear(place, sitting, prepared, model))
+        folder = processes.from_main(place and as_given(asked, place.folder))
+        return _run(replace(sitting, folder=folder), prepared, model, None, place)
+
+
+def _reserved(stack: ExitStack, asked: Path, config: TrainConfig, emit: OnEvent, **how: bool) -> Reservation:
+    """Reserve the folder, and say what it is to replace."""
+    is_given_up = resumed_folder(asked) != asked
+    if is_given_up and read_run(resumed_folder(asked), allow_unfinished=True).is_finished:
+        raise LRopeError(
+            f"the run {resumed_folder(asked)} is finished, and waits to replace {asked}: "
+            f"`lrope-interp train --resume --out {asked}` lets it; or remove it"
+        )
+    place = stack.enter_context(reserved(asked, RUN, **how))
+    if not place.is_beside:
+        return place
+    if config.frozen and os.path.samefile(find_source(config.frozen_from).run.folder, place.target):
+        raise LRopeError(f"{asked} has the increments that are trained on: give another --out")
+    if is_given_up:
+        emit(events.Warned(f"the run in {place.folder} is given up, which was to replace {asked} too"))
+    inside = analyses_in(place.target)
+    also = f", and what was made from it ({', '.join(inside)})," if inside else ""
+    message = f"{asked} stays until the new run is finished, which then replaces it{also}; until then it is"
+    emit(events.Warned(f"{message} {as_given(asked, place.folder)}"))
+    return place
 
 
 @dataclass(frozen=True)
@@ -106,22 +152,16 @@ class _Sitting:
         return {"processes": self.processes.size, "recording": self.recording.to_dict()}
 
 
-@contextmanager
-def _appearing(
-    sitting: _Sitting, prepared: Prepared, model: LRopeTransformer, overwrite: bool
-) -> Iterator[None]:
-    """Let the run folder appear by rename with its config inside, and hold its lock."""
-    with ExitStack() as stack:
-        with new_folder(sitting.folder, overwrite=overwrite, marker=RUN_FILE) as partial:
-            write_run_files(partial, prepared, model, sitting.info())
-            stack.enter_context(locked(partial))
-        yield
-
-
-def _assert_not_in_training(folder: Path) -> None:
-    if folder.is_dir():
-        with locked(folder):
-            pass
+def _appear(
+    place: Reservation | None, sitting: _Sitting, prepared: Prepared, model: LRopeTransformer
+) -> None:
+    """Let the run folder appear with its config inside."""
+    assert place is not None
+    write_run_files(place.folder, prepared, model, sitting.info())
+    if place.is_beside:
+        place.is_kept = True
+    else:
+        place.settle()
 
 
 def _resume(config: TrainConfig | None, folder: Path, emit: OnEvent, recording: Recording | None) -> Run:
@@ -132,14 +172,16 @@ def _resume(config: TrainConfig | None, folder: Path, emit: OnEvent, recording: 
                 f"the run {folder} is finished after {run.info.get('n_steps')} steps, so it is too late for "
                 f"{config.n_steps}: leave out the steps, or start a new run"
             )
+        with held(folder, RUN) as place:  # it may still have to replace another
+            run = Run(as_given(folder, place.settle()), run.info)
         emit(events.Finished(run, run.summary))
         return run
     recording = recording or Recording.from_dict(run.info.get("recording", {}))
     check_trackers(recording.log_to)
     stored = decided(stored_config(folder, config))
-    with joined(stored, folder, recording.log_to) as processes, ExitStack() as stack:
+    with joined(stored, recording.log_to) as processes, ExitStack() as stack:
         sitting = _Sitting(folder, processes, recording, emit if processes.is_main else events.ignore)
-        processes.on_main(lambda: stack.enter_context(locked(folder)))
+        place = processes.on_main(lambda: stack.enter_context(held(folder, RUN)))
         prepared = processes.main_first(lambda: _prepared_again(stored, sitting))
         processes.together(lambda: assert_same_data(folder, prepared.manifest))
         _warn_of_changes(run.info, sitting)
@@ -147,7 +189,7 @@ def _resume(config: TrainConfig | None, folder: Path, emit: OnEvent, recording: 
         step = checkpoint.found.step if checkpoint.found else 0
         processes.on_main(lambda: _keep_length(run, prepared, step, sitting.emit))
         model = build_model(prepared.config, prepared.tokenizer, prepared.frozen)
-        return _run(sitting, prepared, model, checkpoint.found)
+        return _run(sitting, prepared, model, checkpoint.found, place)
 
 
 def _keep_length(run: Run, prepared: Prepared, step: int, emit: OnEvent) -> None:
@@ -218,9 +260,14 @@ def _cleared(sitting: _Sitting) -> _Found:
 
 
 def _run(
-    sitting: _Sitting, prepared: Prepared, model: LRopeTransformer, checkpoint: Checkpoint | None
+    sitting: _Sitting,
+    prepared: Prepared,
+    model: LRopeTransformer,
+    checkpoint: Checkpoint | None,
+    place: Reservation | None,
 ) -> Run:
     folder, processes = sitting.folder, sitting.processes
+    processes.log_into(folder)
     with _told_in_words(folder):
         with session(folder, processes, sitting.recording, sitting.emit) as opened:
             loop = TrainingLoop(opened, prepared, model)
@@ -232,7 +279,8 @@ def _run(
             if opened.logs is not None:
                 opened.logs.metrics.sync()
         processes.on_main(lambda: _finish(folder, model, summary))
-        run = read_run(folder)
+        processes.on_main(lambda: place and place.settle())
+        run = read_run(processes.from_main(folder if place is None else as_given(folder, place.folder)))
         sitting.emit(events.Finished(run, run.summary))
         return run
 
@@ -242,8 +290,8 @@ def _told_in_words(folder: Path) -> Iterator[None]:
     """A disk that is full or cannot be written is the user's to mend."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        if isinstance(error, OSError) and error.errno not in _CANNOT_WRITE:
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
             raise
         raise LRopeError(
             f"{folder} cannot be written: {error}. Mend that, then go on with "
@@ -254,8 +302,7 @@ def _told_in_words(folder: Path) -> Iterator[None]:
 def _finish(folder: Path, model: LRopeTransformer, summary: dict[str, object]) -> None:
     """Write the final weights, and only then say that the run is finished."""
     save_weights(model, folder / WEIGHTS_FILE)
-    with (folder / WEIGHTS_FILE).open("rb") as file:
-        os.fsync(file.fileno())
+    record(folder, RUN, _FINAL)
     info = dict(read_run(folder, allow_unfinished=True).info)
     info |= {"status": "finished", "finished": timestamp(), "summary": summary}
     write_json_atomically(folder / RUN_FILE, info)

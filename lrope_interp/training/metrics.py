@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lrope_interp.files import read_log
+from lrope_interp.folders import naming
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.training.events import IncrementStatistics
@@ -27,16 +28,18 @@ class JsonLines:
     """An append-only file of JSON lines; a line is with the system as soon as it is written."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
+        self._path, self._file = path, path.open("a", encoding="utf-8")
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
+        with naming(self._path):
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
 
     def sync(self) -> None:
         """Wait until the disk has what was written."""
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            os.fsync(self._file.fileno())
 
     def __enter__(self) -> JsonLines:
         return self

@@ -18,9 +18,10 @@ from lrope_interp.data import Corpus, Document, assert_held_out, read_manifest
 from lrope_interp.data.cache import source_code
 from lrope_interp.errors import LRopeError
 from lrope_interp.files import ScoreFile, read_json
+from lrope_interp.folders import write_json_atomically
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.results import file_sha256
-from lrope_interp.runs import Run, write_json_atomically
+from lrope_interp.runs import Run
 from lrope_interp.tokenizers import load_tokenizer
 from lrope_interp.training.metrics import METRICS_FILE, read_lines
 from lrope_interp.training.replication import SCORES_FOLDER, PlannedRun
@@ -95,6 +96,8 @@ def score(
         return known
     assert_held_out(read_manifest(run.folder), documents)
     nats, n_bytes = _nats_by_language(run, documents, device, between_chunks)
+    if file_sha256(run.folder / "model.safetensors") != key["model_sha256"]:
+        raise LRopeError(f"the run {run.folder} was replaced while it was scored: give the command again")
     path.parent.mkdir(exist_ok=True)
     write_json_atomically(path, {**key, "nats": nats, "n_bytes": n_bytes})
     return Score(key["model_sha256"], nats, n_bytes)

@@ -26,10 +26,11 @@ from lrope_interp.data import (
     training_streams,
 )
 from lrope_interp.errors import LRopeError
+from lrope_interp.folders import write_json_atomically
 from lrope_interp.models import LRopeConfig, LRopeTransformer
 from lrope_interp.models.checkpoint import read_config, save_increments
 from lrope_interp.models.frozen import FrozenIncrements, attach_increments
-from lrope_interp.runs import RUN_FILE, RUN_FORMAT, timestamp, write_json_atomically
+from lrope_interp.runs import RUN_FILE, RUN_FORMAT, timestamp
 from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.devices import resolve_device, resolve_dtype

@@ -10,18 +10,26 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.folders import (
+    MANIFEST_FILE,
+    REPLICATE,
+    Reservation,
+    held,
+    is_locked,
+    reserved,
+    resumed_folder,
+)
 from lrope_interp.runs import Run, read_run
 from lrope_interp.training.arms import ARMS, arm_config
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.events import Event
-from lrope_interp.training.lock import is_locked, locked
 from lrope_interp.training.loop import train
 from lrope_interp.training.preparation import assert_same_data, stored_config
 
@@ -103,7 +111,12 @@ def at_default_place(asked: Replication) -> Replication:
     first = asked.folder
     names = (first if k == 1 else first.with_name(f"{first.name}-{k}") for k in count(1))
     places = (replace(asked, folder=name) for name in names)
-    return next(place for place in places if _is_free(place))
+    return next(place for place in places if _is_free(as_begun(place)))
+
+
+def as_begun(asked: Replication) -> Replication:
+    """Return `asked` in the folder in which it goes on: in `NAME.new`, if that is to replace the other."""
+    return replace(asked, folder=resumed_folder(asked.folder))
 
 
 def _is_free(replication: Replication) -> bool:
@@ -134,9 +147,19 @@ def check(
     for planned in replication.runs():
         if planned.is_begun and not is_replaced:
             read_run(planned.folder, allow_unfinished=True)
+            _assert_as_long(planned, stored_config(planned.folder, None))
             stored_config(planned.folder, planned.config)
             if manifest is not None:
                 assert_same_data(planned.folder, manifest)
+
+
+def _assert_as_long(planned: PlannedRun, stored: TrainConfig) -> None:
+    """Refuse a run of another length: it could be given this one, but pairs are of one length."""
+    if planned.config.n_steps != stored.n_steps and not planned.config.max_epochs:
+        raise LRopeError(
+            f"the run {planned.folder} was started with other options: n_steps was {stored.n_steps}, now "
+            f"{planned.config.n_steps}"
+        )
 
 
 def _assert_ours(folder: Path) -> None:
@@ -157,40 +180,41 @@ def _names(folder: Path) -> list[str]:
 
 
 @contextmanager
-def opened(replication: Replication, *, overwrite: bool = False) -> Iterator[None]:
+def opened(replication: Replication, *, overwrite: bool = False) -> Iterator[Reservation]:
     """Hold the experiment's folder, which is made if it is missing; a second process is refused.
 
     A folder that was made here and stayed empty is removed again.
 
     Args:
         replication: What is asked for; `check` it first.
-        overwrite: Remove all runs and results that are there.
+        overwrite: Begin again from nothing. The runs and results that are there stay until the new ones are
+            whole: those are made beside, in `NAME.new`.
+
+    Yields:
+        The reservation: train in its `folder`, and settle it when the result is written.
     """
     folder = replication.folder
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(folder):
-            if overwrite:
-                _empty(folder)
-            yield
-    finally:
-        for path in missing:
-            if any(path.iterdir()):
-                break
-            path.rmdir()
+    with ExitStack() as stack:
+        if not overwrite and folder.is_dir():
+            yield stack.enter_context(held(folder, REPLICATE))
+            return
+        place = stack.enter_context(reserved(folder, REPLICATE, overwrite=overwrite, is_resumable=True))
+        if place.is_beside:
+            _assert_not_in_training(place.target)
+        else:
+            place.settle()
+        try:
+            yield place
+        finally:
+            place.is_kept = place.is_beside and (place.folder / RUNS_FOLDER).exists()
+            if [path.name for path in place.target.iterdir()] == [MANIFEST_FILE]:
+                shutil.rmtree(place.target)
 
 
-def _empty(folder: Path) -> None:
-    _assert_ours(folder)
+def _assert_not_in_training(folder: Path) -> None:
     for run in (folder / RUNS_FOLDER).glob("*"):
         if run.is_dir() and is_locked(run):
             raise LRopeError(f"another process is training in {run}: wait until it ends")
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def train_missing(replication: Replication, on_event: OnRunEvent) -> tuple[Run, ...]:

@@ -18,3 +18,4 @@ class Answer:
 
 Cli = Callable[..., Answer]
 Train = Callable[..., Path]
+WhileComputing = Callable[[Callable[[], object]], None]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import shutil
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cli_words import Answer, Cli, Train
+from cli_words import Answer, Cli, Train, WhileComputing
 
 WORDS = [
     "fox",
@@ -101,3 +103,21 @@ def run_copy(trained: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "runs" / trained.name
     shutil.copytree(trained, folder)
     return folder
+
+
+@pytest.fixture
+def while_computing(monkeypatch: pytest.MonkeyPatch) -> WhileComputing:
+    """Let something happen after `show` has loaded the model and begun to compute."""
+
+    from lrope_interp.probes import spacing as spacing_module
+
+    def let(action: Callable[[], object]) -> None:
+        compute = spacing_module.spacing
+
+        def computing(*rest: Any, **how: Any) -> Any:
+            action()
+            return compute(*rest, **how)
+
+        monkeypatch.setattr(spacing_module, "spacing", computing)
+
+    return let

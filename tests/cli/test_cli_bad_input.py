@@ -219,13 +219,14 @@ def _with_run(words: list[str], run: Path, text_file: Path) -> list[str]:
 def test_a_folder_in_the_way_is_refused(
     words: list[str], refused: Refused, run_copy: Path, text_file: Path, tmp_path: Path
 ) -> None:
-    ours = "run.json" if words[0] == "train" else "result.json"
-    for name, content in (("ours", ours), ("foreign", "thesis.txt")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / content).write_text("{}")
+    (tmp_path / "foreign" / ".git").mkdir(parents=True)
+    for name in ("run.json", "result.json", "thesis.txt", ".git/HEAD"):
+        (tmp_path / "foreign" / name).write_text("{}")
     full = _with_run(words, run_copy, text_file)
-    assert "--overwrite" in refused(*full, "--out", tmp_path / "ours")
-    assert "not ours" in refused(*full, "--out", tmp_path / "foreign", "--overwrite")
+    assert "(it holds .git)" in refused(*full, "--out", tmp_path / "foreign", "--overwrite")
+    if words[0] != "train":
+        assert "holds a run" in refused(*full, "--out", run_copy, "--overwrite")
+        assert not (run_copy / words[0]).exists()
 
 
 @pytest.mark.parametrize("words", OUT, ids=lambda words: words[0])

@@ -76,10 +76,15 @@ def test_results_are_numbered_and_never_replaced(cli: Cli, run_copy: Path) -> No
 def test_overwrite_replaces_a_result_of_ours_as_a_whole(cli: Cli, run_copy: Path, tmp_path: Path) -> None:
     words = ["show", "A cat.", "--model", str(run_copy), "--out", str(tmp_path / "out")]
     assert cli(*words).code == 0
-    (tmp_path / "out" / "old.txt").write_text("of the first time")
+    before = (tmp_path / "out" / "result.json").read_bytes()
     assert cli(*words).code == 2
     assert cli(*words, "--overwrite").code == 0
-    assert not (tmp_path / "out" / "old.txt").exists()
+    assert (tmp_path / "out" / "result.json").read_bytes() != before
+    (tmp_path / "out" / "note.txt").write_text("mine")
+    refused = cli(*words, "--overwrite")
+    assert refused.code == 2
+    assert "holds note.txt" in refused.err
+    assert (tmp_path / "out" / "note.txt").read_text() == "mine"
 
 
 def test_show_takes_a_part_and_a_head(cli: Cli, run_copy: Path, text_file: Path) -> None:
@@ -165,9 +170,9 @@ def test_ctrl_c_says_how_to_go_on_and_resume_does(
     assert answer.code == 130
     assert "Go on (from step 2) with: lrope-interp train --resume --out mine" in answer.err
     assert "Traceback" not in answer.err
-    refused = cli("train", "--resume", "--out", "mine", "--steps", "5")
+    refused = cli("train", "--resume", "--out", "mine", "--seed", "5")
     assert refused.code == 2
-    assert "n_steps was 4, now 5" in refused.err
+    assert "seed was 0, now 5" in refused.err
     going_on = cli("train", "--resume", "--out", "mine", "--json")
     assert going_on.code == 0
     assert json.loads(going_on.out)["summary"]["step"] == 4

@@ -25,6 +25,7 @@ from cli_words import Cli
 import lrope_interp
 from lrope_interp.data import Document, read_manifest
 from lrope_interp.data.entity_pairs import PAIRS
+from lrope_interp.folders import REPLICATE, Reservation
 from lrope_interp.training.config import train_config
 
 Check = Callable[[Any], object]
@@ -36,7 +37,7 @@ class Reached(Exception):
 
 # What is watched: where it lives, and whether it is the last that is called.
 WATCHED = {
-    "new_folder": "lrope_interp.runs",
+    "reserved": "lrope_interp.folders",
     "list_runs": "lrope_interp.runs",
     "read_text": "lrope_interp.data.sources.plain_text",
     "gold_documents": "lrope_interp.data.gold",
@@ -76,8 +77,8 @@ COMPUTING = {
 
 PLACE: dict[str, Check] = {
     "--model": lambda s: s.computes.model.came_from == Path("other"),
-    "--out": lambda s: s.new_folder.path == Path("there"),
-    "--overwrite": lambda s: s.new_folder.overwrite,
+    "--out": lambda s: s.reserved.path == Path("there") and not s.reserved.is_numbered,
+    "--overwrite": lambda s: s.reserved.overwrite,
     "--device": lambda s: s.from_pretrained.device == "the cuda",
     "--json": lambda s: s.Output.as_json,
     "--quiet": lambda s: s.Output.is_quiet,
@@ -396,6 +397,9 @@ def watch(
     def chosen(name: str) -> Callable[..., Any]:
         return lambda *_, **__: replace(selection, data={"name": name})
 
+    def in_its_place(folder: Path) -> Reservation:
+        return Reservation(folder, folder, REPLICATE, None)
+
     def always(value: Any) -> Callable[..., Any]:
         return lambda *_, **__: value
 
@@ -419,7 +423,7 @@ def watch(
         "ablated": lambda *_, **__: nullcontext(),
         "prepare": always(SimpleNamespace(manifest={})),
         "check": always(None),
-        "opened": lambda *_, **__: nullcontext(),
+        "opened": lambda asked, **_: nullcontext(in_its_place(asked.folder.absolute())),
         "train_missing": always([]),
     }
 

@@ -14,6 +14,7 @@ import torch
 
 from lrope_interp.data import Document, cache, load_corpus
 from lrope_interp.errors import LRopeError
+from lrope_interp.folders import locked
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.runs import Run
 from lrope_interp.tokenizers import ByteTokenizer
@@ -29,11 +30,11 @@ from lrope_interp.training.arms import (
 )
 from lrope_interp.training.config import TrainConfig, train_config
 from lrope_interp.training.events import Event, Finished, Started, Step
-from lrope_interp.training.lock import locked
 from lrope_interp.training.preparation import build_model, prepare
 from lrope_interp.training.replication import (
     PlannedRun,
     Replication,
+    as_begun,
     at_default_place,
     check,
     opened,
@@ -218,7 +219,10 @@ def test_a_folder_of_something_else_is_refused(asked: Replication, name: str) ->
     path.write_text("mine")
     with pytest.raises(LRopeError, match="no folder of `replicate`"):
         check(asked)
-    with pytest.raises(LRopeError, match="no folder of `replicate`"), opened(asked, overwrite=True):
+    with (
+        pytest.raises(LRopeError, match=r"not ours to replace|does not replace"),
+        opened(asked, overwrite=True),
+    ):
         pass
     assert path.read_text() == "mine"
 
@@ -248,8 +252,18 @@ def test_overwriting_begins_from_nothing_but_never_under_a_training(asked: Repli
     with locked(run), refused, opened(asked, overwrite=True):
         pass
     assert run.exists()
-    with opened(asked, overwrite=True):
-        assert not run.exists()
+    new = asked.folder.with_name("pairs.new")
+    assert not new.exists()
+    with opened(asked, overwrite=True) as place:
+        assert place.folder == new
+        assert not (new / "runs").exists()
+        (new / "runs" / "per_layer-s0").mkdir(parents=True)
+    assert run.exists()
+    assert as_begun(asked).folder == new
+    with opened(as_begun(asked)) as place:
+        place.settle()
+    assert [path.name for path in (asked.folder / "runs").iterdir()] == ["per_layer-s0"]
+    assert not new.exists()
 
 
 def test_a_run_is_scored_on_all_of_dev_in_float32(finished: Replication) -> None:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.models import LRopeTransformer
+from lrope_interp.models import LRopeTransformer, checkpoint
 from lrope_interp.training import checkpoints
 from lrope_interp.training.checkpoints import (
     CHECKPOINT_FORMAT,
@@ -18,6 +20,7 @@ from lrope_interp.training.checkpoints import (
     save_checkpoint,
 )
 from lrope_interp.training.config import TrainConfig
+from lrope_interp.training.loop import train
 from lrope_interp.training.optimiser import build_optimiser, optimiser_tensors
 
 
@@ -119,10 +122,76 @@ def test_a_write_that_fails_keeps_the_checkpoints_before_it(
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", full)
+    monkeypatch.setattr(checkpoints, "save_tensors", full)
     with pytest.raises(LRopeError, match="No space left on device"):
         save_checkpoint(tmp_path, 8, *trained, {})
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000004"]
+
+
+def test_a_full_disk_names_the_file_that_it_has_no_room_for(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*rest: object, **how: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(
+        LRopeError, match=r"step 4 could not.*No space left on device: '.*/model\.safetensors'"
+    ):
+        save_checkpoint(tmp_path, 4, *trained, {})
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def position(journal: list[tuple[str, str]], what: str, start: str, end: str) -> int:
+    """Return where the last such entry stands that begins and ends so."""
+    wanted = ((k, path) for k, (did, path) in enumerate(journal) if did == what)
+    return max(k for k, path in wanted if path.startswith(start) and path.endswith(end))
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_counts(
+    tmp_path: Path, trained: Trained, journal: list[tuple[str, str]]
+) -> None:
+    target = save_checkpoint(tmp_path, 4, *trained, {})
+    partial = f"{tmp_path}/checkpoints/.step-00000004."
+    appears = position(journal, "rename", partial, f"-> {target}")
+    for name in ("model.safetensors", "optimiser.safetensors", "config.json", "state.json", ""):
+        assert position(journal, "fsync", partial, name) < appears
+    assert position(journal, "fsync", f"{tmp_path}/checkpoints", "checkpoints") > appears
+
+
+def test_the_weights_are_the_last_of_a_model_that_gets_its_name(
+    tmp_path: Path, trained: Trained, journal: list[tuple[str, str]]
+) -> None:
+    trained.model.save_pretrained(tmp_path / "model")
+    renamed = [path.partition(" -> ")[2] for what, path in journal if what == "rename"]
+    assert renamed == [str(tmp_path / "model" / name) for name in ("config.json", "model.safetensors")]
+
+
+def test_a_run_is_finished_only_when_its_weights_are_on_the_disk(
+    tmp_path: Path, make_config: Callable[..., TrainConfig], journal: list[tuple[str, str]]
+) -> None:
+    folder = tmp_path / "run"
+    train(make_config(n_steps=2), folder)
+    weights = position(journal, "rename", f"{folder}/.model.safetensors", f"{folder}/model.safetensors")
+    assert position(journal, "fsync", f"{folder}/.model.safetensors", "") < weights
+    assert position(journal, "fsync", f"{folder}/metrics.jsonl", "metrics.jsonl") < weights
+    finished = position(journal, "rename", f"{folder}/.run.json", f"{folder}/run.json")
+    assert weights < position(journal, "fsync", f"{folder}/.run.json", "") < finished
+    assert str(folder) in [path for what, path in journal[weights:finished] if what == "fsync"]
+    assert journal[-1] == ("fsync", str(folder))
+
+
+def test_every_file_of_a_run_has_the_permissions_that_the_user_wants(
+    tmp_path: Path, make_config: Callable[..., TrainConfig]
+) -> None:
+    before = os.umask(0o027)
+    try:
+        train(make_config(n_steps=3, checkpoint_every=2), tmp_path / "run")
+    finally:
+        os.umask(before)
+    paths = [*(tmp_path / "run").rglob("*")]
+    assert {path.stat().st_mode & 0o777 for path in paths if path.is_file()} == {0o640}
+    assert {path.stat().st_mode & 0o777 for path in paths if path.is_dir()} == {0o750}
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path, trained: Trained) -> None:

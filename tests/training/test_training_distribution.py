@@ -145,7 +145,7 @@ def test_accelerate_is_left_as_it_was_found(tmp_path: Path, make_config: MakeCon
 
 
 def test_what_fails_in_another_process_fails_here(make_config: MakeConfig, tmp_path: Path) -> None:
-    with joined(decided(make_config()), tmp_path) as alone:
+    with joined(decided(make_config())) as alone:
         assert alone.together(lambda: 3) == 3
         pair = PairWithTrouble(alone.accelerator)
         with pytest.raises(LRopeError, match="the other one's disk is full"):

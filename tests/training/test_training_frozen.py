@@ -109,7 +109,7 @@ def test_the_weights_are_those_of_training_under_a_hook_written_by_hand(
             lambda old, hook, layer=layer: table[layer][hook.ctx["stream"].tokens],
         )
     (tmp_path / "by-hand").mkdir()
-    with joined(prepared.config, tmp_path / "by-hand") as processes:
+    with joined(prepared.config) as processes:
         how = (processes, Recording(), events.ignore)
         with session(tmp_path / "by-hand", *how) as opened:
             TrainingLoop(opened, prepared, model).run()

@@ -45,7 +45,7 @@ def test_a_run_folder_holds_all_that_a_run_needs(tmp_path: Path, make_config: Ma
     assert run.is_finished
     assert {path.name for path in folder.iterdir()} == {
         "run.json", "config.json", "data.json", "tokenizer.json", "model.safetensors", "metrics.jsonl",
-        "timing.jsonl", "checkpoints",
+        "timing.jsonl", "checkpoints", ".lrope-interp.json",
     }  # fmt: skip
     payload = json.loads((folder / "config.json").read_text())
     assert payload["format"] == 1

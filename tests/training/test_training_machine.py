@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.folders import is_locked, locked
 from lrope_interp.training import devices
 from lrope_interp.training.clock import Clock
 from lrope_interp.training.devices import resolve_device, resolve_dtype
-from lrope_interp.training.lock import is_locked, locked
 from lrope_interp.training.malloc import set_malloc_thresholds
 
 
@@ -47,7 +47,7 @@ def test_an_unknown_cpu_is_taken_for_one_without_bfloat16(monkeypatch: pytest.Mo
 
 def test_a_lock_keeps_a_second_process_out_and_ends_with_its_holder(tmp_path: Path) -> None:
     holder = (
-        "import sys; from pathlib import Path; from lrope_interp.training.lock import locked\n"
+        "import sys; from pathlib import Path; from lrope_interp.folders import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

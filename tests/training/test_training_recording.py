@@ -110,7 +110,7 @@ def test_a_tracker_that_fails_is_warned_of_once_and_training_goes_on(
         raise ConnectionError("no network")
 
     told: list[Event] = []
-    with joined(decided(make_config()), tmp_path) as processes:
+    with joined(decided(make_config())) as processes:
         monkeypatch.setattr(processes.accelerator, "log_with", ["wandb"])
         monkeypatch.setattr(processes.accelerator, "log", fail)
         tracking = Trackers(processes, told.append)

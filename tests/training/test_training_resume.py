@@ -14,11 +14,11 @@ import pytest
 
 from lrope_interp._cli_training import Recorded, Request, _resumed
 from lrope_interp.errors import LRopeError
+from lrope_interp.folders import locked
 from lrope_interp.runs import read_run
 from lrope_interp.training import checkpoints, loop
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.events import Checkpointed, Event, Finished, Started, Step, Warned
-from lrope_interp.training.lock import locked
 from lrope_interp.training.loop import train
 from lrope_interp.training.optimiser import learning_rate_share
 

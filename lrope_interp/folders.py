@@ -1,0 +1,647 @@
+"""Folders that are reserved before work begins, appear whole, and replace nothing that is not ours.
+
+A new folder is filled beside its place, in `.NAME.partial`, which is its reservation too: whoever fills it
+holds a lock on it, and the system lifts the lock however the process ends. A partial folder without a living
+owner was left by a process that was killed, and the next command removes it. What replaces a run takes long
+and can be resumed: it is filled in `NAME.new`, which stays. Only the standard library is needed here.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from lrope_interp.errors import LRopeError
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: two processes on one folder are then not noticed
+    fcntl = None
+
+MANIFEST_FILE = ".lrope-interp.json"
+MANIFEST_FORMAT = 1
+RUN, REPLICATE = "run", "replicate"
+# Results that are named otherwise than their command.
+_COMMANDS = {"spacing": "show", "concepts": "probe", "ablations": "ablate", "distances": "distance"}
+_CANNOT_WRITE = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTEMPTY, errno.EEXIST,
+    errno.ENOTDIR, errno.ENAMETOOLONG, errno.EFBIG, errno.EIO,
+}  # fmt: skip
+_MODEL = r"((increments/)*((config|tokenizer)\.json|(model|increments)\.safetensors))"
+_WHOLE = (  # what is written under another name first
+    r"((run|config|data|tokenizer|result)\.json|(model|increments)\.safetensors|report\.html|\.lrope-interp\.json)"
+)
+_TORN = rf"\.{_WHOLE}\.(tmp|[0-9a-f]{{8}})"  # which is left by a process that was killed
+_ARM_RUN = re.compile(r"(fixed|fixed_wide|(shared|per_layer)(_per_head)?)-s[0-9]+")
+# What may lie in a folder besides what its manifest lists; a folder that is empty ends in "/".
+_KNOWN = {
+    RUN: re.compile(
+        rf"{_MODEL}|(run|data)\.json|(metrics|timing)\.jsonl|report\.html|{_TORN}"
+        rf"|checkpoints/(step-[0-9]{{8}}/({_MODEL}|optimiser\.safetensors|state\.json)?)?"
+        r"|checkpoints/\.step-[0-9]{8}\.[0-9a-f]{8}/.*"
+        r"|tensorboard/(.*/)?(events\.out\.tfevents\..*|hparams\.yml)?"
+        r"|wandb/((offline-)?run-.*|latest-run|debug.*\.log|settings)?"
+    ),
+    REPLICATE: re.compile(
+        rf"runs/|scores/({_ARM_RUN.pattern}\.json|\.{_ARM_RUN.pattern}\.json\.[0-9a-f]{{8}})?|{_TORN}"
+    ),
+}
+
+
+class Reservation:
+    """A place that nobody else can take until `reserved` or `held` ends.
+
+    Attributes:
+        target: Where the folder goes.
+        folder: Where it is filled; the same as `target` once it is settled.
+        is_kept: Whether what was filled outlives a failure, because it can be resumed.
+    """
+
+    def __init__(self, target: Path, folder: Path, kind: str, old: os.stat_result | None) -> None:
+        self.target, self.folder, self.kind, self.is_kept = target, folder, kind, False
+        self._old = old  # of the folder that is replaced
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether what is filled can be resumed, and lies beside the folder that it is to replace."""
+        return self.folder == _new(self.target)
+
+    def settle(self) -> Path:
+        """Put the folder in its place, and return that.
+
+        If the place was taken meanwhile, an analysis goes to the next free number: what was computed is not
+        lost.
+
+        Raises:
+            LRopeError: The folder that is to be replaced may not be any more; what replaces it stays beside.
+        """
+        if self.folder == self.target:
+            return self.target
+        if self.kind not in (RUN, REPLICATE):
+            record(self.folder, self.kind, _content(self.folder))
+        sync_tree(self.folder)
+        try:
+            self._refuse_what_came_meanwhile()
+        except LRopeError as error:
+            if self.is_beside:
+                raise LRopeError(
+                    f"{error}. What was to replace it is whole and stays in {self.folder}: mend that, and "
+                    "resume it"
+                ) from None
+            self.target, self._old = numbered_folder(self.target), None
+        if self._old is not None and not any(self.target.iterdir()):
+            self._fill()
+        else:
+            self._move()
+        is_replaced, self.folder = self.is_beside, self.target
+        if is_replaced:  # the manifest says no more that this is to replace something
+            _write_manifest(self.folder, self.kind, (read_manifest(self.folder) or {}).get("files", {}))
+        return self.target
+
+    def _refuse_what_came_meanwhile(self) -> None:
+        if not os.path.lexists(self.target):
+            self._old = None
+            return
+        if self._old is None or not os.path.samestat(self._old, os.stat(self.target)):
+            raise LRopeError(f"{self.target} was made by somebody else meanwhile")
+        _refuse_to_replace(self.target, self.target, self.kind, overwrite=True)
+        told = (read_manifest(self.folder) or {}).get("replaces", ())
+        came = sorted({path.name for path in self.target.iterdir()} - set(told)) if self.is_beside else []
+        if came:
+            raise LRopeError(f"{self.target} holds {came[0]}, which was not there when its replacement began")
+
+    def _move(self) -> None:
+        """Move the new folder to its place; an old one steps aside first, and is removed last."""
+        aside = _aside(self.target)
+        try:
+            if self._old is not None:
+                self.target.rename(aside)  # if everything ends here, `recover` puts it back
+            self.folder.rename(self.target)
+        except BaseException:
+            if self._old is not None and not os.path.lexists(self.target):
+                aside.rename(self.target)
+            raise
+        sync_folder(self.target.parent)
+        if self._old is not None:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _fill(self) -> None:
+        """Move everything into a folder that was empty: somebody may stand in it, and see it fill."""
+        names = sorted(
+            (path.name for path in self.folder.iterdir()), key=lambda name: (name in _SAY_WHOLE, name)
+        )
+        try:
+            for name in names:
+                (self.folder / name).rename(self.target / name)
+        except BaseException:
+            for name in names:
+                with suppress(OSError):
+                    (self.target / name).rename(self.folder / name)
+            raise
+        sync_folder(self.target)
+        self.folder.rmdir()
+
+    def discard(self) -> None:
+        """Remove what was filled, unless it is in its place or can be resumed."""
+        if self.folder != self.target and not self.is_kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_SAY_WHOLE = ("result.json", "run.json")
+
+
+@contextmanager
+def reserved(
+    path: Path | str,
+    kind: str,
+    *,
+    overwrite: bool = False,
+    is_numbered: bool = False,
+    is_resumable: bool = False,
+) -> Iterator[Reservation]:
+    """Reserve a place for a new folder, before anything is computed for it.
+
+    Args:
+        path: The folder to make. It may exist if it is empty.
+        kind: `RUN`, `REPLICATE`, or the command whose result it holds.
+        overwrite: Replace a folder of the same kind in which every file is ours.
+        is_numbered: Take the first of `path`, `path-2`, `path-3` ... that is free.
+        is_resumable: What replaces a folder is filled in `NAME.new`, and may stay there.
+
+    Yields:
+        The reservation: fill its `folder`, and `settle` it. If it is not settled, what was filled is removed,
+        and so are the parents made for it.
+
+    Raises:
+        LRopeError: `path` is in the way, another process fills it, or it cannot be written.
+    """
+    wanted = Path(os.path.realpath(path))
+    missing = [parent for parent in wanted.parents if not parent.exists()]
+    try:
+        with ExitStack() as stack:
+            recover(wanted.parent)
+            reservation = _first_free(stack, wanted, path, kind, overwrite, is_numbered, is_resumable)
+            yield reservation
+    except OSError as error:
+        name = str(error.filename or wanted)
+        ours = (str(wanted), str(wanted.parent / f".{wanted.name}"))
+        if error.errno not in _CANNOT_WRITE or not (name.startswith(ours) or str(wanted).startswith(name)):
+            raise  # of another file: the text that is read, for example
+        where = f" ({error.filename})" if error.filename else ""
+        raise LRopeError(
+            f"cannot write the folder {path}: {error.strerror or error}{where}; give another --out"
+        ) from error
+    finally:
+        for parent in missing:
+            with suppress(OSError):
+                parent.rmdir()
+
+
+@contextmanager
+def held(folder: Path | str, kind: str) -> Iterator[Reservation]:
+    """Hold a folder that is resumed; one that is to replace another does so when it is settled.
+
+    Raises:
+        LRopeError: Another process holds it.
+    """
+    folder = Path(os.path.realpath(folder))
+    target, old = folder, None
+    with ExitStack() as stack:
+        stack.enter_context(locked(folder))
+        if folder.name.endswith(".new") and "replaces" in (read_manifest(folder) or {}):
+            target = folder.with_name(folder.name.removesuffix(".new"))
+            if target.is_dir():
+                stack.enter_context(locked(target))
+                old = target.stat()
+        yield Reservation(target, folder, kind, old)
+
+
+def resumed_folder(folder: Path | str) -> Path:
+    """Return `NAME.new` if it was begun to replace this folder, else the folder itself."""
+    new = _new(Path(folder))
+    return new if _is_begun(new) else Path(folder)
+
+
+def _is_begun(new: Path) -> bool:
+    """Whether a folder is to replace another, and has come to where it can be resumed."""
+    said = read_manifest(new) or {}
+    first = "run.json" if said.get("kind") == RUN else "runs"
+    return "replaces" in said and (new / first).exists()
+
+
+def recover(parent: Path) -> None:
+    """Tidy up after processes that were killed; nothing of a living one, or of a stranger, is touched."""
+    left: list[Path] = []
+    with suppress(OSError):
+        left += [path for pattern in (".?*.old", ".?*.partial", "*.new") for path in parent.glob(pattern)]
+    for path in left:
+        with suppress(OSError, LRopeError):
+            handle = None if path.is_symlink() else _lock(path)
+            if handle is not None:  # else nothing tells whether its owner lives
+                try:
+                    _tidy(path)
+                finally:
+                    os.close(handle)
+
+
+def _tidy(path: Path) -> None:
+    """Put back a folder that stepped aside, or remove what nobody fills any more."""
+    said = read_manifest(path) or {}
+    if path.suffix == ".old":
+        place, kind = path.with_name(path.name[1:].removesuffix(".old")), kind_of(path)
+        if kind is None or first_foreign(path, kind) is not None:
+            return
+        if not os.path.lexists(place):
+            path.rename(place)
+            return
+    elif not said or (path.suffix == ".new" and ("replaces" not in said or _is_begun(path))):
+        return
+    shutil.rmtree(path)
+
+
+def as_given(asked: Path | str, folder: Path) -> Path:
+    """Return the name of a reserved folder in the words in which it was asked for, where they name it."""
+    ways = (Path(asked), Path(asked).parent / folder.name)
+    return next((way for way in ways if os.path.realpath(way) == str(folder)), folder)
+
+
+def numbered_folder(base: Path | str) -> Path:
+    """Return the first of `base`, `base-2`, `base-3` ... that does not exist."""
+    return next(path for path in _numbered(Path(base)) if not os.path.lexists(path))
+
+
+def _numbered(base: Path) -> Iterator[Path]:
+    return (base if k == 1 else base.with_name(f"{base.name}-{k}") for k in count(1))
+
+
+class _TakenError(LRopeError):
+    """Somebody else is filling a folder for this place."""
+
+
+def _first_free(
+    stack: ExitStack,
+    wanted: Path,
+    shown: Path | str,
+    kind: str,
+    overwrite: bool,
+    is_numbered: bool,
+    is_resumable: bool,
+) -> Reservation:
+    for target in _numbered(wanted):
+        if is_numbered and os.path.lexists(target):
+            continue
+        with ExitStack() as attempt:
+            try:
+                found = _reserve(attempt, target, shown, kind, overwrite, is_resumable)
+            except _TakenError:
+                if is_numbered:
+                    continue
+                raise
+            if is_numbered and os.path.lexists(target):  # whoever had it before us settled just now
+                continue
+            stack.push(attempt.pop_all())
+            return found
+    raise AssertionError
+
+
+def _reserve(
+    stack: ExitStack, target: Path, shown: Path | str, kind: str, overwrite: bool, is_resumable: bool
+) -> Reservation:
+    old, before = None, list[str]()
+    if target.exists():
+        if not target.is_dir():
+            raise LRopeError(f"{shown} is a file; a folder is wanted: give another --out")
+        stack.enter_context(locked(target))
+        _refuse_to_replace(target, shown, kind, overwrite)
+        old, before = target.stat(), sorted(path.name for path in target.iterdir())
+    folder = _new(target) if before and is_resumable else _partial(target)
+    _claim(stack, folder, shown)
+    reservation = Reservation(target, folder, kind, old)
+    stack.callback(reservation.discard)
+    _write_manifest(folder, kind, {}, before if reservation.is_beside else None)
+    return reservation
+
+
+def _claim(stack: ExitStack, folder: Path, shown: Path | str) -> None:
+    """Make the folder that is filled, or take over what a killed process left, and lock it."""
+    taken = _TakenError(
+        f"another process is writing {shown}, or {folder} is in the way; wait until it ends, or give another "
+        "--out"
+    )
+    while True:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        is_made = False
+        with suppress(FileExistsError):
+            folder.mkdir()
+            is_made = True
+        try:
+            handle = _lock(folder)
+        except FileNotFoundError:  # it was settled or removed just now
+            continue
+        except (OSError, LRopeError):
+            raise taken from None
+        if handle is not None:
+            stack.callback(os.close, handle)
+        if is_made:
+            return
+        said = read_manifest(folder)
+        is_left = said is not None and (folder.name.endswith(".partial") or "replaces" in said)
+        if handle is None or not (is_left or not any(folder.iterdir())):
+            raise taken
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        return
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f".{target.name}.partial")
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _new(target: Path) -> Path:
+    return target.with_name(f"{target.name}.new")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold an exclusive flock on `folder`; refuse if another process trains there.
+
+    The lock is on the folder itself, so it stays valid while the folder is renamed, and the
+    system lifts it however the process ends.
+    """
+    handle = _lock(folder)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def is_locked(folder: Path) -> bool:
+    """Return whether a process trains in `folder`, or fills it, right now."""
+    try:
+        with locked(folder):
+            return False
+    except LRopeError:
+        return True
+
+
+def _lock(folder: Path) -> int | None:
+    if fcntl is None:
+        return None
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise LRopeError(
+            f"another process is training in {folder}, or replaces it; wait until it ends, or give another "
+            "--out"
+        ) from None
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return None
+    if not (folder.exists() and os.path.samestat(os.fstat(handle), folder.stat())):
+        os.close(handle)  # its last holder moved or removed it
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    return handle
+
+
+def _refuse_to_replace(target: Path, shown: Path | str, kind: str, overwrite: bool) -> None:
+    """Refuse a folder that is not empty, unless it may be replaced and every file in it is ours."""
+    if not any(target.iterdir()):
+        return
+    found = kind_of(target)
+    if found is None:
+        first = min(path.name for path in target.iterdir())
+        raise LRopeError(
+            f"{shown} is not empty (it holds {first}) and not of lrope-interp, so it is not ours to replace, "
+            "not even with --overwrite: give another --out"
+        )
+    if found != kind:
+        what = {RUN: "a run", REPLICATE: "the runs of `replicate`"}.get(found, f"a result of `{found}`")
+        by = "train" if kind == RUN else kind
+        raise LRopeError(f"{shown} holds {what}, which `{by}` does not replace: give another --out")
+    if not overwrite:
+        raise LRopeError(f"{shown} is not empty: give another --out, or --overwrite to replace it")
+    with suppress(FileNotFoundError):  # of a working folder that was removed
+        if target in (Path.cwd(), *Path.cwd().parents):
+            raise LRopeError(f"{shown} is where you stand: replace it from outside, or give another --out")
+    recover(target)
+    foreign = first_foreign(target, kind)
+    if foreign is not None and ".partial/" in foreign and is_locked(target / foreign.partition("/")[0]):
+        raise LRopeError(
+            f"another process is writing into {shown}; wait until it ends, or give another --out"
+        )
+    if foreign is not None:
+        raise LRopeError(
+            f"{shown} holds {foreign}, which lrope-interp did not write, or not as it is now, so the folder "
+            "is not ours to replace, not even with --overwrite: move that away, or give another --out"
+        )
+
+
+def kind_of(folder: Path) -> str | None:
+    """Return what a folder of ours is: `RUN`, `REPLICATE` or a command; None for any other folder.
+
+    Its manifest says it. A folder that is older than manifests is known by the content of `run.json` or
+    `result.json`, or because it holds runs of arms.
+    """
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        return manifest["kind"]
+    run, result = _read_object(folder / "run.json"), _read_object(folder / "result.json")
+    if isinstance(run.get("format"), int) and {"status", "started"} <= run.keys():
+        return RUN
+    if isinstance(result.get("format"), int) and {"kind", "tables", "provenance"} <= result.keys():
+        return _COMMANDS.get(str(result["kind"]), str(result["kind"]))
+    return REPLICATE if _runs_of_arms(folder) else None
+
+
+def first_foreign(folder: Path, kind: str) -> str | None:
+    """Return the first file in a folder that is not as we wrote it; None if all of them are ours.
+
+    Args:
+        folder: A folder of ours.
+        kind: What it is, from `kind_of`.
+    """
+    manifest, listed = read_manifest(folder), dict[str, str | None]()
+    if manifest is not None and (
+        kind != RUN or _read_object(folder / "run.json").get("status") == "finished"
+    ):
+        listed |= manifest["files"]
+    if kind == REPLICATE or (manifest is None and kind != RUN):  # the result names its tables
+        tables = _read_object(folder / "result.json").get("tables")
+        listed |= dict.fromkeys(("result.json", "result.json.part", "report.html", "gaps.parquet"))
+        listed |= dict.fromkeys(map(str, tables.values() if isinstance(tables, dict) else ()))
+    within = _runs_of_arms(folder) if kind == REPLICATE else _results_in(folder) if kind == RUN else {}
+    for name in _content(folder, within):
+        path, known = folder / name, _KNOWN.get(kind)
+        if path.is_symlink() and not name.startswith("wandb/"):
+            return name
+        if name in listed:
+            if listed[name] is not None and listed[name] != _sha256(path):
+                return name
+        elif name != MANIFEST_FILE and not (known and known.fullmatch(name)):
+            return name
+    for name, inner in within.items():
+        foreign = first_foreign(folder / name, inner)
+        if foreign is not None:
+            return f"{name}/{foreign}"
+    return None
+
+
+def _runs_of_arms(folder: Path) -> dict[str, str]:
+    """Return the runs of an experiment by name; none, if anything else lies among them."""
+    runs = folder / "runs"
+    names = sorted(path.name for path in runs.iterdir()) if runs.is_dir() and not runs.is_symlink() else []
+    return {f"runs/{name}": RUN for name in names} if all(map(_ARM_RUN.fullmatch, names)) else {}
+
+
+def _results_in(folder: Path) -> dict[str, str]:
+    """Return the analyses inside a run, and what each of them is."""
+    found = {
+        path.name: kind_of(path)
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
+    }
+    return {name: kind for name, kind in found.items() if kind not in (None, RUN, REPLICATE)}
+
+
+def analyses_in(run_folder: Path) -> list[str]:
+    """Return the names of the results that lie inside a run."""
+    return list(_results_in(run_folder))
+
+
+def _content(folder: Path, without: Collection[str] = ()) -> list[str]:
+    """Return every file, link and empty folder (which ends in "/") by its name inside `folder`."""
+    found: list[str] = []
+    for root, folders, files in os.walk(folder, onerror=_raise):
+        inside = Path(root).relative_to(folder)
+        links = [name for name in folders if (Path(root) / name).is_symlink()]
+        folders[:] = sorted(name for name in folders if (inside / name).as_posix() not in without)
+        found += [(inside / name).as_posix() for name in (*files, *links)]
+        if not folders and not files and inside != Path():
+            found.append(f"{inside.as_posix()}/")
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def record(folder: Path, kind: str, names: Iterable[str]) -> None:
+    """Write the manifest: what the folder is, and the sha256 of files that will not change any more."""
+    before = read_manifest(folder) or {}
+    listed = {name: _sha256(folder / name) for name in names if (folder / name).is_file()}
+    listed.pop(MANIFEST_FILE, None)
+    _write_manifest(folder, kind, listed, before.get("replaces"))
+
+
+def _write_manifest(
+    folder: Path, kind: str, files: Mapping[str, str], replaces: list[str] | None = None
+) -> None:
+    more = {} if replaces is None else {"replaces": replaces}
+    write_json_atomically(
+        folder / MANIFEST_FILE, {"format": MANIFEST_FORMAT, "kind": kind, "files": dict(files), **more}
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return what the manifest of a folder says, or None if it has none of ours."""
+    found = _read_object(folder / MANIFEST_FILE)
+    is_ours = found.get("format") == MANIFEST_FORMAT and isinstance(found.get("kind"), str)
+    return found if is_ours and isinstance(found.get("files"), dict) else None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return a JSON object from a file; an empty one, if there is no such thing."""
+    with suppress(OSError, ValueError, RecursionError):
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json_atomically(path: Path | str, payload: Mapping[str, Any]) -> None:
+    """Write `payload` as JSON so that a reader sees the old file or the new one, never a part."""
+    text = json.dumps(payload, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text_atomically(Path(path), text)
+
+
+def write_text_atomically(path: Path, text: str, errors: str = "strict") -> None:
+    """Write a text aside, wait until the disk has it, and rename it; an error names the file."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with naming(path):
+        try:
+            with partial.open("w", encoding="utf-8", errors=errors, newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    sync_folder(path.parent)
+
+
+def remove_torn_files(folder: Path) -> None:
+    """Remove files that a killed process was writing; only who holds the folder may."""
+    for path in folder.glob(".*"):
+        if path.is_file() and re.fullmatch(_TORN, path.name):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the system that names no file, as of a full disk, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the disk has a file."""
+    with naming(path), path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until the disk has a folder and everything in it."""
+    for root, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            if (Path(root) / name).is_file():
+                sync_file(Path(root) / name)
+        sync_folder(Path(root))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the renames in `folder` durable, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,127 @@
+"""What a command replaces, reserves, leaves behind, and says of the weights that it read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from cli_words import Cli, WhileComputing
+
+from lrope_interp.folders import reserved
+from lrope_interp.results import load_result
+
+SHOW = ("show", "A cat. 猫。", "--quiet")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nothing_that_is_not_ours_is_replaced(
+    cli: Cli, run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine"
+    (mine / ".git").mkdir(parents=True)
+    for name, content in (("result.json", '{"my": "results"}'), ("thesis.tex", "x"), (".git/HEAD", "x")):
+        (mine / name).write_text(content)
+    (tmp_path / "link").symlink_to(mine)
+    assert cli("eval", "--model", run_copy, "--quiet").code == 0
+    outs = (mine, tmp_path / "link", tmp_path, run_copy, run_copy.parent, run_copy / "eval")
+    before = files(tmp_path)
+    for out in outs:
+        refused = cli(*SHOW, "--model", run_copy, "--out", out, "--overwrite")
+        assert (refused.code, refused.out, len(refused.err.splitlines())) == (2, "", 1)
+    for command in ("train", "replicate"):
+        for out in (mine, tmp_path / "link", run_copy / "eval"):
+            refused = cli(command, "--data", "file:x", "--steps", "1", "--out", out, "--overwrite")
+            assert refused.code == 2
+    monkeypatch.chdir(mine)
+    assert "not ours to replace" in cli(*SHOW, "--model", run_copy, "--out", ".", "--overwrite").err
+    assert files(tmp_path) == before
+
+
+def test_several_at_once_all_get_their_results(cli: Cli, run_copy: Path) -> None:
+    with reserved(run_copy / "show", "show", is_numbered=True) as place:
+        assert cli(*SHOW, "--model", run_copy).out.split()[-1].endswith("show-2/report.html")
+        assert place.settle() == run_copy / "show"
+
+
+def test_one_that_is_asked_for_the_same_folder_is_refused_before_it_computes(
+    cli: Cli, run_copy: Path, tmp_path: Path, while_computing: WhileComputing
+) -> None:
+    computed: list[int] = []
+    while_computing(lambda: computed.append(1))
+    with reserved(tmp_path / "out", "show"):
+        refused = cli(*SHOW, "--model", run_copy, "--out", "out")
+    assert (refused.code, computed) == (2, [])
+    assert "another process is writing out" in refused.err
+    assert sorted(os.listdir(tmp_path)) == ["runs"]
+
+
+def test_what_a_killed_analysis_left_in_a_run_is_removed_by_the_next_command(
+    cli: Cli, run_copy: Path
+) -> None:
+    child = os.fork()
+    if child == 0:
+        with reserved(run_copy / "probe", "probe", is_numbered=True):
+            os._exit(9)
+    os.waitpid(child, 0)
+    assert (run_copy / ".probe.partial").is_dir()
+    assert cli(*SHOW, "--model", run_copy).code == 0
+    assert not (run_copy / ".probe.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(OSError(28, "No space left on device"), "No space"), (MemoryError(), "memory")]
+)
+def test_a_page_that_cannot_be_written_does_not_take_the_tables_with_it(
+    cli: Cli, run_copy: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    from lrope_interp.reports import page
+
+    def fail(html: str, path: Path) -> Path:
+        raise error
+
+    monkeypatch.setattr(page, "write_page", fail)
+    answer = cli(*SHOW, "--model", run_copy)
+    assert answer.code == 2
+    assert f"the result is whole and lies in {run_copy / 'show'}" in answer.err
+    assert said in answer.err
+    assert len(load_result(run_copy / "show").tables["characters"])
+    monkeypatch.undo()
+    again = cli(*SHOW, "--model", run_copy, "--out", run_copy / "show", "--overwrite")
+    assert again.code == 0, again.err
+    assert (run_copy / "show" / "report.html").is_file()
+
+
+def test_provenance_names_the_weights_that_were_analysed_and_not_those_that_came_after(
+    cli: Cli, run_copy: Path, while_computing: WhileComputing
+) -> None:
+    weights = run_copy / "model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+
+    def replace() -> None:
+        (run_copy / "new").write_bytes(b"other weights")
+        (run_copy / "new").replace(weights)
+
+    while_computing(replace)
+    assert cli(*SHOW, "--model", run_copy).code == 0
+    assert load_result(run_copy / "show").provenance["model_sha256"] == digest
+
+
+def test_two_trainings_without_a_name_get_two_runs_and_a_replaced_one_is_named(
+    cli: Cli, text_file: Path, tmp_path: Path
+) -> None:
+    words = ("train", "--steps", "1", "--batch-size", "1", "--data", f"file:{text_file}", "--quiet")
+    assert cli(*words).code == 0
+    assert cli(*words).code == 0
+    name = "tiny-file-text-per_layer-s0"
+    assert sorted(os.listdir("runs")) == [name, f"{name}-2"]
+    replaced = cli(*words, "--seed", "3", "--out", f"runs/{name}", "--overwrite")
+    assert replaced.code == 0
+    assert f"runs/{name} stays until the new run is finished" in replaced.err
+    assert json.loads((Path("runs") / name / "run.json").read_text())["seed"] == 3
+    assert sorted(os.listdir("runs")) == [name, f"{name}-2"]

@@ -1,0 +1,594 @@
+"""Folders are reserved before work, appear whole, and replace nothing that is not ours."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lrope_interp import folders
+from lrope_interp.errors import LRopeError
+from lrope_interp.folders import (
+    MANIFEST_FILE,
+    REPLICATE,
+    RUN,
+    first_foreign,
+    held,
+    is_locked,
+    kind_of,
+    locked,
+    numbered_folder,
+    recover,
+    reserved,
+    resumed_folder,
+    write_json_atomically,
+)
+from lrope_interp.reports.page import write_page
+from lrope_interp.results import Result, save_result
+from lrope_interp.training.arms import ARMS
+
+
+def contents(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def a_result(kind: str = "spacing") -> Result:
+    table = pd.DataFrame({"x": [1, 2], "y": [0.5, np.nan]})
+    return Result(kind, {"model": "m"}, {"n": 2.0}, {"characters": table}, gaps=table)
+
+
+def write_result(folder: Path, command: str = "show", **how: Any) -> Path:
+    with reserved(folder, command, **how) as place:
+        save_result(a_result(), place.folder)
+        write_page("<html></html>", place.folder / "report.html")
+        return place.settle()
+
+
+def write_run(folder: Path, status: str = "finished", **how: Any) -> Path:
+    with reserved(folder, RUN, **how) as place:
+        fill_run(place.folder, status)
+        return place.settle()
+
+
+def fill_run(folder: Path, status: str = "finished") -> None:
+    info = {"format": 1, "status": status, "started": "2026-01-02T03:04:05+00:00"}
+    names = (
+        "config.json",
+        "data.json",
+        "tokenizer.json",
+        "model.safetensors",
+        "metrics.jsonl",
+        "report.html",
+    )
+    for name in (*names, "checkpoints/step-00000004/state.json", "checkpoints/step-00000004/config.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    write_json_atomically(folder / "run.json", info)
+
+
+def forget_manifests(folder: Path) -> None:
+    """Make a folder as it was written before there were manifests."""
+    for path in [*folder.rglob(MANIFEST_FILE)]:
+        path.unlink()
+
+
+HOLDER = """
+import sys, time
+from lrope_interp.folders import reserved
+with reserved(sys.argv[1], sys.argv[2], is_numbered="numbered" in sys.argv, overwrite="over" in sys.argv,
+              is_resumable=sys.argv[2] != "show") as place:
+    (place.folder / "report.html").write_text("half")
+    print(place.folder, flush=True)
+    if sys.stdin.read(1):
+        print(place.settle(), flush=True)
+"""
+
+
+@contextmanager
+def another_process(*words: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """Reserve a folder in another process; it settles when it is told a letter, and gives up at the end."""
+    call = [sys.executable, "-c", HOLDER, *map(str, words)]
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.filling = Path(process.stdout.readline().strip())  # type: ignore[attr-defined]
+        yield process
+
+
+def test_folders_are_numbered_from_two(tmp_path: Path) -> None:
+    assert numbered_folder(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run-2").mkdir()
+    assert numbered_folder(tmp_path / "run") == tmp_path / "run-3"
+
+
+def test_a_new_folder_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "er" / "out"
+    with reserved(target, "show") as place:
+        (place.folder / "result.json").write_text("{}")
+        assert not target.exists()
+        assert place.folder.parent == target.parent
+        assert place.settle() == target
+    assert contents(target) == [MANIFEST_FILE, "result.json"]
+    assert contents(target.parent) == ["out"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_after_an_exception_nothing_is_left_not_even_the_parents(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    def fail() -> None:
+        with reserved(tmp_path / "runs" / "out", "show") as place:
+            (place.folder / "half").write_text("written")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert contents(tmp_path) == []
+
+
+def test_an_empty_folder_is_used_and_stays_the_one_in_which_somebody_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.chdir(out)
+    before = out.stat().st_ino
+    write_result(Path("."))
+    assert out.stat().st_ino == before
+    assert "result.json" in os.listdir(".")
+    assert contents(tmp_path) == ["out"]
+
+
+def test_an_empty_folder_that_cannot_be_filled_whole_stays_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name == "report.html" and path.parent.name == ".out.partial":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_result(tmp_path / "out")
+    assert contents(tmp_path) == ["out"]
+    assert contents(tmp_path / "out") == []
+
+
+def test_a_folder_of_ours_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    out = write_result(tmp_path / "out")
+    with pytest.raises(LRopeError, match="--overwrite to replace it"):
+        write_result(out)
+    with reserved(out, "show", overwrite=True) as place:
+        (place.folder / "new").write_text("new")
+        assert "result.json" in contents(out)
+        place.settle()
+    assert contents(out) == [MANIFEST_FILE, "new"]
+    assert contents(tmp_path) == ["out"]
+
+
+FOREIGN = [
+    "thesis.tex",
+    ".git/HEAD",
+    ".hidden",
+    "notes/",
+    "characters-2.csv",
+    "sub/result.json",
+    "report.html~",
+]
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_result_that_holds_anything_else_is_never_replaced(tmp_path: Path, name: str, is_old: bool) -> None:
+    out = write_result(tmp_path / "out")
+    if is_old:
+        forget_manifests(out)
+    assert first_foreign(out, "show") is None
+    put(out / name if not name.endswith("/") else out / name[:-1], is_folder=name.endswith("/"))
+    before = files(out)
+    with pytest.raises(LRopeError) as refused:
+        write_result(out, overwrite=True)
+    assert f"holds {name}," in str(refused.value)
+    assert files(out) == before
+    assert contents(tmp_path) == ["out"]
+
+
+def put(path: Path, *, is_folder: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir() if is_folder else path.write_text('{"my": "results"}')
+
+
+@pytest.mark.parametrize("name", ["characters.csv", "report.html", "result.json", "gaps.parquet"])
+def test_a_file_of_ours_that_was_changed_is_not_ours_any_more(tmp_path: Path, name: str) -> None:
+    out = write_result(tmp_path / "out")
+    (out / name).write_text("edited for a week")
+    with pytest.raises(LRopeError, match=rf"holds {name}, which lrope-interp did not write, or not as it is"):
+        write_result(out, overwrite=True)
+    assert (out / name).read_text() == "edited for a week"
+
+
+def test_a_link_is_never_ours(tmp_path: Path) -> None:
+    out = write_result(tmp_path / "out")
+    (out / "report.html").rename(tmp_path / "elsewhere.html")
+    (out / "report.html").symlink_to(tmp_path / "elsewhere.html")
+    with pytest.raises(LRopeError, match=r"holds report\.html"):
+        write_result(out, overwrite=True)
+
+
+def test_through_a_link_the_folder_itself_is_replaced_or_refused(tmp_path: Path) -> None:
+    out = write_result(tmp_path / "real" / "out")
+    (tmp_path / "link").symlink_to(out)
+    write_result(tmp_path / "link", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    put(out / "thesis.tex")
+    with pytest.raises(LRopeError, match=r"holds thesis\.tex"):
+        write_result(tmp_path / "link", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "names", [["result.json"], ["run.json"], ["result.json", "thesis.tex"], [".git/HEAD"]]
+)
+def test_a_folder_with_our_names_and_other_content_is_not_ours(tmp_path: Path, names: list[str]) -> None:
+    out = tmp_path / "out"
+    for name in names:
+        put(out / name)
+    before = files(out)
+    for write in (write_result, write_run):
+        for overwrite in (False, True):
+            with pytest.raises(LRopeError, match="not ours to replace"):
+                write(out, overwrite=overwrite)
+    assert files(out) == before
+
+
+def test_what_another_command_made_is_not_replaced(tmp_path: Path) -> None:
+    run, shown = write_run(tmp_path / "run"), write_result(tmp_path / "show")
+    write_result(tmp_path / "eval", "eval")
+    for folder, what in (("eval", "a result of `eval`"), ("run", "a run")):
+        with pytest.raises(LRopeError, match=f"holds {what}, which `show` does not replace"):
+            write_result(tmp_path / folder, overwrite=True)
+    with pytest.raises(LRopeError, match="holds a result of `show`, which `train` does not replace"):
+        write_run(shown, overwrite=True)
+    forget_manifests(tmp_path)
+    assert [kind_of(folder) for folder in (run, shown)] == [RUN, "show"]
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_run_is_replaced_with_its_analyses_if_every_file_in_it_is_ours(
+    tmp_path: Path, is_old: bool
+) -> None:
+    run = write_run(tmp_path / "run")
+    write_result(run / "show", is_numbered=True)
+    write_result(run / "show", is_numbered=True)
+    if is_old:
+        forget_manifests(run)
+    for name in ("checkpoints/note.txt", "show-2/note.txt", "increments/mine", "sub/run.json", "a.csv"):
+        put(run / name)
+        with pytest.raises(LRopeError) as refused:
+            write_run(run, overwrite=True)
+        assert f"holds {name}," in str(refused.value)
+        (run / name).unlink()
+        if (run / name).parent.name in ("increments", "sub"):
+            (run / name).parent.rmdir()
+    write_run(run, overwrite=True)
+    assert "show" not in contents(run)
+
+
+def test_the_files_of_every_arm_are_known() -> None:
+    for arm in ARMS:
+        assert folders._ARM_RUN.fullmatch(f"{arm}-s12")
+
+
+def test_an_experiment_is_known_by_its_runs_and_checked_to_the_last_file(tmp_path: Path) -> None:
+    rep = tmp_path / "rep"
+    write_run(rep / "runs" / "fixed-s0")
+    put(rep / "scores" / "fixed-s0.json")
+    save_result(a_result("replicate"), rep)
+    assert (kind_of(rep), first_foreign(rep, REPLICATE)) == (REPLICATE, None)
+    put(rep / "runs" / "fixed-s0" / "note.txt")
+    assert first_foreign(rep, REPLICATE) == "runs/fixed-s0/note.txt"
+
+
+def test_the_folder_in_which_one_stands_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = write_result(tmp_path / "out")
+    monkeypatch.chdir(out)
+    with pytest.raises(LRopeError, match="is where you stand"):
+        write_result(Path("."), overwrite=True)
+
+
+def test_the_root_of_all_folders_is_refused() -> None:
+    with pytest.raises(LRopeError, match="not ours"):
+        write_result(Path("/"), overwrite=True)
+
+
+def test_a_failed_replacement_keeps_the_old_folder(tmp_path: Path) -> None:
+    out = write_result(tmp_path / "out")
+    before = files(out)
+    with pytest.raises(RuntimeError), reserved(out, "show", overwrite=True):
+        raise RuntimeError
+    assert files(out) == before
+    assert contents(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("has_old", [False, True])
+def test_who_is_overtaken_loses_nothing_and_takes_nothing(tmp_path: Path, has_old: bool) -> None:
+    out = tmp_path / "out"
+    if has_old:
+        write_result(out)
+    with reserved(out, "show", overwrite=True) as place:
+        (place.folder / "mine").write_text("computed for hours")
+        put(out / "theirs")
+        assert place.settle() == tmp_path / "out-2"
+    assert "theirs" in contents(out)
+    assert (tmp_path / "out-2" / "mine").read_text() == "computed for hours"
+    assert contents(tmp_path) == ["out", "out-2"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LRopeError, match="is a file"), reserved(tmp_path / "file", "show"):
+        pass
+    for name in ("file/out", "x" * 300):
+        with pytest.raises(LRopeError, match="cannot write the folder"), reserved(tmp_path / name, "show"):
+            pass
+
+
+def test_a_full_disk_is_said_in_words_and_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write() -> None:
+        with reserved(tmp_path / "out", "show") as place:
+            monkeypatch.setattr(os, "fsync", full)
+            save_result(a_result(), place.folder)
+
+    with pytest.raises(LRopeError, match=r"characters\.csv: No space left"):
+        write()
+    assert contents(tmp_path) == []
+    for write_one in (write_page, lambda _, path: write_json_atomically(path, {})):
+        with pytest.raises((LRopeError, OSError), match="No space left") as said:
+            write_one("", tmp_path / "one.file")
+        assert "one.file" in str(said.value)
+    assert contents(tmp_path) == []
+
+
+def test_an_error_of_a_file_that_is_read_is_not_said_of_the_folder_that_is_written(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), reserved(tmp_path / "out", "show"):
+        raise PermissionError(errno.EACCES, "Permission denied", "secret.txt")
+
+
+def test_json_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    write_json_atomically(path, {"word": "字"})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json_atomically(path, {"loss": float("nan")})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"word": "字"}
+    assert contents(tmp_path) == ["run.json"]
+
+
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
+def test_what_is_written_has_the_permissions_that_the_user_wants(
+    tmp_path: Path, umask: int, file: int, folder: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        out = write_result(tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {file}
+    assert out.stat().st_mode & 0o777 == folder
+
+
+def test_several_at_once_all_get_a_place_of_their_own(tmp_path: Path) -> None:
+    words = (tmp_path / "show", "show", "numbered")
+    with another_process(*words) as first, another_process(*words) as second:
+        assert write_result(tmp_path / "show", is_numbered=True) == tmp_path / "show-3"
+        for process, name in ((second, "show-2"), (first, "show")):
+            assert process.communicate("x")[0].strip() == str(tmp_path / name)
+    assert contents(tmp_path) == ["show", "show-2", "show-3"]
+
+
+@pytest.mark.parametrize("has_old", [False, True])
+def test_a_place_that_another_process_fills_is_refused_at_once(tmp_path: Path, has_old: bool) -> None:
+    if has_old:
+        write_result(tmp_path / "show")
+    with another_process(tmp_path / "show", "show", "over") as other:
+        with pytest.raises(LRopeError, match="another process"):
+            write_result(tmp_path / "show", overwrite=True)
+        assert other.filling.is_dir()  # type: ignore[attr-defined]
+        recover(tmp_path)
+        assert other.filling.is_dir()  # type: ignore[attr-defined]
+        other.communicate("x")
+    assert contents(tmp_path) == ["show"]
+
+
+@pytest.mark.parametrize("has_old", [False, True])
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, has_old: bool) -> None:
+    if has_old:
+        write_result(tmp_path / "show")
+    with another_process(tmp_path / "show", "show", "over") as other:
+        other.kill()
+    assert ".show.partial" in contents(tmp_path)
+    write_result(tmp_path / "else")
+    assert contents(tmp_path) == ["else", "show"] if has_old else ["else"]
+    assert write_result(tmp_path / "show", overwrite=True) == tmp_path / "show"
+
+
+def test_what_looks_like_left_over_and_is_a_strangers_stays(tmp_path: Path) -> None:
+    for name in (".show.partial", ".show.old", ".config.old", ".x.partial"):
+        put(tmp_path / name / "precious")
+    put(tmp_path / ".y.partial")
+    (tmp_path / ".z.old").symlink_to(tmp_path)
+    before = files(tmp_path)
+    recover(tmp_path)
+    assert write_result(tmp_path / "show", is_numbered=True) == tmp_path / "show-2"
+    with pytest.raises(LRopeError, match="is in the way"):
+        write_result(tmp_path / "show")
+    assert {name: content for name, content in files(tmp_path).items() if "show-2" not in name} == before
+    assert "config" not in contents(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_whatever_comes_between_two_renames_the_old_folder_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    out = write_result(tmp_path / "out")
+    before, rename = files(out), Path.rename
+
+    def ending(path: Path, target: Path) -> Path:
+        moved = rename(path, target)
+        if target.name == ".out.old":
+            if number == signal.SIGKILL:
+                os._exit(9)
+            signal.raise_signal(number)
+        return moved
+
+    monkeypatch.setattr(Path, "rename", ending)
+    if number == signal.SIGINT:
+        with pytest.raises(KeyboardInterrupt):
+            write_result(out, overwrite=True)
+    else:
+        child = os.fork()
+        if child == 0:
+            write_result(out, overwrite=True)
+        os.waitpid(child, 0)
+        assert contents(tmp_path) == [".out.old", ".out.partial"]
+        with locked(tmp_path / ".out.old"):  # its owner lives
+            recover(tmp_path)
+        assert ".out.old" in contents(tmp_path)
+        recover(tmp_path)
+    assert files(out) == before
+    assert contents(tmp_path) == ["out"]
+
+
+def test_killed_after_the_swap_the_new_folder_stays_and_the_old_one_is_removed(tmp_path: Path) -> None:
+    new = files(write_result(tmp_path / "out"))
+    write_result(tmp_path / "old").rename(tmp_path / ".out.old")
+    recover(tmp_path)
+    assert contents(tmp_path) == ["out"]
+    assert files(tmp_path / "out") == new
+
+
+def test_a_run_is_replaced_by_one_that_is_filled_beside_it_and_can_be_resumed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    before = files(run)
+    with pytest.raises(KeyboardInterrupt):
+        begin_to_replace(run)
+    assert files(run) == before
+    assert resumed_folder(run) == tmp_path / "run.new"
+    with held(resumed_folder(run), RUN) as place:
+        assert is_locked(run)
+        with pytest.raises(LRopeError, match="another process"):
+            write_run(run, overwrite=True, is_resumable=True)
+        (place.folder / "timing.jsonl").write_text("new")
+        assert place.settle() == run
+    assert contents(tmp_path) == ["run"]
+    assert (run / "timing.jsonl").read_text() == "new"
+    assert "replaces" not in json.loads((run / MANIFEST_FILE).read_text())
+
+
+def begin_to_replace(run: Path) -> None:
+    with reserved(run, RUN, overwrite=True, is_resumable=True) as place:
+        fill_run(place.folder)
+        place.is_kept = True
+        raise KeyboardInterrupt
+
+
+def test_a_replacement_that_was_killed_before_it_began_is_removed_by_the_next_command(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    with another_process(run, RUN, "over") as other:
+        assert other.filling == tmp_path / "run.new"  # type: ignore[attr-defined]
+        recover(tmp_path)
+        assert contents(tmp_path) == ["run", "run.new"]
+        other.kill()
+    assert resumed_folder(run) == run
+    recover(tmp_path)
+    assert contents(tmp_path) == ["run"]
+
+
+def test_a_run_that_happens_to_be_called_new_is_not_taken_for_a_replacement(tmp_path: Path) -> None:
+    run, other = write_run(tmp_path / "run"), write_run(tmp_path / "run.new")
+    before = files(other)
+    with pytest.raises(LRopeError, match="is in the way"):
+        write_run(run, overwrite=True, is_resumable=True)
+    with held(other, RUN) as place:
+        assert place.settle() == other
+    recover(tmp_path)
+    assert resumed_folder(run) == run
+    assert files(other) == before
+
+
+def test_what_a_killed_process_was_writing_is_ours_and_what_looks_like_it_is_not(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    for name in (".run.json.0123abcd", ".model.safetensors.tmp", ".report.html.89abcdef"):
+        put(run / name)
+    put(run / ".notes.md.tmp")
+    assert first_foreign(run, RUN) == ".notes.md.tmp"
+    folders.remove_torn_files(run)
+    assert [name for name in contents(run) if name.startswith(".")] == [MANIFEST_FILE, ".notes.md.tmp"]
+
+
+def test_what_came_into_a_run_while_its_replacement_was_made_is_not_lost(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        begin_to_replace(run)
+    write_result(run / "show")
+    with (
+        held(resumed_folder(run), RUN) as place,
+        pytest.raises(LRopeError, match="holds show, which was not"),
+    ):
+        place.settle()
+    assert contents(tmp_path) == ["run", "run.new"]
+    with another_process(run / "show-2", "show"):
+        (run / "show").rename(tmp_path / "show")
+        with held(resumed_folder(run), RUN) as place, pytest.raises(LRopeError, match="is writing into"):
+            place.settle()
+    with held(resumed_folder(run), RUN) as place:
+        place.settle()
+    assert contents(tmp_path) == ["run", "show"]
+
+
+def test_a_folder_is_on_the_disk_before_it_gets_its_name_and_its_name_is_after(
+    tmp_path: Path, journal: list[tuple[str, str]]
+) -> None:
+    out = write_result(tmp_path / "out")
+    partial = tmp_path / ".out.partial"
+    moved = journal.index(("rename", f"{partial} -> {out}"))
+    for name in contents(out):
+        last = max(k for k, noted in enumerate(journal) if noted == ("fsync", str(partial / name)))
+        assert last < moved
+    assert ("fsync", str(partial)) in journal[:moved]
+    assert ("fsync", str(tmp_path)) in journal[moved:]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(
+    tmp_path: Path, journal: list[tuple[str, str]]
+) -> None:
+    write_json_atomically(tmp_path / "run.json", {})
+    save_result(a_result(), tmp_path)
+    assert [what for what, _ in journal[:3]] == ["fsync", "rename", "fsync"]
+    assert journal[1][1].startswith(journal[0][1])
+    (moved,) = [k for k, (what, path) in enumerate(journal) if what == "rename" and "result.json" in path]
+    for name in ("characters.csv", "gaps.parquet"):
+        assert journal.index(("fsync", str(tmp_path / name))) < moved
