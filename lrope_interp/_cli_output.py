@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,11 +36,13 @@ class Output:
     def note(self, text: str) -> None:
         """Say on stderr what the user may want to know but did not ask for."""
         if not self.is_quiet:
-            typer.echo(text, err=True)
+            with suppress(OSError):  # a terminal that is gone is no reason to stop
+                typer.echo(text, err=True)
 
     def warn(self, text: str) -> None:
         """Say on stderr what the user must know, quiet or not."""
-        typer.echo(f"warning: {text}", err=True)
+        with suppress(OSError):
+            typer.echo(f"warning: {text}", err=True)
 
     def line(self, text: str = "") -> None:
         """Print a line of the result; paths go here, unwrapped."""

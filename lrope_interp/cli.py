@@ -6,11 +6,16 @@ the user ends with one line on stderr and exit code 2; an interruption with 130.
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -45,13 +50,61 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):  # a terminal that lacks a letter must not end the command
             stream.reconfigure(errors="replace")
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="lrope-interp")
+        with _ended_by_signals():
+            app(args=None if arguments is None else list(arguments), prog_name="lrope-interp")
     except LRopeError as error:
         _fail(str(error))
-    except OSError as error:  # a disk that is full, a folder that is closed to us
-        if error.filename is None and error.strerror is None:
+    except (MemoryError, RuntimeError, OSError) as error:
+        if _is_out_of_memory(error):
+            words = [*(sys.argv[1:] if arguments is None else arguments), ""]
+            _fail(f"out of memory: {_LESS_MEMORY.get(words[0], _LESS_MEMORY[''])}")
+        if not isinstance(error, OSError) or (error.filename is None and error.strerror is None):
             raise
+        # a disk that is full, a folder that is closed to us
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+
+
+_LESS_MEMORY = {
+    "": "--batch-size N (default 16) and --max-bytes N ask for less",
+    "train": "--grad-accumulation N computes the same batch in N parts; a smaller --batch-size or --preset "
+    "asks for less, too. A run that was saved goes on with --resume",
+    "replicate": "a smaller --preset asks for less",
+    "show": "a shorter text, or --layer N instead of all layers, asks for less",
+    "distance": "a shorter text, or --layer N instead of all layers, asks for less",
+    "generate": "a smaller --max-new-tokens or a shorter prompt asks for less",
+    "bench": "--max-context N, fewer --arms or --skip-forward-above N ask for less",
+}
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an error is that of Python, numpy, torch or a device that has no memory left."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = ("out of memory", "not enough memory", "allocate memory", "bad_alloc", "alloc_cpu")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, which leaves nothing half-made behind."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]  # not under nohup
+    if threading.current_thread() is not threading.main_thread() or "RANK" in os.environ:
+        numbers = []  # what torchrun started waits for others in calls that no handler interrupts
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        for one in numbers:  # a closing terminal sends several: tidying up is not interrupted
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _fail(message: str) -> None:

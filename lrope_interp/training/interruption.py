@@ -1,8 +1,10 @@
-"""Ctrl-C and SIGTERM ask the loop to stop after the step at hand; a second one stops at once."""
+"""Ctrl-C, SIGTERM and SIGHUP ask the loop to stop after the step at hand; a second Ctrl-C stops at once."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,11 +27,24 @@ class StopFlag:
             raise StopRequested
 
 
+_HANG_UP = getattr(
+    signal, "SIGHUP", None
+)  # sent twice when a terminal closes, by its shell and by the system
+
+
+def _forget_terminal(terminals: list[int]) -> None:
+    """Let what is said to a terminal that is gone go nowhere: it shall not fail and keep us from saving."""
+    for handle in terminals:
+        if not os.isatty(handle):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), handle)
+
+
 @contextmanager
 def stop_flag(*, is_patient: bool = False) -> Iterator[StopFlag]:
-    """Turn the first SIGINT or SIGTERM into a flag, so that no step is left half-done.
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a flag, so that no step is left half-done.
 
-    Outside the main thread no handler can be set, and the flag stays down.
+    A SIGHUP that is ignored (`nohup`) stays so. Outside the main thread no handler can be set, and the flag
+    stays down.
 
     Args:
         is_patient: Let further signals do nothing: a launcher passes on what the terminal has
@@ -41,15 +56,21 @@ def stop_flag(*, is_patient: bool = False) -> Iterator[StopFlag]:
     flag = StopFlag()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if flag.is_set and not is_patient:
+        del frame
+        if number == _HANG_UP:
+            _forget_terminal(terminals)
+        elif flag.is_set and not is_patient:
             raise KeyboardInterrupt
         flag.is_set = True
 
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    terminals = [stream.fileno() for stream in (sys.__stdout__, sys.__stderr__) if stream and stream.isatty()]
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if _HANG_UP is not None and signal.getsignal(_HANG_UP) is not signal.SIG_IGN:
+        numbers.append(_HANG_UP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield flag
     finally:

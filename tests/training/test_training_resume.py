@@ -19,6 +19,7 @@ from lrope_interp.runs import read_run
 from lrope_interp.training import checkpoints, loop
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.events import Checkpointed, Event, Finished, Started, Step, Warned
+from lrope_interp.training.interruption import stop_flag
 from lrope_interp.training.loop import train
 from lrope_interp.training.optimiser import learning_rate_share
 
@@ -79,6 +80,42 @@ def test_a_second_ctrl_c_stops_at_once_and_saves_nothing(
     assert not (tmp_path / "run" / "checkpoints").exists()
     train(None, tmp_path / "run", resume=True)
     assert outcome(tmp_path / "run") == outcome(uninterrupted)
+
+
+def test_a_terminal_that_closes_sends_two_hang_ups_and_training_saves(
+    tmp_path: Path, make_config: MakeConfig, uninterrupted: Path
+) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(), tmp_path / "run", on_event=at(3, Step, twice))
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
+    train(None, tmp_path / "run", resume=True)
+    assert outcome(tmp_path / "run") == outcome(uninterrupted)
+
+
+def test_under_nohup_a_hang_up_stops_no_training() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_flag() as stop:
+            signal.raise_signal(signal.SIGHUP)
+        assert not stop.is_set
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_is_said_to_a_terminal_that_is_gone_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as stream:
+        monkeypatch.setattr(sys, "__stderr__", stream)
+        with stop_flag() as stop:
+            os.close(ours)
+            signal.raise_signal(signal.SIGHUP)
+            stream.write("saved")
+            stream.flush()
+        assert stop.is_set
 
 
 def test_signal_handlers_are_put_back(tmp_path: Path, make_config: MakeConfig) -> None:
