@@ -146,7 +146,7 @@ def _joined(words: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     text, spans = "", []
     before = ""
     for word in words:
-        if text and not _is_written_together(_base(reversed(before)), _base(word), shared=has_chinese):
+        if text and not _is_written_together(before, word, shared=has_chinese):
             text += " "
         spans.append((len(text), len(text) + len(word)))
         text += word
@@ -160,15 +160,16 @@ def _base(characters: Iterable[str]) -> str:
     return next((one for one in found if unicodedata.category(one) not in ("Mn", "Me", "Cf")), found[0])
 
 
-def _is_written_together(one: str, other: str, *, shared: bool) -> bool:
-    """Return whether Chinese writes no space between two characters; `shared` takes ambiguous ones."""
-    is_chinese = [_CHINESE.match(character) is not None for character in (one, other)]
-    if all(is_chinese) or not shared:
-        return all(is_chinese)
+def _is_written_together(before: str, word: str, *, shared: bool) -> bool:
+    """Return whether Chinese writes no space between two words; `shared` takes ambiguous characters."""
+    if _CHINESE.match(before[-1]) and _CHINESE.match(word[0]):
+        return True
+    if not shared:
+        return False
+    ends = (_base(reversed(before)), _base(word))
+    is_chinese = [_CHINESE.match(character) is not None for character in ends]
     # Greek letters are symbols beside Chinese (α射线), and words beside each other.
-    is_symbol = [
-        _is_symbol(character) or (any(is_chinese) and _GREEK.match(character)) for character in (one, other)
-    ]
+    is_symbol = [_is_symbol(end) or (any(is_chinese) and _GREEK.match(end) is not None) for end in ends]
     return all(map(any, zip(is_chinese, is_symbol, strict=True)))
 
 
