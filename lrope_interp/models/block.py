@@ -81,7 +81,7 @@ class Block(nn.Module):
         inputs = self._attention_inputs(resid_pre)
         attn_out = self.attn(*inputs, positions, stream.is_key, cache_entry)
         if cache_entry is not None:
-            store(cache_entry, standing)
+            store(cache_entry, standing, self.attn.W_K)
         attn_out = self.hook_attn_out(attn_out)
         resid_mid = self.hook_resid_mid(resid_pre + attn_out)
         mlp_in = self.hook_mlp_in(resid_mid.clone()) if self.cfg.use_hook_mlp_in else resid_mid

@@ -9,6 +9,8 @@ copy, another device or dtype) are recognised, and a `position` that the caller 
 
 from __future__ import annotations
 
+import copy
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -29,28 +31,50 @@ _HOW_TO_EDIT = (
 
 
 class _Stored:
-    """Where the cached tokens stand, and the keys that this holds for; lies on an entry's `position`."""
+    """Where the cached tokens stand, and the keys that this holds for; lies on an entry's `position`.
 
-    def __init__(self, keys: Tensor, positions: Float[Tensor, "batch pos *head"]) -> None:
-        self.keys, self.version = keys, _version(keys)
+    Args:
+        keys: The keys.
+        positions: Of their tokens.
+        made_by: A weak reference to the weights that made the keys; None where they are not known.
+    """
+
+    def __init__(
+        self, keys: Tensor, positions: Float[Tensor, "batch pos *head"], made_by: Any = None
+    ) -> None:
+        self.keys, self.version, self.made_by = keys, _version(keys), made_by
         self.positions = positions  # of all tokens; of the last ones, where the caller set a position before
 
     def is_of(self, keys: Tensor) -> bool:
         """Whether these are the keys, not written to since, or a copy of them."""
         if _version(self.keys) != self.version:
             return False
-        return keys is self.keys or (
-            keys.shape == self.keys.shape and torch.equal(self.keys.to(keys.device, keys.dtype), keys)
-        )
+        if keys is self.keys:
+            return keys.shape[1] == self.positions.shape[1]  # `keys.data = ...` is not counted as a write
+        return keys.shape == self.keys.shape and torch.equal(self.keys.to(keys.device, keys.dtype), keys)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy needs: torch counts the writes to its keys from the start."""
-        return self.__dict__ | {"version": None if _version(self.keys) == self.version else -1}
+    def is_by(self, weights: Tensor) -> bool:
+        """Whether these weights made the keys, or ones that equal them (a copy of the model)."""
+        made_by = None if self.made_by is None else self.made_by()
+        if made_by is None or made_by is weights:
+            return True
+        return torch.equal(made_by.to(weights.device, weights.dtype), weights)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if self.version is None:
-            self.version = _version(self.keys)
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Stored:
+        """Return what holds for the copied keys, which torch counts the writes to from the start."""
+        copied = _Stored(copy.deepcopy(self.keys, memo), copy.deepcopy(self.positions, memo), self.made_by)
+        copied.version = copied.version if _version(self.keys) == self.version else -1
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the same; a weak reference is of this process."""
+        return _unpickled, (self.keys, self.positions, _version(self.keys) == self.version)
+
+
+def _unpickled(keys: Tensor, positions: Tensor, is_sound: bool) -> _Stored:
+    stored = _Stored(keys, positions)
+    stored.version = stored.version if is_sound else -1
+    return stored
 
 
 def crop(cache: TransformerLensKeyValueCache, n_tokens: int) -> TransformerLensKeyValueCache:
@@ -68,6 +92,7 @@ def crop(cache: TransformerLensKeyValueCache, n_tokens: int) -> TransformerLensK
     Raises:
         LRopeError: More tokens than the cache holds, or a cache that was edited by hand.
     """
+    _refuse_others(cache)
     is_unfinished = getattr(cache, "unfinished_since", None) is not None
     held = [_held(entry, is_unfinished) for entry in cache.entries]
     most = min(cache.previous_attention_mask.shape[1], *(keys.shape[1] for keys, _, _ in held))
@@ -100,8 +125,12 @@ def reorder(
     Raises:
         LRopeError: A row that is not there, or a cache that was edited by hand.
     """
+    _refuse_others(cache)
     n_rows = cache.previous_attention_mask.shape[0]
-    chosen = torch.as_tensor(rows)
+    try:
+        chosen = torch.as_tensor(rows)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LRopeError(f"reorder wants the numbers of rows, [rows]; got {rows!r:.60} ({error})") from None
     if chosen.ndim != 1 or not len(chosen) or chosen.is_floating_point() or chosen.dtype == torch.bool:
         raise LRopeError(f"reorder wants the numbers of rows, [rows]; got {rows!r:.60}")
     if not 0 <= int(chosen.min()) <= int(chosen.max()) < n_rows:
@@ -114,19 +143,16 @@ def reorder(
     return cache
 
 
-def check_cache(cache: Any, cfg: Any, layers: Iterable[int], n_batch: int) -> None:
+def check_cache(cache: Any, model: Any, layers: Iterable[int], n_batch: int) -> None:
     """Refuse a cache that cannot be continued by these layers, before anything of it changes.
 
     Raises:
         LRopeError: No cache, one of another model or batch, one whose layers hold different tokens, or
             one that was edited by hand.
     """
-    if not isinstance(cache, TransformerLensKeyValueCache):
-        raise LRopeError(
-            "past_kv_cache must be a TransformerLensKeyValueCache, made by "
-            f"init_cache(model.cfg, model.cfg.device, {n_batch}); got {type(cache).__name__}"
-        )
+    _refuse_others(cache)
     _refuse_unfinished(cache)
+    cfg = model.cfg
     if len(cache.entries) != cfg.n_layers:
         raise LRopeError(
             f"the cache is of a model of {len(cache.entries)} layers; this one has {cfg.n_layers}"
@@ -152,7 +178,7 @@ def check_cache(cache: Any, cfg: Any, layers: Iterable[int], n_batch: int) -> No
                     f"mask {n_past} in {n_cached}: a pass with it left layers out (start_at_layer, "
                     f"stop_at_layer), or it was edited by hand. {_HOW_TO_EDIT}"
                 )
-        position = start_of(entry)
+        position: Any = start_of(entry)
         if position is None:
             continue
         if getattr(position, "shape", None) not in ((n_batch, *heads), (1, *heads)):
@@ -161,8 +187,14 @@ def check_cache(cache: Any, cfg: Any, layers: Iterable[int], n_batch: int) -> No
                 f"{list(getattr(position, 'shape', [type(position)]))}: it is of a model with increments of "
                 "another kind, or was edited"
             )
-        if not entry.frozen and not hasattr(position, "stored"):
-            _put(entry, _history(position, n_cached, n_past))  # from now on it belongs to these keys
+        if not hasattr(position, "stored"):
+            if not entry.frozen:
+                _put(entry, _history(position, n_cached, n_past))  # from now on it belongs to these keys
+        elif not position.stored.is_by(model.blocks[layer].attn.W_K):
+            raise LRopeError(
+                f"the keys of layer {layer} in the cache were made by another model or layer, whose positions"
+                " mean nothing here; start from an empty cache"
+            )
 
 
 def start_of(entry: TransformerLensKeyValueCacheEntry | None) -> Float[Tensor, "#batch *head"] | None:
@@ -189,8 +221,10 @@ def append(
         return entry.append(keys, values)
 
 
-def store(entry: TransformerLensKeyValueCacheEntry, positions: Float[Tensor, "batch pos *head"]) -> None:
-    """Remember where the tokens stand whose keys were appended, unless the entry is frozen."""
+def store(
+    entry: TransformerLensKeyValueCacheEntry, positions: Float[Tensor, "batch pos *head"], made_by: Tensor
+) -> None:
+    """Remember where the tokens stand whose keys were appended by these weights, unless it is frozen."""
     if entry.frozen:
         return
     position, n_past = getattr(entry, "position", None), entry.past_keys.shape[1] - positions.shape[1]
@@ -198,7 +232,7 @@ def store(entry: TransformerLensKeyValueCacheEntry, positions: Float[Tensor, "ba
     if n_past and position is not None:
         past = _history(position, len(positions), n_past)
         positions = torch.cat([past.to(positions.device), positions], dim=1)
-    _put(entry, positions)
+    _put(entry, positions, None if torch.compiler.is_compiling() else weakref.ref(made_by))
 
 
 def begin(cache: Any) -> None:
@@ -210,6 +244,14 @@ def begin(cache: Any) -> None:
 def end(cache: Any) -> None:
     """Note that a pass has done all that it does to a cache."""
     cache.unfinished_since = None
+
+
+def _refuse_others(cache: Any) -> None:
+    if not isinstance(cache, TransformerLensKeyValueCache):
+        raise LRopeError(
+            "past_kv_cache must be a TransformerLensKeyValueCache, made by init_cache(model.cfg, "
+            f"model.cfg.device, n_rows); got {type(cache).__name__}"
+        )
 
 
 def _refuse_unfinished(cache: Any) -> None:
@@ -253,15 +295,16 @@ def _edit(cache: Any, held: list[tuple[Tensor, Tensor, Tensor]], edit: Callable[
         for entry, parts in zip(cache.entries, held, strict=True):
             entry.past_keys, entry.past_values, positions = (edit(part).clone() for part in parts)
             if positions.shape[1]:
-                _put(entry, positions)
+                made_by = getattr(getattr(entry.position, "stored", None), "made_by", None)
+                _put(entry, positions, made_by)
             elif hasattr(entry, "position"):
                 del entry.position
         cache.previous_attention_mask = edit(cache.previous_attention_mask).clone()
 
 
-def _put(entry: Any, positions: Tensor) -> None:
+def _put(entry: Any, positions: Tensor, made_by: Any = None) -> None:
     position: Any = positions[:, -1]
-    position.stored = _Stored(entry.past_keys, positions)
+    position.stored = _Stored(entry.past_keys, positions, made_by)
     entry.position = position
 
 

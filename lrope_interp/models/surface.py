@@ -134,18 +134,18 @@ class AnalysisSurface(WeightViews):
             One number, 0-D, for one prompt and one answer; else [batch].
 
         Raises:
-            LRopeError: An empty answer, nothing in front of it, as many answers as there are not prompts,
-                or more tokens than n_ctx.
+            LRopeError: An empty answer, nothing in front of it, numbers of prompts and answers that do not
+                match, or more tokens than n_ctx.
         """
-        prompts, answers = ([x] if isinstance(x, str) else list(x) for x in (prompt, answer))
+        prompts, answers = (x if isinstance(x, list) else [x] for x in (prompt, answer))
+        if not all(isinstance(text, str) for text in prompts + answers):
+            raise LRopeError("prompts and answers are texts, or lists of them; got something else")
         n_rows = max(len(prompts), len(answers))
         if {len(prompts), len(answers)} - {1, n_rows} or not all(map(len, (prompts, answers))):
             raise LRopeError(
                 f"wanted one answer, or one for each prompt; got {len(prompts)} prompts and "
                 f"{len(answers)} answers"
             )
-        if not all(isinstance(text, str) for text in prompts + answers):
-            raise LRopeError("prompts and answers are texts; got something else among them")
         encode, eos_id = self.own_tokenizer().encode, self.own_tokenizer().eos_id  # type: ignore[attr-defined]
         lead = [eos_id] if self._prepends(prepend_bos) else []  # type: ignore[attr-defined]
         heads = [lead + encode(text).tolist() for text in prompts] * (n_rows // len(prompts))

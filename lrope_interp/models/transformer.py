@@ -155,7 +155,7 @@ class LRopeTransformer(
         if attention_mask is not None:
             check_mask(attention_mask, n_batch, n_new, is_part=past_kv_cache is not None)
         if past_kv_cache is not None:
-            check_cache(past_kv_cache, self.cfg, layers, n_batch)
+            check_cache(past_kv_cache, self, layers, n_batch)
             n_past = past_kv_cache.previous_attention_mask.shape[1]
             if n_past + n_new > self.cfg.n_ctx:
                 raise too_long(self.cfg.n_ctx, n_past + n_new)

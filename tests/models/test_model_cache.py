@@ -13,6 +13,7 @@ from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValue
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import crop, reorder
 from lrope_interp.models.frozen import ContextualIncrements, LexicalIncrements, attach_increments
+from lrope_interp.models.kv_cache import check_cache
 
 KINDS = [
     *[("per_layer", False), ("per_layer", True), ("shared", False), ("fixed", True)],
@@ -163,7 +164,15 @@ def swap_layers(cache):
     return TOKENS, N
 
 
+def cut_the_data(cache):
+    for entry in cache.entries:
+        entry.past_keys.data, entry.past_values.data = entry.past_keys[:, :10], entry.past_values[:, :10]
+    cache.previous_attention_mask = cache.previous_attention_mask[:, :10]
+    return TOKENS, 10
+
+
 EDITS = [
+    cut_the_data,
     roll_back,
     reorder_by_hand,
     reorder_in_place,
@@ -357,6 +366,31 @@ def test_what_cannot_be_a_cache_of_this_model_is_refused(make_model):
     for rows in ([3], [-1], []):
         with pytest.raises(LRopeError, match=r"has rows 0\.\.2|numbers of rows"):
             reorder(filled(model), rows)
+
+
+def test_keys_of_another_model_or_layer_are_refused_and_those_of_a_copy_are_not(make_model):
+    model, other = make_model(), make_model(seed=1)
+    rest = TOKENS[:, N:]
+    with torch.no_grad():
+        for keep in (
+            copy.copy,
+            copy.deepcopy,
+            lambda cache: crop(cache, N),
+            lambda cache: reorder(cache, [0, 1, 2]),
+        ):
+            with pytest.raises(LRopeError, match="made by another model or layer"):
+                model(rest, past_kv_cache=keep(filled(other)))
+            goes_on_exactly(copy.deepcopy(model), keep(filled(model)), TOKENS, N)
+        cache = filled(model)
+        cache.entries.reverse()
+        with pytest.raises(LRopeError, match="made by another model or layer"):
+            model(rest, past_kv_cache=cache)
+        cache = filled(other)
+        for entry in cache.entries:  # who wants to may
+            entry.position = entry.position.clone()
+        assert torch.isfinite(model(rest, past_kv_cache=cache)).all()
+        with pytest.raises(LRopeError, match="must be a TransformerLensKeyValueCache"):
+            check_cache([1], model, [0], 3)
 
 
 def test_an_in_place_hook_on_positions_is_not_carried_on_by_the_cache(make_model):
