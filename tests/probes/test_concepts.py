@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from lrope_interp.data import Document
 from lrope_interp.data.spans import Spans
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes import concepts as concepts_module
 from lrope_interp.probes import span_reads
 from lrope_interp.probes.claims import WINS
 from lrope_interp.probes.concept_options import ConceptOptions
@@ -60,6 +62,56 @@ def test_labels_random_by_type_are_won_by_a_control_in_every_row(result: Result)
     assert len(claims) == 2 * 2  # kinds of features, concepts
     assert claims["verdict"].tolist() == [WINS] * len(claims)
     assert result.headline["n_beyond_controls"] == 0
+
+
+class _Enough(Exception):
+    """Raised where a test has seen what it wants to see."""
+
+
+def _stop(*_: object, **__: object) -> None:
+    raise _Enough
+
+
+def test_spans_of_which_training_text_has_a_part_are_not_scored(
+    model: LRopeTransformer, selection: Selection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = tuple(np.arange(one.n_bytes) % 37 < 5 for one in selection.test)
+    shared = {"dev": tuple(np.ones(one.n_bytes, dtype=bool) for one in selection.dev), "test": masks}
+    seen: list[Any] = []
+    monkeypatch.setattr(concepts_module, "sample_spans", lambda *given: (seen.extend(given), _stop()))
+    with pytest.raises(_Enough):
+        concepts(model, replace(selection, shared=shared), OPTIONS, spans=colours)
+    _, documents, found, is_test, *_ = seen
+    assert documents == (*selection.fit, *selection.dev, *selection.test)
+    n_train = len(selection.fit) + len(selection.dev)
+    assert is_test.tolist() == [False] * n_train + [True] * len(selection.test)
+    every = colours(documents)
+    kept = [
+        (number, start, end)
+        for number, start, end in zip(every.document, every.start, every.end, strict=True)
+        if number < n_train or not masks[number - n_train][start:end].any()
+    ]
+    assert list(zip(found.document, found.start, found.end, strict=True)) == kept
+    assert 0 < len(kept) < len(every)
+
+
+def test_controls_are_calibrated_on_fit_alone(
+    model: LRopeTransformer, selection: Selection, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twin = make_model(seed=4, n_ctx=64, increments="fixed")
+    seen: dict[str, list[Any]] = {"trained": [], "untrained": [], "twin": [], "probes": []}
+    for name in ("trained", "untrained", "twin"):
+        monkeypatch.setattr(Reader, name, lambda *given, of=name: seen[of].append(given[1:]) or {})
+    monkeypatch.setattr(
+        concepts_module, "run_probes", lambda *given, **_: (seen["probes"].append(given), _stop())
+    )
+    with pytest.raises(_Enough):
+        concepts(model, selection, OPTIONS, spans=colours, twin=twin)
+    assert seen["trained"] == [(model, selection.fit)]
+    assert seen["untrained"] == [(model, selection.fit, seed) for seed in range(5)]
+    assert seen["twin"] == [(twin, model, selection.fit)]
+    assert seen["probes"][0][2]["calibration"] == [one.sha256 for one in selection.fit]
+    assert seen["probes"][0][2]["layers"] == [1]
 
 
 def test_every_claim_row_has_its_controls(result: Result) -> None:
