@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from lrope_interp.probes._transformer_lens import (
     direct_path_patch,
     edge_attribution,
     held_increments,
+    increment_attribution,
     path_patch,
 )
 
@@ -346,3 +348,35 @@ def test_no_flag_and_no_hook_stays_behind(leaky, clean, corrupt, metric):
             leaky(clean[:, :2])
         assert torch.equal(leaky(clean), before)
     assert not (leaky.cfg.use_split_qkv_input or leaky.cfg.use_hook_mlp_in or leaky.cfg.use_attn_result)
+
+
+@pytest.mark.parametrize("per_head", [False, True])
+def test_slopes_along_each_patchs_own_way_are_the_exact_patch_where_one_slope_misleads(make_model, per_head):
+    model = make_model(n_layers=2, per_head=per_head)
+    clean, corrupt = model.to_tokens("The cat sat"), model.to_tokens("A dog lay i")
+
+    def metric(logits):
+        return logits[0, -1, 109] - logits[0, -1, 115]
+
+    _, ends = model.run_with_cache(clean)
+    _, starts = model.run_with_cache(corrupt)
+    wanted, slopes = torch.zeros(2, *starts["increments", 0].shape[1:]), []
+    for layer in range(2):
+        name = f"blocks.{layer}.hook_increments"
+        for place in np.ndindex(*wanted.shape[1:]):
+
+            def patch(x, hook, place=(0, *place), end=ends[name]):
+                x[place] = end[place]
+
+            with torch.no_grad():
+                patched = metric(model.run_with_hooks(corrupt, fwd_hooks=[(name, patch)]))
+                wanted[(layer, *place)] = patched - metric(model(corrupt))
+        start = starts[name].clone().requires_grad_()
+        loss = metric(model.run_with_hooks(corrupt, fwd_hooks=[(name, lambda x, hook, to=start: to)]))
+        slopes.append((torch.autograd.grad(loss, start)[0] * (ends[name] - starts[name]))[0])
+    found = increment_attribution(model, clean, corrupt, metric)
+    assert float((found - wanted).abs().max()) < 0.01 * float(wanted.abs().max())
+    linear = torch.corrcoef(torch.stack([torch.stack(slopes).flatten(), wanted.flatten()]))[0, 1]
+    assert float(linear) < 0.9
+    with pytest.raises(LRopeError, match="two prompts"):
+        increment_attribution(model, clean, corrupt[:, 1:], metric)
