@@ -75,9 +75,7 @@ class Block(nn.Module):
         """Return `resid_post`."""
         resid_pre = self.hook_resid_pre(resid_pre)
         standing = accumulate(self._increments(resid_pre, stream), start_of(cache_entry), stream.is_token)
-        # The cache goes on from what stands before the hook, also where somebody writes in place.
-        positions = self.hook_positions(standing if cache_entry is None else standing.clone())
-        positions = checked(positions, standing, self.hook_positions.name)
+        positions = checked(self.hook_positions(standing), standing, self.hook_positions.name)
         inputs = self._attention_inputs(resid_pre)
         attn_out = self.attn(*inputs, positions, stream.is_key, cache_entry)
         if cache_entry is not None:
