@@ -19,9 +19,10 @@ PAGE = Path(__file__).with_name("hooks.md")
 BEGIN, END = "<!-- hooks:begin -->", "<!-- hooks:end -->"
 AXES = {2: "b", 3: "p", 5: "h", 4: "d", 20: "m", 7: "f", 11: "V", 1: "1"}
 MODES = ("per_layer", "shared", "fixed")
-FLAGS = (None, "use_split_qkv_input", "use_attn_in", "use_attn_result", "use_hook_mlp_in")
+FLAGS = (None, "use_split_qkv_input", "use_attn_in", "use_attn_result", "use_hook_mlp_in", "use_hook_tokens")
 OURS = ("hook_increments_in", "hook_increments_pre", "hook_increments", "hook_positions")
 NOTES = {
+    "hook_tokens": "the ids that are embedded, and that the loss predicts",
     "hook_increments_in": "what the increment head reads: a fifth reader of the residual stream",
     "hook_increments_pre": "before the sigmoid",
     "hook_increments": "the gap *before* each token; write here to ablate",

@@ -16,6 +16,7 @@ _FLAG_OF_HOOK = {
     "hook_v_input": "use_split_qkv_input",
     "hook_mlp_in": "use_hook_mlp_in",
     "hook_attn_in": "use_attn_in",
+    "hook_tokens": "use_hook_tokens",
 }
 _EAGER_HOOKS = ("hook_attn_scores", "hook_pattern")
 
@@ -25,7 +26,7 @@ class SilentHookError(LRopeError, AssertionError):
 
 
 class HookFlags:
-    """Mixed into the model: the four `set_use_*` and the check that no hook stays silent."""
+    """Mixed into the model: the five `set_use_*` and the check that no hook stays silent."""
 
     cfg: Any
 
@@ -44,6 +45,10 @@ class HookFlags:
     def set_use_attn_in(self, use_attn_in: bool) -> None:
         """Choose whether `hook_attn_in` fires: each head's copy of `resid_pre`, for q, k and v at once."""
         self.cfg.use_attn_in = use_attn_in
+
+    def set_use_hook_tokens(self, use_hook_tokens: bool) -> None:
+        """Choose whether `hook_tokens` fires: the ids that are embedded, and that the loss predicts."""
+        self.cfg.use_hook_tokens = use_hook_tokens
 
     def check_hooks_to_add(
         self,

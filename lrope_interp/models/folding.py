@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrope_interp.errors import LRopeError
+
 
 class Folding:
-    """Mixed into the model: `fold_ln_`."""
+    """Mixed into the model: `fold_ln_` and `process_weights_`."""
 
     cfg: Any
     blocks: Any
@@ -41,6 +43,44 @@ class Folding:
         for norm in (self.ln_final, *(norm for block in self.blocks for norm in (block.ln1, block.ln2))):
             norm.drop_gain()
         self.cfg.normalization_type = "RMSPre"
+        return self
+
+    def process_weights_(
+        self,
+        fold_ln: bool = True,
+        center_writing_weights: bool = False,
+        center_unembed: bool = False,
+        refactor_factored_attn_matrices: bool = False,
+    ) -> Any:
+        """Do what HookedTransformer's method of this name may do to a model of this kind, in place.
+
+        Args:
+            fold_ln: See `fold_ln_`.
+            center_writing_weights: Refused: RMSNorm does not subtract the mean, so that centring what
+                writes into the stream would change the function.
+            center_unembed: Take from each logit the mean of all; log-probabilities stay.
+            refactor_factored_attn_matrices: Refused: rotation stands between W_Q and W_K.
+
+        Returns:
+            The model.
+
+        Raises:
+            LRopeError: For what would change the function.
+        """
+        if center_writing_weights or refactor_factored_attn_matrices:
+            raise LRopeError(
+                "under RMSNorm and RoPE, center_writing_weights and refactor_factored_attn_matrices "
+                "would change what the model computes; leave them False"
+            )
+        if fold_ln:
+            self.fold_ln_()
+        if center_unembed:
+            self.unembed.untie()
+            self.cfg.tie_embeddings = self.cfg.tie_word_embeddings = False
+            with torch.no_grad():
+                self.unembed.W_U.sub_(self.unembed.W_U.mean(-1, keepdim=True))
+                if self.unembed.has_biases:
+                    self.unembed.b_U.sub_(self.unembed.b_U.mean())
         return self
 
 

@@ -110,6 +110,7 @@ class AnalysisSurface(WeightViews):
         """
         del past_kv_cache
         tokens, mask = self._as_tokens(input, prepend_bos, padding_side)  # type: ignore[attr-defined]
+        tokens = self._hooked(tokens)  # type: ignore[attr-defined]
         residual = self.hook_embed(self.embed(tokens))  # type: ignore[attr-defined]
         return residual, tokens, None, mask if attention_mask is None else attention_mask
 

@@ -72,7 +72,7 @@ class LRopeTransformer(
             ByteTokenizer() if cfg.d_vocab == ByteTokenizer.vocab_size else None
         )
         self.embed = Embed(cfg)
-        self.hook_embed = HookPoint()
+        self.hook_tokens, self.hook_embed = HookPoint(), HookPoint()
         if cfg.increments == "shared":
             self.shared_increments = SharedIncrementHead(cfg)
         self._modules["blocks"] = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layers))
@@ -139,6 +139,7 @@ class LRopeTransformer(
         check_request(self.cfg.n_layers, start_at_layer, stop_at_layer, return_type)
         if start_at_layer is None:
             tokens, inferred = self._as_tokens(input, prepend_bos, padding_side)
+            tokens = self._hooked(tokens)
             resid = self.hook_embed(self.embed(tokens))
         else:
             resid, inferred = self._as_residual(input), None
@@ -262,6 +263,18 @@ class LRopeTransformer(
                 f"{tuple(input.shape) if isinstance(input, Tensor) else type(input).__name__}"
             )
         return input
+
+    def _hooked(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
+        """Return what `hook_tokens` makes of the ids, checked again, where a flag asks for it."""
+        if not self.cfg.use_hook_tokens:
+            return tokens
+        hooked: Any = self.hook_tokens(tokens)
+        if not isinstance(hooked, Tensor) or hooked.shape != tokens.shape:
+            got = list(hooked.shape) if isinstance(hooked, Tensor) else repr(hooked)[:60]
+            raise LRopeError(
+                f"a hook at hook_tokens must return ids of shape {list(tokens.shape)}; got {got}"
+            )
+        return self._as_tokens(hooked, None, None)[0]
 
     def _as_tokens(
         self, input: Any, prepend_bos: bool | None, padding_side: str | None

@@ -420,3 +420,36 @@ def test_assigned_weights_leave_the_increment_heads_in_float32(make_model, mode)
         assert torch.equal(parameter, state[name].float()), name
     logits, cache = model.run_with_cache(some_tokens())
     assert logits.dtype == torch.bfloat16 and cache["increments", 1].dtype == torch.float32
+
+
+def test_tokens_can_be_read_and_written_where_a_flag_asks_for_it(make_model):
+    model, tokens, others = make_model(), some_tokens(), some_tokens() // 2
+    with pytest.raises(SilentHookError, match="set_use_hook_tokens"):
+        model.add_hook("hook_tokens", lambda x, hook: None)
+    model.set_use_hook_tokens(True)
+    given = tokens.clone()
+
+    def swap(x, hook):
+        x[:] = others
+
+    swapped = model.run_with_hooks(given, return_type="both", fwd_hooks=[("hook_tokens", swap)])
+    wanted = model(others, return_type="both")
+    assert torch.equal(swapped.logits, wanted.logits)
+    assert torch.equal(swapped.loss, wanted.loss)
+    assert torch.equal(given, tokens)
+    assert torch.equal(model.run_with_cache(tokens)[1]["hook_tokens"], tokens)
+    for spoilt in (lambda x, hook: x + 300, lambda x, hook: x[:, 1:], lambda x, hook: x.float()):
+        with pytest.raises(LRopeError):
+            model.run_with_hooks(tokens, fwd_hooks=[("hook_tokens", spoilt)])
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_processed_weights_give_the_same_log_probabilities_and_centred_logits(make_model, is_tied):
+    model = make_model(tie_embeddings=is_tied, use_biases=not is_tied)
+    plain = model(some_tokens()).log_softmax(-1)
+    logits = model.process_weights_(center_unembed=True)(some_tokens())
+    assert model.cfg.normalization_type == "RMSPre"
+    torch.testing.assert_close(logits.log_softmax(-1), plain, atol=1e-4, rtol=1e-4)
+    assert logits.mean(-1).abs().max() < 1e-4
+    with pytest.raises(LRopeError, match="center_writing_weights"):
+        model.process_weights_(center_writing_weights=True)
