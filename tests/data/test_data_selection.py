@@ -85,3 +85,30 @@ def test_gold_words_are_clipped_to_the_piece(words: list[str], n_bytes: int) -> 
     assert len(piece.tags) == len(piece.words)
     for (start, stop), tag in zip(piece.words, piece.tags, strict=True):
         assert piece.text[start:stop] in words[int(tag)]
+
+
+def test_the_place_of_a_piece_is_told_by_the_second_sixteen_digits_of_the_hash() -> None:
+    for k in range(5):
+        document = _document(k, 3_000)
+        start = int(document.sha256[16:32], 16) % (document.n_bytes - 700 + 1)
+        assert piece_of(document, 700).text == document.text[start : start + 700]
+
+
+def test_a_piece_of_a_piece_belongs_to_the_whole_document() -> None:
+    document = _document(1, 3_000)
+    assert piece_of(piece_of(document, 700), 100).cut_from == document.sha256
+
+
+def test_what_is_left_is_filled_with_five_hundred_bytes_or_not_at_all() -> None:
+    corpus = _corpus([3_000] * 50)
+    length = corpus.documents("test")[0].n_bytes
+    assert len(evaluation_documents(corpus, "test", length + 600)) == 2
+    assert len(evaluation_documents(corpus, "test", length + 490)) == 1
+
+
+def test_spread_takes_a_share_of_every_document() -> None:
+    corpus = _corpus([3_000] * 50)
+    n = len(corpus.documents("test"))
+    found = evaluation_documents(corpus, "test", 1_000 * n, spread=True)
+    assert len(found) == n
+    assert {one.n_bytes for one in found} == {1_000}

@@ -161,3 +161,32 @@ def test_unknown_splits_and_parts_name_the_nearest() -> None:
         _corpus(10).documents("tests")
     with pytest.raises(LRopeError, match="'toy'"):
         _corpus(10).documents(part="toys")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5, 1.0])
+def test_the_steps_lie_at_two_and_three_fifths_of_what_is_held_out(share: float) -> None:
+    steps = [(1 - share, "train", "fit"), (1 - 0.6 * share, "fit", "dev"), (1 - 0.4 * share, "dev", "test")]
+    wanted = {_hash(at - 1e-9): below for at, below, _ in steps if at > 0}
+    wanted |= {_hash(at + 1e-9): above for at, _, above in steps}
+    assert hash_splits(wanted, share) == wanted
+
+
+def test_a_hash_on_a_step_belongs_above_it() -> None:
+    for share, fit, dev, test in ((0.5, 0.5, 0.75, 0.9), (1.0, 0.0, 0.4, 0.6)):
+        wanted = {_hash(at): name for at, name in ((fit, "fit"), (dev, "dev"), (test, "test"))}
+        inside = {_hash(0.1): "train", _hash(0.6): "fit"} if share < 1 else {_hash(0.2): "fit"}
+        wanted |= inside | {_hash(dev + 0.01): "dev", _hash(test + 0.05): "test"}  # so that none is empty
+        assert hash_splits(wanted, share) == wanted
+
+
+def test_ten_documents_of_low_hashes_are_held_out_four_two_four() -> None:
+    hashes = [_hash(k / 100) for k in range(10)]
+    splits = hash_splits(hashes, 1.0)
+    assert [splits[one] for one in hashes] == ["fit"] * 4 + ["dev"] * 2 + ["test"] * 4
+
+
+def test_text_that_was_trained_on_is_found_out_whatever_it_says_it_was_cut_from() -> None:
+    corpus = _corpus(200)
+    seen = corpus.documents("train")[0]
+    with pytest.raises(LRopeError, match="copy"):
+        assert_held_out(corpus.manifest(), [replace(seen, name="copy", cut_from="0" * 64)])
