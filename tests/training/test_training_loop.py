@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from lrope_interp.data import load_corpus
+from lrope_interp.data import Corpus, WindowSampler, load_corpus
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.runs import read_run
@@ -23,6 +23,7 @@ from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.events import Checkpointed, Event, Finished, Started, Step, Validated, Warned
 from lrope_interp.training.loop import train
 from lrope_interp.training.metrics import JsonLines, read_lines
+from lrope_interp.training.validation import validation_documents
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -130,15 +131,16 @@ def test_every_kind_of_increments_trains(
     assert len(lines[-2]["increments"]) == n_statistics
 
 
+@pytest.mark.parametrize("split", ["fit", "dev", "test"])
 def test_held_out_text_in_the_training_stream_is_noticed(
-    tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, split: str
 ) -> None:
     """The assertion runs in `train`, on the stream itself, and it can fail."""
     right = preparation.training_streams
 
     def leaking(corpus: Any, tokenizer: Any) -> Any:
         ((name, stream),) = right(corpus, tokenizer)
-        held_out = tokenizer.encode(corpus.documents("test")[0].text).astype(stream.dtype)
+        held_out = tokenizer.encode(corpus.documents(split)[0].text).astype(stream.dtype)
         return [(name, np.concatenate([stream, held_out, stream[:1]]))]
 
     monkeypatch.setattr(preparation, "training_streams", leaking)
@@ -156,6 +158,63 @@ def test_the_manifest_names_exactly_the_documents_of_the_stream(
     trained = {document.sha256 for document in corpus.documents("train")}
     assert set(manifest["splits"]["train"]["sha256"]) == trained
     assert trained.isdisjoint(document.sha256 for document in corpus.documents("dev"))
+
+
+def test_a_corpus_is_read_as_the_config_says(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, corpus = list[tuple[str, dict[str, Any]]](), load_corpus(make_config().data)
+
+    def load(name: str, **how: Any) -> Corpus:
+        asked.append((name, how))
+        return corpus
+
+    monkeypatch.setattr(preparation, "load_corpus", load)
+    how = {"encoding_errors": "replace", "text_column": "body", "max_train_bytes": 777, "despaced": True}
+    preparation.training_corpus(make_config(**how))
+    assert asked == [(make_config().data, how)]
+
+
+def test_the_seed_decides_the_batches_and_the_first_weights_and_not_the_text(make_config: MakeConfig) -> None:
+    one, other = (preparation.prepare(make_config(seed=seed), lambda event: None) for seed in (3, 4))
+    assert (one.sampler.seed, other.sampler.seed) == (3, 4)
+    assert not np.array_equal(one.sampler.batch(0), other.sampler.batch(0))
+    assert np.array_equal(one.validation.tokens, other.validation.tokens)
+    first, second = (preparation.build_model(prepared.config) for prepared in (one, other))
+    assert first.cfg.seed == 3
+    assert not torch.equal(first.W_E, second.W_E)
+
+
+def test_every_step_reads_its_own_batch_and_counts_its_targets(
+    tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, right = [], WindowSampler.batch
+
+    def batch(self: WindowSampler, step: int) -> Any:
+        read.append((step, right(self, step)))
+        return read[-1][1]
+
+    monkeypatch.setattr(WindowSampler, "batch", batch)
+    run = train(make_config(n_steps=7), tmp_path / "run")
+    assert [step for step, _ in read] == list(range(7))
+    eos = ByteTokenizer().eos_id
+    assert run.summary["bytes"] == sum(int((tokens[:, 1:] != eos).sum()) for _, tokens in read)
+
+
+@pytest.mark.parametrize("n_bytes", [700, 1500])
+def test_validation_reads_as_many_bytes_as_the_config_says(make_config: MakeConfig, n_bytes: int) -> None:
+    prepared = preparation.prepare(make_config(validation_bytes=n_bytes), lambda event: None)
+    documents = validation_documents(load_corpus(make_config().data), n_bytes)
+    assert prepared.validation.n_bytes == sum(one.n_bytes for one in documents) <= n_bytes
+
+
+def test_steps_that_validate_log_and_save_are_three_settings(tmp_path: Path, make_config: MakeConfig) -> None:
+    folder, events = tmp_path / "run", list[Event]()
+    train(make_config(log_every=3, eval_every=5, checkpoint_every=4), folder, on_event=events.append)
+    lines = read_lines(folder / "metrics.jsonl")
+    assert [line["step"] for line in lines if line["split"] == "train"] == [1, 3, 6, 9, 12]
+    assert [event.step for event in of(Validated, events)] == [5, 10, 12]
+    assert [event.step for event in of(Checkpointed, events)] == [4, 8]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(
