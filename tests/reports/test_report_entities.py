@@ -53,8 +53,7 @@ def _rows(value: str, where: dict[str, list[str]], null: float) -> pd.DataFrame:
     return frame.astype({"layer": "Int64", "head": "Int64", "seed": "Int64", "n": "Int64"})
 
 
-@pytest.fixture
-def result(tmp_path: Path) -> Result:
+def entities_result() -> Result:
     places, designs = ["inner_space", "second_word", "per_byte"], ["raw", "matched"]
     models = ["raw", "controls", "first_words"]
     tables = {
@@ -80,7 +79,12 @@ def result(tmp_path: Path) -> Result:
         "coverage": 0.5,
         "test_occurrences": 9.0,
     }
-    save_result(Result("entities", PROVENANCE, headline, tables, (HOSTILE,)), tmp_path)
+    return Result("entities", PROVENANCE, headline, tables, (HOSTILE,))
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Result:
+    save_result(entities_result(), tmp_path)
     return load_result(tmp_path)
 
 
