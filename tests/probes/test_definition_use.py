@@ -187,7 +187,12 @@ def code_selection(n: int = 3) -> Selection:
 def test_a_result_has_every_table_and_the_same_numbers_twice(make_model: MakeModel) -> None:
     model = make_model(n_ctx=128)
     options = DefinitionOptions(most_pairs=20)
-    one, two = (definition_uses(model, code_selection(), options) for _ in range(2))
+    selection = code_selection()
+    one, two = (definition_uses(model, selection, options) for _ in range(2))
+    assert one.provenance["data"]["n_documents"] == len(selection.dev) + len(selection.test) == 6
+    read = dataclasses.replace(selection, training=(*selection.dev, *selection.test))
+    with pytest.raises(LRopeError, match="not shared with training text"):
+        definition_uses(model, read, options)
     assert one.kind == "definitions"
     assert set(one.tables) == {"definitions", "by_distance", "counts", "matches", "pairs"}
     assert len(one.tables["pairs"]) == 20

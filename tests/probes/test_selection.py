@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from probe_samples import chinese, english, select
 
-from lrope_interp.data import Document, documents_sha256, label_gaps, load_corpus, read_manifest
+from lrope_interp.data import Corpus, Document, documents_sha256, label_gaps, load_corpus, read_manifest
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.bootstrap import Bootstrap
 from lrope_interp.probes.gaps import Gaps
@@ -54,6 +55,17 @@ def test_a_corpus_gives_what_was_held_out(manifest: dict) -> None:
     assert selection.data["sha256"] == documents_sha256(selection.test)
     assert selection.data["split"] == "test"
     assert [len(mask) for mask in selection.shared["test"]] == [one.n_bytes for one in selection.test]
+
+
+def test_what_was_trained_on_is_refused_even_where_it_is_taken_for_held_out(
+    manifest: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def all_of_it(self: Corpus, manifest: dict) -> Corpus:
+        return replace(self, parts=tuple(replace(part, held_out_share=1.0) for part in self.parts))
+
+    monkeypatch.setattr(Corpus, "held_out_from", all_of_it)
+    with pytest.raises(LRopeError, match="in the training text"):
+        select_corpus(manifest)
 
 
 def test_the_limit_on_bytes_holds_in_each_split(manifest: dict) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lrope_interp.data import Document, load_corpus
+from lrope_interp.data import Corpus, CorpusPart, Document, load_corpus
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.tokenizers import ByteTokenizer
@@ -77,6 +77,18 @@ def test_the_validation_text_is_dev_text_of_the_size_asked_for(
     assert documents == validation_documents(corpus, 1500)
     assert 500 <= sum(one.n_bytes for one in documents) <= 1500
     assert {corpus.split_of(one) for one in documents} == {"dev"}
+
+
+def test_languages_share_the_size_asked_for() -> None:
+    parts = tuple(
+        CorpusPart(
+            one, one, tuple(Document(f"{k}", f"{one} {k} " + "word " * 40, one, one) for k in range(60)), 0.5
+        )
+        for one in ("en", "zh")
+    )
+    documents = validation_documents(Corpus("two", parts), 2_000)
+    for one in ("en", "zh"):
+        assert 500 <= sum(document.n_bytes for document in documents if document.language == one) <= 1_000
 
 
 def test_without_text_there_is_nothing_to_validate_on() -> None:
