@@ -31,10 +31,11 @@ class Request:
     overwrite: bool
     recorded: Recorded
 
-    def how(self) -> dict[str, bool]:
+    def how(self) -> dict[str, Any]:
         """Return what `train` takes besides the config and the folder."""
         is_numbered = self.out is None and not self.resume
-        return {"resume": self.resume, "overwrite": self.overwrite, "is_numbered": is_numbered}
+        asked = {"resume": self.resume, "overwrite": self.overwrite, "is_numbered": is_numbered}
+        return asked | {"data": self.given.get("data")}
 
 
 @dataclass(frozen=True)

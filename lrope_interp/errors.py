@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# Control characters, line and paragraph separators, marks that turn the direction of text, half surrogates.
+_HIDDEN = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class LRopeError(ValueError):
@@ -12,6 +16,27 @@ class LRopeError(ValueError):
     The message says what was wanted, what came, and what to do. The command line prints it and
     exits with code 2; a bug of our own is an `AssertionError` or any other exception instead.
     """
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Return text for a terminal: what would move its cursor, colour it or hide a part is written out.
+
+    A byte of a name that is not UTF-8 reads ``\xNN``.
+
+    Args:
+        text: One line.
+        keep: Characters that stay as they are, as "\n" in a text of several lines.
+    """
+
+    def written(found: re.Match[str]) -> str:
+        character = found[0]
+        if character in keep:
+            return character
+        if "\udc80" <= character <= "\udcff":
+            return f"\\x{ord(character) - 0xDC00:02x}"
+        return character.encode("unicode_escape", errors="surrogatepass").decode("ascii")
+
+    return _HIDDEN.sub(written, text)
 
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +15,8 @@ from lrope_interp.data.documents import Corpus, CorpusPart, Document
 from lrope_interp.data.reading import Reading
 from lrope_interp.data.sources import files, hub, peoples_daily, reviews, speeches, standard_library, wiki
 from lrope_interp.data.sources.packages import is_installed
-from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.data.stored import kept_documents
+from lrope_interp.errors import LRopeError, unknown, visible
 
 DEFAULT_CORPUS = "bilingual"
 FILE_PREFIX = "file:"
@@ -143,11 +146,9 @@ def load_corpus(
             command), or the text is missing, empty, binary, not UTF-8, or too short to split.
     """
     reading = Reading(encoding_errors, text_column, max_train_bytes, despaced)
+    name = absolute_name(name)
     if name.startswith(FILE_PREFIX):
-        path = name.removeprefix(FILE_PREFIX)
-        if not path:
-            raise LRopeError("file: needs a path, as in file:my-text.txt")
-        return Corpus(name, (files.load(Path(path).expanduser(), reading),), reading)
+        return Corpus(name, (files.load(Path(name.removeprefix(FILE_PREFIX)), reading),), reading)
     if name.startswith(hub.PREFIX):
         return Corpus(name, (hub.load(name.removeprefix(hub.PREFIX), reading),), reading)
     if name not in _PARTS:
@@ -161,6 +162,33 @@ def load_corpus(
     return Corpus(name, tuple(parts), Reading(despaced=despaced))
 
 
+def absolute_name(name: str) -> str:
+    """Return a corpus' name that means the same wherever one stands: paths in it are absolute."""
+    if name.startswith(FILE_PREFIX):
+        path = name.removeprefix(FILE_PREFIX)
+        if not path:
+            raise LRopeError("file: needs a path, as in file:my-text.txt")
+        name = f"{FILE_PREFIX}{Path(os.path.expanduser(path)).absolute()}"
+    elif name.startswith(hub.PREFIX):
+        name = f"{hub.PREFIX}{hub.absolute(name.removeprefix(hub.PREFIX))}"
+    if "\0" in name or name != name.encode("utf-8", errors="replace").decode("utf-8"):
+        raise LRopeError(
+            f"{visible(name)}: the name is not UTF-8, so that a run could not say what it was trained on; "
+            "rename the file or its folder"
+        )
+    return name
+
+
+def is_same_name(one: str, other: str) -> bool:
+    """Whether two names mean the same corpus, however its path is written."""
+
+    def resolved(name: str) -> str:
+        prefix, is_file, path = absolute_name(name).rpartition(FILE_PREFIX)
+        return f"{FILE_PREFIX}{os.path.realpath(path)}" if is_file and not prefix else absolute_name(name)
+
+    return one == other or resolved(one) == resolved(other)
+
+
 def load_corpus_for(
     manifest: Mapping[str, Any],
     name: str | None = None,
@@ -172,18 +200,56 @@ def load_corpus_for(
 
     Whatever is loaded is de-spaced if the run's own text was.
 
+    A run folder does not decide what is opened or downloaded, for it may come from anywhere. Where its
+    corpus is a file or a data set, its text is looked for, by the hashes of its documents, among the texts
+    that this user has read before (the cache, where training puts it). Only a caller who gives the name
+    has the file or data set itself read.
+
     Args:
         manifest: The run's ``data.json``.
-        name: None, or the name of the run's own corpus, loads that.
+        name: None loads the run's own corpus; so does its name, from where the name says.
         encoding_errors: For another corpus; see `load_corpus`.
         text_column: For another corpus; see `load_corpus`.
+
+    Raises:
+        LRopeError: The corpus cannot be loaded; the run's own text is not in the cache, or no longer what
+            it was.
     """
-    reading = Reading.of(manifest)
-    if name in (None, manifest["name"]):
-        return load_corpus(manifest["name"], **asdict(reading))
+    reading, own = Reading.of(manifest), str(manifest["name"])
+    is_brought = own.startswith((FILE_PREFIX, hub.PREFIX))
+    if name is None and is_brought:
+        return _kept_corpus(manifest, reading)
+    if name is None or is_same_name(name, own):
+        corpus = load_corpus(name or own, **asdict(reading))
+        if is_brought and set(hashes_of(corpus.documents())) != _hashes(manifest):
+            raise LRopeError(
+                f"the text of {own} has changed since the run was trained on it: restore it, leave out "
+                "--data to take the copy in the cache, or give what is there now another name"
+            )
+        return corpus
     return load_corpus(
         name, encoding_errors=encoding_errors, text_column=text_column, despaced=reading.despaced
     )
+
+
+def _kept_corpus(manifest: Mapping[str, Any], reading: Reading) -> Corpus:
+    """Return the text of a run's own file or data set from the cache."""
+    name = str(manifest["name"])
+    part = name.partition(":")[0]
+    documents = kept_documents(part, _hashes(manifest), is_despaced=reading.despaced)
+    if documents is None:
+        raise LRopeError(
+            f"the text of this run is {visible(name)}, which was not read here before (or its copy in the "
+            "cache is gone), and a run folder does not decide what is opened. To have it read, name it: "
+            f"--data {visible(shlex.quote(name))}; to measure on another text, name that"
+        )
+    source = next(iter(manifest.get("sources", [])), {})
+    said = {key: source.get(key) for key in ("files", "rights")}
+    return Corpus(name, (files.stored_part(part, documents, said),), reading)
+
+
+def _hashes(manifest: Mapping[str, Any]) -> set[str]:
+    return {sha256 for split in manifest["splits"].values() for sha256 in split["sha256"]}
 
 
 def corpus_status(name: str) -> str:

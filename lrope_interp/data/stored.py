@@ -11,20 +11,22 @@ from __future__ import annotations
 import hashlib
 import mmap
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import Int64, UInt8
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lrope_interp.data.cache import cached
+from lrope_interp.data.cache import cached, cached_entries
 from lrope_interp.data.columns import IndexedDocuments
 from lrope_interp.data.despacing import despaced, without_space
 from lrope_interp.data.documents import Document
-from lrope_interp.data.splits import require_documents
+from lrope_interp.data.splits import SPLITS, require_documents
 from lrope_interp.errors import LRopeError
 
 TEXTS = "texts"
@@ -150,6 +152,7 @@ def store_documents(
     *,
     name: str,
     max_bytes: int = 0,
+    least: int = len(SPLITS),
     is_despaced: bool = False,
 ) -> StoredDocuments:
     """Return documents from the cache, read from their source if they are not there yet.
@@ -160,6 +163,7 @@ def store_documents(
         read: Yields the documents; exact duplicates are dropped here.
         name: What to call the source in messages.
         max_bytes: Stop before the text exceeds this, white space included; 0 reads all of it.
+        least: Fewer documents are refused.
         is_despaced: Whether the documents lose their white space; those that are nothing else are
             left out.
     """
@@ -170,7 +174,8 @@ def store_documents(
             for piece in read():
                 if not writer.add(piece, file.write):
                     break
-        require_documents(len(writer.ends), name)
+        if len(writer.ends) < least:
+            require_documents(len(writer.ends), name)
         save_file(writer.index(), folder / _INDEX_FILE)
         return writer.words()
 
@@ -187,6 +192,25 @@ def reopened(corpus: str, identity: Mapping[str, Any]) -> StoredDocuments:
 
     folder, entry = cached(TEXTS, identity, build)
     return StoredDocuments(open_store(corpus, folder, entry))
+
+
+def kept_documents(corpus: str, hashes: Set[str], *, is_despaced: bool) -> StoredDocuments | None:
+    """Return the documents of the cache that are exactly these, wherever they were read; None if none are.
+
+    Args:
+        corpus: Name of the part that they belong to.
+        hashes: The sha256 of every document.
+        is_despaced: Whether they were hashed without their white space.
+    """
+    for folder, entry in cached_entries(TEXTS):
+        identity = entry.get("identity", {})
+        if entry.get("n_documents") != len(hashes) or bool(identity.get("despaced")) != is_despaced:
+            continue
+        with suppress(LRopeError, OSError, SafetensorError):
+            index = load_file(folder / _INDEX_FILE)
+            if {row.tobytes().hex() for row in index["digests"]} == hashes:
+                return reopened(corpus, identity)
+    return None
 
 
 def open_store(corpus: str, folder: Path, entry: Mapping[str, Any]) -> Store:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from lrope_interp.data import load_corpus_for, read_manifest
+from lrope_interp.data.corpora import is_same_name
 from lrope_interp.errors import LRopeError
 from lrope_interp.folders import (
     RUN,
@@ -71,6 +73,7 @@ def train(
     overwrite: bool = False,
     is_numbered: bool = False,
     recording: Recording | None = None,
+    data: str | None = None,
 ) -> Run:
     """Train a model and leave a run folder.
 
@@ -88,6 +91,8 @@ def train(
             run is trained beside it, in `NAME.new`, and takes its place when it is finished.
         is_numbered: Take the first of `run_folder`, `run_folder-2` ... that is free.
         recording: Checkpoints by time, and trackers. Without one a run that is resumed keeps its own.
+        data: With `resume`: where the run's own text is to be read. A file or data set that only the run
+            folder names is not opened: its text is taken from the cache (see `load_corpus_for`).
 
     Returns:
         The finished run; `run.summary` holds its last figures.
@@ -98,7 +103,7 @@ def train(
     """
     emit, asked = on_event or events.ignore, Path(run_folder)
     if resume:
-        return _resume(config, resumed_folder(asked), emit, recording)
+        return _resume(config, resumed_folder(asked), emit, recording, data)
     if config is None:
         raise LRopeError("a new run needs a config; train_config('tiny') makes one")
     recording = recording or Recording()
@@ -164,7 +169,9 @@ def _appear(
         place.settle()
 
 
-def _resume(config: TrainConfig | None, folder: Path, emit: OnEvent, recording: Recording | None) -> Run:
+def _resume(
+    config: TrainConfig | None, folder: Path, emit: OnEvent, recording: Recording | None, data: str | None
+) -> Run:
     run = read_run(folder, allow_unfinished=True)
     if run.is_finished:
         if config is not None and not config.max_epochs and config.n_steps != run.info.get("n_steps"):
@@ -182,7 +189,7 @@ def _resume(config: TrainConfig | None, folder: Path, emit: OnEvent, recording: 
     with joined(stored, recording.log_to) as processes, ExitStack() as stack:
         sitting = _Sitting(folder, processes, recording, emit if processes.is_main else events.ignore)
         place = processes.on_main(lambda: stack.enter_context(held(folder, RUN)))
-        prepared = processes.main_first(lambda: _prepared_again(stored, sitting))
+        prepared = processes.main_first(lambda: _prepared_again(stored, sitting, data))
         processes.together(lambda: assert_same_data(folder, prepared.manifest))
         _warn_of_changes(run.info, sitting)
         checkpoint = processes.main_first(lambda: _cleared(sitting))
@@ -219,14 +226,18 @@ def _keep_length(run: Run, prepared: Prepared, step: int, emit: OnEvent) -> None
     write_json_atomically(run.folder / RUN_FILE, {**run.info, **changed})  # last: what is above it repeats
 
 
-def _prepared_again(stored: TrainConfig, sitting: _Sitting) -> Prepared:
+def _prepared_again(stored: TrainConfig, sitting: _Sitting, data: str | None) -> Prepared:
     """Prepare from the run folder what it keeps: the tokenizer, and increments taken from another run."""
     folder = sitting.folder
     cfg = LRopeConfig.from_dict({**read_config(folder)["model"], "device": stored.device})
     frozen = load_increments(folder, cfg)
     if stored.frozen and frozen is None:
         raise LRopeError(f"{folder} has lost its frozen increments; copy the whole folder again")
-    return prepare(stored, sitting.emit, load_tokenizer(folder), frozen)
+    manifest = read_manifest(folder)
+    if not is_same_name(stored.data, manifest["name"]):
+        raise LRopeError(f"{folder} holds the config of one run and the data.json of another; copy it again")
+    corpus = load_corpus_for(manifest, data)
+    return prepare(stored, sitting.emit, load_tokenizer(folder), frozen, corpus)
 
 
 def _warn_of_changes(info: Mapping[str, Any], sitting: _Sitting) -> None:

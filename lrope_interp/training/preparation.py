@@ -25,6 +25,7 @@ from lrope_interp.data import (
     read_manifest,
     training_streams,
 )
+from lrope_interp.data.corpora import is_same_name
 from lrope_interp.errors import LRopeError
 from lrope_interp.folders import write_json_atomically
 from lrope_interp.models import LRopeConfig, LRopeTransformer
@@ -76,6 +77,7 @@ def prepare(
     on_event: OnEvent,
     tokenizer: Tokenizer | None = None,
     frozen: FrozenIncrements | None = None,
+    corpus: Corpus | None = None,
 ) -> Prepared:
     """Load the text, make sure that nothing held out is in it, and decide what was left open.
 
@@ -84,6 +86,7 @@ def prepare(
         on_event: Told of warnings.
         tokenizer: That of a run which goes on; None makes the one that the config asks for.
         frozen: The increments of a run which goes on; None takes them from where the config says.
+        corpus: The text of a run which goes on; None takes it from where the config says.
 
     Raises:
         LRopeError: The corpus cannot be had, the device is missing, held-out text would be
@@ -94,7 +97,8 @@ def prepare(
     source = find_source(config.frozen_from) if config.frozen and frozen is None else None
     config = config if source is None else settled(config, source)
     with _telling(on_event):
-        corpus = training_corpus(config)
+        corpus = corpus or training_corpus(config)
+        config = replace(config, data=corpus.name)  # a path that means the same wherever one stands
         tokenizer = tokenizer or make_tokenizer(config.tokenizer, corpus)
         streams = training_streams(corpus, tokenizer)
     manifest = corpus.manifest()
@@ -220,6 +224,8 @@ def stored_config(folder: Path, asked: TrainConfig | None) -> TrainConfig:
 
 def _was_settled(name: str, stored: TrainConfig, asked: TrainConfig) -> bool:
     """Whether a value may differ from the stored one because it was settled when the run was made."""
+    if name == "data":
+        return is_same_name(stored.data, asked.data)
     if name == "n_steps":
         return bool(asked.max_epochs)
     if not (stored.frozen and stored.frozen == asked.frozen):

@@ -236,5 +236,5 @@ def _train(planned: PlannedRun, on_event: OnRunEvent) -> Run:
         on_event(planned, event)
 
     if planned.is_begun:
-        return train(None, planned.folder, on_event=tell, resume=True)
+        return train(None, planned.folder, on_event=tell, resume=True, data=planned.config.data)
     return train(planned.config, planned.folder, on_event=tell)

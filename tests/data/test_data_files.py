@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from lrope_interp.data import SPLITS, assert_held_out, load_corpus, text_documents, text_splits
+from lrope_interp.data import (
+    SPLITS,
+    assert_held_out,
+    load_corpus,
+    load_corpus_for,
+    text_documents,
+    text_splits,
+    training_documents,
+)
+from lrope_interp.data.sources import files, hub
 from lrope_interp.data.sources.paragraphs import runs_of_paragraphs
 from lrope_interp.data.sources.plain_text import language_of, read_text
 from lrope_interp.errors import LRopeError
@@ -168,3 +178,98 @@ def test_a_text_is_split_only_from_sixty_different_units(tmp_path: Path) -> None
     assert sum(map(len, splits.values())) == 200
     assert set().union(*splits.values()) == set(many)
     assert {k: set(v) for k, v in text_splits(many[::-1]).items()} == {k: set(v) for k, v in splits.items()}
+
+
+def own_text(folder: Path, word: str = "heron") -> Path:
+    folder.mkdir(exist_ok=True)
+    lines = [f"The {word} number {number} stood in the pond of the mill. " * 5 for number in range(300)]
+    (folder / "novel.txt").write_text("\n\n".join(lines), encoding="utf-8")
+    return folder / "novel.txt"
+
+
+def test_a_relative_path_means_the_same_text_wherever_one_stands(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_text(tmp_path / "here")
+    own_text(tmp_path / "there", "egret")
+    monkeypatch.chdir(tmp_path / "here")
+    manifest = load_corpus("file:novel.txt").manifest()
+    assert manifest["name"] == f"file:{path}"
+    for folder in ("there", "here"):
+        monkeypatch.chdir(tmp_path / folder)
+        corpus = load_corpus_for(manifest)
+        assert corpus.manifest()["splits"] == manifest["splits"]
+        assert "heron" in corpus.documents("test")[0].text
+    assert "egret" in load_corpus_for(manifest, "file:../there/novel.txt").documents("test")[0].text
+    assert load_corpus_for(manifest, "file:novel.txt").manifest() == manifest
+    assert load_corpus_for({**manifest, "name": "file:novel.txt"}).manifest()["splits"] == manifest["splits"]
+
+
+def test_a_text_that_has_changed_is_refused_by_name_and_kept_in_the_cache(
+    own_cache: Path, tmp_path: Path
+) -> None:
+    path = own_text(tmp_path)
+    manifest = load_corpus(f"file:{path}").manifest()
+    own_text(tmp_path, "egret")
+    assert load_corpus_for(manifest).manifest()["splits"] == manifest["splits"]
+    with pytest.raises(LRopeError, match="has changed since"):
+        load_corpus_for(manifest, f"file:{path}")
+    path.unlink()
+    assert len(training_documents(manifest)) == manifest["splits"]["train"]["n_documents"]
+
+
+def test_a_run_folder_decides_neither_what_is_opened_nor_what_is_downloaded(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = load_corpus(f"file:{own_text(tmp_path)}").manifest()
+    os.mkfifo(tmp_path / "pipe")
+    touched: list[object] = []
+    for module in (hub, files):
+        monkeypatch.setattr(module, "load", lambda *words: touched.append(words))
+    strange = {**manifest, "splits": {**manifest["splits"], "fit": {"sha256": []}}}
+    for name in ("file:/etc/passwd", f"file:{tmp_path / 'pipe'}", "hf:someone/something", manifest["name"]):
+        for load in (load_corpus_for, training_documents):
+            with pytest.raises(LRopeError, match=f"--data {name}"):
+                load({**strange, "name": name})
+    assert touched == []
+
+
+@pytest.mark.parametrize("is_despaced", [False, True])
+def test_a_text_that_lost_its_white_space_is_found_as_such(
+    own_cache: Path, tmp_path: Path, is_despaced: bool
+) -> None:
+    path = own_text(tmp_path)
+    manifests = [load_corpus(f"file:{path}", despaced=one).manifest() for one in (False, True)]
+    documents = load_corpus_for(manifests[is_despaced]).documents()
+    assert {document.is_despaced for document in documents} == {is_despaced}
+    assert any(" " in document.text for document in documents) != is_despaced
+
+
+def test_when_the_cache_is_gone_the_text_has_to_be_named(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_text(tmp_path)
+    manifest = load_corpus(f"file:{path}").manifest()
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path / "another"))
+    with pytest.raises(LRopeError, match="which was not read here before"):
+        load_corpus_for(manifest)
+    assert load_corpus_for(manifest, f"file:{path}").manifest() == manifest
+    assert load_corpus_for(manifest).manifest()["splits"] == manifest["splits"]
+
+
+def test_names_that_are_not_utf8_are_refused_before_any_work_and_inside_a_folder_read(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    own_text(Path(odd))
+    with pytest.raises(LRopeError, match=r"caf\\xe9/novel\.txt: the name is not UTF-8"):
+        load_corpus(f"file:{odd}/novel.txt")
+    monkeypatch.chdir(odd)
+    with pytest.raises(LRopeError, match="the name is not UTF-8"):
+        load_corpus("file:novel.txt")
+    for number, text in enumerate(Path("novel.txt").read_text().split("\n\n")[:30]):
+        Path(odd, f"{number}.txt").write_text(text)
+    documents = load_corpus(f"file:{tmp_path}").documents()
+    assert "caf\\xe9/0.txt" in [document.name for document in documents]
+    with pytest.raises(LRopeError, match="not UTF-8"):
+        load_corpus("file:a\0b")

@@ -322,8 +322,8 @@ def test_a_run_in_training_cannot_be_overwritten(stopped: Path, make_config: Mak
         train(make_config(), stopped, overwrite=True)
 
 
-def test_a_corpus_that_has_changed_is_refused(
-    tmp_path: Path, make_config: MakeConfig, text_file: Path
+def test_a_text_that_has_changed_is_refused_and_the_copy_in_the_cache_is_not(
+    tmp_path: Path, make_config: MakeConfig, text_file: Path, uninterrupted: Path
 ) -> None:
     copy, folder = tmp_path / "copy.txt", tmp_path / "run"
     copy.write_text(text_file.read_text(encoding="utf-8"), encoding="utf-8")
@@ -331,7 +331,21 @@ def test_a_corpus_that_has_changed_is_refused(
         train(make_config(data=f"file:{copy}"), folder, on_event=at(4, Checkpointed, interrupt()))
     copy.write_text(copy.read_text(encoding="utf-8").replace("why", "how"), encoding="utf-8")
     with pytest.raises(LRopeError, match="has changed since"):
-        train(None, folder, resume=True)
+        train(None, folder, resume=True, data=f"file:{copy}")
+    train(None, folder, resume=True)
+    assert outcome(folder) == outcome(uninterrupted)
+
+
+def test_a_run_folder_does_not_decide_which_file_is_opened_to_resume_it(
+    tmp_path: Path, make_config: MakeConfig, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path / "one"))
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(), tmp_path / "run", on_event=at(4, Checkpointed, interrupt()))
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path / "other"))
+    with pytest.raises(LRopeError, match=f"--data file:{text_file}"):
+        train(None, tmp_path / "run", resume=True)
+    assert train(None, tmp_path / "run", resume=True, data=f"file:{text_file}").is_finished
 
 
 def test_another_number_of_threads_is_told(stopped: Path) -> None:

@@ -20,7 +20,7 @@ from lrope_interp.data.sources.plain_text import (
 )
 from lrope_interp.data.sources.tables import JSON_LINES, PARQUET, is_table, table_pieces
 from lrope_interp.data.stored import Piece, StoredDocuments, store_documents
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, visible
 
 HELD_OUT_SHARE = 0.1
 LARGEST_WHOLE_FILE = 8_000_000
@@ -66,6 +66,29 @@ def load(path: Path, reading: Reading) -> CorpusPart:
         is_despaced=reading.despaced,
     )
     return stored_part("file", documents, {"files": str(path), "rights": "the user's own text"})
+
+
+def is_large(path: Path) -> bool:
+    """Whether a text file is never read as a whole."""
+    return path.is_file() and path.stat().st_size > LARGEST_WHOLE_FILE
+
+
+def text_runs(path: Path, reading: Reading) -> StoredDocuments:
+    """Return the runs of paragraphs of a text file, from the cache; it may have any size."""
+    identity = {
+        "source": "text",
+        "files": [state_of(path, path)],
+        "rule": RULE,
+        "encoding_errors": reading.encoding_errors,
+    }
+    return store_documents(
+        "text",
+        identity,
+        lambda: _runs(path, _name(path, path), reading),
+        name=str(path),
+        least=1,
+        is_despaced=reading.despaced,
+    )
 
 
 def stored_part(name: str, documents: StoredDocuments, source: dict[str, Any]) -> CorpusPart:
@@ -116,11 +139,12 @@ def state_of(path: Path, file: Path) -> list[Any]:
         raise LRopeError(f"there is no file {file}") from None
     except OSError as error:
         raise LRopeError(f"{file} cannot be read: {error.strerror}") from None
-    return [str(file.resolve()), _name(path, file), found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    name = visible(str(file.resolve()))
+    return [name, _name(path, file), found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _name(path: Path, file: Path) -> str:
-    return path.name if file == path else file.relative_to(path).as_posix()
+    return visible(path.name if file == path else file.relative_to(path).as_posix())
 
 
 def _pieces(path: Path, files: list[Path], reading: Reading) -> Iterator[Piece]:

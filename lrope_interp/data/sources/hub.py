@@ -66,6 +66,13 @@ class Request:
         return None
 
 
+def absolute(words: str) -> str:
+    """Return what stands behind ``hf:`` with the path of a local folder made absolute."""
+    name = Request.of(words).name
+    path = Path(os.path.expanduser(name))
+    return f"{path.absolute()}{words[len(name) :]}" if path.is_dir() else words
+
+
 def load(words: str, reading: Reading) -> CorpusPart:
     """Return the rows of a data set as documents; it is read as a stream and kept in the cache.
 

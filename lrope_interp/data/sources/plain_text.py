@@ -31,17 +31,29 @@ TEXT_SUFFIXES = _CODE | {f".{suffix}" for suffix in PROSE_SUFFIXES.split()}
 _CHUNK_BYTES = 1 << 22
 
 
-def read_text(path: Path, encoding_errors: str = "strict") -> str:
-    """Read a UTF-8 text file as it is, line ends included; only a byte order mark is dropped."""
-    text = decoded_text(path, encoding_errors)
+def read_text(path: Path, encoding_errors: str = "strict", most: int | None = None) -> str:
+    """Read a UTF-8 text file as it is, line ends included; only a byte order mark is dropped.
+
+    Args:
+        path: The file.
+        encoding_errors: "strict" refuses bytes that are not UTF-8, "replace" puts U+FFFD there.
+        most: Read no further than so many characters; None reads all.
+    """
+    text = decoded_text(path, encoding_errors, most)
     if not text.strip():
         raise _empty(path)
     return text
 
 
-def decoded_text(path: Path, encoding_errors: str = "strict") -> str:
+def decoded_text(path: Path, encoding_errors: str = "strict", most: int | None = None) -> str:
     """Read a text file like `read_text`, where it may be empty."""
-    return "".join(_decoded(path, encoding_errors))
+    stretches, n_read = [], 0
+    for stretch in _decoded(path, encoding_errors):
+        stretches.append(stretch)
+        n_read += len(stretch)
+        if most is not None and n_read >= most:
+            break
+    return "".join(stretches)[:most]
 
 
 @contextmanager
