@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from lrope_interp._cli_options import MAX_BYTES
 from lrope_interp._cli_output import Output
 from lrope_interp.errors import LRopeError
 from lrope_interp.folders import Reservation, as_given, recover, reserved
@@ -82,7 +83,7 @@ class Source:
 
     data: str | None
     text: Path | None
-    max_bytes: int
+    max_bytes: int | None
     encoding_errors: str
     text_column: str = "text"
     gold: Path | None = None
@@ -103,7 +104,7 @@ class Source:
 
         self.check()
         manifest = read_manifest(run.folder)
-        limits = {"max_bytes": self.max_bytes, "encoding_errors": self.encoding_errors}
+        limits = {"max_bytes": self.max_bytes or MAX_BYTES, "encoding_errors": self.encoding_errors}
         if self.text is not None:
             return select_text(manifest, self.text, **limits)
         if self.gold is not None:

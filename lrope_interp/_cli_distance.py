@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lrope_interp.results import Result
 
 _LONGEST_NUMBER = 9
+_MOST_CHARACTERS = 1_000_000  # far more than a window holds
 _OF_DEFINITIONS = "--definitions compares pairs of a whole corpus"
 
 
@@ -165,7 +166,7 @@ def _text(asked: Asked, errors: str) -> str:
         return asked.sentence or ""
     from lrope_interp.data.sources.plain_text import read_text
 
-    return read_text(asked.file.expanduser(), errors)
+    return read_text(asked.file.expanduser(), errors, most=_MOST_CHARACTERS)
 
 
 def _print_distances(result: Result, out: Output) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrope_interp import _cli_analysis as analysis
+from lrope_interp import _cli_options as options
 from lrope_interp._cli_output import Output, number
 from lrope_interp.errors import LRopeError
 
@@ -66,21 +67,37 @@ def _documents(
     source.check()
     manifest = read_manifest(place.run.folder)
     if source.text is not None:
-        documents = text_documents(
+        whole = text_documents(
             source.text,
             encoding_errors=source.encoding_errors,
             is_despaced=Reading.of(manifest).despaced,
         )
         try:
-            assert_held_out(manifest, documents)
+            assert_held_out(manifest, whole)
         except LRopeError as error:
             out.warn(str(error))
+        documents = _at_most(whole, source, out)
         return documents, describe(f"text:{source.text.name}", documents, "all")
     how = {"encoding_errors": source.encoding_errors, "text_column": source.text_column}
     corpus = load_corpus_for(manifest, source.data, **how).held_out_from(manifest)
-    documents = evaluation_documents(corpus, "test", source.max_bytes)
+    documents = evaluation_documents(corpus, "test", source.max_bytes or options.MAX_BYTES)
     assert_held_out(manifest, documents)
     return documents, describe(corpus.name, documents)
+
+
+def _at_most(whole: Sequence[Document], source: analysis.Source, out: Output) -> tuple[Document, ...]:
+    """Return the units of a text, or of one that is larger than what is asked for a sample."""
+    from lrope_interp.data.columns import sizes_of
+    from lrope_interp.data.selection import sample_documents
+    from lrope_interp.data.sources.files import LARGEST_WHOLE_FILE
+
+    n_bytes = sum(sizes_of(whole))
+    if n_bytes <= (LARGEST_WHOLE_FILE if source.max_bytes is None else source.max_bytes):
+        return tuple(whole)
+    documents = sample_documents(whole, source.max_bytes or options.MAX_BYTES)
+    n_taken = sum(sizes_of(documents))
+    out.warn(f"{n_taken:,} of {n_bytes:,} bytes are scored, chosen by hash; --max-bytes N chooses how many")
+    return documents
 
 
 def _interval(line: Any) -> str:

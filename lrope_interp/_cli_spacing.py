@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 SHOWN = 6
+_READ_WHOLE, _MARGIN = 1_000_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,12 @@ class Shown:
             return self.sentence or ""
         from lrope_interp.data.sources.plain_text import read_text
 
-        return read_text(self.file.expanduser(), self.encoding_errors)
+        return read_text(self.file.expanduser(), self.encoding_errors, self.most)
+
+    @property
+    def most(self) -> int:
+        """How many characters of a file are read: what comes later decides nothing, but for a word's end."""
+        return max(self.start + (self.length or 0) + _MARGIN, _READ_WHOLE)
 
     def character(self, text: str) -> int | None:
         """Return the number of the character that ``--at`` names, in the whole text."""
@@ -96,7 +102,10 @@ def run(place: analysis.Place, shown: Shown, layer: str, device: str, out: Outpu
             attention=shown.attention,
             at=at,
         )
-        return replace(made, warnings=(*made.warnings, *despaced_warnings(place, characters)))
+        read = [f"{shown.file} was read up to character {shown.most:,} only"]
+        is_cut = shown.file is not None and len(characters) == shown.most
+        problems = [*(read if is_cut else []), *despaced_warnings(place, characters)]
+        return replace(made, warnings=(*made.warnings, *problems))
 
     result, folder = analysis.write(place, model, make, render_spacing)
     _print_extremes(result, out)

@@ -323,7 +323,10 @@ def evaluate(
     model: options.Model = None,
     data: options.Data = None,
     text: options.TextFile = None,
-    max_bytes: options.MaxBytes = options.MAX_BYTES,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most bytes a language. Default: 200000; a --text up to 8 MB as a whole."),
+    ] = None,
     out: options.Out = None,
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,

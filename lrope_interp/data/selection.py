@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from lrope_interp.data.alignment import character_starts
 from lrope_interp.data.columns import in_hash_order, languages_of, where
 from lrope_interp.data.documents import Corpus, Document
 from lrope_interp.errors import LRopeError
@@ -63,10 +60,14 @@ def piece_of(document: Document, n_bytes: int) -> Document:
         return document
     # The first 16 digits decided the split; the next 16 are independent of it.
     offset = int(document.sha256[16:32], 16) % (document.n_bytes - n_bytes + 1)
-    starts = np.append(character_starts(document.text), document.n_bytes)
-    first = int(np.searchsorted(starts, offset))
-    last = int(np.searchsorted(starts, offset + n_bytes, side="right")) - 1
-    return _cut(document, first, max(last, first))
+    raw = document.encoded
+    begin, end = offset, offset + n_bytes
+    while begin < len(raw) and raw[begin] & 0xC0 == 0x80:  # a piece begins and ends between characters
+        begin += 1
+    while end < len(raw) and raw[end] & 0xC0 == 0x80:
+        end -= 1
+    first = len(raw[:begin].decode("utf-8"))
+    return _cut(document, first, first + len(raw[begin : max(begin, end)].decode("utf-8")))
 
 
 def _take(documents: Sequence[Document], max_bytes: int, spread: bool) -> list[Document]:

@@ -104,8 +104,8 @@ class Scorer:
         """Choose on dev and score on test, in every stratum and for every label.
 
         Raises:
-            LRopeError: A signal that is no rule has one value everywhere: it cannot point at
-                anything, and 0.5 would be a made-up number.
+            LRopeError: A signal of the model has one value everywhere: it cannot point at anything, and
+                0.5 would be a made-up number.
         """
         self.refuse_constant(column)
         out = Scored()
@@ -157,9 +157,10 @@ class Scorer:
         ]
 
     def refuse_constant(self, column: Column) -> None:
-        """Raise if a signal that is no rule has one value at every test gap."""
+        """Raise if a signal of the model has one value at every test gap; a control may, and scores nothing."""
         values = column.values["test"][self.test.strata["bytes"]]
-        if not column.signal.is_rule and len(values) and (values == values[0]).all():
+        may_be = column.signal.is_rule or column.signal.kind != "layer"
+        if not may_be and len(values) and (values == values[0]).all():
             raise LRopeError(
                 f"the signal {column.name} is {float(values[0]):g} at every test gap, so it cannot tell "
                 "gaps apart; train the model, or mend the signal"

@@ -24,6 +24,7 @@ from lrope_interp.data import (
     training_documents,
     where,
 )
+from lrope_interp.data.documents import unique_documents
 from lrope_interp.data.gold import gold_documents
 from lrope_interp.data.reading import Reading
 from lrope_interp.data.selection import MAX_BYTES, piece_of
@@ -199,7 +200,7 @@ def select_gold(
 
 
 def _select_units(
-    manifest: Mapping[str, Any], name: str, documents: tuple[Document, ...], max_bytes: int
+    manifest: Mapping[str, Any], name: str, documents: Sequence[Document], max_bytes: int
 ) -> Selection:
     """Split the units of the user's text, or test on them all and take the rest from the run's corpus."""
     assert_held_out(manifest, documents)
@@ -224,7 +225,7 @@ def _select_units(
                 f"{n_left_out} fit and dev documents of {manifest['name']} share more than set phrases with "
                 f"{name.partition(':')[2]} and are left out"
             )
-        splits["dev"], from_where = _of_same_script(splits["dev"], test, manifest["name"])
+        splits["dev"], from_where = _of_same_script(tuple(splits["dev"]), test, manifest["name"])
         warnings += [
             f"{name.partition(':')[2]} has {len(documents)} units, fewer than 60: signs, thresholds and "
             f"alignments come from {from_where}, byte means from all of it, and the whole file is test"
@@ -288,25 +289,26 @@ def training_text(
         return None, [f"shingles shared with training text were not looked for: {error}"]
 
 
-def _limited(documents: tuple[Document, ...], max_bytes: int) -> tuple[Document, ...]:
+def _limited(documents: Sequence[Document], max_bytes: int) -> tuple[Document, ...]:
     """Return the documents whole if they fit, else one piece of equal length of each long one."""
     if sum(document.n_bytes for document in documents) <= max_bytes:
-        return documents
+        return tuple(documents)
     return tuple(piece_of(document, max(max_bytes // len(documents), 1)) for document in documents)
 
 
-def _as_corpus(name: str, documents: tuple[Document, ...]) -> Corpus:
-    unique = {document.sha256: document for document in documents}
-    part = CorpusPart(name, documents[0].language, tuple(unique.values()), held_out_share=1.0)
+def _as_corpus(name: str, documents: Sequence[Document]) -> Corpus:
+    if isinstance(documents, tuple):
+        documents, _ = unique_documents(documents)
+    part = CorpusPart(name, documents[0].language, documents, held_out_share=1.0)
     return Corpus(name, (part,))
 
 
 def _in_order(documents: Iterable[Document]) -> tuple[Document, ...]:
     """Sort by hash, and make the names of documents tell them apart."""
     ordered = sorted(documents, key=lambda document: (document.sha256, document.name))
-    names = [document.name for document in ordered]
+    names = Counter(document.name for document in ordered)
     return tuple(
-        replace(one, name=f"{one.name}@{number}") if names.count(one.name) > 1 else one
+        replace(one, name=f"{one.name}@{number}") if names[one.name] > 1 else one
         for number, one in enumerate(ordered)
     )
 

@@ -31,9 +31,9 @@ class Signal:
     Attributes:
         name: As it stands in the tables.
         function: Returns one number a byte, or layer by head by byte.
-        kind: "layer" for what the model learned to say, "control" for what it is held against.
-        is_rule: True for rules of the bytes alone, which may be constant where they do not apply.
-            A constant signal of any other sort is an error.
+        kind: "layer" for what the model learned to say, "control" for what it is held against. Where it is
+            constant a control scores nothing, and a note says so; of the model it is an error.
+        is_rule: True for rules of the bytes alone, which may be constant whatever they are shown as.
         is_per_character: True where its value stands at a character's first byte and the other bytes
             have none to add: then no other alignment is tried.
         seed: Of a random control.
@@ -60,7 +60,7 @@ def register(
         name: Its name in the tables. Registering it again replaces it, so that a notebook cell can
             run twice; the names of built-in signals are taken.
         kind: Where reports show it: beside the layers or among the controls.
-        is_rule: Whether it may be constant.
+        is_rule: Whether it may be constant although it is shown beside the layers.
     """
     if name in _BUILT_IN:
         raise LRopeError(f"the signal {name!r} is built in; register yours under another name")

@@ -23,6 +23,10 @@ from lrope_interp.results import Result, provenance
 from lrope_interp.tokenizers import Tokenizer
 
 SHOWN_CHARACTERS = 120
+MOST_GLYPHS = 60_000
+"""Characters times rows of a figure: about 5 MB of a page."""
+MOST_READ = 2_000_000
+"""Characters from the beginning of a text to the last one that is shown."""
 EOS_CHARACTER = -1
 _LABEL_COLUMNS = {"whitespace": "is_whitespace", "punctuation": "is_punctuation", "words": "is_word_start"}
 _ATTENTION = ("layer", "head", "query_character", "key_character", "weight")
@@ -66,7 +70,8 @@ def spacing(
     """
     layers = check_layers(model, None if layer is None else [layer])
     document = text if isinstance(text, Document) else Document("text", text, "text", language_of(text))
-    shown, warnings = _slice(model.own_tokenizer(), document.text, start, length)
+    n_rows = len(layers) * (model.cfg.n_heads if model.cfg.per_head else 1)
+    shown, warnings = _slice(model.own_tokenizer(), document.text, start, length, n_rows)
     looked_at = _attention_head(model, attention, at, shown)
     # Causal: what stands after the slice changes nothing in it.
     before_end = Document("text", shown.text, "text", document.language)
@@ -88,7 +93,9 @@ def spacing(
     )
 
 
-def _slice(tokenizer: Tokenizer, text: str, start: int, length: int | None) -> tuple[Shown, list[str]]:
+def _slice(
+    tokenizer: Tokenizer, text: str, start: int, length: int | None, n_rows: int
+) -> tuple[Shown, list[str]]:
     if not text.strip():
         raise LRopeError("there is no text to show: it is empty, or blank")
     if not 0 <= start < len(text):
@@ -96,6 +103,16 @@ def _slice(tokenizer: Tokenizer, text: str, start: int, length: int | None) -> t
     if length is not None and length < 1:
         raise LRopeError(f"--length must be at least 1, got {length}")
     stop = min(start + (SHOWN_CHARACTERS if length is None else length), len(text))
+    if (stop - start) * n_rows > MOST_GLYPHS:
+        raise LRopeError(
+            f"{stop - start:,} characters in {n_rows} rows are more than a page can hold: show at most "
+            f"{max(1, MOST_GLYPHS // n_rows):,} at a time, with --start and --length (or fewer layers)"
+        )
+    if stop > MOST_READ:
+        raise LRopeError(
+            f"to show character {stop - 1:,} the model would read all {stop:,} up to it; it reads at most "
+            f"{MOST_READ:,}: put the part that you want into a file of its own"
+        )
     cut = length is None and stop < len(text)
     note = f"showing characters {start} to {stop - 1} of {len(text)}; choose others with --start and --length"
     return Shown.of(tokenizer, text, start, stop), [note] if cut else []

@@ -16,6 +16,7 @@ from lrope_interp.probes.boundaries import boundaries
 from lrope_interp.probes.boundary_options import BoundaryOptions
 from lrope_interp.probes.capture import Captured
 from lrope_interp.probes.signals import SIGNALS, register, unregister
+from lrope_interp.reports.boundaries import render_boundaries
 from lrope_interp.results import Result
 
 MakeModel = Callable[..., LRopeTransformer]
@@ -96,7 +97,6 @@ def test_what_is_beyond_surprisal_is_the_label_and_no_function_of_entropy(result
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (lambda captured: np.full(captured.n_bytes, 0.25), "constant|0.25 at every test gap"),
         (lambda captured: np.zeros(3), r"returned shape \(3,\)"),
         (lambda captured: np.full(captured.n_bytes, np.nan), "not finite"),
         (lambda captured: np.array(["a"] * captured.n_bytes), "not finite numbers"),
@@ -108,6 +108,31 @@ def test_a_useless_user_signal_is_an_error(
     user_signal("useless", function)
     with pytest.raises(LRopeError, match=said):
         boundaries(make_model(), select(lambda number: [english(number)], n=2), BoundaryOptions(layers=[0]))
+
+
+def test_a_constant_control_scores_nothing_and_is_noted_while_the_analysis_goes_on(
+    make_model: MakeModel, user_signal: Add
+) -> None:
+    user_signal("flat", lambda captured: np.full(captured.n_bytes, 0.25))
+    selection = select(lambda number: [english(number)], n=6)
+    result = boundaries(make_model(), selection, BoundaryOptions(layers=[0], labels=["words"]))
+    scores = result.tables["scores"]
+    assert scores.loc[scores["signal"] == "flat", "value"].isna().all()
+    assert scores.loc[scores["signal"] == "increments", "value"].notna().any()
+    assert "flat is constant in bytes: no score there" in result.warnings
+    assert "flat" not in set(result.tables["differences"]["control"])
+    render_boundaries(result)
+
+
+def test_a_constant_signal_of_the_model_is_an_error(make_model: MakeModel) -> None:
+    register("flat", kind="layer")(lambda captured: np.full(captured.n_bytes, 0.25))
+    try:
+        with pytest.raises(LRopeError, match="0.25 at every test gap"):
+            boundaries(
+                make_model(), select(lambda number: [english(number)], n=2), BoundaryOptions(layers=[0])
+            )
+    finally:
+        unregister("flat")
 
 
 def test_the_names_of_built_in_signals_are_taken() -> None:
