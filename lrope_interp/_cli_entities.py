@@ -96,7 +96,7 @@ def _selected(place: analysis.Place, source: analysis.Source, pairs: Sequence[En
         return selection
     how = {"encoding_errors": source.encoding_errors, "text_column": source.text_column}
     corpus = held_out_corpus(read_manifest(place.run.folder), source.data, **how)
-    return select_passages(selection, corpus, pairs, source.max_bytes)
+    return select_passages(selection, corpus, pairs, source.max_bytes or MAX_BYTES)
 
 
 def _print_tests(result: Result, out: Output) -> None:

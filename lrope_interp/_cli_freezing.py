@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrope_interp import _cli_options as options
 from lrope_interp._cli_output import Output, console
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, visible
 
 if TYPE_CHECKING:
     from lrope_interp.models import LRopeTransformer
@@ -122,7 +122,7 @@ def _show(texts: dict[str, str], out: Output) -> None:
     screen = console(to_stderr=False)
     if not (sys.stdout.isatty() and screen.width >= LEAST_WIDTH):
         for name, text in texts.items():
-            out.line(f"--- {name} ---\n{text}\n")
+            out.text(f"--- {name} ---\n{text}\n")
         return
     from rich.table import Table
     from rich.text import Text
@@ -130,6 +130,6 @@ def _show(texts: dict[str, str], out: Output) -> None:
     columns = Table(box=None, padding=(0, 2, 0, 0), expand=True)
     for name in texts:
         columns.add_column(name, ratio=1, overflow="fold")
-    columns.add_row(*map(Text, texts.values()))
+    columns.add_row(*(Text(visible(text, keep="\n\t")) for text in texts.values()))
     screen.print(columns)
     out.line()

@@ -131,8 +131,6 @@ def _streamed(pieces: Iterator[str], out: Output) -> str:
     written = []
     for piece in pieces:
         written.append(piece)
-        if not out.as_json:
-            typer.echo(piece, nl=False)
-    if not out.as_json:
-        typer.echo()
+        out.text(piece, end="")
+    out.text("")
     return "".join(written)

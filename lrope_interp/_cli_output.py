@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -13,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lrope_interp.errors import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 # Without a terminal nothing wraps at 80 columns: a table in a log must keep its rows.
 WIDTH_WITHOUT_TERMINAL = 140
+# What JSON lets stand and a terminal obeys.
+_STEERING = re.compile("[\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -37,17 +42,22 @@ class Output:
         """Say on stderr what the user may want to know but did not ask for."""
         if not self.is_quiet:
             with suppress(OSError):  # a terminal that is gone is no reason to stop
-                typer.echo(text, err=True)
+                typer.echo(visible(text), err=True)
 
     def warn(self, text: str) -> None:
         """Say on stderr what the user must know, quiet or not."""
         with suppress(OSError):
-            typer.echo(f"warning: {text}", err=True)
+            typer.echo(visible(f"warning: {text}"), err=True)
 
     def line(self, text: str = "") -> None:
         """Print a line of the result; paths go here, unwrapped."""
         if not self.as_json:
-            typer.echo(text)
+            typer.echo(visible(text))
+
+    def text(self, text: str, end: str = "\n") -> None:
+        """Print a text, or a piece of one, with its line ends and tabs."""
+        if not self.as_json:
+            typer.echo(visible(text, keep="\n\t") + end, nl=False)
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table of the result; columns of numbers are set to the right."""
@@ -57,18 +67,19 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        table = Table(title=visible(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
         for k, name in enumerate(header):
             is_numeric = bool(rows) and all(row[k] == "-" or row[k][:1].isdigit() for row in rows)
             table.add_column(name, justify="right" if is_numeric else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(visible(cell)) for cell in row))
         console(to_stderr=False).print(table)
 
     def finish(self, payload: Mapping[str, Any]) -> None:
         """Print the JSON object, if JSON was asked for; numbers that do not exist are null."""
         if self.as_json:
-            typer.echo(json.dumps(_plain(payload), indent=2, ensure_ascii=False, allow_nan=False))
+            text = json.dumps(_plain(payload), indent=2, ensure_ascii=False, allow_nan=False)
+            typer.echo(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
     @contextmanager
     def progress(self) -> Iterator[OnProgress]:

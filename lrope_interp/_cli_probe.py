@@ -138,7 +138,9 @@ def run(
     from lrope_interp import _cli_analysis as analysis
 
     wanted = _options(asked, how)
-    selected = None if asked.spans is None else _given(place.run, asked.spans, source.max_bytes)
+    selected = (
+        None if asked.spans is None else _given(place.run, asked.spans, source.max_bytes or options.MAX_BYTES)
+    )
     model = analysis.load_model(place.run, how.device)
     wanted = _with_layers(wanted, asked.layer, model)
     from lrope_interp.probes.concepts import concepts

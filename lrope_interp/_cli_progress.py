@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lrope_interp._cli_output import Output, console
+from lrope_interp.errors import visible
 from lrope_interp.training.events import (
     Checkpointed,
     Event,
@@ -189,7 +190,7 @@ def _live(out: Output, state: TrainingState) -> Iterator[OnEvent]:
             silent(event)
             if isinstance(event, Started):
                 for line in opening(event):
-                    live.console.print(line, soft_wrap=True)
+                    live.console.print(visible(line), soft_wrap=True)
                 bar.update(task, completed=event.step, total=event.n_steps, visible=True)
             elif isinstance(event, Step):
                 bar.update(task, completed=event.step)

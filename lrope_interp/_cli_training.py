@@ -12,7 +12,7 @@ import typer
 
 from lrope_interp._cli_output import Output
 from lrope_interp._cli_progress import TrainingState, by_layer, clock, listen
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, visible
 from lrope_interp.folders import recover, resumed_folder
 from lrope_interp.runs import RUNS, Run, newest_unfinished_run, read_run
 from lrope_interp.training.config import TrainConfig, train_config
@@ -69,7 +69,7 @@ def run(request: Request, out: Output) -> None:
         with listen(out, state) as on_event:
             finished = train(config, folder, on_event=on_event, recording=recording, **request.how())
     except KeyboardInterrupt:
-        typer.echo(_how_to_go_on(folder, state, request.resume), err=True)
+        typer.echo(visible(_how_to_go_on(folder, state, request.resume)), err=True)
     leave()  # not inside `except`: what is caught there keeps the model, and the model its process group
     if finished is None:
         raise typer.Exit(INTERRUPTED)

@@ -31,7 +31,7 @@ from lrope_interp import (
     _cli_replicate,
 )
 from lrope_interp import _cli_options as options
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, visible
 
 app = typer.Typer(
     name="lrope-interp",
@@ -46,9 +46,20 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; the entry point of ``lrope-interp`` and ``python -m lrope_interp``."""
+    with suppress(OSError):  # a stream that the caller closed: or the next file opened takes its number
+        while (handle := os.open(os.devnull, os.O_RDWR)) < 3:
+            pass
+        os.close(handle)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (as long as the process)
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that lacks a letter must not end the command
             stream.reconfigure(errors="replace")
+    words = sys.argv[1:] if arguments is None else arguments
+    if odd := [word for word in words if any("\ud800" <= character <= "\udfff" for character in word)]:
+        _fail(
+            f"{odd[0]}: not UTF-8, so that a result could not name it; rename the file, or leave the byte out"
+        )
     try:
         with _ended_by_signals():
             app(args=None if arguments is None else list(arguments), prog_name="lrope-interp")
@@ -109,7 +120,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 def _fail(message: str) -> None:
     with suppress(BrokenPipeError):
-        typer.echo(f"Error: {message}", err=True)
+        typer.echo(visible(f"Error: {message}"), err=True)
     raise SystemExit(2)
 
 

@@ -77,6 +77,8 @@ def read_run(folder: Path | str, *, allow_unfinished: bool = False) -> Run:
             finished, or lacks a file that a finished run has; one message each.
     """
     folder = Path(folder)
+    if any("\ud800" <= character <= "\udfff" for character in str(folder)):
+        raise LRopeError(f"{folder}: not UTF-8, so that a result could not name it; rename the folder")
     run = Run(folder, _read_info(folder))
     if run.is_finished:
         missing = [name for name in _FINISHED_FILES if not (folder / name).is_file()]

@@ -157,14 +157,18 @@ class Scorer:
         ]
 
     def refuse_constant(self, column: Column) -> None:
-        """Raise if a signal of the model has one value at every test gap; a control may, and scores nothing."""
-        values = column.values["test"][self.test.strata["bytes"]]
+        """Raise if a signal of the model has one value at every test gap; a control may have."""
         may_be = column.signal.is_rule or column.signal.kind != "layer"
-        if not may_be and len(values) and (values == values[0]).all():
+        if not may_be and self._is_constant(column):
+            values = column.values["test"][self.test.strata["bytes"]]
             raise LRopeError(
                 f"the signal {column.name} is {float(values[0]):g} at every test gap, so it cannot tell "
                 "gaps apart; train the model, or mend the signal"
             )
+
+    def _is_constant(self, column: Column) -> bool:
+        values = column.values["test"][self.test.strata["bytes"]]
+        return len(values) > 0 and bool((values == values[0]).all())
 
     def choice_notes(self) -> list[str]:
         """Say which choices dev could not make where they are used."""
@@ -190,6 +194,8 @@ class Scorer:
 
     def _rank(self, column: Column, one: Field, choice: Choice) -> Ranked:
         values = self.aligned(column, one, choice)
+        if self._is_constant(column):  # summed over its bytes it would tell wide characters from narrow ones
+            values = np.zeros_like(values)
         return Ranked(column, one, values, Ranking.of(values))
 
     def _score_label(self, out: Scored, ranked: Ranked, label: str, choice: Choice) -> None:

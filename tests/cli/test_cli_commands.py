@@ -242,3 +242,11 @@ def test_a_dash_reads_the_text_from_stdin(cli: Cli, run_copy: Path, monkeypatch:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
     answer = cli("show", "--text", "-")
     assert answer.code == 2 and "- is empty" in answer.err
+
+
+def test_eval_scores_no_more_of_a_text_than_is_asked_for(cli: Cli, run_copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text("\n\n".join(f"Heron {n} stood in the pond. " * 9 for n in range(200)))
+    answer = cli("eval", "--text", "new.txt", "--max-bytes", 2000, "--model", run_copy, "--json")
+    assert answer.code == 0
+    assert "--max-bytes N chooses how many" in answer.err
+    assert 1_000 < json.loads(answer.out)["provenance"]["data"]["n_bytes"] <= 2_000

@@ -19,6 +19,7 @@ from lrope_interp.data import (
 from lrope_interp.data.sources import files, hub
 from lrope_interp.data.sources.paragraphs import runs_of_paragraphs
 from lrope_interp.data.sources.plain_text import language_of, read_text
+from lrope_interp.data.stored import StoredDocuments
 from lrope_interp.errors import LRopeError
 
 
@@ -182,7 +183,7 @@ def test_a_text_is_split_only_from_sixty_different_units(tmp_path: Path) -> None
 
 def own_text(folder: Path, word: str = "heron") -> Path:
     folder.mkdir(exist_ok=True)
-    lines = [f"The {word} number {number} stood in the pond of the mill. " * 5 for number in range(300)]
+    lines = [f"The {word} number {number} stood in the pond of the mill. " * 5 for number in range(700)]
     (folder / "novel.txt").write_text("\n\n".join(lines), encoding="utf-8")
     return folder / "novel.txt"
 
@@ -273,3 +274,25 @@ def test_names_that_are_not_utf8_are_refused_before_any_work_and_inside_a_folder
     assert "caf\\xe9/0.txt" in [document.name for document in documents]
     with pytest.raises(LRopeError, match="not UTF-8"):
         load_corpus("file:a\0b")
+
+
+def test_a_large_text_is_read_in_runs_and_never_as_a_whole(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own_text(tmp_path)
+    whole = text_documents(path)
+    monkeypatch.setattr(files, "LARGEST_WHOLE_FILE", 10_000)
+    monkeypatch.setattr("lrope_interp.data.texts.read_text", None)
+    documents = text_documents(path)
+    assert isinstance(documents, StoredDocuments)
+    assert sum(one.n_bytes for one in documents) > 0.98 * sum(one.n_bytes for one in whole)
+    splits = text_splits(documents)
+    assert set(splits) == {"fit", "dev", "test"}
+    assert all(isinstance(of_split, StoredDocuments) for of_split in splits.values())
+
+
+def test_reading_stops_where_nothing_more_is_needed(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.txt", b"heron " * 1_000_000 + b"\xff not UTF-8")
+    assert read_text(path, most=100) == ("heron " * 20)[:100]
+    with pytest.raises(LRopeError, match="not UTF-8"):
+        read_text(path)

@@ -17,6 +17,7 @@ from lrope_interp.probes.gaps import Gaps
 from lrope_interp.probes.scoring import Scorer
 from lrope_interp.probes.selection import (
     Selection,
+    _in_order,
     _script,
     select_corpus,
     select_gold,
@@ -238,10 +239,14 @@ def test_text_that_was_trained_on_is_refused_or_left_out(manifest: dict, tmp_pat
     assert any("64-byte shingles" in said for said in selection.warnings)
 
 
-def test_training_text_that_is_gone_is_said(manifest: dict, corpus_file: Path, tmp_path: Path) -> None:
+def test_training_text_that_is_gone_is_said(
+    manifest: dict, corpus_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = tmp_path / "other.txt"
     other.write_text("\n\n".join(english(n, n_words=400).text for n in range(900, 930)), encoding="utf-8")
     corpus_file.unlink()
+    assert not select_corpus(manifest, f"file:{other}").warnings  # the cache has it still
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path / "cache"))
     selection = select_corpus(manifest, f"file:{other}")
     assert any("were not looked for" in said for said in selection.warnings)
     with pytest.raises(LRopeError):
@@ -302,3 +307,22 @@ def test_a_short_text_that_stands_in_the_runs_own_documents_leaves_them_out(
         select_text(manifest, path)
     path.write_text("Nothing of this was ever written in any of the other documents.", encoding="utf-8")
     assert len(select_text(manifest, path).fit) == len(own.fit)
+
+
+class CountedName(str):
+    """A name that counts how often it is compared with another."""
+
+    n_compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        CountedName.n_compared += 1
+        return str.__eq__(self, other)
+
+
+def test_putting_documents_in_order_does_not_compare_each_name_with_each() -> None:
+    names = [CountedName(f"name {number % 40}") for number in range(400)]
+    documents = [Document(name, f"text {number}", "text", "en") for number, name in enumerate(names)]
+    ordered = _in_order(documents)
+    assert len({str(one.name) for one in ordered}) == 400
+    assert CountedName.n_compared < 20 * 400

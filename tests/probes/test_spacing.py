@@ -123,3 +123,13 @@ def test_what_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(LRopeError, match=said):
         spacing(tiny_model, text, **options)  # pyright: ignore[reportArgumentType]
+
+
+def test_more_than_a_page_can_hold_is_refused(make_model: Callable[..., LRopeTransformer]) -> None:
+    model = make_model()
+    with pytest.raises(LRopeError, match="show at most 30,000 at a time"):
+        spacing(model, "heron " * 20_000, length=100_000)
+    with pytest.raises(LRopeError, match="show at most 60,000 at a time"):
+        spacing(model, "heron " * 20_000, layer=0, length=100_000)
+    with pytest.raises(LRopeError, match="reads at most 2,000,000"):
+        spacing(model, "heron " * 400_000, start=2_300_000)

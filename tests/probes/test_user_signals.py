@@ -127,7 +127,7 @@ def test_a_constant_control_scores_nothing_and_is_noted_while_the_analysis_goes_
 def test_a_constant_signal_of_the_model_is_an_error(make_model: MakeModel) -> None:
     register("flat", kind="layer")(lambda captured: np.full(captured.n_bytes, 0.25))
     try:
-        with pytest.raises(LRopeError, match="0.25 at every test gap"):
+        with pytest.raises(LRopeError, match="at every test gap"):
             boundaries(
                 make_model(), select(lambda number: [english(number)], n=2), BoundaryOptions(layers=[0])
             )
