@@ -267,11 +267,10 @@ def _forward(
     """
     increments = [f"blocks.{layer}.hook_increments" for layer in layers]
     streams = [f"blocks.{layer}.hook_resid_pre" for layer in layers] if how.residual else []
-    wanted = {*increments, *streams}
     tokens = tokens.to(model.cfg.device)
     with torch.inference_mode():
         logits, cache = model.run_with_cache(
-            tokens, names_filter=lambda name: name in wanted, stop_at_layer=how.stop
+            tokens, names_filter=[*increments, *streams], stop_at_layer=how.stop
         )
         read = {} if how.stop is not None else _predictions(logits, tokens)
         if layers:
