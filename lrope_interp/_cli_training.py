@@ -113,7 +113,8 @@ def _recording(request: Request, folder: Path) -> Recording:
     """Return what the run to go on with records; the defaults for a new one."""
     if not request.resume:
         return Recording()
-    return Recording.from_dict(read_run(folder, allow_unfinished=True).info.get("recording", {}))
+    said = read_run(folder, allow_unfinished=True).info.get("recording", {})
+    return Recording.from_dict(said).offline()
 
 
 def _new(request: Request) -> tuple[TrainConfig, Path]:

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -197,6 +197,7 @@ def read_log(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield end, line
 
 
+_Form = TypeVar("_Form", bound=BaseModel)
 _WANTED = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -217,10 +218,10 @@ _WANTED = {
 }
 
 
-def check(form: type[BaseModel], values: Any, what: str) -> None:
-    """Raise an `LRopeError` that begins with `what` unless `values` have the form."""
+def check(form: type[_Form], values: Any, what: str) -> _Form:
+    """Return `values` in the form; an `LRopeError` that begins with `what` where they have another."""
     try:
-        form.model_validate(values)
+        return form.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = [str(part) for part in first["loc"] if not isinstance(part, str) or part.isidentifier()]

@@ -7,6 +7,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -365,3 +367,36 @@ def test_results_that_were_kept_still_load(repository: Path) -> None:
         assert read_json(path, ResultFile, newest=1)["tables"]
     for name in ("small-spacing-en", "replicate-tiny", "tiny-boundaries"):
         assert load_result(repository / "results" / name).tables
+
+
+def test_a_model_configuration_keeps_plain_numbers_and_refuses_what_is_no_device() -> None:
+    code = """
+import json, numpy as np
+from lrope_interp import LRopeError
+from lrope_interp.models import LRopeConfig
+given = dict(n_layers=np.int64(1), d_model=np.int32(16), n_heads=2, eps=np.float32(0.5), per_head=np.bool_(1))
+values = LRopeConfig(**given).to_dict()
+assert LRopeConfig.from_dict(json.loads(json.dumps(values))).to_dict() == values
+for device in ("x", 3, ["cpu"]):
+    try:
+        LRopeConfig(1, 16, 2, device=device)
+    except LRopeError as error:
+        assert "the name of a torch device is wanted" in str(error)
+    else:
+        raise AssertionError(device)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)  # where no annotation is checked
+
+
+def test_weights_larger_than_the_memory_are_refused_in_words(sound: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(sound, folder)
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2**41], "data_offsets": [0, 2**43]}}).encode()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(len(header).to_bytes(8, "little") + header)
+    try:
+        os.truncate(weights, 8 + len(header) + 2**43)
+    except OSError:
+        pytest.skip("this file system has no such file")
+    with pytest.raises(LRopeError, match=r"model\.safetensors"):
+        LRopeTransformer.from_pretrained(folder)

@@ -294,3 +294,5 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except (SafetensorError, OSError) as error:
         raise LRopeError(f"{path} is not a safetensors file ({error}); pickles are never loaded") from None
+    except RuntimeError as error:  # of torch, whose message names a file larger than the memory
+        raise LRopeError(f"{path} cannot be read: {error}") from None

@@ -81,30 +81,27 @@ class LRopeConfig(TransformerBridgeConfig):
         model_name: str = "lrope",
         normalization_type: str = "RMS",
     ) -> None:
-        shape = {name: value for name, value in locals().items() if name in ModelShape.model_fields}
-        numbers = (np.integer, np.floating, np.bool_)  # of a notebook: as good as Python's
-        check(
-            ModelShape,
-            {name: value.item() if isinstance(value, numbers) else value for name, value in shape.items()},
-            "the model configuration",
-        )
-        d_head = d_model // n_heads if d_head is None else d_head
+        given = {name: value for name, value in locals().items() if name in ModelShape.model_fields}
+        numbers = (np.integer, np.floating, np.bool_)  # of a notebook: as good as Python's, which is kept
+        given = {name: one.item() if isinstance(one, numbers) else one for name, one in given.items()}
+        shape = check(ModelShape, given, "the model configuration")
+        d_head = shape.d_model // shape.n_heads if shape.d_head is None else shape.d_head
         super().__init__(
-            d_model=d_model,
+            d_model=shape.d_model,
             d_head=d_head,
-            n_layers=n_layers,
-            n_ctx=n_ctx,
-            n_heads=n_heads,
-            d_vocab=d_vocab,
-            d_vocab_out=d_vocab,
-            d_mlp=4 * d_model if d_mlp is None else d_mlp,
-            device=device,
+            n_layers=shape.n_layers,
+            n_ctx=shape.n_ctx,
+            n_heads=shape.n_heads,
+            d_vocab=shape.d_vocab,
+            d_vocab_out=shape.d_vocab,
+            d_mlp=4 * shape.d_model if shape.d_mlp is None else shape.d_mlp,
+            device=_device(device),
             dtype=_dtype(dtype),
-            act_fn=act_fn,
-            eps=eps,
-            seed=seed,
-            model_name=model_name,
-            normalization_type=normalization_type,
+            act_fn=shape.act_fn,
+            eps=shape.eps,
+            seed=shape.seed,
+            model_name=shape.model_name,
+            normalization_type=shape.normalization_type,
             final_rms=True,
             gated_mlp=True,
             uses_rms_norm=True,
@@ -112,16 +109,16 @@ class LRopeConfig(TransformerBridgeConfig):
             rotary_dim=d_head,
             default_prepend_bos=True,
             default_padding_side=None,  # the tokenizer's own
-            tie_word_embeddings=tie_embeddings,
+            tie_word_embeddings=shape.tie_embeddings,
         )
-        self.increments = increments.replace("-", "_")
-        self.per_head = per_head
-        self.max_increment = float(max_increment)
-        self.rope_base = float(rope_base)
-        self.rotary_base = rope_base
-        self.use_biases = use_biases
-        self.tie_embeddings = tie_embeddings
-        self.attn_impl = attn_impl
+        self.increments = shape.increments.replace("-", "_")
+        self.per_head = shape.per_head
+        self.max_increment = shape.max_increment
+        self.rope_base = shape.rope_base
+        self.rotary_base = shape.rope_base
+        self.use_biases = shape.use_biases
+        self.tie_embeddings = shape.tie_embeddings
+        self.attn_impl = shape.attn_impl
         self.attn_scale = math.sqrt(d_head)
         self._validate()
 
@@ -160,6 +157,16 @@ class LRopeConfig(TransformerBridgeConfig):
             return cls(**config_dict)
         except TypeError as error:
             raise LRopeError(f"the model configuration is incomplete or has a wrong type: {error}") from None
+
+
+def _device(device: Any) -> Any:
+    """Return a device that torch knows by this name, or None."""
+    try:
+        if device is None or (isinstance(device, str | torch.device) and torch.device(device)):
+            return device
+    except RuntimeError:
+        pass
+    raise LRopeError(f"device={device!r}: the name of a torch device is wanted, as in 'cpu' or 'cuda:0'")
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:

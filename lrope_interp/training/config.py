@@ -33,6 +33,7 @@ _LEAST = {
     "n_layers": 1, "d_model": 1, "n_heads": 1, "d_head": 2, "d_mlp": 1,
     "max_train_bytes": 0,
 }  # fmt: skip
+_LARGEST = 2**63 - 1
 _RANGES = {  # above the first (or at it, where closed is True), at most the second
     "lr": (0.0, 1.0, False),
     "min_lr_share": (0.0, 1.0, True),
@@ -132,7 +133,9 @@ class TrainConfig:
     rope_base: float = 10000.0
 
     def __post_init__(self) -> None:
-        """Check every value; "per-layer" and "per_layer" are the same word."""
+        """Check every value and its type; "per-layer" and "per_layer" are the same word."""
+        for item in fields(self):
+            object.__setattr__(self, item.name, _typed(item.name, getattr(self, item.name), item.default))
         for name, value in _increments_fields(self.increments).items():
             object.__setattr__(self, name, value)
         if self.preset not in PRESET_NAMES:
@@ -281,6 +284,8 @@ def train_config(preset: str = "tiny", **overrides: Any) -> TrainConfig:
 
 def _typed(name: str, value: Any, default: Any) -> Any:
     """Return `value` in the type of `default`, or refuse it."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # a number of numpy or torch
+        value = value.item()
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(default, tuple) and isinstance(value, list | tuple):
@@ -290,14 +295,16 @@ def _typed(name: str, value: Any, default: Any) -> Any:
     if type(value) is not type(default):
         wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
         raise LRopeError(f"{name}={value!r}: {wanted.get(type(default), 'a list')} is wanted")
+    if type(value) is int and abs(value) > _LARGEST:
+        raise LRopeError(f"{name} is too large: the most is {_LARGEST:,}")
     return value
 
 
 def _check_range(name: str, value: float, low: float, high: float, is_closed: bool) -> None:
     is_low_enough = value >= low if is_closed else value > low
-    if not (is_low_enough and value <= high):  # also refuses NaN
+    if not (is_low_enough and value <= high and math.isfinite(value)):  # also refuses NaN
         above = f"at least {low:g}" if is_closed else f"above {low:g}"
         raise LRopeError(
             f"{name}={value:g} is out of range: it must be {above}"
-            + (f" and at most {high:g}" if high < math.inf else "")
+            + (f" and at most {high:g}" if high < math.inf else " and finite")
         )

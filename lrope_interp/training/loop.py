@@ -90,7 +90,8 @@ def train(
         overwrite: Replace a run that is already there, and the analyses in it, if every file is ours. The new
             run is trained beside it, in `NAME.new`, and takes its place when it is finished.
         is_numbered: Take the first of `run_folder`, `run_folder-2` ... that is free.
-        recording: Checkpoints by time, and trackers. Without one a run that is resumed keeps its own.
+        recording: Checkpoints by time, and trackers. Without one a run that is resumed keeps its own,
+            but for trackers that tell a server.
         data: With `resume`: where the run's own text is to be read. A file or data set that only the run
             folder names is not opened: its text is taken from the cache (see `load_corpus_for`).
 
@@ -183,7 +184,7 @@ def _resume(
             run = Run(as_given(folder, place.settle()), run.info)
         emit(events.Finished(run, run.summary))
         return run
-    recording = recording or Recording.from_dict(run.info.get("recording", {}))
+    recording = recording or Recording.from_dict(run.info.get("recording", {})).offline()
     check_trackers(recording.log_to)
     stored = decided(stored_config(folder, config))
     with joined(stored, recording.log_to) as processes, ExitStack() as stack:
@@ -242,6 +243,10 @@ def _prepared_again(stored: TrainConfig, sitting: _Sitting, data: str | None) ->
 
 def _warn_of_changes(info: Mapping[str, Any], sitting: _Sitting) -> None:
     """Say where the run is not what it was: sums in another order differ in their last bits."""
+    said = Recording.from_dict(info.get("recording", {}))
+    for name in set(said.log_to) - {*said.offline().log_to, *sitting.recording.log_to}:
+        message = f"{name} is told nothing, for a run folder does not start what sends: give --log-to {name}"
+        sitting.emit(events.Warned(message))
     now = {"threads": torch.get_num_threads(), "processes": sitting.processes.size}
     for name, number in now.items():
         before = info.get(name, number)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lrope_interp.errors import LRopeError, unknown
 
 TRACKERS = ("tensorboard", "wandb")
+_ONLINE = ("wandb",)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,10 @@ class Recording:
             log_to=tuple(values.get("log_to", default.log_to)),
             checkpoint_minutes=float(values.get("checkpoint_minutes", default.checkpoint_minutes)),
         )
+
+    def offline(self) -> Recording:
+        """Return it without trackers that tell a server: a file, maybe a stranger's, does not start those."""
+        return replace(self, log_to=tuple(name for name in self.log_to if name not in _ONLINE))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `run.json` holds under "recording"."""

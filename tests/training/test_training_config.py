@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import FrozenInstanceError
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lrope_interp.errors import LRopeError
@@ -126,3 +128,39 @@ def test_the_recorded_command_asks_for_the_same_run() -> None:
     for words in ("--batch-size 3", "--steps 7", "--seed 2", "--increments shared", "--per-head"):
         assert words in config.command()
     assert "--batch-size" not in train_config("tiny").command()
+
+
+def by_hand(**values: Any) -> TrainConfig:
+    """Build a config as outside of tests, where no annotation is checked."""
+    config = TrainConfig()
+    for name, value in values.items():
+        object.__setattr__(config, name, value)
+    config.__post_init__()
+    return config
+
+
+def test_a_config_built_by_hand_has_checked_types_and_plain_numbers() -> None:
+    config = by_hand(n_steps=np.int64(3), lr=np.float32(0.5), grad_clip=1, betas=[np.float64(0.9), 0.95])
+    assert config == TrainConfig(n_steps=3, lr=0.5, grad_clip=1.0, betas=(0.9, 0.95))
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_steps", 2.0),
+        ("n_steps", True),
+        ("per_head", 1),
+        ("lr", "0.1"),
+        ("data", 5),
+        ("increments", None),
+        ("betas", 0.9),
+        ("tokenizer", None),
+        ("seed", 10**30),
+        ("grad_clip", math.inf),
+        ("max_epochs", math.inf),
+    ],
+)
+def test_a_config_built_by_hand_refuses_what_a_file_may_not_say(name: str, value: Any) -> None:
+    with pytest.raises(LRopeError, match=name):
+        by_hand(**{name: value})

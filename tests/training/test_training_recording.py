@@ -80,6 +80,23 @@ def test_a_run_that_crashed_goes_on_from_a_checkpoint_by_time_with_its_own_recor
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
+def test_a_run_that_is_resumed_starts_no_tracker_that_sends_unless_it_is_asked_to(
+    tmp_path: Path, make_config: MakeConfig
+) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Step) and event.step == 2:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        train(make_config(), tmp_path / "run", on_event=stop)
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    said = {"log_to": ["wandb"], "checkpoint_minutes": 10.0}
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**info, "recording": said}))
+    told: list[Event] = []
+    assert train(None, tmp_path / "run", resume=True, on_event=told.append).is_finished
+    assert [one.message for one in told if isinstance(one, Warned) and "--log-to wandb" in one.message]
+
+
 def test_a_line_of_metrics_becomes_named_figures() -> None:
     heads = [{"layer": 1, "head": 0, "mean": 1.5, "sd": 0.1}, {"layer": 1, "head": 1, "mean": 0.5, "sd": 0.1}]
     line = {"step": 3, "split": "train", "loss": 2.0, "lr": 1e-3, "grad_norm": 0.5, "increments": heads}
