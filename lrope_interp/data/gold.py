@@ -2,8 +2,8 @@
 
 In the plain form words are separated by blanks. They are put together again without a space where
 both neighbours are Chinese characters (Han, kana, CJK punctuation, full-width forms, and in a line
-that has such the quotes, dashes, dots, emoji and numerals like ① and Ⅲ that Chinese shares with other
-scripts), else with one. Other forms (tags, columns, markup) are refused by name: read as words, their
+that has such the punctuation, emoji and numerals like ① and Ⅲ that Chinese shares with other scripts),
+else with one. Other forms (tags, columns, markup) are refused by name: read as words, their
 tags and blanks would become boundaries.
 """
 
@@ -89,11 +89,13 @@ def _refuse_other_forms(path: Path, lines: Sequence[str]) -> None:
     tag = _TAB_TAG if all("\t" in line for line in lines) else _COLUMN_TAG
     tags = [tag.fullmatch(one) for one in last]
     is_column = len(last) > 1 and len(last) >= _MOST * len(rows) and all(tags)
+    clauses = [len(word) for word in words if _CLAUSE.search(word)]
     looks = (
         (_MARKUP.match(lines[0].strip()), "markup, JSON or a CoNLL file", "take the words out of it"),
         (
-            is_column and sum(found is not None and found[1] is not None for found in tags) > len(last) / 2,
-            "columns, a word or character and its tags a line (BMES, BIO, CoNLL-2003)",
+            (is_column and sum(found is not None and found[1] is not None for found in tags) > len(last) / 2)
+            or ["EOS"] in rows[1:],
+            "columns, a word or character and its tags a line (BMES, BIO, CoNLL-2003, MeCab)",
             "put the words of each sentence on one line",
         ),
         (
@@ -117,6 +119,11 @@ def _refuse_other_forms(path: Path, lines: Sequence[str]) -> None:
             "a word a line, or text that is not segmented: no line has a blank",
             "put the words of each sentence on one line, blanks between them",
         ),
+        (
+            len(clauses) > 1 and 2 * sum(clauses) > sum(map(len, words)),
+            "text that is not segmented: most of it stands in pieces longer than Chinese words are",
+            "put blanks between words, and before punctuation",
+        ),
     )
     for is_so, form, advice in looks:
         if is_so:
@@ -131,9 +138,14 @@ _GLANCED = 2_000
 _MARKUP = re.compile(
     r"#begin document|-DOCSTART-|[{\[]\s*[\"{\[]|<[A-Za-z/!?][^<>]*>|\(\s*\(?[A-Z]+\b[^()]*\("
 )
-_COLUMN_TAG = re.compile(r"([BIMESLUO](?:[-_]\S+)?|[A-Z]{1,5}\$?)|[!-/:-@\[-`{-~]+")
+_COLUMN_TAG = re.compile(r"([BIMESLUO](?:[-_]\S+)?|[bi]-\S+|o|[01]|[A-Z]{1,5}\$?)|[!-/:-@\[-`{-~]+")
 _TAB_TAG = re.compile(r"([A-Za-z]{1,8}[0-9]?(?:[-_]\S+)?)|[!-/:-@\[-`{-~]+")
-_TAGGED = re.compile(r"\S*[^\s/_#][/_#](?:[A-Za-z]{1,8}[0-9]?\$?|[^\w\s]{1,2})(?:\][A-Za-z]*)?")
+_TAGGED = re.compile(
+    r"\S*[^\s/_#][/_#](?:[A-Za-z]{1,8}[0-9]?\$?|[^\w\s]{1,2})(?:\][A-Za-z]*)?"
+    r"|\S+[/／]\S*[^\W\d]\S*"  # Brown's np-tl, and tags in Chinese or Japanese
+    r"|\S+[:：][A-Za-z]{1,5}|\S+\([A-Za-z]{1,5}\)|\S+-[A-Z]{1,4}|[\u4e00-\u9fff]+[BMESI]"
+)
+_CLAUSE = re.compile(r"[\u4e00-\u9fff]{8}|[\u4e00-\u9fff][，。！？；：]")
 _SLASHED = re.compile(r"\S+[/|]")
 _JOINED = re.compile(r"[^\W\d_]+(?:_[^\W\d_]+)+")
 _SUBWORD = re.compile(r"\S+@@|##\w+|[▁Ġ]\S*")
@@ -178,9 +190,11 @@ _GREEK = re.compile("[Α-Ωα-ω]")
 
 def _is_symbol(character: str) -> bool:
     """Return whether Chinese shares a character with other scripts: emoji, ①, Ⅲ, dashes, quotes, dots."""
+    if character.isascii():
+        return not character.isalnum()
     category = unicodedata.category(character)
     if category in ("So", "Nl", "No"):
-        return not character.isascii()
+        return True
     return category[0] not in "LMN" and unicodedata.east_asian_width(character) in "AWF"
 
 

@@ -65,6 +65,8 @@ def _words(document: Document) -> list[str]:
         ("卡拉ＯＫ № ½ × 5 好", "卡拉ＯＫ№½× 5 好"),
         ("α 射线 和 β γ 射线", "α射线和β γ射线"),
         ("I 😀 you", "I 😀 you"),
+        ("他 说 : ( 好 ) ! - OK", "他说:(好)!- OK"),
+        ("I said : ( good ) !", "I said : ( good ) !"),
     ],
 )
 def test_words_are_joined_as_their_script_writes_them(line: str, text: str, tmp_path: Path) -> None:
@@ -190,6 +192,15 @@ def test_what_cannot_be_read_is_said(content: bytes | None, said: str, name: str
         ("Hà_Nội là thủ_đô của Việt_Nam .\n", "syllables joined by underscores"),
         ("the un@@ believ@@ able case\n", "subword units"),
         ("▁the ▁un believ able\n", "subword units"),
+        ("the/at Fulton/np-tl County/nn-tl said/vbd ``/``\n", "word/tag"),
+        ("これ/代名詞/これ は/助詞/は\n", "word/tag"),
+        ("中国／n 人／n\n", "word/tag"),
+        ("中国:NR 人:NN\n", "word/tag"),
+        ("中B 国E 人S\n", "word/tag"),
+        ("すもも\t名詞,一般,*\nも\t助詞,係助詞,*\nEOS\n", "MeCab"),
+        ("在 o\n北 b-loc\n京 i-loc\n", "BIO"),
+        ("我们喜欢手机。 你好吗？\n今天天气好。 真好。\n", "not segmented: most of it"),
+        ("昨天他在北京大学学习 GPT 课程\n今天我们一起去了公园 很好\n", "not segmented: most of it"),
     ],
 )
 def test_another_form_is_named_and_not_read_as_words(text: str, said: str, tmp_path: Path) -> None:
@@ -199,7 +210,17 @@ def test_another_form_is_named_and_not_read_as_words(text: str, said: str, tmp_p
 
 @pytest.mark.parametrize(
     "line",
-    ["他 说 and/or 好", "[ a ] b", "( a b ) c", "（ 一 ） 二", "we go 50 km/h .", "a_b is code", "I B"],
+    [
+        "他 说 and/or 好",
+        "[ a ] b",
+        "( a b ) c",
+        "（ 一 ） 二",
+        "we go 50 km/h .",
+        "a_b is code",
+        "I B",
+        "1/2 3/4",
+        "中国人民政治协商会议 很 好",
+    ],
 )
 def test_words_that_hold_slashes_or_brackets_are_words(line: str, tmp_path: Path) -> None:
     [document] = gold_documents(_write(tmp_path / "a.txt", line))
