@@ -30,6 +30,8 @@ _SAMPLE = (
     "A sample\u2014na\u00efve, \u4e2d\u6587\uff0c\uff21\uff22 e\u0301\u212b \U0001f642\U00020000.\r\n\r\n\t"
     "\x00\x7f\u2581 \ufb01 \u00a0\u3000  <eos> </s> <|endoftext|> 'S ITS 1234567  \ufeff\u200d\x85end \n  "
 )
+# The pre-tokenizer UnicodeScripts drops the white space before the first letter.
+_EDGES = (" a ", "\n\n\u4e2d\n", "  1", "\t-", "\u3000\u304b\u3000", " ", ".")
 _LOSSLESS = ("NFC", "ByteLevel")
 _DROPS_SPACE = ("Whitespace", "WhitespaceSplit", "CharDelimiterSplit", "BertPreTokenizer", "Metaspace")
 _WANTED = (
@@ -71,7 +73,8 @@ class BPETokenizer(HuggingFaceNames):
         self._lengths = np.array([len(raw) for raw in self._raw], dtype=np.int64)
         self._check_definition()
         sample = _SAMPLE + "".join(map(chr, range(0x250)))
-        self.encode(unicodedata.normalize("NFC", sample) if self._composes else sample)
+        for text in (sample, *_EDGES):
+            self.encode(unicodedata.normalize("NFC", text) if self._composes else text)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BPETokenizer:
         """Return a tokenizer with a `padding_side` of its own; all else never changes, and is shared."""

@@ -124,6 +124,12 @@ def prefixed(theirs: dict[str, Any]) -> object:
     return {**theirs, "pre_tokenizer": {**theirs["pre_tokenizer"], "add_prefix_space": True}}
 
 
+def by_script(theirs: dict[str, Any]) -> object:
+    # This pre-tokenizer of the library drops white space at the beginning of a text.
+    both = {"type": "Sequence", "pretokenizers": [{"type": "UnicodeScripts"}, theirs["pre_tokenizer"]]}
+    return {**theirs, "pre_tokenizer": both}
+
+
 def without_a_byte(theirs: dict[str, Any]) -> object:
     model = theirs["model"]
     kept = {token: i for token, i in model["vocab"].items() if token != "Ċ"}
@@ -146,6 +152,7 @@ def word_pieces(_: dict[str, Any]) -> object:
         (greedy, "the added token 'xyzzy', which takes the white space"),
         (without_a_lead_byte, "without the byte 0xf0"),
         (lowered, "does not keep text as it is"),
+        (by_script, "does not keep text as it is"),
         (prefixed, "without prefix space"),
         (without_a_byte, "all 256 byte tokens"),
         (word_pieces, "lossless byte-level"),
