@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int64
 from lrope_interp.data.alignment import Kind, character_kinds, character_widths, code_points
 from lrope_interp.data.documents import Document
 from lrope_interp.data.reading import any_integer
+from lrope_interp.data.segmentation import silver_word_starts
 from lrope_interp.data.sources.plain_text import language_of, opened
 from lrope_interp.data.spans import OTHER, Row, Spans
 from lrope_interp.data.stretches import matched_stretches
@@ -76,17 +77,26 @@ def edge_warnings(documents: Sequence[Document], spans: Spans) -> list[str]:
 
     Offsets of other programs may count UTF-16 units (JavaScript, Java, Windows) or bytes, or name the
     last character and not the one past it. Such a file is valid and says nothing of it, but its spans
-    stand off the words. Scripts without spaces between words give no sign of it.
+    stand off the words. Of Chinese, jieba's words are asked, which many a right span cuts: they count only
+    where most spans fit them when read in another way. Other scripts without spaces give no sign of it.
     """
     # Stretches that were found for a file of one type are "other", and begin and end with words.
     spans = spans.take(np.array([name != OTHER for name in spans.names], dtype=bool))
+    try:
+        return _misplaced(documents, spans, has_words=False) or _misplaced(documents, spans, has_words=True)
+    except LRopeError:  # jieba is an extra, and nothing else here can fail
+        return []
+
+
+def _misplaced(documents: Sequence[Document], spans: Spans, *, has_words: bool) -> list[str]:
+    """Return the warning, if there is any; `has_words` asks jieba for the words of Chinese."""
     counts: dict[str, int] = dict.fromkeys((_AS_IS, *_OTHER_COUNTS), 0)
     example = ""
     rows = np.searchsorted(spans.document, np.arange(len(documents) + 1))
     for number, document in enumerate(documents):
         own = slice(rows[number], rows[number + 1])
         start, end = spans.start[own], spans.end[own]
-        is_inside = _inside_words(document.text)
+        is_inside = _inside_words(document.text, has_words=has_words)
         is_odd = is_inside[start] | is_inside[end]
         counts[_AS_IS] += int(is_odd.sum())
         if is_odd.any() and not example:
@@ -97,9 +107,9 @@ def edge_warnings(documents: Sequence[Document], spans: Spans) -> list[str]:
         for name, moved in _recounted(document.text, start, end).items():
             counts[name] += int((is_inside[moved[0]] | is_inside[moved[1]] | (moved < 0).any(axis=0)).sum())
     n_odd = counts.pop(_AS_IS)
-    if not n_odd:
-        return []
     best = min(counts, key=lambda name: counts[name])
+    if not n_odd or (has_words and (n_odd < len(spans) / 5 or counts[best] > n_odd / 4)):
+        return []
     would = f"; read as {best}, {counts[best] or 'none'} would" if counts[best] <= n_odd / 4 else ""
     return [
         f"{n_odd:,} of {len(spans):,} spans begin or end inside a word, as {example}. Check that offsets "
@@ -116,12 +126,15 @@ _UNSPACED = re.compile(
 )
 
 
-def _inside_words(text: str) -> Bool[np.ndarray, " n_characters_and_one"]:
-    """Mark the places (before each character, and at the end) that no word of a spaced script allows."""
+def _inside_words(text: str, *, has_words: bool) -> Bool[np.ndarray, " n_characters_and_one"]:
+    """Mark the places (before each character, and at the end) inside words of a spaced script, or jieba's."""
     kinds = character_kinds(text)
     is_spaced = (kinds & (Kind.WORD | Kind.HAN)) == Kind.WORD
     is_spaced[[found.start() for found in _UNSPACED.finditer(text)]] = False
     between = is_spaced[:-1] & is_spaced[1:] | ((kinds[1:] & Kind.EXTENDS) != 0)
+    if has_words:
+        is_han = (kinds & Kind.HAN) != 0
+        between |= (is_han[:-1] & is_han[1:]) & ~silver_word_starts(text, is_han)[1:]
     return np.concatenate([[False], between, [False]])
 
 

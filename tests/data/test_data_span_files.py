@@ -146,6 +146,27 @@ def test_a_span_inside_a_word_is_one_of_a_script_that_writes_spaces(
     assert bool(edge_warnings(*read_spans_file(_file(tmp_path, _line(text, spans))))) is is_odd
 
 
+@pytest.mark.parametrize("unit", ["characters", "UTF-16 units", "bytes", "inclusive ends"])
+def test_offsets_of_another_kind_are_told_in_chinese_by_its_words(unit: str, tmp_path: Path) -> None:
+    text = "😀王小明住在北京，马克思去了哈尔滨，刘德华喜欢广州。" + "孩子们今天在图书馆学习中国历史。" * 5
+    words = ("王小明", "北京", "马克思", "哈尔滨", "刘德华", "广州")
+    lines = [_line(f"{text}{number}", [_counted(unit, text, word) for word in words]) for number in range(3)]
+    found = edge_warnings(*read_spans_file(_file(tmp_path, *lines)))
+    if unit == "characters":
+        assert found == []
+    else:
+        assert len(found) == 1 and f"read as {unit}, " in found[0]
+
+
+def test_right_spans_that_cut_chinese_words_are_not_warned_of(tmp_path: Path) -> None:
+    text = "我们昨天在北京大学见到了王小明，他说天气很好，然后回上海去了。"
+    lines = [
+        _line(f"{text}{number}", [_span(at, at + 1 + at % 3, "xy"[at % 2]) for at in range(number, 28, 3)])
+        for number in range(6)
+    ]
+    assert edge_warnings(*read_spans_file(_file(tmp_path, *lines))) == []
+
+
 def test_lexical_types_take_memory_by_the_text_and_not_by_the_longest_span() -> None:
     text = "The river ran on. " * 10_000
     rows = [(0, at, at + 5, "short") for at in range(500)] + [(0, at, len(text), "long") for at in range(20)]
