@@ -191,7 +191,10 @@ def save(
         trouble = error
     wanted, folder = reservation.target, as_given(asked, reservation.settle())
     if reservation.target != wanted:
-        typer.echo(f"warning: {asked} was taken meanwhile; the result is in {folder}", err=True)
+        typer.echo(
+            f"warning: {asked} was taken meanwhile, or cannot be replaced; the result is in {folder}",
+            err=True,
+        )
     if isinstance(trouble, LRopeError | OSError | MemoryError):
         raise LRopeError(
             f"the result is whole and lies in {folder}, but without its page: "

@@ -202,12 +202,11 @@ def _train_and_compare(
 
 
 def _write_run_reports(runs: Sequence[Run]) -> None:
-    from lrope_interp.reports.page import write_page
-    from lrope_interp.reports.training import render_training
+    from lrope_interp._cli_training import write_report
 
     for one in runs:
         if not (one.folder / "report.html").exists():
-            write_page(render_training(one.folder), one.folder / "report.html")
+            write_report(one)
 
 
 def _compare(replication: Replication, comparison: Comparison, runs: Sequence[Run], out: Output) -> Result:
@@ -250,8 +249,8 @@ def _save(result: Result, folder: Path) -> None:
     from lrope_interp.results import load_result, save_result
 
     save_result(result, folder)
-    record(folder, REPLICATE, ())
     write_page(render_replication(load_result(folder)), folder / "report.html")
+    record(folder, REPLICATE, ("result.json", "report.html", *(f"{name}.csv" for name in result.tables)))
 
 
 def _command(folder: Path) -> str:

@@ -13,7 +13,7 @@ import typer
 from lrope_interp._cli_output import Output
 from lrope_interp._cli_progress import TrainingState, by_layer, clock, listen
 from lrope_interp.errors import LRopeError, visible
-from lrope_interp.folders import recover, resumed_folder
+from lrope_interp.folders import RUN, locked, record, recover, resumed_folder
 from lrope_interp.runs import RUNS, Run, newest_unfinished_run, read_run
 from lrope_interp.training.config import TrainConfig, train_config
 from lrope_interp.training.recording import Recording, tracker_names
@@ -75,7 +75,7 @@ def run(request: Request, out: Output) -> None:
         raise typer.Exit(INTERRUPTED)
     if state.started is None:
         out.note(f"the run {folder} was finished before: nothing is left to train")
-    report = _write_report(finished)
+    report = write_report(finished)
     _summarise(finished, report, state, out)
 
 
@@ -146,12 +146,16 @@ def _how_to_go_on(folder: Path, state: TrainingState, is_resumed: bool) -> str:
     return f"interrupted. Go on ({saved}) with: lrope-interp train --resume --out {state.started.folder}"
 
 
-def _write_report(finished: Run) -> Path:
+def write_report(finished: Run) -> Path:
+    """Write the page of a finished run, and note it in the manifest."""
     from lrope_interp.reports.page import write_page
     from lrope_interp.reports.training import render_training
 
     try:
-        return write_page(render_training(finished.folder), finished.folder / "report.html")
+        with locked(finished.folder):
+            report = write_page(render_training(finished.folder), finished.folder / "report.html")
+            record(finished.folder, RUN, (report.name,))
+        return report
     except (LRopeError, OSError) as error:
         raise LRopeError(f"the run {finished.folder} is finished, but without its page: {error}") from error
 

@@ -1,9 +1,10 @@
 """Folders that are reserved before work begins, appear whole, and replace nothing that is not ours.
 
-A new folder is filled beside its place, in `.NAME.partial`, which is its reservation too: whoever fills it
-holds a lock on it, and the system lifts the lock however the process ends. A partial folder without a living
-owner was left by a process that was killed, and the next command removes it. What replaces a run takes long
-and can be resumed: it is filled in `NAME.new`, which stays. Only the standard library is needed here.
+A new folder is filled beside its place (within, where an empty folder is already), in `.NAME.partial`. That
+is its reservation too: whoever fills it holds a lock on it, and the system lifts the lock however the process
+ends. A partial folder without a living owner was left by a process that was killed, and the next command
+removes it. What replaces a run takes long and can be resumed: it is filled in `NAME.new`, which stays. Only
+the standard library is needed here.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ except ImportError:  # not a POSIX system: two processes on one folder are then 
 MANIFEST_FILE = ".lrope-interp.json"
 MANIFEST_FORMAT = 1
 RUN, REPLICATE = "run", "replicate"
+_TORN_MANIFEST = re.compile(rf"\.{re.escape(MANIFEST_FILE)}\.[0-9a-f]{{8}}")
 # Results that are named otherwise than their command.
 _COMMANDS = {"spacing": "show", "concepts": "probe", "ablations": "ablate", "distances": "distance"}
 _CANNOT_WRITE = {
@@ -42,6 +44,7 @@ _WHOLE = (  # what is written under another name first
     r"((run|config|data|tokenizer|result)\.json|(model|increments)\.safetensors|report\.html|\.lrope-interp\.json)"
 )
 _TORN = rf"\.{_WHOLE}\.(tmp|[0-9a-f]{{8}})"  # which is left by a process that was killed
+_LEFT = re.compile(r"\.(.+)(\.partial|\.[0-9a-f]{8}\.old)")  # names of folders that are filled, or step aside
 _ARM_RUN = re.compile(r"(fixed|fixed_wide|(shared|per_layer)(_per_head)?)-s[0-9]+")
 # What may lie in a folder besides what its manifest lists; a folder that is empty ends in "/".
 _KNOWN = {
@@ -79,8 +82,8 @@ class Reservation:
     def settle(self) -> Path:
         """Put the folder in its place, and return that.
 
-        If the place was taken meanwhile, an analysis goes to the next free number: what was computed is not
-        lost.
+        If the place was taken meanwhile, or the old folder cannot be moved away (it is a mount point, or
+        somebody else's), an analysis goes to the next free number: what was computed is not lost.
 
         Raises:
             LRopeError: The folder that is to be replaced may not be any more; what replaces it stays beside.
@@ -92,16 +95,17 @@ class Reservation:
         sync_tree(self.folder)
         try:
             self._refuse_what_came_meanwhile()
-        except LRopeError as error:
+            if self.folder.parent == self.target:
+                self._fill()
+            else:
+                self._move()
+        except (LRopeError, OSError) as error:
             if self.is_beside:
                 raise LRopeError(
                     f"{error}. What was to replace it is whole and stays in {self.folder}: mend that, and "
                     "resume it"
                 ) from None
             self.target, self._old = numbered_folder(self.target), None
-        if self._old is not None and not any(self.target.iterdir()):
-            self._fill()
-        else:
             self._move()
         is_replaced, self.folder = self.is_beside, self.target
         if is_replaced:  # the manifest says no more that this is to replace something
@@ -114,15 +118,21 @@ class Reservation:
             return
         if self._old is None or not os.path.samestat(self._old, os.stat(self.target)):
             raise LRopeError(f"{self.target} was made by somebody else meanwhile")
-        _refuse_to_replace(self.target, self.target, self.kind, overwrite=True)
-        told = (read_manifest(self.folder) or {}).get("replaces", ())
-        came = sorted({path.name for path in self.target.iterdir()} - set(told)) if self.is_beside else []
+        if self.folder.parent == self.target:
+            came = {path.name for path in self.target.iterdir()} - {self.folder.name}
+        else:
+            _refuse_to_replace(self.target, self.target, self.kind, overwrite=True)
+            told = (read_manifest(self.folder) or {}).get("replaces", {})
+            now = _told_apart(self.target) if self.is_beside else {}
+            came = {name for name, digest in now.items() if name not in told or told[name] != digest}
         if came:
-            raise LRopeError(f"{self.target} holds {came[0]}, which was not there when its replacement began")
+            raise LRopeError(
+                f"{self.target} holds {min(came)}, which was not there, or was another, when this began"
+            )
 
     def _move(self) -> None:
         """Move the new folder to its place; an old one steps aside first, and is removed last."""
-        aside = _aside(self.target)
+        aside = self.target.with_name(f".{self.target.name}.{secrets.token_hex(4)}.old")
         try:
             if self._old is not None:
                 self.target.rename(aside)  # if everything ends here, `recover` puts it back
@@ -186,6 +196,8 @@ def reserved(
         LRopeError: `path` is in the way, another process fills it, or it cannot be written.
     """
     wanted = Path(os.path.realpath(path))
+    if _LEFT.fullmatch(wanted.name):
+        raise LRopeError(f"{path} is named as folders are that a later command removes: give another --out")
     missing = [parent for parent in wanted.parents if not parent.exists()]
     try:
         with ExitStack() as stack:
@@ -242,8 +254,11 @@ def _is_begun(new: Path) -> bool:
 def recover(parent: Path) -> None:
     """Tidy up after processes that were killed; nothing of a living one, or of a stranger, is touched."""
     left: list[Path] = []
-    with suppress(OSError):
+    with suppress(OSError, LRopeError):
         left += [path for pattern in (".?*.old", ".?*.partial", "*.new") for path in parent.glob(pattern)]
+        if fcntl is not None and _torn_files(parent) and kind_of(parent) is not None:
+            with locked(parent):
+                remove_torn_files(parent)
     for path in left:
         with suppress(OSError, LRopeError):
             handle = None if path.is_symlink() else _lock(path)
@@ -256,14 +271,17 @@ def recover(parent: Path) -> None:
 
 def _tidy(path: Path) -> None:
     """Put back a folder that stepped aside, or remove what nobody fills any more."""
-    said = read_manifest(path) or {}
+    said, name, names = read_manifest(path) or {}, _LEFT.fullmatch(path.name), os.listdir(path)
     if path.suffix == ".old":
-        place, kind = path.with_name(path.name[1:].removesuffix(".old")), kind_of(path)
-        if kind is None or first_foreign(path, kind) is not None:
+        kind = kind_of(path)
+        if name is None or kind is None or first_foreign(path, kind) is not None:
             return
+        place = path.with_name(name[1])
         if not os.path.lexists(place):
             path.rename(place)
             return
+    elif names and all(_TORN_MANIFEST.fullmatch(one) for one in names):
+        pass  # it was killed before it had said what it is
     elif not said or (path.suffix == ".new" and ("replaces" not in said or _is_begun(path))):
         return
     shutil.rmtree(path)
@@ -317,14 +335,16 @@ def _first_free(
 def _reserve(
     stack: ExitStack, target: Path, shown: Path | str, kind: str, overwrite: bool, is_resumable: bool
 ) -> Reservation:
-    old, before = None, list[str]()
+    old, before = None, dict[str, str | None]()
     if target.exists():
         if not target.is_dir():
             raise LRopeError(f"{shown} is a file; a folder is wanted: give another --out")
         stack.enter_context(locked(target))
         _refuse_to_replace(target, shown, kind, overwrite)
-        old, before = target.stat(), sorted(path.name for path in target.iterdir())
-    folder = _new(target) if before and is_resumable else _partial(target)
+        old, before = target.stat(), _told_apart(target)
+    # An empty folder is filled from within: it may be a mount point, or its parent not ours to write.
+    place = target if before or old is None else target / target.name
+    folder = _new(target) if before and is_resumable else _partial(place)
     _claim(stack, folder, shown)
     reservation = Reservation(target, folder, kind, old)
     stack.callback(reservation.discard)
@@ -368,10 +388,6 @@ def _claim(stack: ExitStack, folder: Path, shown: Path | str) -> None:
 
 def _partial(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
-
-
-def _aside(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
 
 
 def _new(target: Path) -> Path:
@@ -425,6 +441,7 @@ def _lock(folder: Path) -> int | None:
 
 def _refuse_to_replace(target: Path, shown: Path | str, kind: str, overwrite: bool) -> None:
     """Refuse a folder that is not empty, unless it may be replaced and every file in it is ours."""
+    recover(target)
     if not any(target.iterdir()):
         return
     found = kind_of(target)
@@ -443,7 +460,6 @@ def _refuse_to_replace(target: Path, shown: Path | str, kind: str, overwrite: bo
     with suppress(FileNotFoundError):  # of a working folder that was removed
         if target in (Path.cwd(), *Path.cwd().parents):
             raise LRopeError(f"{shown} is where you stand: replace it from outside, or give another --out")
-    recover(target)
     foreign = first_foreign(target, kind)
     if foreign is not None and ".partial/" in foreign and is_locked(target / foreign.partition("/")[0]):
         raise LRopeError(
@@ -481,18 +497,20 @@ def first_foreign(folder: Path, kind: str) -> str | None:
         kind: What it is, from `kind_of`.
     """
     manifest, listed = read_manifest(folder), dict[str, str | None]()
+    if kind == REPLICATE or (manifest is None and kind != RUN):  # the result names its tables
+        tables = _read_object(folder / "result.json").get("tables")
+        listed |= dict.fromkeys(("result.json", "result.json.part", "report.html", "gaps.parquet"))
+        listed |= dict.fromkeys(f"{name}.csv" for name in (tables if isinstance(tables, dict) else ()))
     if manifest is not None and (
         kind != RUN or _read_object(folder / "run.json").get("status") == "finished"
     ):
         listed |= manifest["files"]
-    if kind == REPLICATE or (manifest is None and kind != RUN):  # the result names its tables
-        tables = _read_object(folder / "result.json").get("tables")
-        listed |= dict.fromkeys(("result.json", "result.json.part", "report.html", "gaps.parquet"))
-        listed |= dict.fromkeys(map(str, tables.values() if isinstance(tables, dict) else ()))
     within = _runs_of_arms(folder) if kind == REPLICATE else _results_in(folder) if kind == RUN else {}
     for name in _content(folder, within):
         path, known = folder / name, _KNOWN.get(kind)
         if path.is_symlink() and not name.startswith("wandb/"):
+            return name
+        if not path.is_symlink() and not path.is_file() and not path.is_dir():  # a pipe, a socket
             return name
         if name in listed:
             if listed[name] is not None and listed[name] != _sha256(path):
@@ -504,6 +522,12 @@ def first_foreign(folder: Path, kind: str) -> str | None:
         if foreign is not None:
             return f"{name}/{foreign}"
     return None
+
+
+def _told_apart(folder: Path) -> dict[str, str | None]:
+    """Return what a folder holds, with digests of its files and of the results in it."""
+    ours = {path: path / "result.json" if path.is_dir() else path for path in folder.iterdir()}
+    return {path.name: _sha256(one) if one.is_file() else None for path, one in ours.items()}
 
 
 def _runs_of_arms(folder: Path) -> dict[str, str]:
@@ -546,17 +570,18 @@ def _raise(error: OSError) -> None:
 
 
 def record(folder: Path, kind: str, names: Iterable[str]) -> None:
-    """Write the manifest: what the folder is, and the sha256 of files that will not change any more."""
+    """Put into the manifest what the folder is, and the sha256 of files that will not change any more."""
     before = read_manifest(folder) or {}
     listed = {name: _sha256(folder / name) for name in names if (folder / name).is_file()}
+    listed = {**before.get("files", {}), **listed}
     listed.pop(MANIFEST_FILE, None)
     _write_manifest(folder, kind, listed, before.get("replaces"))
 
 
 def _write_manifest(
-    folder: Path, kind: str, files: Mapping[str, str], replaces: list[str] | None = None
+    folder: Path, kind: str, files: Mapping[str, str], replaces: Mapping[str, str | None] | None = None
 ) -> None:
-    more = {} if replaces is None else {"replaces": replaces}
+    more = {} if replaces is None else {"replaces": dict(replaces)}
     write_json_atomically(
         folder / MANIFEST_FILE, {"format": MANIFEST_FORMAT, "kind": kind, "files": dict(files), **more}
     )
@@ -566,7 +591,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return what the manifest of a folder says, or None if it has none of ours."""
     found = _read_object(folder / MANIFEST_FILE)
     is_ours = found.get("format") == MANIFEST_FORMAT and isinstance(found.get("kind"), str)
-    return found if is_ours and isinstance(found.get("files"), dict) else None
+    maps = (found.get("files"), found.get("replaces", {}))
+    return found if is_ours and all(isinstance(one, dict) for one in maps) else None
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -606,9 +632,12 @@ def write_text_atomically(path: Path, text: str, errors: str = "strict") -> None
 
 def remove_torn_files(folder: Path) -> None:
     """Remove files that a killed process was writing; only who holds the folder may."""
-    for path in folder.glob(".*"):
-        if path.is_file() and re.fullmatch(_TORN, path.name):
-            path.unlink(missing_ok=True)
+    for path in _torn_files(folder):
+        path.unlink(missing_ok=True)
+
+
+def _torn_files(folder: Path) -> list[Path]:
+    return [path for path in folder.glob(".*") if re.fullmatch(_TORN, path.name) and path.is_file()]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -225,6 +226,27 @@ def test_a_file_of_ours_that_was_changed_is_not_ours_any_more(tmp_path: Path, na
     assert (out / name).read_text() == "edited for a week"
 
 
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_pipe_in_place_of_a_table_is_not_ours(tmp_path: Path, is_old: bool) -> None:
+    out = write_result(tmp_path / "out")
+    if is_old:
+        forget_manifests(out)
+    (out / "characters.csv").unlink()
+    os.mkfifo(out / "characters.csv")
+    with pytest.raises(LRopeError, match=r"characters\.csv"):
+        write_result(out, overwrite=True)
+
+
+def test_a_result_without_a_manifest_does_not_say_of_any_file_that_it_is_its_table(tmp_path: Path) -> None:
+    out = write_result(tmp_path / "out")
+    forget_manifests(out)
+    result = json.loads((out / "result.json").read_text())
+    put(out / "thesis.tex")
+    write_json_atomically(out / "result.json", {**result, "tables": {"characters": "thesis.tex"}})
+    with pytest.raises(LRopeError, match=r"thesis\.tex"):
+        write_result(out, overwrite=True)
+
+
 def test_a_link_is_never_ours(tmp_path: Path) -> None:
     out = write_result(tmp_path / "out")
     (out / "report.html").rename(tmp_path / "elsewhere.html")
@@ -327,6 +349,42 @@ def test_a_failed_replacement_keeps_the_old_folder(tmp_path: Path) -> None:
         raise RuntimeError
     assert files(out) == before
     assert contents(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("has_old", [False, True])
+def test_a_mount_point_is_filled_if_it_is_empty_and_costs_no_result_if_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_old: bool
+) -> None:
+    out = tmp_path / "out"
+    if has_old:
+        write_result(out)
+    out.mkdir(exist_ok=True)
+    before, rename = files(out), Path.rename
+
+    def within_one_device(path: Path, target: Path) -> Path:
+        if path == out:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if path.is_relative_to(out) != target.is_relative_to(out):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", within_one_device)
+    made = write_result(out, overwrite=True)
+    assert made == (tmp_path / "out-2" if has_old else out)
+    assert {"result.json", MANIFEST_FILE} <= {*contents(made)}
+    assert contents(tmp_path) == (["out", "out-2"] if has_old else ["out"])
+    assert not has_old or files(out) == before
+
+
+def test_what_a_killed_process_left_in_an_empty_folder_is_not_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with another_process(tmp_path / "out", "show") as other:
+        with pytest.raises(LRopeError, match="another process"):
+            write_result(tmp_path / "out")
+        other.kill()
+    assert contents(tmp_path / "out") == [".out.partial"]
+    assert write_result(tmp_path / "out") == tmp_path / "out"
+    assert ".out.partial" not in contents(tmp_path / "out")
 
 
 @pytest.mark.parametrize("has_old", [False, True])
@@ -436,7 +494,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, has_o
 
 
 def test_what_looks_like_left_over_and_is_a_strangers_stays(tmp_path: Path) -> None:
-    for name in (".show.partial", ".show.old", ".config.old", ".x.partial"):
+    for name in (".show.partial", ".show.0123abcd.old", ".config.0123abcd.old", ".x.partial"):
         put(tmp_path / name / "precious")
     put(tmp_path / ".y.partial")
     (tmp_path / ".z.old").symlink_to(tmp_path)
@@ -449,6 +507,44 @@ def test_what_looks_like_left_over_and_is_a_strangers_stays(tmp_path: Path) -> N
     assert "config" not in contents(tmp_path)
 
 
+def test_a_backup_that_the_user_hid_is_not_taken_for_a_folder_that_stepped_aside(tmp_path: Path) -> None:
+    out = write_result(tmp_path / "out")
+    backup = Path(shutil.copytree(out, tmp_path / ".out.old"))
+    before = files(backup)
+    assert write_result(out, overwrite=True) == out
+    recover(tmp_path)
+    assert files(backup) == before
+
+
+@pytest.mark.parametrize("name", [".out.partial", ".out.0123abcd.old"])
+def test_no_result_gets_a_name_by_which_a_later_command_removes_it(tmp_path: Path, name: str) -> None:
+    with pytest.raises(LRopeError, match="give another --out"):
+        write_result(tmp_path / name)
+
+
+def test_killed_before_it_had_said_what_it_is_a_folder_is_removed_too(tmp_path: Path) -> None:
+    for name in (".out.partial", "run.new"):
+        put(tmp_path / name / f".{MANIFEST_FILE}.0123abcd")
+    recover(tmp_path)
+    assert contents(tmp_path) == []
+
+
+def test_a_page_that_a_killed_process_was_writing_is_removed_from_a_run_in_which_nobody_works(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path / "run")
+    before = files(run)
+    for folder in (run, tmp_path):
+        put(folder / ".report.html.0123abcd")
+    with locked(run):
+        recover(run)
+    assert files(run) != before
+    recover(run)
+    assert files(run) == before
+    recover(tmp_path)
+    assert ".report.html.0123abcd" in contents(tmp_path)  # which is no folder of ours
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_whatever_comes_between_two_renames_the_old_folder_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -458,7 +554,7 @@ def test_whatever_comes_between_two_renames_the_old_folder_is_not_lost(
 
     def ending(path: Path, target: Path) -> Path:
         moved = rename(path, target)
-        if target.name == ".out.old":
+        if target.suffix == ".old":
             if number == signal.SIGKILL:
                 os._exit(9)
             signal.raise_signal(number)
@@ -473,10 +569,11 @@ def test_whatever_comes_between_two_renames_the_old_folder_is_not_lost(
         if child == 0:
             write_result(out, overwrite=True)
         os.waitpid(child, 0)
-        assert contents(tmp_path) == [".out.old", ".out.partial"]
-        with locked(tmp_path / ".out.old"):  # its owner lives
+        aside, partial = contents(tmp_path)
+        assert (aside[:5], aside[-4:], partial) == (".out.", ".old", ".out.partial")
+        with locked(tmp_path / aside):  # its owner lives
             recover(tmp_path)
-        assert ".out.old" in contents(tmp_path)
+        assert aside in contents(tmp_path)
         recover(tmp_path)
     assert files(out) == before
     assert contents(tmp_path) == ["out"]
@@ -484,7 +581,7 @@ def test_whatever_comes_between_two_renames_the_old_folder_is_not_lost(
 
 def test_killed_after_the_swap_the_new_folder_stays_and_the_old_one_is_removed(tmp_path: Path) -> None:
     new = files(write_result(tmp_path / "out"))
-    write_result(tmp_path / "old").rename(tmp_path / ".out.old")
+    write_result(tmp_path / "old").rename(tmp_path / ".out.0123abcd.old")
     recover(tmp_path)
     assert contents(tmp_path) == ["out"]
     assert files(tmp_path / "out") == new
@@ -567,6 +664,27 @@ def test_what_came_into_a_run_while_its_replacement_was_made_is_not_lost(tmp_pat
     with held(resumed_folder(run), RUN) as place:
         place.settle()
     assert contents(tmp_path) == ["run", "show"]
+
+
+def test_a_run_that_took_the_place_of_the_one_to_be_replaced_is_not_lost(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        begin_to_replace(run)
+    shutil.rmtree(run)
+    write_run(run)
+    (run / "model.safetensors").write_text("another")
+    before = files(run)
+    with held(resumed_folder(run), RUN) as place, pytest.raises(LRopeError, match="or was another"):
+        place.settle()
+    assert files(run) == before
+
+
+@pytest.mark.parametrize("replaces", [5, ["run.json"], None])
+def test_a_manifest_of_another_form_is_none_of_ours(tmp_path: Path, replaces: object) -> None:
+    run = write_run(tmp_path / "run.new")
+    manifest = json.loads((run / MANIFEST_FILE).read_text())
+    write_json_atomically(run / MANIFEST_FILE, {**manifest, "replaces": replaces})
+    assert folders.read_manifest(run) is None
 
 
 def test_a_folder_is_on_the_disk_before_it_gets_its_name_and_its_name_is_after(

@@ -138,7 +138,7 @@ def _reserved(stack: ExitStack, asked: Path, config: TrainConfig, emit: OnEvent,
     if is_given_up:
         emit(events.Warned(f"the run in {place.folder} is given up, which was to replace {asked} too"))
     inside = analyses_in(place.target)
-    also = f", and what was made from it ({', '.join(inside)})," if inside else ""
+    also = f", and what was made from it ({', '.join(inside)})" if inside else ""
     message = f"{asked} stays until the new run is finished, which then replaces it{also}; until then it is"
     emit(events.Warned(f"{message} {as_given(asked, place.folder)}"))
     return place
@@ -322,3 +322,4 @@ def _finish(folder: Path, model: LRopeTransformer, summary: dict[str, object]) -
     info = dict(read_run(folder, allow_unfinished=True).info)
     info |= {"status": "finished", "finished": timestamp(), "summary": summary}
     write_json_atomically(folder / RUN_FILE, info)
+    record(folder, RUN, (RUN_FILE,))

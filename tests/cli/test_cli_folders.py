@@ -120,6 +120,11 @@ def test_two_trainings_without_a_name_get_two_runs_and_a_replaced_one_is_named(
     assert cli(*words).code == 0
     name = "tiny-file-text-per_layer-s0"
     assert sorted(os.listdir("runs")) == [name, f"{name}-2"]
+    page = Path("runs") / name / "report.html"
+    text = page.read_text(encoding="utf-8")
+    page.write_text("notes", encoding="utf-8")
+    assert "holds report.html, which" in cli(*words, "--out", f"runs/{name}", "--overwrite").err
+    page.write_text(text, encoding="utf-8")
     replaced = cli(*words, "--seed", "3", "--out", f"runs/{name}", "--overwrite")
     assert replaced.code == 0
     assert f"runs/{name} stays until the new run is finished" in replaced.err

@@ -109,6 +109,11 @@ def test_other_options_start_beside_and_are_refused_in_the_same_folder(
     assert_refused(other, "n_steps was 2, now 3")
     assert cli("replicate", *place, *arms, "--steps", "3").code == 0
     assert (FOLDER.with_name(f"{FOLDER.name}-2") / "result.json").is_file()
+    table = (FOLDER / "runs.csv").read_text()
+    (FOLDER / "runs.csv").write_text(f"{table}notes\n")
+    over = cli("replicate", *place, *arms, "--steps", "3", "--out", FOLDER, "--overwrite")
+    assert_refused(over, "holds runs.csv, which lrope-interp did not write")
+    (FOLDER / "runs.csv").write_text(table)
     over = cli("replicate", *place, *arms, "--steps", "3", "--out", FOLDER, "--overwrite")
     assert over.code == 0
     assert json.loads((FOLDER / "runs" / "fixed-s0" / "run.json").read_text())["n_steps"] == 3
