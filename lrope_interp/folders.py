@@ -280,7 +280,7 @@ def _tidy(path: Path) -> None:
         if not os.path.lexists(place):
             path.rename(place)
             return
-    elif names and all(_TORN_MANIFEST.fullmatch(one) for one in names):
+    elif (names or path.suffix == ".partial") and all(_TORN_MANIFEST.fullmatch(one) for one in names):
         pass  # it was killed before it had said what it is
     elif not said or (path.suffix == ".new" and ("replaces" not in said or _is_begun(path))):
         return

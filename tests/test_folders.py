@@ -525,8 +525,10 @@ def test_no_result_gets_a_name_by_which_a_later_command_removes_it(tmp_path: Pat
 def test_killed_before_it_had_said_what_it_is_a_folder_is_removed_too(tmp_path: Path) -> None:
     for name in (".out.partial", "run.new"):
         put(tmp_path / name / f".{MANIFEST_FILE}.0123abcd")
+    put(tmp_path / ".show.partial", is_folder=True)
+    put(tmp_path / "mine.new", is_folder=True)
     recover(tmp_path)
-    assert contents(tmp_path) == []
+    assert contents(tmp_path) == ["mine.new"]
 
 
 def test_a_page_that_a_killed_process_was_writing_is_removed_from_a_run_in_which_nobody_works(
