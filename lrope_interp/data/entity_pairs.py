@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lrope_interp.data.sources.plain_text import decoded_text
 from lrope_interp.errors import LRopeError
 
 GIVEN = "given"
@@ -114,11 +115,7 @@ def read_pairs(path: Path | str) -> tuple[EntityPair, ...]:
         LRopeError: A file that cannot be read, a line that is not two words, a name that comes twice, or
             no name at all; the message names the line.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise LRopeError(f"cannot read the pairs in {path}: {reason}") from None
+    lines = decoded_text(Path(path)).splitlines()
     found: dict[str, EntityPair] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):

@@ -242,6 +242,9 @@ def test_a_dash_reads_the_text_from_stdin(cli: Cli, run_copy: Path, monkeypatch:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
     answer = cli("show", "--text", "-")
     assert answer.code == 2 and "- is empty" in answer.err
+    monkeypatch.setattr("sys.stdin", None)
+    answer = cli("show", "--text", "-")
+    assert answer.code == 2 and "stdin is closed" in answer.err
 
 
 def test_eval_scores_no_more_of_a_text_than_is_asked_for(cli: Cli, run_copy: Path, tmp_path: Path) -> None:

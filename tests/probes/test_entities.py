@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -206,3 +207,10 @@ def test_a_bad_list_names_its_line(text: str, said: str, tmp_path: Any) -> None:
     path.write_text(text)
     with pytest.raises(LRopeError, match=said):
         read_pairs(path)
+
+
+def test_pairs_come_from_stdin_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfNew York\r\n# mine\r\nMae Jemison"))
+    )
+    assert [pair.text for pair in read_pairs("-")] == ["New York", "Mae Jemison"]

@@ -113,6 +113,8 @@ def opened(path: Path) -> BinaryIO:
     """Open a file, or say why it cannot be; ``-`` is what stands on stdin."""
     try:
         if path == STDIN:
+            if sys.stdin is None:  # closed by whoever started this
+                raise LRopeError("- is what stands on stdin, and stdin is closed; pipe a text into it")
             spooled = tempfile.TemporaryFile()  # noqa: SIM115  whoever asked closes it
             spooled.write(_read_once(sys.stdin.buffer))
             spooled.seek(0)
