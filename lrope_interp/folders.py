@@ -15,7 +15,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
@@ -143,7 +142,8 @@ class Reservation:
             raise
         sync_folder(self.target.parent)
         if self._old is not None:
-            shutil.rmtree(aside, ignore_errors=True)
+            with suppress(OSError):
+                _remove(aside)
 
     def _fill(self) -> None:
         """Move everything into a folder that was empty: somebody may stand in it, and see it fill."""
@@ -164,10 +164,26 @@ class Reservation:
     def discard(self) -> None:
         """Remove what was filled, unless it is in its place or can be resumed."""
         if self.folder != self.target and not self.is_kept:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):
+                _remove(self.folder)
 
 
 _SAY_WHOLE = ("result.json", "run.json")
+
+
+def _remove(folder: Path) -> None:
+    _empty(folder)
+    folder.rmdir()
+
+
+def _empty(folder: Path) -> None:
+    """Remove all that is in a folder; last what says that it is ours: a process may be killed meanwhile."""
+    last = (MANIFEST_FILE, *_SAY_WHOLE, "runs")
+    for path in sorted(folder.iterdir(), key=lambda path: path.name in last):
+        if path.is_dir() and not path.is_symlink():
+            _remove(path)
+        else:
+            path.unlink()
 
 
 @contextmanager
@@ -274,17 +290,17 @@ def _tidy(path: Path) -> None:
     said, name, names = read_manifest(path) or {}, _LEFT.fullmatch(path.name), os.listdir(path)
     if path.suffix == ".old":
         kind = kind_of(path)
-        if name is None or kind is None or first_foreign(path, kind) is not None:
+        if name is None or (names and (kind is None or first_foreign(path, kind) is not None)):
             return
         place = path.with_name(name[1])
-        if not os.path.lexists(place):
+        if names and not os.path.lexists(place):
             path.rename(place)
             return
     elif (names or path.suffix == ".partial") and all(_TORN_MANIFEST.fullmatch(one) for one in names):
         pass  # it was killed before it had said what it is
     elif not said or (path.suffix == ".new" and ("replaces" not in said or _is_begun(path))):
         return
-    shutil.rmtree(path)
+    _remove(path)
 
 
 def as_given(asked: Path | str, folder: Path) -> Path:
@@ -378,11 +394,7 @@ def _claim(stack: ExitStack, folder: Path, shown: Path | str) -> None:
         is_left = said is not None and (folder.name.endswith(".partial") or "replaces" in said)
         if handle is None or not (is_left or not any(folder.iterdir())):
             raise taken
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        _empty(folder)
         return
 
 

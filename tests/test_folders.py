@@ -589,6 +589,32 @@ def test_killed_after_the_swap_the_new_folder_stays_and_the_old_one_is_removed(t
     assert files(tmp_path / "out") == new
 
 
+@pytest.mark.parametrize("is_old", [False, True])
+@pytest.mark.parametrize("n", [0, 1, 5, 11, 99])
+def test_killed_while_it_removed_the_old_folder_it_leaves_nothing_that_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int, is_old: bool
+) -> None:
+    new, old = files(write_run(tmp_path / "out")), write_run(tmp_path / "old")
+    write_result(old / "show")
+    if is_old:
+        forget_manifests(old)
+    old.rename(tmp_path / ".out.0123abcd.old")
+    removed, unlink = [0], Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if removed[0] >= n:
+            raise OSError
+        removed[0] += 1
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    recover(tmp_path)
+    assert (contents(tmp_path) == ["out"]) == (n == 99)
+    monkeypatch.undo()
+    recover(tmp_path)
+    assert (contents(tmp_path), files(tmp_path / "out")) == (["out"], new)
+
+
 def test_a_run_is_replaced_by_one_that_is_filled_beside_it_and_can_be_resumed(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     before = files(run)
