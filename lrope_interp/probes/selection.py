@@ -261,13 +261,17 @@ def _of_same_script(
 
 
 def _script(document: Document) -> str:
-    """Return the script of most letters, as Unicode names them; "code" has its own."""
+    """Return the script of most letters, as Unicode names them; "code" has its own.
+
+    Letters count by their bytes, which makes a Chinese word about as heavy as one of Latin letters.
+    """
     if document.language == "code":
         return "code"
     found: Counter[str] = Counter()
     for character, n in Counter(document.text).items():
         if character.isalpha():
-            found[unicodedata.name(character, "").partition(" ")[0]] += n
+            letter = unicodedata.normalize("NFKC", character)[0]  # full and half width forms
+            found[unicodedata.name(letter, "").partition(" ")[0]] += n * len(letter.encode())
     if 5 * (found["HIRAGANA"] + found["KATAKANA"]) > found.total():
         return "KANA"
     return max(found, key=lambda script: found[script], default="")

@@ -221,6 +221,9 @@ def test_a_script_that_dev_lacks_takes_all_of_dev_and_says_so(manifest: dict, tm
         ("नमस्ते OK", "und", "DEVANAGARI"),
         ("x = 'Привет, мир'", "code", "code"),
         ("42", "en", ""),
+        ("使用 PyTorch 训练模型", "und", "CJK"),
+        ("ｶﾀｶﾅ", "und", "KANA"),
+        ("Ｔｈｅ ｃａｔ", "und", "LATIN"),
     ],
 )
 def test_the_script_is_that_of_most_letters(text: str, language: str, script: str) -> None:
