@@ -59,7 +59,8 @@ def _label_studio(folder: Path, width: Callable[[str], int] = _utf16) -> Path:
     ]  # fmt: skip
     rating = {"type": "choices", "value": {"choices": ["good"]}}
     wrong = [{"type": "labels", "value": {"start": 0, "end": 1, "text": "no", "labels": ["x"]}}]
-    annotations = [{"result": [*results, rating]}, {"was_cancelled": True, "result": wrong}]
+    relation = {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"}
+    annotations = [{"result": [*results, rating, relation]}, {"was_cancelled": True, "result": wrong}]
     path = folder / "export.json"
     path.write_text(json.dumps([{"id": 1, "data": {"text": TEXT}, "annotations": annotations}]))
     return path
@@ -70,6 +71,8 @@ def _spacy(folder: Path) -> Path:
     rows = [
         {"text": TEXT, "ents": ents, "tokens": []},
         {"text": f"{TEXT} ", "spans": ents, "answer": "accept"},
+        {"text": f"{TEXT} 3", "ents": [], "spans": {"sc": ents}},
+        {"text": f"{TEXT} 4", "tokens": []},
     ]
     path = folder / "docs.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
