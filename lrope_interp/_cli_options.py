@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.errors import LRopeError, unknown, visible
 
 MAX_BYTES = 200_000
 ENCODING_ERRORS = ("strict", "replace")
@@ -73,6 +74,31 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes."
 
 
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)
+
+
+class CommandGroup(TyperGroup):
+    """All commands; what was wrong with a command line is said without steering the terminal."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the options before the command."""
+        with _said_visibly():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the command and its options, and run it."""
+        with _said_visibly():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _said_visibly() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        said: Any = error  # click's UsageError, from wherever typer has its click
+        if hasattr(said, "format_message"):
+            said.message = visible(said.message, keep="\n")  # the help where no command is named
+        raise
 
 
 class TextCommand(TyperCommand):

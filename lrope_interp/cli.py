@@ -35,6 +35,7 @@ from lrope_interp.errors import LRopeError, visible
 
 app = typer.Typer(
     name="lrope-interp",
+    cls=options.CommandGroup,
     help="Train small models that learn how far apart their tokens are, and measure what the distances mean.",
     no_args_is_help=True,
     add_completion=False,

@@ -48,6 +48,10 @@ def test_names_and_texts_do_not_steer_the_terminal(cli: Cli, run_copy: Path, tmp
         ("eval", "--text", tmp_path / f"{ODD}.txt", "--model", odd),
         ("generate", ODD, "--model", odd, "--max-new-tokens", 3),
         ("boundaries", "--data", ODD, "--model", odd),
+        (f"--{ODD}",),
+        ("eval", ODD),
+        ("show", "--x", f"--layer-{ODD}"),
+        ("train", f"--{ODD}=3"),
     ):
         answer = cli(*words)
         assert _is_clean(answer.out + answer.err), words
