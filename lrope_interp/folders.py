@@ -142,8 +142,13 @@ class Reservation:
             raise
         sync_folder(self.target.parent)
         if self._old is not None:
-            with suppress(OSError):
+            try:
                 _remove(aside)
+            except BaseException as error:  # who is interrupted leaves nothing behind
+                with suppress(OSError):
+                    _remove(aside)
+                if not isinstance(error, OSError):
+                    raise
 
     def _fill(self) -> None:
         """Move everything into a folder that was empty: somebody may stand in it, and see it fill."""
@@ -290,12 +295,17 @@ def _tidy(path: Path) -> None:
     said, name, names = read_manifest(path) or {}, _LEFT.fullmatch(path.name), os.listdir(path)
     if path.suffix == ".old":
         kind = kind_of(path)
+        for root, _, _ in os.walk(path, topdown=False) if kind is not None else ():
+            with suppress(OSError):  # a folder in it of which only the name was left
+                os.rmdir(root)
         if name is None or (names and (kind is None or first_foreign(path, kind) is not None)):
             return
         place = path.with_name(name[1])
         if names and not os.path.lexists(place):
             path.rename(place)
             return
+    elif path.name == f".{path.parent.name}.partial" and read_manifest(path.parent) is not None:
+        pass  # it was killed while it filled the folder from within, whose manifest goes first
     elif (names or path.suffix == ".partial") and all(_TORN_MANIFEST.fullmatch(one) for one in names):
         pass  # it was killed before it had said what it is
     elif not said or (path.suffix == ".new" and ("replaces" not in said or _is_begun(path))):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -581,6 +582,37 @@ def test_whatever_comes_between_two_renames_the_old_folder_is_not_lost(
     assert contents(tmp_path) == ["out"]
 
 
+def test_interrupted_while_it_removed_the_old_folder_it_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, unlink = write_result(tmp_path / "out"), Path.unlink
+
+    def interrupted(path: Path, missing_ok: bool = False) -> None:
+        monkeypatch.undo()
+        unlink(path, missing_ok)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_result(out, overwrite=True)
+    assert contents(tmp_path) == ["out"]
+
+
+def test_killed_while_it_filled_an_empty_folder_it_leaves_one_that_can_be_replaced(tmp_path: Path) -> None:
+    out, rename = tmp_path / "out", Path.rename
+    out.mkdir()
+    child = os.fork()
+    if child == 0:
+        Path.rename = lambda path, target: os._exit(9) if path.name[0] == "r" else rename(path, target)  # type: ignore
+        write_result(out)
+    os.waitpid(child, 0)
+    assert contents(out) == [MANIFEST_FILE, ".out.partial", "characters.csv", "gaps.parquet"]
+    with pytest.raises(LRopeError, match="or --overwrite to replace it"):
+        write_result(out)
+    assert write_result(out, overwrite=True) == out
+    assert "result.json" in contents(out)
+
+
 def test_killed_after_the_swap_the_new_folder_stays_and_the_old_one_is_removed(tmp_path: Path) -> None:
     new = files(write_result(tmp_path / "out"))
     write_result(tmp_path / "old").rename(tmp_path / ".out.0123abcd.old")
@@ -590,7 +622,7 @@ def test_killed_after_the_swap_the_new_folder_stays_and_the_old_one_is_removed(t
 
 
 @pytest.mark.parametrize("is_old", [False, True])
-@pytest.mark.parametrize("n", [0, 1, 5, 11, 99])
+@pytest.mark.parametrize("n", [0, 1, 4, 7, 10, 13, 99])
 def test_killed_while_it_removed_the_old_folder_it_leaves_nothing_that_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int, is_old: bool
 ) -> None:
@@ -599,15 +631,16 @@ def test_killed_while_it_removed_the_old_folder_it_leaves_nothing_that_stays(
     if is_old:
         forget_manifests(old)
     old.rename(tmp_path / ".out.0123abcd.old")
-    removed, unlink = [0], Path.unlink
+    ways, removed = {"unlink": Path.unlink, "rmdir": Path.rmdir}, [0]
 
-    def killed(path: Path, missing_ok: bool = False) -> None:
+    def killed(path: Path, way: str) -> None:
         if removed[0] >= n:
             raise OSError
         removed[0] += 1
-        unlink(path, missing_ok)
+        ways[way](path)
 
-    monkeypatch.setattr(Path, "unlink", killed)
+    for way in ways:
+        monkeypatch.setattr(Path, way, partialmethod(killed, way))
     recover(tmp_path)
     assert (contents(tmp_path) == ["out"]) == (n == 99)
     monkeypatch.undo()
