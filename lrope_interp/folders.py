@@ -136,19 +136,17 @@ class Reservation:
             if self._old is not None:
                 self.target.rename(aside)  # if everything ends here, `recover` puts it back
             self.folder.rename(self.target)
+            sync_folder(self.target.parent)
+            if self._old is not None:
+                with suppress(OSError):
+                    _remove(aside)
         except BaseException:
             if self._old is not None and not os.path.lexists(self.target):
                 aside.rename(self.target)
-            raise
-        sync_folder(self.target.parent)
-        if self._old is not None:
-            try:
-                _remove(aside)
-            except BaseException as error:  # who is interrupted leaves nothing behind
+            elif self._old is not None and not os.path.lexists(self.folder):  # interrupted after the swap
                 with suppress(OSError):
                     _remove(aside)
-                if not isinstance(error, OSError):
-                    raise
+            raise
 
     def _fill(self) -> None:
         """Move everything into a folder that was empty: somebody may stand in it, and see it fill."""

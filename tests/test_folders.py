@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
@@ -582,22 +582,6 @@ def test_whatever_comes_between_two_renames_the_old_folder_is_not_lost(
     assert contents(tmp_path) == ["out"]
 
 
-def test_interrupted_while_it_removed_the_old_folder_it_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, unlink = write_result(tmp_path / "out"), Path.unlink
-
-    def interrupted(path: Path, missing_ok: bool = False) -> None:
-        monkeypatch.undo()
-        unlink(path, missing_ok)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "unlink", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_result(out, overwrite=True)
-    assert contents(tmp_path) == ["out"]
-
-
 def test_killed_while_it_filled_an_empty_folder_it_leaves_one_that_can_be_replaced(tmp_path: Path) -> None:
     out, rename = tmp_path / "out", Path.rename
     out.mkdir()
@@ -619,6 +603,29 @@ def test_killed_after_the_swap_the_new_folder_stays_and_the_old_one_is_removed(t
     recover(tmp_path)
     assert contents(tmp_path) == ["out"]
     assert files(tmp_path / "out") == new
+
+
+@pytest.mark.parametrize("name", [".out.partial", "characters.csv"])
+def test_interrupted_at_any_time_after_the_swap_the_old_folder_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    out = write_result(tmp_path / "out")
+
+    def interrupted(path: Path, way: Callable[..., Path], *target: Path, **how: bool) -> Path:
+        moved = way(path, *target, **how)
+        if path.name == name:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return moved
+
+    for way in (Path.rename, Path.unlink):
+        monkeypatch.setattr(
+            Path, way.__name__, lambda path, *to, way=way, **how: interrupted(path, way, *to, **how)
+        )
+    with pytest.raises(KeyboardInterrupt):
+        write_result(out, overwrite=True)
+    assert contents(tmp_path) == ["out"]
+    assert "result.json" in contents(out)
 
 
 @pytest.mark.parametrize("is_old", [False, True])

@@ -70,7 +70,8 @@ def save_checkpoint(
     partial = root / f".step-{step:08d}.{secrets.token_hex(4)}"
     target = root / f"step-{step:08d}"
     try:
-        partial.mkdir(parents=True)
+        root.mkdir(exist_ok=True)  # not its parents: a run that was moved away does not come apart in two
+        partial.mkdir()
         model.save_pretrained(partial)
         save_tensors(optimiser_tensors(model, optimiser), partial / _MOMENTS)
         _write_state(partial, step, state)

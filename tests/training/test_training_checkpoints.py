@@ -128,6 +128,12 @@ def test_a_write_that_fails_keeps_the_checkpoints_before_it(
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000004"]
 
 
+def test_a_run_that_was_moved_away_does_not_come_apart_in_two(tmp_path: Path, trained: Trained) -> None:
+    with pytest.raises(LRopeError, match="the checkpoint of step 4 could not be written"):
+        save_checkpoint(tmp_path / "moved", 4, *trained, {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_names_the_file_that_it_has_no_room_for(
     tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
