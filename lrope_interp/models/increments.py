@@ -115,20 +115,28 @@ def checked(written: Any, given: Tensor, name: str | None) -> Tensor:
     """Return what came out of a hook on increments, their pre-sigmoid value or positions.
 
     Positions (float64) may be whole numbers; increments may not, nor any of the three of less than 32 bits.
+    An infinite pre-sigmoid value is an increment at the end of its range.
 
     Raises:
-        LRopeError: It is no tensor of that shape, or of such a dtype.
+        LRopeError: It is no tensor of that shape, or of such a dtype, or holds NaN (or infinite positions or
+            increments) where it was given none: attention would be 0 there, and the loss a number.
     """
     if written is given:
         return given
     dtypes = [torch.float32, torch.float64]
     dtypes += [torch.int32, torch.int64] if given.dtype == torch.float64 else []
     if isinstance(written, Tensor) and written.shape == given.shape and written.dtype in dtypes:
-        return written if written.is_floating_point() else written.double()
-    got = f"{list(written.shape)}, {written.dtype}" if isinstance(written, Tensor) else repr(written)[:60]
+        is_wrong = written.isnan() if str(name).endswith("_pre") else ~written.isfinite()
+        # Under vmap no value can be looked at.
+        is_mapped = torch._C._functorch.is_batchedtensor(is_wrong)  # type: ignore[attr-defined]
+        if is_mapped or not bool(is_wrong.any()) or bool(given.isnan().any()):
+            return written if written.is_floating_point() else written.double()
+        got = f"{int(is_wrong.sum())} that are not finite"
+    else:
+        got = f"{list(written.shape)}, {written.dtype}" if isinstance(written, Tensor) else repr(written)[:60]
     raise LRopeError(
-        f"a hook at {name} must return a tensor of shape {list(given.shape)}, {given.dtype}, or write into "
-        f"the one it is given and return nothing; got {got}"
+        f"a hook at {name} must return a tensor of shape {list(given.shape)}, {given.dtype}, of finite "
+        f"numbers, or write into the one it is given and return nothing; got {got}"
     )
 
 

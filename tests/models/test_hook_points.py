@@ -392,6 +392,7 @@ def test_a_cache_names_the_nearest_hook_and_says_why_one_is_not_there(make_model
         lambda x: x.bfloat16(),
         lambda x: x > 0,
         lambda x: x.detach().numpy(),
+        lambda x: x.masked_fill(x == x.max(), torch.nan),
     ],
 )
 @pytest.mark.parametrize("mode", ["per_layer", "shared"])
@@ -402,6 +403,31 @@ def test_what_a_hook_returns_for_increments_must_be_increments(make_model, mode,
     message = rf"{name} must return a tensor of shape \[{B}, {P}, {H}\], torch\.float"
     with pytest.raises(LRopeError, match=message):
         model.run_with_hooks(tokens(), fwd_hooks=[(name, lambda x, hook: spoilt(x))])
+
+
+def test_a_hook_may_not_bring_in_infinity_and_reads_what_a_broken_model_has(make_model):
+    model, name = make_model(), "blocks.0.hook_increments"
+
+    def write_infinity(x, hook):
+        x[0, -1] = torch.inf
+
+    for leaf in ("hook_increments", "hook_positions"):
+        with pytest.raises(LRopeError, match=r"finite numbers.*got 1 that are not finite"):
+            model.run_with_hooks(tokens(), fwd_hooks=[(f"blocks.0.{leaf}", write_infinity)])
+    ends = [("blocks.0.hook_increments_pre", write_infinity), (name, lambda x, hook: seen.append(x))]
+    seen: list[torch.Tensor] = []
+    model.run_with_hooks(tokens(), fwd_hooks=ends)
+    assert seen[0][0, -1] == model.cfg.max_increment
+    values = torch.rand(3, B, P) + 0.5
+    written = [model.run_with_hooks(tokens(), fwd_hooks=[(name, lambda x, hook, v=v: v)]) for v in values]
+    model.cfg.attn_impl = "eager"
+    ids = tokens()
+    mapped = torch.func.vmap(lambda v: model.run_with_hooks(ids, fwd_hooks=[(name, lambda x, hook: v)]))
+    torch.testing.assert_close(mapped(values), torch.stack(written), atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        model.blocks[0].increments.b_out.fill_(torch.nan)
+    model.run_with_hooks(tokens(), fwd_hooks=[(name, lambda x, hook: seen.append(x))])
+    assert seen[1].isnan().all()
 
 
 def test_increments_are_no_whole_numbers_and_positions_may_be_pinned_to_them(make_model):
