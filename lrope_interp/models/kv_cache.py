@@ -228,7 +228,6 @@ def store(
     if entry.frozen:
         return
     position, n_past = getattr(entry, "position", None), entry.past_keys.shape[1] - positions.shape[1]
-    positions = positions.detach()
     if n_past and position is not None:
         past = _history(position, len(positions), n_past)
         positions = torch.cat([past.to(positions.device), positions], dim=1)
@@ -268,7 +267,7 @@ def _history(position: Tensor, n_rows: int, n_past: int) -> Float[Tensor, "batch
     stored = getattr(position, "stored", None)
     if stored is not None:
         return stored.positions
-    last = position.detach().expand(n_rows, *position.shape[1:]).unsqueeze(1)
+    last = position.expand(n_rows, *position.shape[1:]).unsqueeze(1)
     return torch.cat([torch.full_like(last, torch.nan).repeat_interleave(n_past - 1, 1), last], dim=1)
 
 

@@ -43,6 +43,22 @@ def make(make_model, mode: str, per_head: bool, **config):
 
 
 @pytest.mark.parametrize(("mode", "per_head"), MODES)
+def test_gradients_go_through_the_cache_by_keys_and_by_positions(make_model, mode, per_head):
+    model, tokens = make(make_model, mode, per_head), some_tokens()
+
+    def gradient(*parts: int) -> torch.Tensor:
+        cache = new_cache(model) if len(parts) > 1 else None
+        model.zero_grad()
+        logits = [model(chunk, past_kv_cache=cache) for chunk in tokens.split(parts, dim=1)]
+        torch.cat(logits, dim=1)[:, 13:].square().mean().backward()
+        return torch.cat([weight.grad.flatten() for weight in model.parameters()])
+
+    whole = gradient(N)
+    for parts in ((13, 7), (5, 8, 1, 6)):
+        assert (gradient(*parts) - whole).norm() < 1e-4 * whole.norm()
+
+
+@pytest.mark.parametrize(("mode", "per_head"), MODES)
 @pytest.mark.parametrize("chunks", [[N], [7, 13], [5, 1, 9, 5], [1] * N])
 def test_the_cache_gives_the_logits_of_the_whole(make_model, mode, per_head, chunks):
     model, tokens = make(make_model, mode, per_head), some_tokens()
