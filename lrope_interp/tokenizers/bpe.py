@@ -80,7 +80,7 @@ class BPETokenizer(HuggingFaceNames):
         """Return a tokenizer with a `padding_side` of its own; all else never changes, and is shared."""
         return copy.copy(self)
 
-    def encode(self, text: str) -> Int64[np.ndarray, " n_tokens"]:
+    def encode(self, text: str, add_special_tokens: bool = False) -> Int64[np.ndarray, " n_tokens"]:  # noqa: ARG002
         """Return the ids of `text`; what looks like a special token in it is text.
 
         Raises:
@@ -103,10 +103,6 @@ class BPETokenizer(HuggingFaceNames):
         ids = self.encode(text)
         ends = np.cumsum(self._lengths[ids])
         return ids, ends - self._lengths[ids], ends
-
-    def decode(self, ids: Ids) -> str:
-        """Return the text of `ids`: special tokens are dropped, broken UTF-8 is replaced."""
-        return self.to_bytes(ids).decode("utf-8", errors="replace")
 
     def to_bytes(self, ids: Ids) -> bytes:
         """Return the bytes of `ids`; special tokens and ids beyond the vocabulary have none."""

@@ -22,7 +22,7 @@ class ByteTokenizer(HuggingFaceNames):
     eos_id = EOS_ID
     fingerprint = hashlib.sha256(b"lrope-interp bytes 1: 256 values, eos 256").hexdigest()
 
-    def encode(self, text: str) -> Int64[np.ndarray, " n_bytes"]:
+    def encode(self, text: str, add_special_tokens: bool = False) -> Int64[np.ndarray, " n_bytes"]:  # noqa: ARG002
         """Return the UTF-8 bytes of `text` as ids; a lone surrogate is refused."""
         return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int64)
 
@@ -34,15 +34,11 @@ class ByteTokenizer(HuggingFaceNames):
         starts = np.arange(len(ids))
         return ids, starts, starts + 1
 
-    def decode(self, ids: Ids) -> str:
-        """Return the text of `ids`: ids of 256 and above are dropped, broken UTF-8 is replaced."""
-        return self.to_bytes(ids).decode("utf-8", errors="replace")
-
     def to_bytes(self, ids: Ids) -> bytes:
-        """Return the bytes of `ids`; ids of 256 and above are dropped."""
+        """Return the bytes of `ids`; EOS and ids beyond the vocabulary are dropped."""
         if isinstance(ids, np.ndarray):
-            return ids[ids < EOS_ID].astype(np.uint8).tobytes()
-        return bytes(int(i) for i in ids if int(i) < EOS_ID)
+            return ids[(ids >= 0) & (ids < EOS_ID)].astype(np.uint8).tobytes()
+        return bytes(int(i) for i in ids if 0 <= int(i) < EOS_ID)
 
     def token_bytes(self, ids: Int[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
         """Return 1 for a byte and 0 for EOS."""

@@ -39,8 +39,8 @@ class Tokenizer(Protocol):
         """The sha256 of what decides the ids: equal fingerprints give equal ids."""
         ...
 
-    def encode(self, text: str) -> Int64[np.ndarray, " n_tokens"]:
-        """Return the ids of a text."""
+    def encode(self, text: str, add_special_tokens: bool = False) -> Int64[np.ndarray, " n_tokens"]:
+        """Return the ids of a text; no special token is added, whatever is asked for."""
         ...
 
     def encode_spans(
@@ -54,7 +54,7 @@ class Tokenizer(Protocol):
         """
         ...
 
-    def decode(self, ids: Ids) -> str:
+    def decode(self, ids: Any, skip_special_tokens: bool = True) -> str:
         """Return the text of ids; broken UTF-8 is replaced, EOS and its like are left out."""
         ...
 
@@ -101,6 +101,26 @@ class HuggingFaceNames:
     bos_token_id = pad_token_id = eos_token_id
     bos_token = pad_token = eos_token
 
+    def decode(self, ids: Any, skip_special_tokens: bool = True) -> str:
+        """Return the text of ids, or of one; broken UTF-8 is replaced.
+
+        Args:
+            ids: In a row (list, array, tensor), or a single one; ids beyond the vocabulary are dropped.
+            skip_special_tokens: Whether EOS and its like are left out; else EOS is written as `eos_token`.
+        """
+        row: Any = ids
+        if not isinstance(row, np.ndarray):
+            row = row.tolist() if hasattr(row, "tolist") else row  # a tensor, on whatever device
+            row = np.array(list(row) if isinstance(row, Iterable) else row, dtype=np.int64)
+        row = row.reshape(-1)
+        parts = [row] if skip_special_tokens else np.split(row, np.flatnonzero(row == self.eos_id))
+        texts = [self.to_bytes(part).decode("utf-8", errors="replace") for part in parts]  # type: ignore[attr-defined]
+        return self.eos_token.join(texts)
+
+    def batch_decode(self, rows: Iterable[Any], skip_special_tokens: bool = True) -> list[str]:
+        """Return the text of each row of ids."""
+        return [self.decode(row, skip_special_tokens) for row in rows]
+
     def __len__(self) -> int:
         """Return how many ids there are."""
         return self.vocab_size
@@ -110,7 +130,7 @@ class HuggingFaceNames:
         text: str | list[str],
         *,
         add_special_tokens: bool = False,
-        padding: bool = False,
+        padding: bool | str = False,
         truncation: bool = False,
         max_length: int | None = None,
         padding_side: str | None = None,
@@ -122,29 +142,32 @@ class HuggingFaceNames:
             text: A text, or texts.
             add_special_tokens: Accepted and without effect: no special token is added here, nor would
                 most byte-level tokenizers add one. `model.to_tokens` adds BOS.
-            padding: Whether to pad to the longest text.
+            padding: Whether to pad to the longest text; "max_length" pads to `max_length`.
             truncation: Whether to cut at `max_length`.
-            max_length: Most ids a text.
+            max_length: Most ids a text, or the least of a padded one.
             padding_side: Of the pads; the tokenizer's own if None.
             return_tensors: "pt" or "np"; lists if None.
 
         Raises:
-            LRopeError: No text, no such side, or truncation without a length.
+            LRopeError: No text, no such side or padding, or a length without a use or a use without one.
         """
         from transformers import BatchEncoding  # costs seconds, and only tools call this
 
         del add_special_tokens
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = list(text) if isinstance(text, list | tuple) else [text]
         side = padding_side or self.padding_side
         if not all(isinstance(one, str) for one in texts):
             raise LRopeError(f"wanted a text or a list of texts; got {text!r:.60}")
         if side not in ("left", "right"):
             raise LRopeError(f"padding_side must be 'left' or 'right'; got {side!r}")
-        if truncation and max_length is None:
-            raise LRopeError("truncation wants max_length, the most ids a text")
+        if padding not in (True, False, "longest", "max_length"):
+            raise LRopeError(f"padding must be True, False, 'longest' or 'max_length'; got {padding!r}")
+        if (bool(truncation) or padding == "max_length") != (max_length is not None):
+            raise LRopeError("max_length goes with truncation=True or padding='max_length', and they with it")
         rows = [self.encode(one).tolist() for one in texts]  # type: ignore[attr-defined]
         rows = [row[:max_length] for row in rows] if truncation else rows
-        n_pads = [max(map(len, rows)) - len(row) if padding else 0 for row in rows]
+        longest = max([len(row) for row in rows] + [max_length or 0] * (padding == "max_length"), default=0)
+        n_pads = [longest - len(row) if padding else 0 for row in rows]
         pads = [[self.eos_id] * n for n in n_pads]
         ids = [p + row if side == "left" else row + p for p, row in zip(pads, rows, strict=True)]
         ones, zeros = [[1] * len(row) for row in rows], [[0] * n for n in n_pads]

@@ -38,13 +38,32 @@ def test_calling_a_tokenizer_gives_ids_and_their_mask(tokenizer, side):
         assert (row[~mask] == tokenizer.pad_token_id).all()
         assert mask.tolist() == sorted(mask.tolist(), reverse=side == "right")
     assert tokenizer(TEXTS[0], truncation=True, max_length=3, return_tensors="pt").input_ids.shape == (1, 3)
+    padded = tokenizer(["a", "bc"], padding="max_length", max_length=5, return_tensors="np").input_ids
+    assert padded.shape == (2, 5) and (padded == tokenizer.pad_token_id).sum() == 7
     for options, message in (
         ({"text": TEXTS, "return_tensors": "pt"}, "padding=True"),
         ({"text": TEXTS, "truncation": True}, "max_length"),
+        ({"text": TEXTS, "max_length": 5}, "truncation=True"),
+        ({"text": TEXTS, "padding": "max_length"}, "and they with it"),
+        ({"text": TEXTS, "padding": "most"}, "'longest' or 'max_length'"),
         ({"text": TEXTS, "padding_side": "up"}, "'left' or 'right'"),
     ):
         with pytest.raises(LRopeError, match=message):
             tokenizer(**options)
+
+
+def test_ids_are_decoded_one_by_one_in_rows_and_with_or_without_eos(tokenizer):
+    ids, eos = tokenizer.encode("naïve中", add_special_tokens=False), tokenizer.eos_id
+    first = tokenizer.encode("n")[0]
+    for one in (int(first), first, torch.tensor(first)):
+        assert tokenizer.decode(one) == "n"
+    row = [eos, *ids.tolist(), eos, eos, int(first)]
+    for given in (row, tuple(row), torch.tensor(row), torch.tensor(row)[None]):
+        assert tokenizer.decode(given, skip_special_tokens=True) == tokenizer.decode(given) == "naïve中n"
+        assert tokenizer.decode(given, skip_special_tokens=False) == "<eos>naïve中<eos><eos>n"
+    assert tokenizer.decode(iter([-1, int(first), 10**6])) == "n"
+    assert tokenizer.batch_decode([ids, [first], []]) == ["naïve中", "n", ""]
+    assert tokenizer.batch_decode(torch.tensor([row]), skip_special_tokens=True) == ["naïve中n"]
 
 
 def test_transformer_lens_tokenizes_and_concatenates_with_it(tokenizer):
