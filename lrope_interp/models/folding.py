@@ -50,6 +50,7 @@ class Folding:
         fold_ln: bool = True,
         center_writing_weights: bool = False,
         center_unembed: bool = False,
+        fold_value_biases: bool = False,
         refactor_factored_attn_matrices: bool = False,
     ) -> Any:
         """Do what HookedTransformer's method of this name may do to a model of this kind, in place.
@@ -59,6 +60,7 @@ class Folding:
             center_writing_weights: Refused: RMSNorm does not subtract the mean, so that centring what
                 writes into the stream would change the function.
             center_unembed: Take from each logit the mean of all; log-probabilities stay.
+            fold_value_biases: Move b_V through W_O into b_O, since the weights of a pattern sum to 1.
             refactor_factored_attn_matrices: Refused: rotation stands between W_Q and W_K.
 
         Returns:
@@ -74,6 +76,11 @@ class Folding:
             )
         if fold_ln:
             self.fold_ln_()
+        if fold_value_biases and self.cfg.use_biases:
+            with torch.no_grad():
+                for block in self.blocks:
+                    block.attn.b_O.add_(torch.einsum("hd,hdm->m", block.attn.b_V, block.attn.W_O))
+                    block.attn.b_V.zero_()
         if center_unembed:
             self.unembed.untie()
             self.cfg.tie_embeddings = self.cfg.tie_word_embeddings = False

@@ -192,8 +192,14 @@ class LRopeTransformer(
                 the mean over those that count.
 
         Raises:
-            LRopeError: A mask that is none, or a mean over no target at all.
+            LRopeError: Tokens of another shape than the logits, a mask that is none, or a mean over no
+                target at all.
         """
+        if tokens.shape != logits.shape[:2]:
+            raise LRopeError(
+                f"the tokens of these logits are [batch, pos] = {list(logits.shape[:2])}; got "
+                f"{list(tokens.shape)}"
+            )
         wide = logits if logits.dtype == torch.float64 else logits.float()
         flat, targets = wide[:, :-1].flatten(0, 1), tokens[:, 1:].long()
         losses = F.cross_entropy(flat, targets.flatten(), reduction="none").reshape(targets.shape)

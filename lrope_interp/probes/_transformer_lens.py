@@ -193,6 +193,7 @@ def edge_attribution(
     )
 
 
+@torch.inference_mode(False)
 def increment_attribution(
     model: LRopeTransformer,
     clean: Int[Tensor, "batch pos"],
@@ -239,7 +240,10 @@ def increment_attribution(
                 moved = (start + (step + 0.5) / n_steps * ways).requires_grad_()
                 hooks = [(name, partial(_written_over, moved=moved))]
                 logits = model.run_with_hooks(corrupt.expand(len(ways), -1), fwd_hooks=hooks)
-                (slope,) = torch.autograd.grad(sum(map(metric, logits.split(1))), moved)  # type: ignore[arg-type]
+                values = [metric(row) for row in logits.split(1)]
+                if not all(isinstance(value, Tensor) and value.numel() == 1 for value in values):
+                    raise LRopeError("the metric must make one number of logits, a tensor with a gradient")
+                (slope,) = torch.autograd.grad(torch.stack(values).sum(), moved)
             slopes += slope.flatten(1).diagonal() / n_steps
         scores.append((slopes * change).view(start.shape[1:]))
     return torch.stack(scores)

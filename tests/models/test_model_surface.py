@@ -401,6 +401,10 @@ def test_token_ids_may_be_integers_of_any_kind(make_model, dtype):
             lambda model: model(torch.zeros(2, 4, 16), start_at_layer=1, tokens=some_tokens(5)),
             r"those of the residual, \[2, 4\]; got \[2, 5\]",
         ),
+        (
+            lambda model: model.loss_fn(torch.zeros(2, 7, 257), torch.zeros(3, 5).long()),
+            r"\[2, 7\]; got \[3, 5\]",
+        ),
     ],
 )
 def test_impossible_requests_are_refused_in_words(make_model, monkeypatch, call, message):
@@ -453,3 +457,11 @@ def test_processed_weights_give_the_same_log_probabilities_and_centred_logits(ma
     assert logits.mean(-1).abs().max() < 1e-4
     with pytest.raises(LRopeError, match="center_writing_weights"):
         model.process_weights_(center_writing_weights=True)
+    for block in model.blocks:
+        if not is_tied:
+            block.attn.b_V.data.normal_(generator=torch.Generator().manual_seed(1))
+    plain = model(some_tokens())
+    torch.testing.assert_close(
+        model.process_weights_(fold_value_biases=True)(some_tokens()), plain, atol=1e-4, rtol=1e-4
+    )
+    assert all(not block.attn.b_V.any() for block in model.blocks)

@@ -378,5 +378,9 @@ def test_slopes_along_each_patchs_own_way_are_the_exact_patch_where_one_slope_mi
     assert float((found - wanted).abs().max()) < 0.01 * float(wanted.abs().max())
     linear = torch.corrcoef(torch.stack([torch.stack(slopes).flatten(), wanted.flatten()]))[0, 1]
     assert float(linear) < 0.9
+    with torch.inference_mode():
+        assert torch.equal(increment_attribution(model, clean, corrupt, metric), found)
+    with pytest.raises(LRopeError, match="one number of logits"):
+        increment_attribution(model, clean, corrupt, lambda logits: metric(logits).item())
     with pytest.raises(LRopeError, match="two prompts"):
         increment_attribution(model, clean, corrupt[:, 1:], metric)
