@@ -611,7 +611,7 @@ def test_interrupted_at_any_time_after_the_swap_the_old_folder_is_gone(
 ) -> None:
     out = write_result(tmp_path / "out")
 
-    def interrupted(path: Path, way: Callable[..., Path], *target: Path, **how: bool) -> Path:
+    def interrupted(path: Path, way: Callable[..., Any], *target: Path, **how: bool) -> Any:
         moved = way(path, *target, **how)
         if path.name == name:
             monkeypatch.undo()
