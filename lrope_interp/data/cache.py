@@ -140,7 +140,7 @@ def _sound_entry(folder: Path, identity: Mapping[str, Any]) -> Mapping[str, Any]
 def _read_entry(folder: Path) -> dict[str, Any] | None:
     try:
         entry = json.loads((folder / ENTRY_FILE).read_text(encoding="utf-8"))
-        return entry if isinstance(entry["files"], dict) else None
+        return entry if isinstance(entry["files"], dict) and isinstance(entry["identity"], dict) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

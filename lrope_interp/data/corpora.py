@@ -240,7 +240,8 @@ def _kept_corpus(manifest: Mapping[str, Any], reading: Reading) -> Corpus:
     if documents is None:
         raise LRopeError(
             f"the text of this run is {visible(name)}, which was not read here before (or its copy in the "
-            "cache is gone), and a run folder does not decide what is opened. To have it read, name it: "
+            "cache is gone), and a run folder does not decide what is opened. To have it read, name it "
+            "(to `lrope-interp eval`, where this command is given another text): "
             f"--data {visible(shlex.quote(name))}; to measure on another text, name that"
         )
     source = next(iter(manifest.get("sources", [])), {})

@@ -252,7 +252,10 @@ def test_when_the_cache_is_gone_the_text_has_to_be_named(
     path = own_text(tmp_path)
     manifest = load_corpus(f"file:{path}").manifest()
     monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path / "another"))
-    with pytest.raises(LRopeError, match="which was not read here before"):
+    damaged = tmp_path / "another" / "texts" / "x" / "entry.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text('{"files": {}, "identity": 5}')
+    with pytest.raises(LRopeError, match=r"which was not read here before.*to `lrope-interp eval`"):
         load_corpus_for(manifest)
     assert load_corpus_for(manifest, f"file:{path}").manifest() == manifest
     assert load_corpus_for(manifest).manifest()["splits"] == manifest["splits"]
