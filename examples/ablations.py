@@ -31,7 +31,7 @@ import plotly.graph_objects as go
 import torch
 
 from lrope_interp import LRopeConfig, LRopeError, LRopeTransformer
-from lrope_interp.data import Document, evaluation_documents, load_corpus_for
+from lrope_interp.data import Document, evaluation_documents, load_corpus_for, read_manifest
 from lrope_interp.probes.ablating import ablate, ablated
 from lrope_interp.probes.gap_masks import gap_mask
 from lrope_interp.probes.increment_statistics import fit_increments
@@ -46,7 +46,6 @@ from lrope_interp.probes.interventions import (
     shuffle,
     then,
 )
-from lrope_interp.probes.selection import read_manifest
 from lrope_interp.runs import newest_finished_run
 
 # %% [markdown]

@@ -132,8 +132,7 @@ assert torch.allclose(at_spaces, at_spaces[:1].expand_as(at_spaces), atol=1e-5)
 # the run keeps.
 
 # %%
-from lrope_interp.data import assert_held_out, evaluation_documents, load_corpus
-from lrope_interp.probes.selection import read_manifest
+from lrope_interp.data import assert_held_out, evaluation_documents, load_corpus, read_manifest
 
 manifest = read_manifest(run.folder)
 documents = evaluation_documents(load_corpus(run.data).held_out_from(manifest), "test", max_bytes=20_000)
