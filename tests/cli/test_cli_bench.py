@@ -22,6 +22,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context_cost_timing, "SHORTEST_ROUND", 0.0)
 
 
+@pytest.mark.slow
 def test_bench_leaves_a_result_and_a_report_and_never_writes_twice_to_one_place(cli: Cli) -> None:
     answer = cli("bench", *SHORT, "--arms", "per-layer")
     assert answer.code == 0, answer.err

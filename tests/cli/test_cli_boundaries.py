@@ -34,7 +34,10 @@ def conllu(n: int = 200) -> str:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("arabic.txt", gold_lines(ARABIC)), ("tree.conllu", conllu())],
+    [
+        pytest.param("arabic.txt", gold_lines(ARABIC), marks=pytest.mark.slow),
+        ("tree.conllu", conllu()),
+    ],
 )
 def test_a_gold_file_is_scored_by_its_own_words(
     cli: Cli, run_copy: Path, tmp_path: Path, name: str, content: str
@@ -91,6 +94,7 @@ def test_what_cannot_be_is_one_line_and_code_2(
     assert not (run_copy / "boundaries").exists()
 
 
+@pytest.mark.slow
 def test_a_fixed_twin_adds_its_cosine_and_a_learned_one_is_refused(
     cli: Cli, run_copy: Path, train_tiny: Train, tmp_path: Path
 ) -> None:
@@ -103,6 +107,7 @@ def test_a_fixed_twin_adds_its_cosine_and_a_learned_one_is_refused(
     assert "learned its increments" in cli("boundaries", "--model", run_copy, "--match", twin).err
 
 
+@pytest.mark.slow
 def test_a_run_matched_with_itself_has_its_own_layers(cli: Cli, run_copy: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(run_copy, other)

@@ -48,7 +48,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize("form", ["file:rows.jsonl.gz", "hf:set:::body"])
+@pytest.mark.parametrize(
+    "form", ["file:rows.jsonl.gz", pytest.param("hf:set:::body", marks=pytest.mark.slow)]
+)
 def test_a_run_on_rows_is_measured_on_its_held_out_rows(cli: Cli, tmp_path: Path, form: str) -> None:
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(_rows().encode()))
     (tmp_path / "set").mkdir()

@@ -22,6 +22,7 @@ def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(config.PRESETS, "tiny", shape)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_preset")
 def test_a_model_of_tokens_trains_and_everything_works_on_it(
     cli: Cli, text_file: Path, tmp_path: Path

@@ -49,7 +49,13 @@ def test_fused_and_step_by_step_attention_agree_on_logits_and_gradients(make_mod
             assert fused[name].abs().max() > 0, f"{name} must be trained"
 
 
-@pytest.mark.parametrize(("mode", "per_head"), MODES)
+@pytest.mark.parametrize(
+    ("mode", "per_head"),
+    [
+        pytest.param(*one, marks=() if one in (("per_layer", True), ("fixed", False)) else pytest.mark.slow)
+        for one in MODES
+    ],
+)
 def test_a_compiled_wrapper_agrees_on_logits_and_gradients(fresh_compiler, make_model, mode, per_head):
     model = make_model(increments=mode, per_head=per_head)
     plain = gradients(model, model)
@@ -84,6 +90,7 @@ def test_a_compiled_wrapper_sees_hooks_that_come_later_and_forgets_them_after(fr
     assert len(model.run_with_cache(tokens)[1]) == 53
 
 
+@pytest.mark.slow
 def test_hooks_on_the_points_themselves_reach_a_compiled_wrapper_once_they_are_noted(
     fresh_compiler, make_model
 ):

@@ -195,6 +195,7 @@ def test_the_batch_makes_no_difference(model: LRopeTransformer, few: Selection) 
             np.testing.assert_allclose(table[column], other.tables[name][column], atol=1e-5, err_msg=column)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_where_it_was_and_ends_with_the_same_numbers(
     model: LRopeTransformer, few: Selection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +308,7 @@ def test_the_first_example_is_the_character_that_loses_most(
     assert first["loss"] == pytest.approx(surprisal[at:stop].sum(), abs=1e-4)
 
 
-@pytest.mark.parametrize("mode", ["per_layer", "shared"])
+@pytest.mark.parametrize("mode", ["per_layer", pytest.param("shared", marks=pytest.mark.slow)])
 def test_the_full_suite_restores_one_layer_to_what_it_was(
     make_model: MakeModel, few: Selection, mode: str
 ) -> None:

@@ -42,6 +42,7 @@ def run_notebook(repository: Path, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_notebook_trains_a_toy_where_there_is_no_run(repository, tmp_path):
     said = run_notebook(repository, tmp_path)
     assert "a toy, trained for 80 steps: 2 layers, increments per_layer" in said
