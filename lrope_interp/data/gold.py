@@ -54,11 +54,16 @@ def gold_documents(
         Documents whose `words` are gold; sentences are joined by newlines.
 
     Raises:
-        LRopeError: The file is missing, empty, binary or not UTF-8, a line of CoNLL-U is wrong, or it is
-            a segmentation of another form.
+        LRopeError: The file is missing, empty, too long, binary or not UTF-8, a line of CoNLL-U is wrong,
+            or it is a segmentation of another form.
     """
     path = Path(path).expanduser()
-    text = read_text(path, encoding_errors)
+    text = read_text(path, encoding_errors, most=_MOST_READ + 1)
+    if len(text) > _MOST_READ:
+        raise LRopeError(
+            f"{path} has more than {_MOST_READ:,} characters, and gold is held in memory as a whole: give a "
+            "part of it, `head -n 100000` for example"
+        )
     lines = _LINE_END.split(text)
     is_table = path.suffix.lower() in (".conllu", ".conll") or is_conllu(lines)
     if not is_table:
@@ -74,6 +79,9 @@ def gold_documents(
         for number, first in enumerate(runs, start=1)
     )
     return tuple(map(despaced, documents) if is_despaced else documents)
+
+
+_MOST_READ = 10_000_000  # characters: more than the largest segmented corpus that is in common use
 
 
 def _refuse_other_forms(path: Path, lines: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrope_interp.data import Document, label_gaps
+from lrope_interp.data import Document, gold, label_gaps
 from lrope_interp.data.conllu import read_conllu
 from lrope_interp.data.gold import SENTENCES_PER_DOCUMENT, _joined, gold_documents
 from lrope_interp.errors import LRopeError
@@ -242,3 +242,15 @@ def test_a_despaced_gold_text_keeps_its_words(tmp_path: Path) -> None:
     assert document.text == "thepeaceofit"
     assert _words(document) == ["the", "peace", "of", "it"]
     assert label_gaps(document, "despaced").grade == label_gaps(document, "words").grade == "gold"
+
+
+def test_a_gold_file_that_memory_would_have_to_hold_is_refused_before_it_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_bytes(b"one two three\n" * 1_000_000 + b"\xff")  # not UTF-8, far behind what is read
+    monkeypatch.setattr(gold, "_MOST_READ", 140)
+    with pytest.raises(LRopeError, match=r"more than 140 characters.*head -n"):
+        gold_documents(path)
+    path.write_bytes(b"one two three\n" * 10)
+    assert len(gold_documents(path)) == 1
