@@ -127,7 +127,7 @@ def select_corpus(
         encoding_errors: For `file:` and `hf:` corpora other than the model's own, "strict" or "replace".
         text_column: For tables other than the model's own, the column that holds the text.
         spread: Whether few bytes shall still come from many documents: dev and test take a shorter
-            piece of each, and fit has 100,000 bytes a language at least.
+            piece of each, and fit has up to four times `max_bytes`, as far as 100,000 bytes a language.
 
     Raises:
         LRopeError: The corpus cannot be loaded, or the model was trained on what would be scored.
@@ -138,7 +138,7 @@ def select_corpus(
         assert_held_out(manifest, corpus.documents(split))
     splits = {split: evaluation_documents(corpus, split, max_bytes, spread) for split in HELD_OUT}
     if spread:
-        splits["fit"] = evaluation_documents(corpus, "fit", max(max_bytes, FIT_BYTES))
+        splits["fit"] = evaluation_documents(corpus, "fit", max(max_bytes, min(FIT_BYTES, 4 * max_bytes)))
     training, warnings = training_text(manifest, corpus)
     return Selection.of(corpus.name, splits, training=training, warnings=warnings)
 
