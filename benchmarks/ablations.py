@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablating import ablate
-from lrope_interp.probes.ablation_options import AblationOptions
-from lrope_interp.probes.ablation_plan import Shape, passes, plan
-from lrope_interp.probes.interventions import freeze
+from lrope_interp.probes.ablations.attach import ablate
+from lrope_interp.probes.ablations.interventions import freeze
+from lrope_interp.probes.ablations.options import AblationOptions
+from lrope_interp.probes.ablations.plan import Shape, passes, plan
 
 
 def main() -> None:

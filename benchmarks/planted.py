@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, ndtri
 
-from lrope_interp.probes.beyond import Covariates, Sample
+from lrope_interp.probes.statistics.beyond import Covariates, Sample
 
 FORMS = ("tanh", "log", "step")
 _CLASS_SHARES = (0.55, 0.2, 0.15, 0.06, 0.04)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from lrope_interp.reports.blocks import Plot, Section, Table
-from lrope_interp.reports.frames import Frame, table_of
-from lrope_interp.reports.page import Page
-from lrope_interp.reports.theme import ACCENT, CONTROL, new_figure
-from lrope_interp.reports.wording import facts, number
+from lrope_interp.reports.kit.blocks import Plot, Section, Table
+from lrope_interp.reports.kit.frames import Frame, table_of
+from lrope_interp.reports.kit.page import Page
+from lrope_interp.reports.kit.theme import ACCENT, CONTROL, new_figure
+from lrope_interp.reports.kit.wording import facts, number
 from lrope_interp.results import Result
 
 NAMES = {

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lrope_interp.probes.bootstrap import Bootstrap, Histograms, Units, interval
-from lrope_interp.probes.nulls import SameByte, Shifts, family_wise
-from lrope_interp.probes.statistics import Curve, Ranking
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Histograms, Units, interval
+from lrope_interp.probes.statistics.nulls import SameByte, Shifts, family_wise
+from lrope_interp.probes.statistics.ranking import Curve, Ranking
 
 N_GAPS = 1_000_000
 N_LAYERS = 6

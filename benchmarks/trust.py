@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.planted import FORMS, plant
-from lrope_interp.probes.beyond import BeyondTest
-from lrope_interp.probes.bootstrap import Bootstrap, Units
+from lrope_interp.probes.statistics.beyond import BeyondTest
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
 
 Line = dict[str, Any]
 SIGNALS = ("shaped", "noisy", "extra")

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import signal, stats
 
-from lrope_interp.probes.bootstrap import N_RESAMPLES, Bootstrap, Histograms, Units, interval
-from lrope_interp.probes.nulls import SameByte, Shifts, p_value
-from lrope_interp.probes.statistics import Curve, Ranking
+from lrope_interp.probes.statistics.bootstrap import N_RESAMPLES, Bootstrap, Histograms, Units, interval
+from lrope_interp.probes.statistics.nulls import SameByte, Shifts, p_value
+from lrope_interp.probes.statistics.ranking import Curve, Ranking
 
 N_CLUSTERS = 100
 N_GAPS = 1_000

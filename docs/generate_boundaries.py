@@ -11,8 +11,8 @@ from pathlib import Path
 import marked_tables
 import pandas as pd
 
-from lrope_interp.reports.boundary_frames import auc_frame, signal_name
-from lrope_interp.reports.wording import interval, number
+from lrope_interp.reports.boundaries.frames import auc_frame, signal_name
+from lrope_interp.reports.kit.wording import interval, number
 from lrope_interp.results import Result, load_result
 
 TOP = Path(__file__).resolve().parent.parent

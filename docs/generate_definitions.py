@@ -7,7 +7,7 @@ from pathlib import Path
 import marked_tables
 import pandas as pd
 
-from lrope_interp.reports.wording import interval
+from lrope_interp.reports.kit.wording import interval
 from lrope_interp.results import load_result
 
 TOP = Path(__file__).resolve().parent.parent

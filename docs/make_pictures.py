@@ -16,7 +16,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 from playwright.sync_api import sync_playwright
 
-from lrope_interp.reports.spacing import plot_spacing
+from lrope_interp.reports.spacing.page import plot_spacing
 from lrope_interp.results import Result, load_result
 
 TOP = Path(__file__).resolve().parent.parent

@@ -32,10 +32,9 @@ import torch
 
 from lrope_interp import LRopeConfig, LRopeError, LRopeTransformer
 from lrope_interp.data import Document, evaluation_documents, load_corpus_for, read_manifest
-from lrope_interp.probes.ablating import ablate, ablated
-from lrope_interp.probes.gap_masks import gap_mask
-from lrope_interp.probes.increment_statistics import fit_increments
-from lrope_interp.probes.interventions import (
+from lrope_interp.probes.ablations.attach import ablate, ablated
+from lrope_interp.probes.ablations.gap_masks import gap_mask
+from lrope_interp.probes.ablations.interventions import (
     at,
     freeze,
     layer_mean,
@@ -46,6 +45,7 @@ from lrope_interp.probes.interventions import (
     shuffle,
     then,
 )
+from lrope_interp.probes.capture.increment_statistics import fit_increments
 from lrope_interp.runs import newest_finished_run
 
 # %% [markdown]

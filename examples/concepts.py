@@ -30,11 +30,11 @@ import torch
 
 from lrope_interp import LRopeConfig, LRopeTransformer
 from lrope_interp.data import Document
-from lrope_interp.data.spans import Spans
-from lrope_interp.probes.concept_options import ConceptOptions
-from lrope_interp.probes.concepts import concepts
-from lrope_interp.probes.erasing import erase, fit_eraser
-from lrope_interp.probes.selection import Selection
+from lrope_interp.data.spans.typed import Spans
+from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.concepts.concepts import concepts
+from lrope_interp.probes.concepts.erasing import erase, fit_eraser
+from lrope_interp.probes.concepts.options import ConceptOptions
 
 # %% [markdown]
 # ## A toy, and text that it never saw

@@ -109,8 +109,8 @@ figure
 # picture.
 
 # %%
-from lrope_interp.probes.spacing import spacing
-from lrope_interp.reports.spacing import plot_spacing
+from lrope_interp.probes.spacing.spacing import spacing
+from lrope_interp.reports.spacing.page import plot_spacing
 
 plot_spacing(spacing(model, text))
 

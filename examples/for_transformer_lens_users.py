@@ -157,7 +157,7 @@ pd.DataFrame(guesses, index=lens.labels, columns=pd.Index(model.to_str_tokens(te
 # that would change the function.
 
 # %%
-from lrope_interp.probes._transformer_lens import direct_logit_attribution
+from lrope_interp.interop.transformer_lens import direct_logit_attribution
 
 attribution = direct_logit_attribution(model, corrupt, *answers)
 assert torch.allclose(attribution.attribution.sum(), logit_difference(model(corrupt)), atol=1e-3)
@@ -172,7 +172,7 @@ pd.Series(attribution.attribution[:, 0], attribution.labels, name="logit differe
 # layer 1's increment head alone.
 
 # %%
-from lrope_interp.probes._transformer_lens import held_increments, path_patch
+from lrope_interp.interop.transformer_lens import held_increments, path_patch
 
 with held_increments(model, corrupt):
     held = logit_difference(model(clean))

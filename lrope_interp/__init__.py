@@ -18,16 +18,16 @@ _PUBLIC = {
     "Result": "lrope_interp.results",
     "load_result": "lrope_interp.results",
     "ByteTokenizer": "lrope_interp.tokenizers",
-    "ablate": "lrope_interp.probes.ablating",
-    "ablated": "lrope_interp.probes.ablating",
+    "ablate": "lrope_interp.probes.ablations.attach",
+    "ablated": "lrope_interp.probes.ablations.attach",
 }
 
 if TYPE_CHECKING:
     from lrope_interp.errors import LRopeError as LRopeError
     from lrope_interp.models import LRopeConfig as LRopeConfig
     from lrope_interp.models import LRopeTransformer as LRopeTransformer
-    from lrope_interp.probes.ablating import ablate as ablate
-    from lrope_interp.probes.ablating import ablated as ablated
+    from lrope_interp.probes.ablations.attach import ablate as ablate
+    from lrope_interp.probes.ablations.attach import ablated as ablated
     from lrope_interp.results import Result as Result
     from lrope_interp.results import load_result as load_result
     from lrope_interp.tokenizers import ByteTokenizer as ByteTokenizer

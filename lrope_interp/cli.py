@@ -21,16 +21,14 @@ from typing import Annotated
 import typer
 
 import lrope_interp
-from lrope_interp import (
-    _cli_ablate,
-    _cli_bench,
-    _cli_distance,
-    _cli_entities,
-    _cli_generate,
-    _cli_probe,
-    _cli_replicate,
-)
-from lrope_interp import _cli_options as options
+from lrope_interp.commands import ablate as ablate_command
+from lrope_interp.commands import context as context_command
+from lrope_interp.commands import distance as distance_command
+from lrope_interp.commands import entities as entities_command
+from lrope_interp.commands import generate as generate_command
+from lrope_interp.commands import options
+from lrope_interp.commands import probe as probe_command
+from lrope_interp.commands import replicate as replicate_command
 from lrope_interp.errors import LRopeError, visible
 
 app = typer.Typer(
@@ -214,8 +212,8 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a model on real text; leaves a run folder with a report."""
-    from lrope_interp import _cli_training
-    from lrope_interp._cli_output import Output
+    from lrope_interp.commands import train as train_command
+    from lrope_interp.commands.output import Output
 
     asked = {
         "preset": preset,
@@ -239,9 +237,9 @@ def train(
     given = {name: value for name, value in asked.items() if value is not None}
     if resume and overwrite:
         raise LRopeError("--resume goes on with a run and --overwrite replaces it: give one of them")
-    recording = _cli_training.Recorded(checkpoint_minutes, tuple(log_to or ()))
-    request = _cli_training.Request(given, out, resume, overwrite, recording)
-    _cli_training.run(request, Output(as_json, quiet))
+    recording = train_command.Recorded(checkpoint_minutes, tuple(log_to or ()))
+    request = train_command.Request(given, out, resume, overwrite, recording)
+    train_command.run(request, Output(as_json, quiet))
 
 
 @app.command()
@@ -276,17 +274,17 @@ def boundaries(
     quiet: options.Quiet = False,
 ) -> None:
     """Test increments as detectors of boundaries, with controls."""
-    from lrope_interp import _cli_analysis as analysis
-    from lrope_interp import _cli_boundaries
-    from lrope_interp._cli_output import Output
+    from lrope_interp.commands import analyses as analysis
+    from lrope_interp.commands import boundaries as boundaries_command
+    from lrope_interp.commands.output import Output
 
     output = Output(as_json, quiet)
     errors = options.check_encoding_errors(encoding_errors)
     source = analysis.Source(data, text, max_bytes, errors, text_column, gold)
     place = analysis.Place(analysis.find_run(model, output), "boundaries", out, overwrite)
     how = analysis.Computing(seed, device, batch_size)
-    asked = _cli_boundaries.Asked(layer, labels, align, fixed_model, match)
-    _cli_boundaries.run(place, source, how, asked, output)
+    asked = boundaries_command.Asked(layer, labels, align, fixed_model, match)
+    boundaries_command.run(place, source, how, asked, output)
 
 
 @app.command(cls=options.TextCommand)
@@ -319,15 +317,15 @@ def show(
     quiet: options.Quiet = False,
 ) -> None:
     """Draw a text as the model spaces it, one row a layer."""
-    from lrope_interp import _cli_analysis as analysis
-    from lrope_interp import _cli_spacing
-    from lrope_interp._cli_output import Output
+    from lrope_interp.commands import analyses as analysis
+    from lrope_interp.commands import show as show_command
+    from lrope_interp.commands.output import Output
 
     output = Output(as_json, quiet)
     errors = options.check_encoding_errors(encoding_errors)
-    shown = _cli_spacing.Shown(sentence, text, start, length, attention, at, errors, gold)
+    shown = show_command.Shown(sentence, text, start, length, attention, at, errors, gold)
     place = analysis.Place(analysis.find_run(model, output), "show", out, overwrite)
-    _cli_spacing.run(place, shown, layer, device, output)
+    show_command.run(place, shown, layer, device, output)
 
 
 @app.command(name="eval")
@@ -350,25 +348,25 @@ def evaluate(
     quiet: options.Quiet = False,
 ) -> None:
     """Score text in nats and bits per byte."""
-    from lrope_interp import _cli_analysis as analysis
-    from lrope_interp import _cli_evaluate
-    from lrope_interp._cli_output import Output
+    from lrope_interp.commands import analyses as analysis
+    from lrope_interp.commands import evaluate as evaluate_command
+    from lrope_interp.commands.output import Output
 
     output = Output(as_json, quiet)
     source = analysis.Source(
         data, text, max_bytes, options.check_encoding_errors(encoding_errors), text_column
     )
     place = analysis.Place(analysis.find_run(model, output), "eval", out, overwrite)
-    _cli_evaluate.run(place, source, analysis.Computing(seed, device, batch_size), output)
+    evaluate_command.run(place, source, analysis.Computing(seed, device, batch_size), output)
 
 
 @app.command()
 def corpora(as_json: options.Json = False) -> None:
     """List the corpora: what they are, and which are installed."""
-    from lrope_interp import _cli_listings
-    from lrope_interp._cli_output import Output
+    from lrope_interp.commands import listings
+    from lrope_interp.commands.output import Output
 
-    _cli_listings.corpora(Output(as_json))
+    listings.corpora(Output(as_json))
 
 
 @app.command()
@@ -379,16 +377,16 @@ def runs(
     as_json: options.Json = False,
 ) -> None:
     """List the runs, and the reports of the newest finished one."""
-    from lrope_interp import _cli_listings
-    from lrope_interp._cli_output import Output
+    from lrope_interp.commands import listings
+    from lrope_interp.commands.output import Output
 
-    _cli_listings.runs(folder, Output(as_json))
+    listings.runs(folder, Output(as_json))
 
 
-_cli_ablate.register(app)
-_cli_probe.register(app)
-_cli_distance.register(app)
-_cli_entities.register(app)
-_cli_generate.register(app)
-_cli_replicate.register(app)
-_cli_bench.register(app)
+ablate_command.register(app)
+probe_command.register(app)
+distance_command.register(app)
+entities_command.register(app)
+generate_command.register(app)
+replicate_command.register(app)
+context_command.register(app)

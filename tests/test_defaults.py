@@ -16,14 +16,15 @@ import typer
 
 from lrope_interp.cli import app
 from lrope_interp.models import LRopeConfig
-from lrope_interp.probes import beyond, bootstrap, equivalence, nulls, statistics
-from lrope_interp.probes.ablation_options import AblationOptions
-from lrope_interp.probes.boundary_options import BoundaryOptions
-from lrope_interp.probes.concept_options import ConceptOptions
+from lrope_interp.probes.ablations.options import AblationOptions
+from lrope_interp.probes.boundaries.options import BoundaryOptions
+from lrope_interp.probes.concepts.options import ConceptOptions
+from lrope_interp.probes.statistics import beyond, bootstrap, equivalence, nulls
+from lrope_interp.probes.statistics import ranking as statistics
 from lrope_interp.training.config import PRESETS, TrainConfig
 
 GOLDEN = Path(__file__).with_name("golden_defaults.txt")
-PROBES = Path(beyond.__file__).parent
+PROBES = Path(beyond.__file__).parents[1]
 
 
 def constants() -> Iterator[str]:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lrope_interp._cli_output import number
+from lrope_interp.commands.output import number
 from lrope_interp.data import Reading, assert_held_out, read_manifest
 from lrope_interp.errors import LRopeError
 from lrope_interp.files import MOST_DEPTH, ResultFile, parsed, read_json, read_log

@@ -26,7 +26,7 @@ from lrope_interp.data.documents import (
     documents_sha256,
     read_manifest,
 )
-from lrope_interp.data.labels import (
+from lrope_interp.data.labels.kinds import (
     LABELS,
     STRATA,
     GapLabels,

@@ -14,7 +14,7 @@ import numpy as np
 
 from lrope_interp.data.alignment import Kind, character_kinds, code_points
 from lrope_interp.data.documents import CorpusPart, Document, unique_documents
-from lrope_interp.data.segmentation import runs
+from lrope_interp.data.labels.segmentation import runs
 
 
 def without_space(text: str) -> str:

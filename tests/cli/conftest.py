@@ -109,7 +109,7 @@ def run_copy(trained: Path, tmp_path: Path) -> Path:
 def while_computing(monkeypatch: pytest.MonkeyPatch) -> WhileComputing:
     """Let something happen after `show` has loaded the model and begun to compute."""
 
-    from lrope_interp.probes import spacing as spacing_module
+    from lrope_interp.probes.spacing import spacing as spacing_module
 
     def let(action: Callable[[], object]) -> None:
         compute = spacing_module.spacing

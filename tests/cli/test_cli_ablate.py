@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from cli_words import Cli, Train
 
-from lrope_interp import _cli_freezing, _cli_options
-from lrope_interp.reports.ablation_numbers import change
+from lrope_interp.commands import freezing as _cli_freezing
+from lrope_interp.commands import options as _cli_options
+from lrope_interp.reports.ablations.numbers import change
 from lrope_interp.results import Result, load_result
 
 SMALL = ("--max-bytes", "1500", "--quiet")
@@ -88,7 +89,7 @@ def test_the_suite_prints_a_row_a_layer_and_the_split(cli: Cli, run_copy: Path) 
 def test_ctrl_c_says_how_to_go_on_and_leaves_no_folder(
     cli: Cli, run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lrope_interp._cli_output import _StageLines
+    from lrope_interp.commands.output import _StageLines
 
     tell = _StageLines.__call__
     words = ("ablate", "--freeze", "mean", "--layer", "each", *SMALL)
@@ -198,8 +199,8 @@ def test_a_mistake_is_one_line_and_code_2_and_leaves_nothing(
 
 
 def test_the_words_to_freeze_to_are_those_of_the_analysis() -> None:
-    from lrope_interp.probes.ablation_options import FREEZES
-    from lrope_interp.probes.ablation_plan import FROZEN
+    from lrope_interp.probes.ablations.options import FREEZES
+    from lrope_interp.probes.ablations.plan import FROZEN
 
     assert _cli_options.FREEZES == FREEZES == tuple(FROZEN)
 
@@ -230,8 +231,8 @@ def test_generate_frozen_writes_what_the_model_writes_under_the_hook(
 
     from lrope_interp.data import read_manifest
     from lrope_interp.models import LRopeTransformer
-    from lrope_interp.probes.capture import capture
-    from lrope_interp.probes.selection import select_corpus
+    from lrope_interp.probes.capture.capture import capture
+    from lrope_interp.probes.capture.selection import select_corpus
 
     model = LRopeTransformer.from_pretrained(run_copy)
     draw = torch.Generator().manual_seed(1)
@@ -275,7 +276,7 @@ def test_a_fixed_run_writes_the_same_frozen_to_1(cli: Cli, train_tiny: Train) ->
 def test_two_texts_stand_beside_each_other_where_there_is_room(
     columns: str, is_beside: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lrope_interp._cli_output import Output
+    from lrope_interp.commands.output import Output
 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli_words import Cli
 
-from lrope_interp.probes import context_cost_timing
+from lrope_interp.probes.studies.context import timing as context_cost_timing
 from lrope_interp.results import load_result
 from lrope_interp.training.config import PRESETS
 

@@ -155,7 +155,7 @@ def test_train_leaves_a_run_with_a_report_and_says_where(cli: Cli, text_file: Pa
 def test_ctrl_c_says_how_to_go_on_and_resume_does(
     cli: Cli, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lrope_interp import _cli_progress
+    from lrope_interp.commands import progress as _cli_progress
     from lrope_interp.training.events import Step
 
     take = _cli_progress.TrainingState.take

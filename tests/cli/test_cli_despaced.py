@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lrope_interp import _cli_analysis as analysis
-from lrope_interp._cli_spacing import despaced_warnings
+from lrope_interp.commands import analyses as analysis
+from lrope_interp.commands.show import despaced_warnings
 from lrope_interp.data import load_corpus
 from lrope_interp.errors import LRopeError
 from lrope_interp.runs import Run

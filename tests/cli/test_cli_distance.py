@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_words import Cli
 
-from lrope_interp._cli_distance import parsed_place
+from lrope_interp.commands.distance import parsed_place
 
 TEXT = "the fox sees the dog"
 

@@ -80,7 +80,7 @@ def test_what_a_killed_analysis_left_in_a_run_is_removed_by_the_next_command(
 def test_a_page_that_cannot_be_written_does_not_take_the_tables_with_it(
     cli: Cli, run_copy: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    from lrope_interp.reports import page
+    from lrope_interp.reports.kit import page
 
     def fail(html: str, path: Path) -> Path:
         raise error

@@ -24,7 +24,7 @@ from cli_words import Cli
 
 import lrope_interp
 from lrope_interp.data import Document, read_manifest
-from lrope_interp.data.entity_pairs import PAIRS
+from lrope_interp.data.spans.entity_pairs import PAIRS
 from lrope_interp.folders import REPLICATE, Reservation
 from lrope_interp.training.config import train_config
 
@@ -40,39 +40,39 @@ WATCHED = {
     "reserved": "lrope_interp.folders",
     "list_runs": "lrope_interp.runs",
     "read_text": "lrope_interp.data.sources.plain_text",
-    "gold_documents": "lrope_interp.data.gold",
+    "gold_documents": "lrope_interp.data.labels.gold",
     "text_documents": "lrope_interp.data.texts",
     "evaluation_documents": "lrope_interp.data",
     "load_corpus_for": "lrope_interp.data",
-    "held_out_corpus": "lrope_interp.probes.entity_passages",
-    "select_passages": "lrope_interp.probes.entity_passages",
-    "select_corpus": "lrope_interp.probes.selection",
-    "select_text": "lrope_interp.probes.selection",
-    "select_gold": "lrope_interp.probes.selection",
-    "select_spans": "lrope_interp.probes.span_selection",
-    "read_pairs": "lrope_interp.data.entity_pairs",
+    "held_out_corpus": "lrope_interp.probes.studies.entities.passages",
+    "select_passages": "lrope_interp.probes.studies.entities.passages",
+    "select_corpus": "lrope_interp.probes.capture.selection",
+    "select_text": "lrope_interp.probes.capture.selection",
+    "select_gold": "lrope_interp.probes.capture.selection",
+    "select_spans": "lrope_interp.probes.concepts.span_selection",
+    "read_pairs": "lrope_interp.data.spans.entity_pairs",
     "resolve_device": "lrope_interp.training.devices",
     "resolve_dtype": "lrope_interp.training.devices",
-    "ablated": "lrope_interp.probes.ablating",
-    "layer_mean": "lrope_interp.probes.interventions",
-    "fit_increments": "lrope_interp.probes.increment_statistics",
+    "ablated": "lrope_interp.probes.ablations.attach",
+    "layer_mean": "lrope_interp.probes.ablations.interventions",
+    "fit_increments": "lrope_interp.probes.capture.increment_statistics",
     "prepare": "lrope_interp.training.preparation",
     "check": "lrope_interp.training.replication",
     "opened": "lrope_interp.training.replication",
     "train_missing": "lrope_interp.training.replication",
 }
 COMPUTING = {
-    "boundaries": "lrope_interp.probes.boundaries",
-    "ablations": "lrope_interp.probes.ablations",
-    "concepts": "lrope_interp.probes.concepts",
-    "entities": "lrope_interp.probes.entities",
-    "evaluate": "lrope_interp.probes.evaluate",
-    "word_distances": "lrope_interp.probes.word_distances",
-    "definition_uses": "lrope_interp.probes.definition_use",
-    "spacing": "lrope_interp.probes.spacing",
-    "measure_costs": "lrope_interp.probes.context_cost",
+    "boundaries": "lrope_interp.probes.boundaries.boundaries",
+    "ablations": "lrope_interp.probes.ablations.ablations",
+    "concepts": "lrope_interp.probes.concepts.concepts",
+    "entities": "lrope_interp.probes.studies.entities.entities",
+    "evaluate": "lrope_interp.probes.evaluation.evaluation",
+    "word_distances": "lrope_interp.probes.distances.distances",
+    "definition_uses": "lrope_interp.probes.studies.definitions.definitions",
+    "spacing": "lrope_interp.probes.spacing.spacing",
+    "measure_costs": "lrope_interp.probes.studies.context.context",
     "train": "lrope_interp.training.loop",
-    "_compare": "lrope_interp._cli_replicate",
+    "_compare": "lrope_interp.commands.replicate",
 }
 
 PLACE: dict[str, Check] = {
@@ -384,11 +384,11 @@ def watch(
     for one in pkgutil.iter_modules(lrope_interp.__path__, "lrope_interp."):
         if not one.name.endswith("__main__"):
             import_module(one.name)  # before anything is replaced, so that nothing keeps it afterwards
-    from lrope_interp._cli_output import Output
+    from lrope_interp.commands.output import Output
     from lrope_interp.models import LRopeTransformer
-    from lrope_interp.probes.interventions import freeze
-    from lrope_interp.probes.selection import select_corpus
-    from lrope_interp.probes.span_selection import GivenSpans
+    from lrope_interp.probes.ablations.interventions import freeze
+    from lrope_interp.probes.capture.selection import select_corpus
+    from lrope_interp.probes.concepts.span_selection import GivenSpans
 
     selection = select_corpus(read_manifest(run_copy), max_bytes=200)
     given, mean = object.__new__(GivenSpans), freeze(1.0)

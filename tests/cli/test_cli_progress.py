@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lrope_interp._cli_output import Output
-from lrope_interp._cli_progress import LINES_A_RUN, TrainingState, by_layer, clock, listen
+from lrope_interp.commands.output import Output
+from lrope_interp.commands.progress import LINES_A_RUN, TrainingState, by_layer, clock, listen
 from lrope_interp.training.events import Event, IncrementStatistics, Started, Step, Validated, Warned
 
 INCREMENTS = (IncrementStatistics(0, None, 1.25, 0.5), IncrementStatistics(1, None, 0.75, 0.125))

@@ -67,7 +67,7 @@ def test_all_of_it_and_then_again_without_training(cli: Cli, place: tuple[str, .
 def test_stopped_it_says_how_to_go_on_and_does(
     cli: Cli, place: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lrope_interp import _cli_replicate_progress as progress
+    from lrope_interp.commands import replicate_progress as progress
 
     take = progress.Course.take
 

@@ -11,7 +11,7 @@ import pytest
 
 from lrope_interp.data import Document, label_gaps, load_corpus, piece_of, text_documents
 from lrope_interp.data.despacing import despaced
-from lrope_interp.data.labels import CODE_LABELS
+from lrope_interp.data.labels.kinds import CODE_LABELS
 from lrope_interp.errors import LRopeError
 
 SOURCE = '''\

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from lrope_interp.data import Document, corpus_status, load_corpus, piece_of
-from lrope_interp.data.concepts import FAMILIES, families_of, family_spans, find_families
 from lrope_interp.data.despacing import despaced
-from lrope_interp.data.prose_spans import _title_index
 from lrope_interp.data.sources import wiki
-from lrope_interp.data.spans import Spans
-from lrope_interp.data.stretches import matched_stretches, word_spans
+from lrope_interp.data.spans.families import FAMILIES, families_of, family_spans, find_families
+from lrope_interp.data.spans.prose import _title_index
+from lrope_interp.data.spans.stretches import matched_stretches, word_spans
+from lrope_interp.data.spans.typed import Spans
 from lrope_interp.errors import LRopeError
 
 CODE = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lrope_interp.data import Document
-from lrope_interp.data.definitions import definitions_of
+from lrope_interp.data.spans.definitions import definitions_of
 from lrope_interp.errors import LRopeError
 
 SOURCE = '''\

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrope_interp.data import Document, gold, label_gaps
-from lrope_interp.data.conllu import read_conllu
-from lrope_interp.data.gold import SENTENCES_PER_DOCUMENT, _joined, gold_documents
+from lrope_interp.data import Document, label_gaps
+from lrope_interp.data.labels import gold
+from lrope_interp.data.labels.conllu import read_conllu
+from lrope_interp.data.labels.gold import SENTENCES_PER_DOCUMENT, _joined, gold_documents
 from lrope_interp.errors import LRopeError
 
 UD = """\

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrope_interp.data import Document
-from lrope_interp.data.span_files import edge_warnings, read_spans_file
-from lrope_interp.data.spans import Spans
+from lrope_interp.data.spans.files import edge_warnings, read_spans_file
+from lrope_interp.data.spans.typed import Spans
 from lrope_interp.errors import LRopeError
 
 GOOD = '{"text": "Ada wrote to Bob", "spans": [{"start": 0, "end": 3, "type": "person"}]}'

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lrope_interp.data.span_files import edge_warnings, read_spans_file
+from lrope_interp.data.spans.files import edge_warnings, read_spans_file
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "spans-from-elsewhere.md"
 TEXT = "😀 Mona Saleh left\r\nfor São Paulo 👍🏽 today"

@@ -9,9 +9,9 @@ import pytest
 
 from lrope_interp.data import Document, piece_of
 from lrope_interp.data.despacing import despaced
-from lrope_interp.data.prose_spans import _title_index
 from lrope_interp.data.sources import wiki
-from lrope_interp.data.units import UNITS, unit_spans, units_of
+from lrope_interp.data.spans.prose import _title_index
+from lrope_interp.data.spans.units import UNITS, unit_spans, units_of
 from lrope_interp.errors import LRopeError
 
 PROSE = 'Mr. Ray\'s "old, well-known" dog (3.5 kg) ran; it 、slept.\n\nA title\n\nThe end…'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from probe_samples import chinese, english, select
 
-from lrope_interp.probes.selection import Selection
+from lrope_interp.probes.capture.selection import Selection
 
 
 @pytest.fixture(scope="session")

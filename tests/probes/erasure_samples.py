@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans import OTHER, Row, Spans
+from lrope_interp.data.spans.typed import OTHER, Row, Spans
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.erasing import MarkedText
-from lrope_interp.probes.erasures import ErasureOptions
+from lrope_interp.probes.concepts.erasing import MarkedText
+from lrope_interp.probes.concepts.erasures import ErasureOptions
 
 MakeModel = Callable[..., LRopeTransformer]
 

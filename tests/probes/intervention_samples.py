@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablating import ablate
-from lrope_interp.probes.increment_statistics import IncrementStatistics, fit_increments
-from lrope_interp.probes.interventions import Intervention
+from lrope_interp.probes.ablations.attach import ablate
+from lrope_interp.probes.ablations.interventions import Intervention
+from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
 
 MakeModel = Callable[..., LRopeTransformer]
 Rule = Callable[[np.ndarray, int, np.ndarray], np.ndarray]

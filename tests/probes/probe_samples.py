@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lrope_interp.data import Document
-from lrope_interp.probes.selection import Selection
+from lrope_interp.probes.capture.selection import Selection
 
 WORDS = ("the", "peace", "of", "nations", "Congress", "is", "a", "treaty", "1824", "and", "über")
 HAN = "中国人民银行今天发布新闻报道经济发展"

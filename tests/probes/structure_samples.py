@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans import Spans
-from lrope_interp.probes.bootstrap import Bootstrap
-from lrope_interp.probes.captured import Captured
-from lrope_interp.probes.structured_text import StructuredText
+from lrope_interp.data.spans.typed import Spans
+from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.probes.concepts.structured_text import StructuredText
+from lrope_interp.probes.statistics.bootstrap import Bootstrap
 
 
 def captured_of(documents: Sequence[Document], n_layers: int = 1) -> Captured:

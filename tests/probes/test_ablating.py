@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablating import ablate, ablated
-from lrope_interp.probes.interventions import (
+from lrope_interp.probes.ablations.attach import ablate, ablated
+from lrope_interp.probes.ablations.interventions import (
     Intervention,
     at,
     circular_shift,

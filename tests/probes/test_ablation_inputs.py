@@ -13,11 +13,11 @@ from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import LexicalIncrements, attach_increments
-from lrope_interp.probes.ablation_options import AblationOptions
-from lrope_interp.probes.ablations import ablations
-from lrope_interp.probes.evaluate import evaluate
-from lrope_interp.probes.remembered import model_identity
-from lrope_interp.probes.selection import Selection
+from lrope_interp.probes.ablations.ablations import ablations
+from lrope_interp.probes.ablations.options import AblationOptions
+from lrope_interp.probes.capture.cache import model_identity
+from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.evaluation.evaluation import evaluate
 from lrope_interp.tokenizers.bpe import train_bpe
 
 

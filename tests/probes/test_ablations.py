@@ -14,13 +14,13 @@ from ablation_runs import MakeModel, spread_out, value
 
 from lrope_interp.data import Document, scoring_windows
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes import ablation_passes
-from lrope_interp.probes.ablation_options import AblationOptions
-from lrope_interp.probes.ablation_plan import Shape, passes, plan
-from lrope_interp.probes.ablations import ablations
-from lrope_interp.probes.capture import capture
-from lrope_interp.probes.evaluate import evaluate
-from lrope_interp.probes.selection import Selection
+from lrope_interp.probes.ablations import passes as ablation_passes
+from lrope_interp.probes.ablations.ablations import ablations
+from lrope_interp.probes.ablations.options import AblationOptions
+from lrope_interp.probes.ablations.plan import Shape, passes, plan
+from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.evaluation.evaluation import evaluate
 from lrope_interp.results import Result, load_result, save_result
 
 

@@ -14,13 +14,19 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks import trust
 from benchmarks.planted import Planted, plant
-from lrope_interp.probes import beyond
-from lrope_interp.probes.beyond import BEYOND_COLUMNS, LEAST_BINNED, BeyondTest, Sample
-from lrope_interp.probes.bootstrap import Bootstrap, Units
-from lrope_interp.probes.class_logit import CLASS_RIDGE, SHARED_RIDGE, Grouped, fit_logit, log_likelihood
-from lrope_interp.probes.drawn_gaps import draw_gaps, hold_out
-from lrope_interp.probes.splines import Axis, Spline
-from lrope_interp.probes.within_bins import WithinBins, joint_bins, ranks_within
+from lrope_interp.probes.statistics import beyond
+from lrope_interp.probes.statistics.beyond import BEYOND_COLUMNS, LEAST_BINNED, BeyondTest, Sample
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
+from lrope_interp.probes.statistics.class_logit import (
+    CLASS_RIDGE,
+    SHARED_RIDGE,
+    Grouped,
+    fit_logit,
+    log_likelihood,
+)
+from lrope_interp.probes.statistics.drawn_gaps import draw_gaps, hold_out
+from lrope_interp.probes.statistics.splines import Axis, Spline
+from lrope_interp.probes.statistics.within_bins import WithinBins, joint_bins, ranks_within
 
 BOOT = Bootstrap(n_resamples=500)
 

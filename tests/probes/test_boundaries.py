@@ -13,19 +13,19 @@ from probe_samples import chinese, english, select
 from sklearn import metrics
 
 from lrope_interp.data import Document
-from lrope_interp.data.labels import label_gaps
-from lrope_interp.data.segmentation import quiet_jieba
+from lrope_interp.data.labels.kinds import label_gaps
+from lrope_interp.data.labels.segmentation import quiet_jieba
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.bootstrap import Bootstrap
-from lrope_interp.probes.boundaries import boundaries
-from lrope_interp.probes.boundary_options import BoundaryOptions
-from lrope_interp.probes.capture import capture
-from lrope_interp.probes.gaps import Gaps
-from lrope_interp.probes.rows import METRICS, SCORE_COLUMNS, WORD_METRICS
-from lrope_interp.probes.scoring import Scorer
-from lrope_interp.probes.selection import Selection
-from lrope_interp.probes.signals import Column, Signal
+from lrope_interp.probes.boundaries.boundaries import boundaries
+from lrope_interp.probes.boundaries.harness import Scorer
+from lrope_interp.probes.boundaries.options import BoundaryOptions
+from lrope_interp.probes.boundaries.rows import METRICS, SCORE_COLUMNS, WORD_METRICS
+from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.capture.gaps import Gaps
+from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.capture.signals import Column, Signal
+from lrope_interp.probes.statistics.bootstrap import Bootstrap
 from lrope_interp.results import Result, load_result, save_result
 
 MakeModel = Callable[..., LRopeTransformer]

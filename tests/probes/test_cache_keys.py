@@ -22,22 +22,25 @@ from lrope_interp.data import cache
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models import controls as control_models
 from lrope_interp.models.frozen import ContextualIncrements, LexicalIncrements, attach_increments
-from lrope_interp.probes import controls, remembered, span_reads, stride
-from lrope_interp.probes.ablation_batch import Text
-from lrope_interp.probes.ablation_passes import Runner
-from lrope_interp.probes.ablation_plan import Arm
-from lrope_interp.probes.capture import capture, lay_out
-from lrope_interp.probes.controls import untrained
-from lrope_interp.probes.erasing import fit_layers
-from lrope_interp.probes.erasure_passes import run_erased
-from lrope_interp.probes.feature_sets import JOINT_PLUS, NONE, FeatureSet
-from lrope_interp.probes.increment_statistics import fit_increments
-from lrope_interp.probes.leace import LeaceEraser
-from lrope_interp.probes.probe_runs import run_probes
-from lrope_interp.probes.remembered import model_identity
-from lrope_interp.probes.span_reads import Reader
-from lrope_interp.probes.stride import stride_frame
-from lrope_interp.probes.training_sample import capture_training_sample
+from lrope_interp.probes.ablations.passes import Runner
+from lrope_interp.probes.ablations.plan import Arm
+from lrope_interp.probes.boundaries import stride
+from lrope_interp.probes.boundaries.stride import stride_frame
+from lrope_interp.probes.capture import cache as remembered
+from lrope_interp.probes.capture import controls
+from lrope_interp.probes.capture.cache import model_identity
+from lrope_interp.probes.capture.capture import capture, lay_out
+from lrope_interp.probes.capture.controls import untrained
+from lrope_interp.probes.capture.increment_statistics import fit_increments
+from lrope_interp.probes.capture.losses import Text
+from lrope_interp.probes.capture.training_sample import capture_training_sample
+from lrope_interp.probes.concepts import span_reads
+from lrope_interp.probes.concepts.erasing import fit_layers
+from lrope_interp.probes.concepts.erasure_passes import run_erased
+from lrope_interp.probes.concepts.features import JOINT_PLUS, NONE, FeatureSet
+from lrope_interp.probes.concepts.probe_runs import run_probes
+from lrope_interp.probes.concepts.span_reads import Reader
+from lrope_interp.probes.statistics.erasure import LeaceEraser
 from lrope_interp.tokenizers import ByteTokenizer
 
 MakeModel = Callable[..., LRopeTransformer]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lrope_interp.probes.ceiling import REGULARISATIONS, fit_probe
-from lrope_interp.probes.statistics import roc_auc
+from lrope_interp.probes.statistics.ceiling import REGULARISATIONS, fit_probe
+from lrope_interp.probes.statistics.ranking import roc_auc
 
 
 def planted(seed: int = 0, n: int = 4000, m: int = 12, strength: float = 1.5) -> tuple[np.ndarray, ...]:

@@ -12,10 +12,9 @@ import pytest
 from concept_samples import random_by_type, sample_of
 from scipy import sparse
 
-from lrope_interp.probes import claims as claims_module
-from lrope_interp.probes.bootstrap import Bootstrap
-from lrope_interp.probes.claims import BEYOND, DOCUMENT, TYPE, UNMEASURED, WINS, Claims, _verdict
-from lrope_interp.probes.feature_sets import (
+from lrope_interp.probes.concepts import claims as claims_module
+from lrope_interp.probes.concepts.claims import BEYOND, DOCUMENT, TYPE, UNMEASURED, WINS, Claims, _verdict
+from lrope_interp.probes.concepts.features import (
     BYTE_WINDOW,
     JOINT,
     JOINT_PLUS,
@@ -25,12 +24,13 @@ from lrope_interp.probes.feature_sets import (
     UNTRAINED,
     FeatureSet,
 )
-from lrope_interp.probes.linear_probes import beside
-from lrope_interp.probes.probe_runs import run_probes
-from lrope_interp.probes.probe_scores import Estimate, Scorer
-from lrope_interp.probes.span_controls import ngrams
-from lrope_interp.probes.span_sample import SpanSample
-from lrope_interp.probes.statistics import roc_auc
+from lrope_interp.probes.concepts.probe_runs import run_probes
+from lrope_interp.probes.concepts.span_controls import ngrams
+from lrope_interp.probes.concepts.span_sample import SpanSample
+from lrope_interp.probes.statistics.bootstrap import Bootstrap
+from lrope_interp.probes.statistics.logistic import beside
+from lrope_interp.probes.statistics.probe_scores import Estimate, Scorer
+from lrope_interp.probes.statistics.ranking import roc_auc
 
 UNKNOWN = {"is_hooked": True}  # nothing is remembered
 DISTANCE = 2.0

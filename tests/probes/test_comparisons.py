@@ -8,11 +8,11 @@ import zlib
 import numpy as np
 import pytest
 
-from lrope_interp.probes.choice import Choice
-from lrope_interp.probes.comparisons import difference_rows, share_rows
-from lrope_interp.probes.scoring import Trial
-from lrope_interp.probes.signals import Column, Kind, Signal, Target
-from lrope_interp.probes.significance import null_rows, with_p_values
+from lrope_interp.probes.boundaries.choice import Choice
+from lrope_interp.probes.boundaries.comparisons import difference_rows, share_rows
+from lrope_interp.probes.boundaries.harness import Trial
+from lrope_interp.probes.boundaries.significance import null_rows, with_p_values
+from lrope_interp.probes.capture.signals import Column, Kind, Signal, Target
 
 
 def trial(

@@ -9,9 +9,9 @@ import pytest
 from concept_samples import words
 
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.capture import lay_out
-from lrope_interp.probes.concept_signals import normalised, structure_signals
-from lrope_interp.probes.feature_sets import Sources
+from lrope_interp.probes.capture.capture import lay_out
+from lrope_interp.probes.concepts.features import Sources
+from lrope_interp.probes.concepts.signals import normalised, structure_signals
 
 N_TRAIN = 4
 

@@ -15,17 +15,17 @@ from ablation_runs import spread_out
 from concept_samples import random_by_type, spans_by, words
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans import Spans
+from lrope_interp.data.spans.typed import Spans
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes import concepts as concepts_module
-from lrope_interp.probes import span_reads
-from lrope_interp.probes.claims import WINS
-from lrope_interp.probes.concept_options import ConceptOptions
-from lrope_interp.probes.concepts import concepts
-from lrope_interp.probes.selection import Selection
-from lrope_interp.probes.span_reads import Reader
-from lrope_interp.probes.span_selection import GivenSpans, select_spans
+from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.concepts import concepts as concepts_module
+from lrope_interp.probes.concepts import span_reads
+from lrope_interp.probes.concepts.claims import WINS
+from lrope_interp.probes.concepts.concepts import concepts
+from lrope_interp.probes.concepts.options import ConceptOptions
+from lrope_interp.probes.concepts.span_reads import Reader
+from lrope_interp.probes.concepts.span_selection import GivenSpans, select_spans
 from lrope_interp.results import Result, load_result, save_result
 
 MakeModel = Callable[..., LRopeTransformer]

@@ -10,8 +10,8 @@ import pytest
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import randomised_control
-from lrope_interp.probes.capture import capture
-from lrope_interp.probes.controls import (
+from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.capture.controls import (
     UNTRAINED_OVERLAP,
     byte_mean,
     calibration_tokens,
@@ -19,8 +19,8 @@ from lrope_interp.probes.controls import (
     unseen_bytes_note,
     untrained,
 )
-from lrope_interp.probes.selection import Selection
-from lrope_interp.probes.signals import columns
+from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.capture.signals import columns
 
 MakeModel = Callable[..., LRopeTransformer]
 

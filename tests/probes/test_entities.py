@@ -14,13 +14,13 @@ import pytest
 from probe_samples import chinese, english, select
 
 from lrope_interp.data import Document
-from lrope_interp.data.entity_pairs import PAIRS, EntityPair, n_first_words, read_pairs
+from lrope_interp.data.spans.entity_pairs import PAIRS, EntityPair, n_first_words, read_pairs
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.entities import entities
-from lrope_interp.probes.entity_counts import ADDED, TextCounts, neighbours, words_of
-from lrope_interp.probes.entity_reversed import Reversed, one_sided
-from lrope_interp.probes.entity_verdicts import with_verdicts
-from lrope_interp.probes.selection import Selection
+from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.studies.entities.counts import ADDED, TextCounts, neighbours, words_of
+from lrope_interp.probes.studies.entities.entities import entities
+from lrope_interp.probes.studies.entities.reversed import Reversed, one_sided
+from lrope_interp.probes.studies.entities.verdicts import with_verdicts
 from lrope_interp.results import Result
 
 NAMES = tuple(
@@ -144,7 +144,7 @@ def test_layer_0_is_a_function_of_the_byte_so_that_nothing_can_be_shown(result: 
 def test_the_plain_difference_is_that_of_the_model_as_it_is_run(
     result: Result, selection: Selection, make_model: Callable[..., Any]
 ) -> None:
-    from lrope_interp.probes.capture import capture
+    from lrope_interp.probes.capture.capture import capture
 
     model = make_model()
     mean = capture(model, selection.fit, predictions=False).increments[1, 0].mean(dtype=np.float64)

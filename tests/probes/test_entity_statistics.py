@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.bootstrap import Bootstrap
-from lrope_interp.probes.entity_matching import (
+from lrope_interp.probes.statistics.bootstrap import Bootstrap
+from lrope_interp.probes.studies.entities.matching import (
     Covariates,
     adjusted,
     balance,
@@ -18,7 +18,7 @@ from lrope_interp.probes.entity_matching import (
     paired_difference,
     plain_difference,
 )
-from lrope_interp.probes.entity_regression import Design, curves, has_both
+from lrope_interp.probes.studies.entities.regression import Design, curves, has_both
 
 EFFECT = -0.2
 

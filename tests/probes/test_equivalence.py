@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.equivalence import (
+from lrope_interp.probes.statistics.equivalence import (
     DIFFERENT,
     EQUIVALENT,
     INCONCLUSIVE,

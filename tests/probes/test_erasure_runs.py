@@ -26,13 +26,13 @@ from erasure_samples import (
 from probe_samples import chinese, english
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans import OTHER, Spans
+from lrope_interp.data.spans.typed import OTHER, Spans
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes import erasure_passes
-from lrope_interp.probes.capture import capture
-from lrope_interp.probes.erasing import MarkedText, erase, fit_eraser
-from lrope_interp.probes.erasures import ErasureOptions, erasures
+from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.concepts import erasure_passes
+from lrope_interp.probes.concepts.erasing import MarkedText, erase, fit_eraser
+from lrope_interp.probes.concepts.erasures import ErasureOptions, erasures
 from lrope_interp.tokenizers.bpe import train_bpe
 
 

@@ -29,12 +29,12 @@ from erasure_samples import (
 from torch import Tensor
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans import OTHER, Spans
+from lrope_interp.data.spans.typed import OTHER, Spans
 from lrope_interp.models import HookPoint, LRopeTransformer
-from lrope_interp.probes.capture import capture
-from lrope_interp.probes.erasing import MarkedText, erase, fit_eraser, fit_layers
-from lrope_interp.probes.erasures import COLUMNS, erasures
-from lrope_interp.probes.readouts import ResidualReads
+from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.capture.readouts import ResidualReads
+from lrope_interp.probes.concepts.erasing import MarkedText, erase, fit_eraser, fit_layers
+from lrope_interp.probes.concepts.erasures import COLUMNS, erasures
 
 AFTER = ("k", "q", "v")
 

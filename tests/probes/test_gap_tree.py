@@ -8,12 +8,12 @@ import pytest
 from structure_samples import both_languages, planted, signal, text_of, unmarked
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans import Spans
-from lrope_interp.probes.bootstrap import Bootstrap
-from lrope_interp.probes.gap_tree import Brackets, Sentences, balanced_gaps, tree_brackets
-from lrope_interp.probes.structure import structure_tables
-from lrope_interp.probes.structured_text import StructuredText
-from lrope_interp.probes.tree_scores import METRICS, TREE_COLUMNS, Trees, shape_rows, tree_rows
+from lrope_interp.data.spans.typed import Spans
+from lrope_interp.probes.concepts.gap_tree import Brackets, Sentences, balanced_gaps, tree_brackets
+from lrope_interp.probes.concepts.structure import structure_tables
+from lrope_interp.probes.concepts.structured_text import StructuredText
+from lrope_interp.probes.concepts.tree_scores import METRICS, TREE_COLUMNS, Trees, shape_rows, tree_rows
+from lrope_interp.probes.statistics.bootstrap import Bootstrap
 
 
 def test_cutting_at_the_largest_gap_by_hand() -> None:

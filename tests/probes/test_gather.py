@@ -11,11 +11,11 @@ from probe_samples import english, select
 
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.capture import capture
-from lrope_interp.probes.gaps import Gaps
-from lrope_interp.probes.leaderboard import SPLITS, Computing, gather, twin_columns
-from lrope_interp.probes.readouts import COSINE, ResidualReads
-from lrope_interp.probes.selection import Selection
+from lrope_interp.probes.boundaries.leaderboard import SPLITS, Computing, gather, twin_columns
+from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.capture.gaps import Gaps
+from lrope_interp.probes.capture.readouts import COSINE, ResidualReads
+from lrope_interp.probes.capture.selection import Selection
 
 MakeModel = Callable[..., LRopeTransformer]
 OF_BYTES = {"spacebyte", "character_start"}

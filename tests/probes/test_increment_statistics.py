@@ -18,10 +18,10 @@ from intervention_samples import (
 
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.ablating import ablated
-from lrope_interp.probes.capture import capture
-from lrope_interp.probes.increment_statistics import IncrementStatistics, fit_increments
-from lrope_interp.probes.interventions import freeze
+from lrope_interp.probes.ablations.attach import ablated
+from lrope_interp.probes.ablations.interventions import freeze
+from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -100,7 +100,7 @@ def test_statistics_are_remembered_by_model_and_text(
         read.append(1)
         return capture(*given, **how)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr("lrope_interp.probes.increment_statistics.capture", counted)
+    monkeypatch.setattr("lrope_interp.probes.capture.increment_statistics.capture", counted)
     model = make_model(seed=77)
     one, again = fit_increments(model, FIT[:2]), fit_increments(model, FIT[:2], batch_size=1)
     assert len(read) == 1

@@ -20,7 +20,7 @@ from intervention_samples import (
 )
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.interventions import circular_shift, same_byte_resample, shuffle
+from lrope_interp.probes.ablations.interventions import circular_shift, same_byte_resample, shuffle
 
 TOKENS = tokens_of(TEXT, OTHER)
 ALL = (0, 1, 2)

@@ -29,9 +29,8 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablating import ablate, ablated
-from lrope_interp.probes.increment_statistics import IncrementStatistics, fit_increments
-from lrope_interp.probes.interventions import (
+from lrope_interp.probes.ablations.attach import ablate, ablated
+from lrope_interp.probes.ablations.interventions import (
     Intervention,
     at,
     circular_shift,
@@ -42,6 +41,7 @@ from lrope_interp.probes.interventions import (
     same_byte_resample,
     shuffle,
 )
+from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
 from lrope_interp.tokenizers.bpe import train_bpe
 
 TOKENS = tokens_of(TEXT, OTHER, TEXT[::-1])

@@ -13,8 +13,8 @@ from text_samples import ODD, held_out, made_up, training
 
 from lrope_interp.data import Document, label_gaps
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes import label_odds
-from lrope_interp.probes.label_odds import PSEUDO_COUNT, LabelOdds, cross_fitted
+from lrope_interp.probes.boundaries import label_odds
+from lrope_interp.probes.boundaries.label_odds import PSEUDO_COUNT, LabelOdds, cross_fitted
 
 Counts = dict[tuple[str, ...], list[bool]]
 

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from torch import Tensor
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.leace import LeaceEraser, LeaceFitter
+from lrope_interp.probes.statistics.erasure import LeaceEraser, LeaceFitter
 
 SHAPES = {
     "two classes": (400, 6, 2),

@@ -9,7 +9,10 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.linear_probes import (
+from lrope_interp.probes.concepts.span_sample import sample_spans
+from lrope_interp.probes.concepts.sparse_paths import sparse_path
+from lrope_interp.probes.statistics.code_length import online_code
+from lrope_interp.probes.statistics.logistic import (
     TYPE_FOLDS,
     Prober,
     Task,
@@ -18,9 +21,6 @@ from lrope_interp.probes.linear_probes import (
     standardised,
     type_split,
 )
-from lrope_interp.probes.mdl import online_code
-from lrope_interp.probes.span_sample import sample_spans
-from lrope_interp.probes.sparse_paths import sparse_path
 
 
 def made_up(n: int = 900, n_classes: int = 3, strength: float = 2.0) -> tuple[Task, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from lrope_interp.probes.matching import match_layers, spearman_matrix
+from lrope_interp.probes.boundaries.matching import match_layers, spearman_matrix
 
 
 def test_correlations_are_scipys() -> None:

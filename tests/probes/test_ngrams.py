@@ -14,11 +14,11 @@ from text_samples import ODD, held_out, made_up, training
 from lrope_interp.data import Document, label_gaps
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes import jieba_control
-from lrope_interp.probes.capture import Captured, capture
-from lrope_interp.probes.controls import byte_mean
-from lrope_interp.probes.jieba_control import jieba_signal
-from lrope_interp.probes.ngrams import ngram_means
+from lrope_interp.probes.boundaries import jieba as jieba_control
+from lrope_interp.probes.boundaries.jieba import jieba_signal
+from lrope_interp.probes.capture.capture import Captured, capture
+from lrope_interp.probes.capture.controls import byte_mean
+from lrope_interp.probes.capture.ngrams import ngram_means
 
 N_LAYERS = 3
 

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from benchmarks.trust_statistics import same_byte_null, shift_null
-from lrope_interp.probes.bootstrap import Units
-from lrope_interp.probes.nulls import SameByte, Shifts, family_wise, p_value
-from lrope_interp.probes.statistics import Ranking, roc_auc
+from lrope_interp.probes.statistics.bootstrap import Units
+from lrope_interp.probes.statistics.nulls import SameByte, Shifts, family_wise, p_value
+from lrope_interp.probes.statistics.ranking import Ranking, roc_auc
 
 
 def sample(seed: int, levels: float = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

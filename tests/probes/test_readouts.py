@@ -11,18 +11,18 @@ import torch
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import random_heads
-from lrope_interp.probes.capture import capture
-from lrope_interp.probes.ceilings import fit_ceilings
-from lrope_interp.probes.controls import (
+from lrope_interp.probes.boundaries.ceiling import fit_ceilings
+from lrope_interp.probes.boundaries.hidden_sample import HiddenSample
+from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.capture.controls import (
     UNTRAINED_SEEDS,
     calibration_tokens,
     random_head,
     random_head_readout,
 )
-from lrope_interp.probes.gaps import Gaps
-from lrope_interp.probes.hidden_sample import HiddenSample
-from lrope_interp.probes.readouts import COSINE, ResidualReads, linear_readout
-from lrope_interp.probes.selection import Selection
+from lrope_interp.probes.capture.gaps import Gaps
+from lrope_interp.probes.capture.readouts import COSINE, ResidualReads, linear_readout
+from lrope_interp.probes.capture.selection import Selection
 
 MakeModel = Callable[..., LRopeTransformer]
 SHORT = Document("d", "The 中国 é a.", "x", "en")

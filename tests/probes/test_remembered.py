@@ -10,11 +10,11 @@ import pytest
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes import controls
-from lrope_interp.probes.capture import capture
-from lrope_interp.probes.controls import untrained
-from lrope_interp.probes.remembered import model_identity, remembered
-from lrope_interp.probes.selection import Selection
+from lrope_interp.probes.capture import controls
+from lrope_interp.probes.capture.cache import model_identity, remembered
+from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.capture.controls import untrained
+from lrope_interp.probes.capture.selection import Selection
 
 MakeModel = Callable[..., LRopeTransformer]
 

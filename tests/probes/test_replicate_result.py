@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.equivalence import MARGINS
-from lrope_interp.probes.replication import Comparison, compare, replicate_result
+from lrope_interp.probes.statistics.equivalence import MARGINS
+from lrope_interp.probes.studies.replication.replication import Comparison, compare, replicate_result
 from lrope_interp.results import Result, load_result, save_result
 
 

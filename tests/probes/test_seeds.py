@@ -15,16 +15,16 @@ from probe_samples import english, select
 from test_definition_use import source
 
 from lrope_interp.data import Document
-from lrope_interp.data.entity_pairs import EntityPair
-from lrope_interp.data.spans import Spans
+from lrope_interp.data.spans.entity_pairs import EntityPair
+from lrope_interp.data.spans.typed import Spans
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablation_options import AblationOptions
-from lrope_interp.probes.ablations import ablations
-from lrope_interp.probes.boundary_options import BoundaryOptions
-from lrope_interp.probes.concept_options import ConceptOptions
-from lrope_interp.probes.definition_use import DefinitionOptions
-from lrope_interp.probes.evaluate import evaluate
-from lrope_interp.probes.selection import Selection
+from lrope_interp.probes.ablations.ablations import ablations
+from lrope_interp.probes.ablations.options import AblationOptions
+from lrope_interp.probes.boundaries.options import BoundaryOptions
+from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.concepts.options import ConceptOptions
+from lrope_interp.probes.evaluation.evaluation import evaluate
+from lrope_interp.probes.studies.definitions.definitions import DefinitionOptions
 from lrope_interp.results import Result
 
 Make = Callable[..., LRopeTransformer]
@@ -67,11 +67,14 @@ def test_the_seed_of_ablations_draws_replacements_and_intervals(
 
 # An analysis, and what of it draws: each must be given the seed.
 DRAWING = {
-    "boundaries": ("lrope_interp.probes.boundaries", ["Bootstrap", "Nulls"]),
-    "ablations": ("lrope_interp.probes.ablations", ["Places", "Runner", "Bootstrap"]),
-    "entities": ("lrope_interp.probes.entities", ["Bootstrap"]),
-    "definition_uses": ("lrope_interp.probes.definition_use", ["find_pairs", "effect_rows", "distance_rows"]),
-    "concepts": ("lrope_interp.probes.concepts", ["sample_spans", "Bootstrap", "run_probes"]),
+    "boundaries": ("lrope_interp.probes.boundaries.boundaries", ["Bootstrap", "Nulls"]),
+    "ablations": ("lrope_interp.probes.ablations.ablations", ["Places", "Runner", "Bootstrap"]),
+    "entities": ("lrope_interp.probes.studies.entities.entities", ["Bootstrap"]),
+    "definition_uses": (
+        "lrope_interp.probes.studies.definitions.definitions",
+        ["find_pairs", "effect_rows", "distance_rows"],
+    ),
+    "concepts": ("lrope_interp.probes.concepts.concepts", ["sample_spans", "Bootstrap", "run_probes"]),
 }
 
 

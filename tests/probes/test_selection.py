@@ -12,10 +12,9 @@ from probe_samples import chinese, english, select
 
 from lrope_interp.data import Corpus, Document, documents_sha256, label_gaps, load_corpus, read_manifest
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.bootstrap import Bootstrap
-from lrope_interp.probes.gaps import Gaps
-from lrope_interp.probes.scoring import Scorer
-from lrope_interp.probes.selection import (
+from lrope_interp.probes.boundaries.harness import Scorer
+from lrope_interp.probes.capture.gaps import Gaps
+from lrope_interp.probes.capture.selection import (
     Selection,
     _in_order,
     _script,
@@ -23,7 +22,8 @@ from lrope_interp.probes.selection import (
     select_gold,
     select_text,
 )
-from lrope_interp.probes.signals import Column, Signal
+from lrope_interp.probes.capture.signals import Column, Signal
+from lrope_interp.probes.statistics.bootstrap import Bootstrap
 
 
 @pytest.fixture

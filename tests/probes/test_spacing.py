@@ -11,8 +11,8 @@ import torch
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.capture import capture
-from lrope_interp.probes.spacing import EOS_CHARACTER, spacing
+from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.spacing.spacing import EOS_CHARACTER, spacing
 
 MakeModel = Callable[..., LRopeTransformer]
 TEXT = "Peace, 中国 é\r\n!"

@@ -9,12 +9,12 @@ import pytest
 from concept_samples import spans_by, word_rows, words
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans import Spans
+from lrope_interp.data.spans.typed import Spans
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.capture import lay_out
-from lrope_interp.probes.captured import Captured
-from lrope_interp.probes.span_controls import byte_window, ngrams, static_position
-from lrope_interp.probes.span_features import (
+from lrope_interp.probes.capture.capture import lay_out
+from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.probes.concepts.span_controls import byte_window, ngrams, static_position
+from lrope_interp.probes.concepts.span_features import (
     PLACES,
     WINDOW,
     SpanTokens,

@@ -10,8 +10,8 @@ from scipy import stats
 from sklearn import metrics
 
 from benchmarks.trust_statistics import coverage
-from lrope_interp.probes.bootstrap import Bootstrap, Histograms, Units, interval, paired_interval
-from lrope_interp.probes.statistics import (
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Histograms, Units, interval, paired_interval
+from lrope_interp.probes.statistics.ranking import (
     MAX_ROC_POINTS,
     Confusion,
     Curve,

@@ -15,8 +15,8 @@ from text_samples import ODD, at_first_bytes, contexts, held_out, made_up, train
 from lrope_interp.data import Document
 from lrope_interp.data.columns import IndexedDocuments
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.joined_text import JoinedText, Sample
-from lrope_interp.probes.text_tables import LEAST_COUNT, MAX_CONTEXT, TextTables, text_signals
+from lrope_interp.probes.boundaries.text_controls import LEAST_COUNT, MAX_CONTEXT, TextTables, text_signals
+from lrope_interp.probes.capture.joined_text import JoinedText, Sample
 
 
 @pytest.fixture(scope="module")

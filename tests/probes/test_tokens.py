@@ -13,17 +13,17 @@ from probe_samples import chinese, english, select
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import randomised_control
-from lrope_interp.probes.boundaries import boundaries
-from lrope_interp.probes.boundary_options import BoundaryOptions
-from lrope_interp.probes.capture import capture, capture_pattern, capture_unhurried, token_start_mask
-from lrope_interp.probes.controls import byte_mean, calibration_tokens
-from lrope_interp.probes.evaluate import evaluate
-from lrope_interp.probes.gaps import Characters, Gaps
-from lrope_interp.probes.signals import SIGNALS, columns
-from lrope_interp.probes.spacing import EOS_CHARACTER, spacing
-from lrope_interp.probes.stride import stride_frame
-from lrope_interp.reports.boundaries import render_boundaries
-from lrope_interp.reports.spacing import render_spacing
+from lrope_interp.probes.boundaries.boundaries import boundaries
+from lrope_interp.probes.boundaries.options import BoundaryOptions
+from lrope_interp.probes.boundaries.stride import stride_frame
+from lrope_interp.probes.capture.capture import capture, capture_pattern, capture_unhurried, token_start_mask
+from lrope_interp.probes.capture.controls import byte_mean, calibration_tokens
+from lrope_interp.probes.capture.gaps import Characters, Gaps
+from lrope_interp.probes.capture.signals import SIGNALS, columns
+from lrope_interp.probes.evaluation.evaluation import evaluate
+from lrope_interp.probes.spacing.spacing import EOS_CHARACTER, spacing
+from lrope_interp.reports.boundaries.page import render_boundaries
+from lrope_interp.reports.spacing.page import render_spacing
 from lrope_interp.tokenizers.bpe import BPETokenizer, train_bpe
 
 MakeModel = Callable[..., LRopeTransformer]

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from probe_samples import english, select
 
-from lrope_interp.data.labels import label_gaps
+from lrope_interp.data.labels.kinds import label_gaps
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.boundaries import boundaries
-from lrope_interp.probes.boundary_options import BoundaryOptions
-from lrope_interp.probes.capture import Captured
-from lrope_interp.probes.signals import SIGNALS, register, unregister
-from lrope_interp.reports.boundaries import render_boundaries
+from lrope_interp.probes.boundaries.boundaries import boundaries
+from lrope_interp.probes.boundaries.options import BoundaryOptions
+from lrope_interp.probes.capture.capture import Captured
+from lrope_interp.probes.capture.signals import SIGNALS, register, unregister
+from lrope_interp.reports.boundaries.page import render_boundaries
 from lrope_interp.results import Result
 
 MakeModel = Callable[..., LRopeTransformer]

@@ -11,7 +11,7 @@ import pytest
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.word_distances import LEAST_PAIRS, MEASURES, word_distances
+from lrope_interp.probes.distances.distances import LEAST_PAIRS, MEASURES, word_distances
 
 MakeModel = Callable[..., LRopeTransformer]
 TEXT = "one two, three é four"

@@ -7,7 +7,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lrope_interp.probes.word_metrics import Runs, pk_counts, token_counts, window_length, windowdiff_counts
+from lrope_interp.probes.statistics.words import (
+    Runs,
+    pk_counts,
+    token_counts,
+    window_length,
+    windowdiff_counts,
+)
 
 
 def sample(seed: int, n: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

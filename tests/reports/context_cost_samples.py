@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lrope_interp.probes.context_cost_plan import CostPlan
-from lrope_interp.probes.context_cost_tables import costs_table, path_table, targets_table
+from lrope_interp.probes.studies.context.plan import CostPlan
+from lrope_interp.probes.studies.context.tables import costs_table, path_table, targets_table
 from lrope_interp.results import Result, provenance
 
 ARMS = {"fixed": 0.0, "shared": 0.01, "per_layer": 0.04}

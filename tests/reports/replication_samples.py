@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrope_interp.probes.replication import Comparison, replicate_result
+from lrope_interp.probes.studies.replication.replication import Comparison, replicate_result
 from lrope_interp.results import Result
 
 ARMS = {"fixed": 0.0, "fixed_wide": -0.0003, "shared": -0.0012, "per_layer": -0.0110}

@@ -13,14 +13,12 @@ import pytest
 from ablation_samples import COSTS, SPLIT, ablations_result, one_row_result
 from report_samples import HOSTILE
 
-from lrope_interp.reports.ablation_attention import attention_sentence
-from lrope_interp.reports.ablation_details import group_blocks
-from lrope_interp.reports.ablation_frames import BETTER, OPEN, UNKNOWN, WORSE, shown_by
-from lrope_interp.reports.ablation_heat_map import _narrow
-from lrope_interp.reports.ablation_numbers import LINEAR, change, squeezed, squeezed_ticks
-from lrope_interp.reports.ablation_split import split_table
-from lrope_interp.reports.ablation_strips import example_strips
-from lrope_interp.reports.ablations import (
+from lrope_interp.reports.ablations.attention import attention_sentence
+from lrope_interp.reports.ablations.details import group_blocks
+from lrope_interp.reports.ablations.frames import BETTER, OPEN, UNKNOWN, WORSE, shown_by
+from lrope_interp.reports.ablations.heat_map import _narrow
+from lrope_interp.reports.ablations.numbers import LINEAR, change, squeezed, squeezed_ticks
+from lrope_interp.reports.ablations.page import (
     attention_frame,
     classes_change_frame,
     cumulative_frame,
@@ -41,6 +39,8 @@ from lrope_interp.reports.ablations import (
     split_frame,
     waterfall_frame,
 )
+from lrope_interp.reports.ablations.split import split_table
+from lrope_interp.reports.ablations.strips import example_strips
 from lrope_interp.results import Result, load_result, save_result
 
 

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from report_samples import boundaries_result
 
-from lrope_interp._cli_boundaries import _print_scores
-from lrope_interp._cli_output import Output
-from lrope_interp.reports.boundaries import (
+from lrope_interp.commands.boundaries import _print_scores
+from lrope_interp.commands.output import Output
+from lrope_interp.reports.boundaries.figures import _apart
+from lrope_interp.reports.boundaries.frames import labels_and_strata
+from lrope_interp.reports.boundaries.page import (
     auc_frame,
     by_layer_frame,
     classes_frame,
@@ -23,8 +25,6 @@ from lrope_interp.reports.boundaries import (
     roc_frame,
     table_frame,
 )
-from lrope_interp.reports.boundary_figures import _apart
-from lrope_interp.reports.boundary_frames import labels_and_strata
 from lrope_interp.results import Result, load_result, save_result
 
 

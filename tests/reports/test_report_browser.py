@@ -14,13 +14,13 @@ from concept_results import concepts_result
 from replication_samples import replication_result
 from report_samples import HOSTILE, boundaries_result, spacing_result, write_run
 
-from lrope_interp.reports.ablations import render_ablations
-from lrope_interp.reports.boundaries import render_boundaries
-from lrope_interp.reports.concepts import render_concepts
-from lrope_interp.reports.page import write_page
-from lrope_interp.reports.replication import render_replication
-from lrope_interp.reports.spacing import render_spacing
-from lrope_interp.reports.training import render_training
+from lrope_interp.reports.ablations.page import render_ablations
+from lrope_interp.reports.boundaries.page import render_boundaries
+from lrope_interp.reports.concepts.page import render_concepts
+from lrope_interp.reports.kit.page import write_page
+from lrope_interp.reports.replication.page import render_replication
+from lrope_interp.reports.spacing.page import render_spacing
+from lrope_interp.reports.training.page import render_training
 
 pytestmark = pytest.mark.browser
 

@@ -13,21 +13,21 @@ import pytest
 from concept_results import AREAS, HALF, UNITS, above, concepts_result
 from report_samples import HOSTILE
 
-from lrope_interp._cli_output import Output
-from lrope_interp._cli_probe import _print_claims
-from lrope_interp.reports.concept_beside import AHEAD, OWN, UNDER, beside_table, plot_beside
-from lrope_interp.reports.concept_codes import codes_frame, codes_panels, sparse_frame, sparse_panels
-from lrope_interp.reports.concept_computed import MEANINGS, fits_table, spans_table
-from lrope_interp.reports.concept_erasures import ERASURES, erasure_panels, erasure_sentence
-from lrope_interp.reports.concept_frames import (
+from lrope_interp.commands.output import Output
+from lrope_interp.commands.probe import _print_claims
+from lrope_interp.reports.concepts.beside import AHEAD, OWN, UNDER, beside_table, plot_beside
+from lrope_interp.reports.concepts.codes import codes_frame, codes_panels, sparse_frame, sparse_panels
+from lrope_interp.reports.concepts.computed import MEANINGS, fits_table, spans_table
+from lrope_interp.reports.concepts.erasures import ERASURES, erasure_panels, erasure_sentence
+from lrope_interp.reports.concepts.frames import (
     beside_frame,
     best_claims,
     claims_of,
     features_of,
     layers_of,
 )
-from lrope_interp.reports.concept_gain import gain_frame, gain_panels
-from lrope_interp.reports.concept_heat_map import (
+from lrope_interp.reports.concepts.gain import gain_frame, gain_panels
+from lrope_interp.reports.concepts.heat_map import (
     ABOVE,
     BEHIND,
     OPEN,
@@ -36,10 +36,11 @@ from lrope_interp.reports.concept_heat_map import (
     plot_heat_map,
     rows_of,
 )
-from lrope_interp.reports.concept_panels import Panels, plot_panels
-from lrope_interp.reports.concept_selectivity import leakage_table, selectivity_frame, selectivity_panels
-from lrope_interp.reports.concept_strips import example_strips, examples_frame
-from lrope_interp.reports.concept_structure import (
+from lrope_interp.reports.concepts.page import render_concepts
+from lrope_interp.reports.concepts.panels import Panels, plot_panels
+from lrope_interp.reports.concepts.selectivity import leakage_table, selectivity_frame, selectivity_panels
+from lrope_interp.reports.concepts.strips import example_strips, examples_frame
+from lrope_interp.reports.concepts.structure import (
     CONTRASTS,
     MEASURES,
     TREES,
@@ -48,8 +49,7 @@ from lrope_interp.reports.concept_structure import (
     structure_sentence,
     told_units,
 )
-from lrope_interp.reports.concept_words import best_sentence, control_sentence, sentences
-from lrope_interp.reports.concepts import render_concepts
+from lrope_interp.reports.concepts.words import best_sentence, control_sentence, sentences
 from lrope_interp.results import Result, load_result, save_result
 
 SPLITS = ["document", "type"]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from context_cost_samples import cost_result
 
-from lrope_interp.reports.context_cost import render_context_cost
-from lrope_interp.reports.context_cost_figures import plot_angles, plot_memory, plot_time
-from lrope_interp.reports.context_cost_frames import flops_frame, phase_frame
-from lrope_interp.reports.context_cost_words import sentences, signed
+from lrope_interp.reports.context.figures import plot_angles, plot_memory, plot_time
+from lrope_interp.reports.context.frames import flops_frame, phase_frame
+from lrope_interp.reports.context.page import render_context_cost
+from lrope_interp.reports.context.words import sentences, signed
 from lrope_interp.results import Result, load_result, save_result
 
 

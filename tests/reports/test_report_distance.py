@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from report_samples import HOSTILE, PROVENANCE
 
-from lrope_interp.reports.definitions import plot_by_distance, plot_effects, render_definitions, verdicts
-from lrope_interp.reports.distance import (
+from lrope_interp.reports.definitions.page import plot_by_distance, plot_effects, render_definitions, verdicts
+from lrope_interp.reports.distances.page import (
     headline,
     matrix_frame,
     pair_frame,

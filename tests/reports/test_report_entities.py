@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from report_samples import HOSTILE, PROVENANCE
 
-from lrope_interp.reports.entities import (
+from lrope_interp.reports.entities.frames import TESTS, named_test
+from lrope_interp.reports.entities.page import (
     plot_test,
     render_entities,
     sentence,
@@ -19,8 +20,7 @@ from lrope_interp.reports.entities import (
     test_frame,
     together,
 )
-from lrope_interp.reports.entity_frames import TESTS, named_test
-from lrope_interp.reports.entity_tables import REGRESSION_STEPS, p_value, pairs_table, steps_table
+from lrope_interp.reports.entities.tables import REGRESSION_STEPS, p_value, pairs_table, steps_table
 from lrope_interp.results import Result, load_result, save_result
 
 test_frame.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]

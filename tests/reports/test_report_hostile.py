@@ -25,22 +25,22 @@ from report_samples import HOSTILE, PROVENANCE, boundaries_result, spacing_resul
 from test_report_distance import definitions_result, distance_result
 from test_report_entities import entities_result
 
-from lrope_interp.reports.ablations import render_ablations
-from lrope_interp.reports.blocks import Beside, Files, Folded, Plot, Prose, Section, Table
-from lrope_interp.reports.boundaries import render_boundaries
-from lrope_interp.reports.concepts import render_concepts
-from lrope_interp.reports.context_cost import render_context_cost
-from lrope_interp.reports.definitions import render_definitions
-from lrope_interp.reports.distance import render_distance
-from lrope_interp.reports.entities import render_entities
-from lrope_interp.reports.evaluation import render_evaluation
-from lrope_interp.reports.glyphs import plain
-from lrope_interp.reports.page import Page, asset, write_page
-from lrope_interp.reports.replication import render_replication
-from lrope_interp.reports.spacing import render_spacing
-from lrope_interp.reports.strips import Cell, Strip, Strips
-from lrope_interp.reports.theme import new_figure
-from lrope_interp.reports.training import render_training
+from lrope_interp.reports.ablations.page import render_ablations
+from lrope_interp.reports.boundaries.page import render_boundaries
+from lrope_interp.reports.concepts.page import render_concepts
+from lrope_interp.reports.context.page import render_context_cost
+from lrope_interp.reports.definitions.page import render_definitions
+from lrope_interp.reports.distances.page import render_distance
+from lrope_interp.reports.entities.page import render_entities
+from lrope_interp.reports.evaluation.page import render_evaluation
+from lrope_interp.reports.kit.blocks import Beside, Files, Folded, Plot, Prose, Section, Table
+from lrope_interp.reports.kit.glyphs import plain
+from lrope_interp.reports.kit.page import Page, asset, write_page
+from lrope_interp.reports.kit.strips import Cell, Strip, Strips
+from lrope_interp.reports.kit.theme import new_figure
+from lrope_interp.reports.replication.page import render_replication
+from lrope_interp.reports.spacing.page import render_spacing
+from lrope_interp.reports.training.page import render_training
 from lrope_interp.results import Result
 
 EVIL = 'E"<img src=$x$ y=\'`onerror=alert(1)>&lt;&</script><b>%{x}</b>\n\u2028 onclick="'

@@ -13,10 +13,10 @@ import pytest
 from report_samples import HOSTILE
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.blocks import Beside, Folded, Plot, Prose, Section, Table, figure_json
-from lrope_interp.reports.glyphs import described, is_delimiter, plain, visible, width_in_em
-from lrope_interp.reports.page import Page, asset, write_page
-from lrope_interp.reports.theme import layer_colour, new_figure
+from lrope_interp.reports.kit.blocks import Beside, Folded, Plot, Prose, Section, Table, figure_json
+from lrope_interp.reports.kit.glyphs import described, is_delimiter, plain, visible, width_in_em
+from lrope_interp.reports.kit.page import Page, asset, write_page
+from lrope_interp.reports.kit.theme import layer_colour, new_figure
 
 
 def _page(figure: go.Figure | None = None, text: str = "text") -> str:

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from replication_samples import replication_result
 
-from lrope_interp.reports.replication import PUBLISHED, render_replication
-from lrope_interp.reports.replication_figures import plot_curves, plot_differences, plot_gaps
-from lrope_interp.reports.replication_frames import (
+from lrope_interp.reports.replication.figures import plot_curves, plot_differences, plot_gaps
+from lrope_interp.reports.replication.frames import (
     arms_frame,
     comparisons,
     curve_frame,
@@ -22,7 +21,8 @@ from lrope_interp.reports.replication_frames import (
     pairs_frame,
     verdict_frame,
 )
-from lrope_interp.reports.replication_words import sentences
+from lrope_interp.reports.replication.page import PUBLISHED, render_replication
+from lrope_interp.reports.replication.words import sentences
 from lrope_interp.results import Result, load_result, save_result
 
 

@@ -10,8 +10,8 @@ import pytest
 from report_samples import HOSTILE, spacing_result
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.spacing import plot_spacing, render_spacing
-from lrope_interp.reports.spacing_layout import attention_frame, spacing_frame, summary_frame, words_frame
+from lrope_interp.reports.spacing.layout import attention_frame, spacing_frame, summary_frame, words_frame
+from lrope_interp.reports.spacing.page import plot_spacing, render_spacing
 from lrope_interp.results import load_result, save_result
 
 ENGLISH = "The state of our union is strong, and the people know it."

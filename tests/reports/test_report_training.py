@@ -11,8 +11,8 @@ import pytest
 from report_samples import HOSTILE, write_run
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.training import plot_course, plot_increments, plot_loss, render_training
-from lrope_interp.reports.training_frames import course_frame, increments_frame, loss_frame
+from lrope_interp.reports.training.frames import course_frame, increments_frame, loss_frame
+from lrope_interp.reports.training.page import plot_course, plot_increments, plot_loss, render_training
 
 
 def test_losses_are_drawn_as_logged(tmp_path: Path):

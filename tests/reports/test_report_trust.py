@@ -11,7 +11,12 @@ import pytest
 from boundary_samples import CONTEXT
 from report_samples import boundaries_result
 
-from lrope_interp.reports.boundaries import (
+from lrope_interp.reports.boundaries.contrast_figures import TIES
+from lrope_interp.reports.boundaries.contrasts import beyond_places
+from lrope_interp.reports.boundaries.error_strips import error_strips
+from lrope_interp.reports.boundaries.layer_matches import matches_sentence, matches_table
+from lrope_interp.reports.boundaries.leaderboard_figure import NULL, PROBE, SEEDS
+from lrope_interp.reports.boundaries.page import (
     auc_frame,
     beyond_frame,
     differences_frame,
@@ -27,14 +32,9 @@ from lrope_interp.reports.boundaries import (
     render_boundaries,
     table_frame,
 )
-from lrope_interp.reports.boundary_sections import beyond_table
-from lrope_interp.reports.contrast_figures import TIES
-from lrope_interp.reports.contrasts import beyond_places
-from lrope_interp.reports.error_strips import error_strips
-from lrope_interp.reports.layer_matches import matches_sentence, matches_table
-from lrope_interp.reports.leaderboard_figure import NULL, PROBE, SEEDS
-from lrope_interp.reports.strips import N_SHADES
-from lrope_interp.reports.verdicts import beyond_sentence, paired_verdict, standing
+from lrope_interp.reports.boundaries.sections import beyond_table
+from lrope_interp.reports.boundaries.verdicts import beyond_sentence, paired_verdict, standing
+from lrope_interp.reports.kit.strips import N_SHADES
 from lrope_interp.results import Result
 
 HERE = ("words", "characters")

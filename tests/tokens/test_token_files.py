@@ -16,7 +16,7 @@ from lrope_interp.data import Document
 from lrope_interp.data.tokens import training_stream
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeConfig, LRopeTransformer
-from lrope_interp.probes.capture import capture
+from lrope_interp.probes.capture.capture import capture
 from lrope_interp.tokenizers import ByteTokenizer, TokenizerChoice, load_tokenizer
 from lrope_interp.tokenizers.bpe import BPETokenizer, train_bpe
 from lrope_interp.tokenizers.files import read_tokenizer_file

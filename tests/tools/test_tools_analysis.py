@@ -23,7 +23,7 @@ from transformer_lens.tools.analysis import (
     solve_coordinate_patch,
 )
 
-from lrope_interp.probes import _transformer_lens as adapter
+from lrope_interp.interop import transformer_lens as adapter
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 

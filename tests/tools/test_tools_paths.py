@@ -17,7 +17,7 @@ from transformer_lens.tools.analysis.attribution_patching import (
 )
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes._transformer_lens import (
+from lrope_interp.interop.transformer_lens import (
     circuit_faithfulness,
     direct_path_patch,
     edge_attribution,

@@ -1,0 +1,81 @@
+"""What there is: corpora to train on, runs to read, reports to open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lrope_interp.commands.output import Output, number
+from lrope_interp.errors import LRopeError
+from lrope_interp.folders import recover
+from lrope_interp.runs import RUNS, Run, list_runs
+
+REPORT = "report.html"
+
+
+def corpora(out: Output) -> None:
+    """Print every corpus and whether it is installed."""
+    from lrope_interp.data import CORPORA, corpus_status
+
+    rows, payload = [], []
+    for info in CORPORA.values():
+        status = corpus_status(info.name)
+        rows.append([info.name, info.summary, info.size, info.rights, status])
+        payload.append(
+            {
+                "name": info.name,
+                "summary": info.summary,
+                "size": info.size,
+                "language": info.language,
+                "rights": info.rights,
+                "is_installed": status == "installed",
+                "install": None if status == "installed" else status,
+            }
+        )
+    out.table("Corpora", ["name", "text", "size", "rights", "installed?"], rows)
+    out.finish({"corpora": payload})
+
+
+def runs(folder: Path | None, out: Output) -> None:
+    """Print the runs in a folder, oldest first, and the reports of the newest finished one."""
+    root = RUNS if folder is None else folder
+    if folder is not None and not folder.is_dir():
+        raise LRopeError(f"there is no folder {folder}; runs are under ./{RUNS} unless --out said otherwise")
+    recover(root)
+    found = list_runs(root, out.warn)
+    finished = [run for run in found if run.is_finished]
+    reports = reports_of(finished[-1]) if finished else []
+    if found:
+        header = ["run", "status", "data", "increments", "seed", "steps", "validation, nats/byte", "started"]
+        out.table(f"Runs under {root}", header, [_row(run) for run in found])
+    else:
+        out.line(f"no runs under {root} yet: `lrope-interp train` makes one")
+    if reports:
+        out.line(f"Reports of {finished[-1].folder}, the newest finished run:")
+        for path in reports:
+            out.line(f"  {path}")
+    out.finish({"runs": [_entry(run) for run in found], "reports": reports})
+
+
+def reports_of(run: Run) -> list[Path]:
+    """Return the training report and those of the analyses inside the run folder."""
+    inner = sorted(run.folder.glob(f"*/{REPORT}"), key=lambda path: path.stat().st_mtime)
+    own = run.folder / REPORT
+    return [path for path in (own, *inner) if path.is_file() and not path.parent.name.startswith(".")]
+
+
+def _row(run: Run) -> list[str]:
+    info = run.info
+    return [
+        str(run.folder),
+        run.status if run.is_finished else "unfinished",
+        str(info.get("data", "-")),
+        str(info.get("increments", "-")) + (" per head" if info.get("per_head") else ""),
+        str(info.get("seed", "-")),
+        str(info.get("n_steps", "-")),
+        number(run.summary.get("validation_nats_per_byte")),
+        run.started.strftime("%Y-%m-%d %H:%M"),
+    ]
+
+
+def _entry(run: Run) -> dict[str, object]:
+    return {"folder": run.folder, **{name: value for name, value in run.info.items() if name != "format"}}

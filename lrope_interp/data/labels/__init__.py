@@ -1,0 +1,1 @@
+"""Where boundaries are: by punctuation, by words, by rules, by gold files."""

@@ -1,0 +1,286 @@
+"""Where Python source defines a name, and where the same file uses it: pairs that `ast` can be sure of.
+
+A name is resolved as Python does it: in its own scope, then in the enclosing functions (never in an
+enclosing class), then in the module. Only names that their scope binds exactly once are taken, so
+that no pair depends on which branch ran.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from lrope_interp.data.documents import Document
+from lrope_interp.data.labels.code import source_lines
+from lrope_interp.errors import LRopeError
+
+CALL, METHOD, VARIABLE = KINDS = ("call", "method", "variable")
+"""Kinds of pairs: a function or class and its call, a method and its call on self or cls, a variable
+and where it is read."""
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SCOPES = (*_DEFINITIONS, ast.Lambda, *_COMPREHENSIONS)
+_AFTER_KEYWORD = re.compile(r"(?:async\s+)?(?:def|class)\s+(?=\w)")
+_OWN = ("self", "cls")
+_WHOLE_FILES = 512
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name that stands somewhere in the source.
+
+    Attributes:
+        kind: One of `KINDS`: what it defines, or how it is used.
+        text: The name.
+        start: Its first character.
+        is_definition: Whether it is defined here, and not used.
+    """
+
+    kind: str
+    text: str
+    start: int
+    is_definition: bool
+
+    @property
+    def end(self) -> int:
+        """The character after its last one."""
+        return self.start + len(self.text)
+
+
+@dataclass(frozen=True)
+class Use:
+    """A definition, and a use of it that comes later."""
+
+    definition: Name
+    use: Name
+
+    @property
+    def kind(self) -> str:
+        """One of `KINDS`."""
+        return self.definition.kind
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """What a document defines and uses.
+
+    Attributes:
+        uses: Pairs of which `ast` can be sure, by the place of the use.
+        names: Everything defined or used in one of the ways of `KINDS`, sure or not, by its place.
+    """
+
+    uses: tuple[Use, ...]
+    names: tuple[Name, ...]
+
+
+def definitions_of(document: Document) -> Definitions:
+    """Return the names and pairs that lie within a document.
+
+    Args:
+        document: Python source, or a piece of a file: names are resolved in the whole file.
+
+    Raises:
+        LRopeError: It is not known as code, or the file does not parse.
+    """
+    if document.language != "code" or document.is_despaced:
+        raise LRopeError(
+            f"definitions are looked for in code with its white space, and {document.name} is not known as "
+            "such; give --data code, or files of Python"
+        )
+    text, first = document.whole or (document.text, 0)
+    end = first + len(document.text)
+    found = _read(text)
+    names = tuple(
+        _moved(one, -first) for one in found.names if one.start >= first and one.start + len(one.text) <= end
+    )
+    uses = (one for one in found.uses if one.definition.start >= first and one.use.end <= end)
+    return Definitions(tuple(Use(_moved(u.definition, -first), _moved(u.use, -first)) for u in uses), names)
+
+
+def _moved(name: Name, by: int) -> Name:
+    return replace(name, start=name.start + by)
+
+
+@dataclass
+class _Scope:
+    """A scope while a file is read: what it binds, how often, and where it is defined for certain."""
+
+    parent: _Scope | None
+    is_class: bool = False
+    bound: Counter[str] = field(default_factory=Counter)
+    defined: dict[str, Name] = field(default_factory=dict)
+
+    def binds(self, name: str) -> None:
+        self.bound[name] += 1
+
+    def owner(self, name: str) -> _Scope | None:
+        """Return the scope that a name read here belongs to; None where that is not certain."""
+        scope: _Scope | None = self
+        while scope is not None:
+            if scope.bound[name] and (scope is self or not scope.is_class):
+                return scope
+            scope = scope.parent
+        return None
+
+
+class _Reader:
+    """Reads one file: first all bindings, then all uses."""
+
+    def __init__(self, text: str) -> None:
+        n_mark = len(text) - len(text.removeprefix("\ufeff"))
+        lines = source_lines(text[n_mark:])
+        self.text = text
+        self.starts = [start + n_mark for start, _ in lines]
+        self.lines = [line for _, line in lines]
+        self.names: list[Name] = []
+        self.reads: list[tuple[_Scope | None, Name]] = []
+        self.redirected: set[str] = set()
+        self._read_all(_parse("\n".join([*self.lines, ""])).body, _Scope(None), None)
+
+    def found(self) -> Definitions:
+        """Return the pairs whose use follows its definition, and all names."""
+        uses = [
+            Use(definition, use) for scope, use in self.reads if (definition := self._defined(scope, use))
+        ]
+        later = [one for one in uses if one.definition.end <= one.use.start]
+        names = sorted([*self.names, *(use for _, use in self.reads)], key=lambda one: one.start)
+        return Definitions(tuple(sorted(later, key=lambda one: one.use.start)), tuple(names))
+
+    def _defined(self, scope: _Scope | None, use: Name) -> Name | None:
+        """Return the only definition of a used name, if it is of the right kind."""
+        is_own = use.kind == METHOD  # of the class itself; any other name is looked for outwards
+        owner = scope if is_own or scope is None else scope.owner(use.text)
+        if owner is None or use.text in self.redirected or owner.bound[use.text] != 1:
+            return None
+        definition = owner.defined.get(use.text)
+        return definition if definition is not None and definition.kind == use.kind else None
+
+    def _use(self, scope: _Scope | None, kind: str, text: str, start: int) -> None:
+        if self.text.startswith(text, start):  # within a formatted string `ast` may count wrongly
+            self.reads.append((scope, Name(kind, text, start, is_definition=False)))
+
+    def _definition(self, scope: _Scope, kind: str, text: str, start: int) -> None:
+        if self.text.startswith(text, start):
+            scope.defined[text] = Name(kind, text, start, is_definition=True)
+            self.names.append(scope.defined[text])
+
+    def place(self, line: int | None, column: int | None) -> int:
+        """Return the character that `ast` means by a line (from 1) and a column in bytes."""
+        assert line is not None
+        assert column is not None
+        before = self.lines[line - 1].encode("utf-8")[:column]
+        return self.starts[line - 1] + len(before.decode("utf-8", errors="ignore"))
+
+    def _read_all(self, nodes: Sequence[ast.AST], scope: _Scope, klass: _Scope | None) -> None:
+        for node in nodes:
+            self._read(node, scope, klass)
+
+    def _read(self, node: ast.AST, scope: _Scope, klass: _Scope | None, is_called: bool = False) -> None:
+        """Bind what a node binds, note what it reads, and go on to what it holds."""
+        if isinstance(node, _SCOPES):
+            self._read_scope(node, scope, klass)
+            return
+        if isinstance(node, ast.Call):
+            self._read(node.func, scope, klass, is_called=True)
+            self._read_all([*node.args, *node.keywords], scope, klass)
+            return
+        if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Load):
+                kind = CALL if is_called else VARIABLE
+                self._use(scope, kind, node.id, self.place(node.lineno, node.col_offset))
+            else:
+                scope.binds(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and is_called:
+            if node.value.id in _OWN:
+                end = self.place(node.end_lineno, node.end_col_offset)
+                self._use(klass, METHOD, node.attr, end - len(node.attr))
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            self.redirected.update(node.names)
+        else:
+            _bind_others(node, scope)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            self._note_variable(node, scope)
+        self._read_all(list(ast.iter_child_nodes(node)), scope, klass)
+
+    def _note_variable(self, node: ast.Assign | ast.AnnAssign, scope: _Scope) -> None:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if len(targets) == 1 and isinstance(targets[0], ast.Name):
+            name = targets[0]
+            self._definition(scope, VARIABLE, name.id, self.place(name.lineno, name.col_offset))
+
+    def _read_scope(self, node: ast.AST, scope: _Scope, klass: _Scope | None) -> None:
+        inner = _Scope(scope, is_class=isinstance(node, ast.ClassDef))
+        if isinstance(node, _DEFINITIONS):
+            self._define(node, scope)
+            self._read_all(node.decorator_list, scope, klass)
+        if isinstance(node, ast.ClassDef):
+            self._read_all([*node.bases, *node.keywords], scope, klass)
+            self._read_all(node.body, inner, inner)
+            return
+        if isinstance(node, (*_FUNCTIONS, ast.Lambda)):
+            self._read_arguments(node.args, scope, inner, klass)
+            returns = getattr(node, "returns", None)
+            self._read_all([returns] if returns is not None else [], scope, klass)
+            self._read_all(node.body if isinstance(node.body, list) else [node.body], inner, klass)
+            return
+        self._read_all(list(ast.iter_child_nodes(node)), inner, klass)
+
+    def _define(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, scope: _Scope) -> None:
+        scope.binds(node.name)
+        found = _AFTER_KEYWORD.match(self.text, self.place(node.lineno, node.col_offset))
+        is_method = scope.is_class and not isinstance(node, ast.ClassDef)
+        if found is not None:
+            self._definition(scope, METHOD if is_method else CALL, node.name, found.end())
+
+    def _read_arguments(
+        self, arguments: ast.arguments, scope: _Scope, inner: _Scope, klass: _Scope | None
+    ) -> None:
+        given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        for one in [*given, arguments.vararg, arguments.kwarg]:
+            if one is not None:
+                inner.binds(one.arg)
+                self._read_all([one.annotation] if one.annotation is not None else [], scope, klass)
+        defaults = [*arguments.defaults, *(one for one in arguments.kw_defaults if one is not None)]
+        self._read_all(defaults, scope, klass)
+
+
+def _bind_others(node: ast.AST, scope: _Scope) -> None:
+    """Bind what is bound by other means than a name, a definition or an argument."""
+    if isinstance(node, ast.alias):
+        scope.binds((node.asname or node.name).split(".")[0])
+    elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+        scope.binds(node.name)
+    elif isinstance(node, ast.MatchMapping) and node.rest:
+        scope.binds(node.rest)
+
+
+@lru_cache(maxsize=_WHOLE_FILES)
+def _read(text: str) -> Definitions:
+    """Return what a whole file defines and uses."""
+    try:
+        return _Reader(text).found()
+    except RecursionError:
+        raise _unreadable() from None
+
+
+def _parse(source: str) -> ast.Module:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise _unreadable() from None
+
+
+def _unreadable() -> LRopeError:
+    return LRopeError(
+        "what does not parse as Python has no known definitions (other languages, old versions, and "
+        "paragraphs of a file)"
+    )

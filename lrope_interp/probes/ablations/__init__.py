@@ -1,0 +1,1 @@
+"""What is lost when increments are frozen or changed?"""

@@ -1,0 +1,164 @@
+"""Freeze the increments and see what breaks (EVALUATION 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.frozen import increments_name
+from lrope_interp.probes.ablations.examples import examples_frame
+from lrope_interp.probes.ablations.gap_masks import INSIDE_WORDS
+from lrope_interp.probes.ablations.options import AblationOptions
+from lrope_interp.probes.ablations.passes import Runner
+from lrope_interp.probes.ablations.places import Places
+from lrope_interp.probes.ablations.plan import LEXICAL, RESAMPLE, Arm, Shape, passes, plan
+from lrope_interp.probes.ablations.tables import Tables, increments_frame
+from lrope_interp.probes.capture.capture import Progress, check_layers, lay_out, staged
+from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
+from lrope_interp.probes.capture.losses import Text
+from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.statistics.bootstrap import Bootstrap
+from lrope_interp.results import Result, provenance
+
+FULL_PLACES = ("whitespace", "punctuation", "words", INSIDE_WORDS)
+
+
+def ablations(
+    model: LRopeTransformer,
+    selection: Selection,
+    options: AblationOptions = AblationOptions(),  # noqa: B008
+    *,
+    on_progress: Progress | None = None,
+) -> Result:
+    """Write over the increments of a model in many ways, and measure what its predictions lose.
+
+    A loss that rises says that *this trained model* relies on what was taken away; a model trained
+    without it might do as well (`train --increments frozen:RUN` tells).
+
+    Args:
+        model: Any model; of a fixed one nothing changes when it is frozen to 1.
+        selection: Means and pools are fitted on `fit`, changes are measured on `test`.
+        options: Which interventions.
+        on_progress: Told the stage, what is done of it and all of it.
+
+    Returns:
+        A result of kind "ablations" with the tables `ablations`, `distances`, `attention`, `examples`,
+        `base`, `places`, `increments` and `passes`.
+
+    Raises:
+        LRopeError: A layer that does not exist, a label that never occurs, or single heads of a model
+            whose heads share their increments.
+    """
+    captured = lay_out(model, selection.test, (), predictions=False)
+    is_scored = ~np.concatenate([np.zeros(0, dtype=bool), *selection.shared["test"]])
+    if not (is_scored & captured.is_token_start).any():
+        raise LRopeError("there is no text to score: every test document is empty or stands in training text")
+    check_layers(model, options.layers)
+    places = Places(captured, options.seed)
+    shape = Shape(model.cfg.n_layers, model.cfg.n_heads if model.cfg.per_head else 1)
+    arms = plan(options, shape, places.local(options.where), places.occurring(FULL_PLACES))
+    masks = {arm.where: places.mask(arm.where) for arm in arms if arm.where}
+    on_fit = staged(on_progress, "fit")
+    fitted = fit_increments(model, selection.fit, batch_size=options.batch_size, on_progress=on_fit)
+    runner = Runner(model, fitted, options.seed, options.batch_size)
+    outcomes = runner.run(Text(captured, masks, places.words()), passes(arms), on_progress)
+    tables = Tables(captured, outcomes, is_scored, Bootstrap(options.seed))
+    frames = {**_frames(tables, arms, places), "increments": increments_frame(fitted)}
+    known = provenance(config=model.cfg.to_dict(), data=dict(selection.data), seed=options.seed)
+    known |= {"fit": {"n_bytes": fitted.n_bytes, "n_documents": fitted.n_documents}, "suite": options.name}
+    warnings = [*selection.warnings, *_warnings(model, tables, arms), *_of_places(frames["places"])]
+    if places.local("") is None:
+        warnings.append(
+            "the text has no words, lines, punctuation or white space: no local edits, no loss by distance"
+        )
+    return Result(
+        kind="ablations",
+        provenance=known,
+        headline=_headline(frames),
+        tables=frames,
+        warnings=tuple([*warnings, *_of_tokens(captured, arms, fitted)]),
+    )
+
+
+def _frames(tables: Tables, arms: Sequence[Arm], places: Places) -> dict[str, pd.DataFrame]:
+    label = places.local("")
+    nowhere = np.full(tables.captured.n_bytes, -1)
+    since = nowhere if label is None else places.since(label)
+    return {
+        "ablations": tables.ablations(arms),
+        "distances": tables.distances(arms, label or "", since),
+        "attention": tables.attention(),
+        "examples": examples_frame(tables.captured, tables.outcomes, arms, tables.is_scored),
+        "base": tables.base(),
+        "places": places.frame(sorted({arm.where for arm in arms if arm.where})),
+        "passes": tables.passes(),
+    }
+
+
+def _headline(frames: dict[str, pd.DataFrame]) -> dict[str, float | None]:
+    rows = frames["ablations"]
+    is_whole = (
+        (rows["metric"] == "nats_per_byte") & (rows["language"] == "all") & (rows["byte_class"] == "all")
+    )
+    whole = rows[is_whole & (rows["design"] == "all") & (rows["where"] == "") & rows["head"].isna()]
+    values = dict(zip(whole["intervention"], whole["value"], strict=True))
+    blocks = frames["passes"]
+    wanted = {"mean_all": "mean", "one_all": "one"}
+    wanted |= {name: name for name in ("split_scale", "split_lexical", "split_contextual", "split_total")}
+    n_run, n_saved = (int(blocks[name].to_numpy(int).sum()) for name in ("blocks_run", "blocks_saved"))
+    return {
+        "untouched": float(frames["base"]["nats_per_byte"].to_numpy()[0]),
+        **{key: values.get(name) for key, name in wanted.items()},
+        "n_passes": float(len(blocks)),
+        "gain": (n_run + n_saved) / n_run,
+    }
+
+
+def _warnings(model: LRopeTransformer, tables: Tables, arms: Sequence[Arm]) -> list[str]:
+    found = []
+    if increments_name(model) == "fixed":
+        found.append(
+            "the increments of this model are all 1: freezing them to 1 or to a mean and moving them about "
+            "changes nothing"
+        )
+    if not any(arm.reads_attention for arm in arms):
+        found.append("attention is looked at only where all increments of all layers are frozen")
+    units = tables.whole.units
+    if not units.has_interval:
+        found.append(f"no interval: {units.count} units of {units.n_documents} documents")
+    elif not units.is_document:
+        found.append("fewer than 50 documents: intervals resample blocks of 4,096 bytes")
+    return found
+
+
+def _of_places(places: pd.DataFrame) -> list[str]:
+    """Say of each place that some documents do not know it."""
+    columns = (places[name].tolist() for name in ("where", "n_known", "n_documents"))
+    return [
+        f"{where} is known in {n_known} of {n_documents} documents; in the others nothing was changed there, "
+        "and their bytes count all the same"
+        for where, n_known, n_documents in zip(*columns, strict=True)
+        if n_known < n_documents
+    ]
+
+
+def _of_tokens(captured: Captured, arms: Sequence[Arm], fitted: IncrementStatistics) -> list[str]:
+    """Say what tokens make of the words on the page."""
+    found = []
+    is_new = np.diff(fitted.first)[captured.tokens] == 0
+    if is_new.any() and any(arm.intervention in (LEXICAL, RESAMPLE) for arm in arms):
+        found.append(
+            f"{int(is_new.sum())} of {len(is_new)} tokens never occur in the fit text: `lexical` gives them "
+            "their layer's mean, `resample` any of its increments"
+        )
+    if not captured.has_byte_tokens:
+        found.append(
+            "tokens are longer than a byte: a byte's mean is its token's; a label marks the token that holds "
+            "its gap; the loss of a token counts at its first byte, by whose class it goes"
+        )
+    return found

@@ -1,0 +1,191 @@
+"""Which interventions a run makes, on which layers: arms, and the forward passes that they share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.probes.ablations.options import AblationOptions
+
+UNTOUCHED = "untouched"
+BEYOND_RANDOM = "beyond_random"
+ONE, MEAN, LEXICAL, SCALE = "one", "mean", "lexical", "scale"
+RESAMPLE, SHUFFLE, SHIFT = "resample", "shuffle", "shift"
+LOCAL, LOCAL_COMPENSATED = "local", "local_compensated"
+SINGLE, ALL, UP, DOWN, RESTORE = "single", "all", "up", "down", "restore"
+FROZEN = {"1": ONE, "mean": MEAN, "lexical": LEXICAL}
+SPLIT = (ONE, MEAN, LEXICAL)
+FACTORS = (0.25, 0.5, 2**-0.5, 2**0.5, 2.0, 4.0)
+DEFAULT_FACTOR = 2.0
+RANDOM = "random:"
+"""In front of a place: as many gaps as it has, drawn at random. The control of freezing there."""
+_EVERYWHERE = (ONE, MEAN, LEXICAL, RESAMPLE, SHUFFLE, SHIFT)
+_LOCAL = (LOCAL, LOCAL_COMPENSATED)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One intervention at one set of layers.
+
+    Attributes:
+        intervention: Its name.
+        design: "single", "all", "up" (layers 0..layer), "down" (layer..last), "restore" (all but layer).
+        layers: Which layers are written to, rising.
+        layer: The layer that the design turns on; None where it is all of them.
+        head: The only head written to; None for all.
+        parameter: The factor of "scale", else NaN.
+        where: At which gaps only; "" everywhere.
+    """
+
+    intervention: str
+    design: str
+    layers: tuple[int, ...]
+    layer: int | None = None
+    head: int | None = None
+    parameter: float = math.nan
+    where: str = ""
+
+    @property
+    def restored(self) -> int | None:
+        """The layer that keeps the increments of the untouched model, whatever reaches it."""
+        return self.layer if self.design == RESTORE else None
+
+    @property
+    def reads_attention(self) -> bool:
+        """Whether attention is looked at: for the terms of the split, on all layers."""
+        return self.design == ALL and self.intervention in SPLIT and not self.where and self.head is None
+
+    def words(self) -> str:
+        """Name the layers as tables do."""
+        if self.design in (SINGLE, ALL):
+            return str(self.layer) if self.design == SINGLE else "all"
+        if self.design == RESTORE:
+            return f"all but {self.layer}"
+        first, last = min(self.layers), max(self.layers)
+        return f"{first}-{last}" if first < last else str(first)
+
+    def what(self) -> tuple[Any, ...]:
+        """What is written: arms that are equal in this share a forward pass."""
+        return (
+            self.intervention,
+            self.layers,
+            self.restored,
+            self.head,
+            None if math.isnan(self.parameter) else self.parameter,
+            self.where,
+        )
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns that say which arm a row of a table belongs to."""
+        return {
+            "intervention": self.intervention,
+            "parameter": self.parameter,
+            "design": self.design,
+            "layers": self.words(),
+            "layer": self.layer,
+            "head": self.head,
+            "where": self.where,
+        }
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model decides which arms there are.
+
+    Attributes:
+        n_layers: Its layers.
+        n_heads: Increments a token: the heads, or 1 where they share.
+    """
+
+    n_layers: int
+    n_heads: int
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """All of them."""
+        return tuple(range(self.n_layers))
+
+
+def plan(options: AblationOptions, shape: Shape, local: str | None, places: Sequence[str]) -> list[Arm]:
+    """Return the arms of a run, in the order in which they are reported.
+
+    Args:
+        options: What was asked for.
+        shape: Of the model.
+        local: At which gaps local edits are made; None leaves them out.
+        places: At which gaps alone the full suite freezes to the mean.
+
+    Raises:
+        LRopeError: Single heads are asked for and all heads share their increments, or layers together
+            that are neither one nor all.
+    """
+    if options.heads and shape.n_heads == 1:
+        raise LRopeError(
+            "the heads of this model share their increments, so none can be ablated alone; train with "
+            "--per-head for that"
+        )
+    if options.freeze is not None:
+        return _asked(options, shape)
+    arms = [arm for name in _EVERYWHERE for arm in _each_and_all(shape, name)]
+    arms += _each_and_all(shape, SCALE, parameter=DEFAULT_FACTOR)
+    arms += [arm for name in _LOCAL if local for arm in _each_and_all(shape, name, where=local)]
+    arms += _by_head(shape, MEAN, shape.layers, "") if options.heads else []
+    return arms + (_full(shape, places) if options.suite == "full" else [])
+
+
+def passes(arms: Sequence[Arm]) -> list[Arm]:
+    """Return one arm for each forward pass; of equal ones one that reads attention, if any does."""
+    found: dict[tuple[Any, ...], Arm] = {}
+    for arm in arms:
+        if arm.what() not in found or arm.reads_attention:
+            found[arm.what()] = arm
+    return list(found.values())
+
+
+def _asked(options: AblationOptions, shape: Shape) -> list[Arm]:
+    name = FROZEN[str(options.freeze)]
+    layers = shape.layers if options.layers is None else tuple(sorted(set(options.layers)))
+    if options.heads:
+        return _by_head(shape, name, layers, options.where)
+    if not options.is_each and layers == shape.layers:
+        return [Arm(name, ALL, layers, where=options.where)]
+    if not options.is_each and len(layers) > 1:
+        raise LRopeError(
+            f"layers {', '.join(map(str, layers))} together are neither one layer nor all {shape.n_layers}: "
+            "ask for each alone, or use ablated(model, ..., layers=[...]) in Python"
+        )
+    return [Arm(name, SINGLE, (layer,), layer, where=options.where) for layer in layers]
+
+
+def _each_and_all(shape: Shape, name: str, parameter: float = math.nan, where: str = "") -> list[Arm]:
+    how: dict[str, Any] = {"parameter": parameter, "where": where}
+    single = [Arm(name, SINGLE, (layer,), layer, **how) for layer in shape.layers]
+    return [*single, Arm(name, ALL, shape.layers, **how)]
+
+
+def _by_head(shape: Shape, name: str, layers: Sequence[int], where: str) -> list[Arm]:
+    return [
+        Arm(name, SINGLE, (layer,), layer, head, where=where)
+        for layer in layers
+        for head in range(shape.n_heads)
+    ]
+
+
+def _full(shape: Shape, places: Sequence[str]) -> list[Arm]:
+    """Return what the full suite has beyond the default one."""
+    factors = [factor for factor in FACTORS if factor != DEFAULT_FACTOR]
+    arms = [arm for factor in factors for arm in _each_and_all(shape, SCALE, parameter=factor)]
+    for name in (ONE, MEAN):
+        arms += [Arm(name, UP, shape.layers[: layer + 1], layer) for layer in shape.layers]
+        arms += [Arm(name, DOWN, shape.layers[layer:], layer) for layer in shape.layers]
+        several = shape.layers if shape.n_layers > 1 else ()
+        arms += [Arm(name, RESTORE, _all_but(shape, layer), layer) for layer in several]
+    arms += [arm for place in places for arm in _each_and_all(shape, MEAN, where=place)]
+    return arms + [Arm(MEAN, ALL, shape.layers, where=f"{RANDOM}{place}") for place in places]
+
+
+def _all_but(shape: Shape, layer: int) -> tuple[int, ...]:
+    return tuple(one for one in shape.layers if one != layer)

@@ -1,0 +1,1 @@
+"""Do increments mark boundaries, and better than what costs nothing?"""

@@ -1,0 +1,343 @@
+"""Do the model's increments mark boundaries, and better than what costs nothing?
+
+The data flows one way: documents -> capture -> signals -> scores on dev and test -> comparisons with
+controls, nulls and the ceiling -> tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.frozen import increments_name
+from lrope_interp.probes.boundaries.beyond import BEYOND_TABLE, BeyondRows
+from lrope_interp.probes.boundaries.comparisons import (
+    DIFFERENCE_COLUMNS,
+    SHARE_COLUMNS,
+    difference_rows,
+    share_rows,
+)
+from lrope_interp.probes.boundaries.errors import ERROR_COLUMNS, error_rows
+from lrope_interp.probes.boundaries.harness import FALLBACK_STRATUM, Scored, Scorer, check_align, trials_of
+from lrope_interp.probes.boundaries.leaderboard import (
+    SCORED_SPLITS,
+    SPLITS,
+    Computing,
+    Material,
+    gather,
+    twin_columns,
+)
+from lrope_interp.probes.boundaries.matching import (
+    CORRELATION_COLUMNS,
+    MATCH_COLUMNS,
+    correlation_rows,
+    match_rows,
+    matched_columns,
+)
+from lrope_interp.probes.boundaries.null_draws import Nulls
+from lrope_interp.probes.boundaries.options import BoundaryOptions
+from lrope_interp.probes.boundaries.rows import prevalence_rows
+from lrope_interp.probes.boundaries.significance import NULL_COLUMNS, null_rows, with_p_values
+from lrope_interp.probes.boundaries.stride import stride_frame, stride_note
+from lrope_interp.probes.boundaries.tables import (
+    classes_frame,
+    gaps_frame,
+    labels_frame,
+    scores_frame,
+    strata_frame,
+    table,
+    unscored_frame,
+)
+from lrope_interp.probes.capture.capture import Captured, Progress, capture, token_start_mask
+from lrope_interp.probes.capture.gaps import Field, Gaps, Label
+from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.capture.signals import SIGNALS, Column, columns
+from lrope_interp.probes.statistics.bootstrap import MIN_DOCUMENTS, MIN_UNITS, Bootstrap
+from lrope_interp.results import Result, provenance
+from lrope_interp.tokenizers import ByteTokenizer
+
+HEADLINE_SIGNALS = ("increments", "byte_mean", "token_mean", "untrained", "entropy", "surprisal", "ceiling")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Other models to hold beside the one that is tested.
+
+    Attributes:
+        twin: A model with fixed positions, whose neighbouring states are compared as a control.
+        match: A run of another seed, whose layers are matched with those of the model.
+    """
+
+    twin: LRopeTransformer | None = None
+    match: LRopeTransformer | None = None
+
+
+DEFAULTS, NOTHING_BESIDE = BoundaryOptions(), Beside()
+
+
+def boundaries(
+    model: LRopeTransformer,
+    selection: Selection,
+    options: BoundaryOptions = DEFAULTS,
+    *,
+    beside: Beside = NOTHING_BESIDE,
+    on_progress: Progress | None = None,
+) -> Result:
+    """Score increments and controls as detectors of boundaries, all through one harness.
+
+    A high score of a layer says that its increments differ at boundaries. It does not say that
+    they carry anything which the byte itself, the model's uncertainty or a random network does
+    not; for that, read the controls in the same table, the paired differences and what is beyond
+    surprisal.
+
+    Args:
+        model: A trained model whose increments are learned.
+        selection: Documents, from `select_corpus`, `select_text` or `select_gold`.
+        options: Which layers and labels, and how.
+        beside: Other models, whose documents must be held out too.
+        on_progress: Told the stage, what is done of it and all of it.
+
+    Returns:
+        A result of kind "boundaries" with the tables `scores`, `nulls`, `differences`, `shares`,
+        `beyond`, `errors`, `roc`, `precision_recall`, `choices`, `classes`, `labels`, `strata` and
+        `stride` (`unscored`, where tokens are longer than a byte; `matches` and `correlations`, where a
+        run is matched), and with the test gaps. In `scores`, the row without a seed of a control
+        with seeds is the mean over them, and its ci_low and ci_high are their range.
+
+    Raises:
+        LRopeError: A fixed model, an unknown layer or label, a constant signal, nothing to score.
+    """
+    kept, notes = options.layers_for(model)
+    gaps = _gaps(model, selection, options.labels_for(selection))
+    how = Computing(options.batch_size, on_progress)
+    material = gather(model, selection, gaps, kept, how)
+    found = [*material.columns]
+    if beside.twin is not None:
+        found += twin_columns(_twin(beside.twin, model), selection, kept, how)
+    bootstrap = Bootstrap(options.seed)
+    nulls = Nulls(gaps["test"], material.captured["test"], options.seed)
+    scorer = Scorer(gaps["dev"], gaps["test"], bootstrap, nulls, check_align(options.align))
+    scored = _score_all(scorer, found, on_progress)
+    beyond = BeyondRows(material, gaps, selection, scorer, bootstrap).rows(on_progress)
+    tables = _tables(scorer, scored, material) | {"beyond": _beyond_frame(beyond)}
+    tables["stride"] = stride_frame(model, material.captured["test"], options.batch_size)
+    if beside.match is not None:
+        other = _Other(_other(beside.match, model), selection, how)
+        tables |= other.tables(scorer, material.captured["test"], scored)
+    notes += [*material.notes, *_token_size_notes(model, tables)]
+    headline = _headline(tables["scores"])
+    if model.own_tokenizer().name != ByteTokenizer.name:
+        tables["unscored"] = unscored_frame(gaps["test"])
+        headline |= _unscored_headline(tables["unscored"])
+        notes += _token_notes(tables["unscored"])
+    return Result(
+        kind="boundaries",
+        provenance=provenance(config=model.cfg.to_dict(), data=selection.data, seed=options.seed),
+        headline=headline,
+        tables=tables,
+        warnings=tuple(dict.fromkeys([*selection.warnings, *notes, *_warnings(scorer, scored)])),
+        gaps=gaps_frame(gaps["test"], found),
+    )
+
+
+def _token_size_notes(model: LRopeTransformer, tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    has_byte_tokens = model.own_tokenizer().name == ByteTokenizer.name
+    return stride_note(tables["stride"], model.cfg.n_ctx, "bytes" if has_byte_tokens else "tokens")
+
+
+def _gaps(model: LRopeTransformer, selection: Selection, labels: Sequence[str]) -> dict[str, Gaps]:
+    gaps = {}
+    for split in SPLITS:
+        documents = getattr(selection, split)
+        mask = token_start_mask(model, documents)
+        gaps[split] = Gaps.of(documents, labels, selection.shared.get(split), mask)
+    for split in SCORED_SPLITS:
+        if not gaps[split].strata[FALLBACK_STRATUM].any():
+            raise LRopeError(
+                f"{selection.data['name']} has no {split} gap to score: its documents have under two "
+                "characters, or the training text contains all of it; choose text that the model has not seen"
+            )
+    return gaps
+
+
+def _twin(twin: LRopeTransformer, model: LRopeTransformer) -> LRopeTransformer:
+    if increments_name(twin) != "fixed":
+        raise LRopeError(
+            "--fixed-model wants a run with fixed increments; those of this one are "
+            f"{increments_name(twin).replace('_', ' ')}"
+        )
+    return _same_tokens(twin, model, "--fixed-model")
+
+
+def _other(other: LRopeTransformer, model: LRopeTransformer) -> LRopeTransformer:
+    if other.cfg.increments == "fixed":
+        raise LRopeError("--match wants a run that learned its increments; this one is fixed")
+    return _same_tokens(other, model, "--match")
+
+
+def _same_tokens(other: LRopeTransformer, model: LRopeTransformer, option: str) -> LRopeTransformer:
+    if other.own_tokenizer().fingerprint != model.own_tokenizer().fingerprint:
+        raise LRopeError(f"{option} wants a run with the same tokenizer, or gaps cannot be compared")
+    return other
+
+
+def _score_all(scorer: Scorer, found: Sequence[Column], on_progress: Progress | None) -> list[Scored]:
+    """Score every column, several at once: most of the work is done outside of Python's lock."""
+    for one in found:
+        scorer.refuse_constant(one)
+    scored = []
+    with ThreadPoolExecutor(max(1, min(4, torch.get_num_threads()))) as pool:
+        for done, one in enumerate(pool.map(scorer.score, found), start=1):
+            scored.append(one)
+            if on_progress is not None:
+                on_progress("scoring", done, len(found))
+    return scored
+
+
+def _tables(scorer: Scorer, scored: Sequence[Scored], material: Material) -> dict[str, pd.DataFrame]:
+    trials = trials_of(scored)
+    rows = [row for one in scored for row in one.scores]
+    nulls = null_rows(trials)
+    with_p_values(rows, nulls)
+    rows += [row for one in scorer.test_fields for row in prevalence_rows(one)]
+    return {
+        "scores": scores_frame(rows),
+        "nulls": table(nulls, NULL_COLUMNS),
+        "differences": table(difference_rows(trials), DIFFERENCE_COLUMNS),
+        "shares": table(share_rows(trials), SHARE_COLUMNS),
+        "errors": table(error_rows(scorer, trials), ERROR_COLUMNS),
+        "roc": table([row for one in scored for row in one.roc], (*_CURVE, "fpr", "tpr")),
+        "precision_recall": table(
+            [row for one in scored for row in one.precision_recall], (*_CURVE, "recall", "precision")
+        ),
+        "choices": table([row for one in scored for row in one.choices], _CHOICES),
+        "classes": classes_frame(material.captured["test"]),
+        "labels": labels_frame(scorer.test),
+        "strata": strata_frame(scorer.test),
+    }
+
+
+_CURVE = ("signal", "layer", "head", "label", "stratum")
+_CHOICES = (
+    *("signal", "layer", "head", "label", "stratum", "seed"),
+    *("align", "sign", "threshold", "prevalence_threshold", "dev_roc_auc"),
+)
+
+
+def _beyond_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    return table(rows, BEYOND_TABLE)
+
+
+@dataclass(frozen=True)
+class _Other:
+    """A run to match with: its increments go through the same harness, on the same gaps."""
+
+    model: LRopeTransformer
+    selection: Selection
+    how: Computing
+
+    def tables(self, scorer: Scorer, own: Captured, scored: Sequence[Scored]) -> dict[str, pd.DataFrame]:
+        captured = {
+            split: capture(
+                self.model,
+                getattr(self.selection, split),
+                layers=(0,) if self.model.cfg.increments == "shared" else None,
+                predictions=False,
+                batch_size=self.how.batch_size,
+                on_progress=self.how.stage(f"capturing the other run's {split}"),
+            )
+            for split in SCORED_SPLITS
+        }
+        plain = Scorer(scorer.dev, scorer.test, scorer.bootstrap, None, scorer.align)
+        theirs = [plain.score(one) for one in matched_columns(columns(SIGNALS["increments"], captured))]
+        correlations = correlation_rows(scorer.test, own, captured["test"])
+        return {
+            "correlations": table(correlations, CORRELATION_COLUMNS),
+            "matches": table(match_rows(correlations, scored, theirs), MATCH_COLUMNS),
+        }
+
+
+def _headline(scores: pd.DataFrame) -> dict[str, float | None]:
+    """Name the AUC of every layer and of its controls, among all gaps between characters."""
+    shown = scores[
+        (scores["metric"] == "roc_auc")
+        & (scores["stratum"] == FALLBACK_STRATUM)
+        & scores["signal"].isin(HEADLINE_SIGNALS)
+        & scores["seed"].isna()
+    ]
+    names = map(_headline_name, *(shown[name] for name in ("signal", "layer", "head", "label")))
+    return {
+        name: None if math.isnan(value) else value
+        for name, value in zip(names, shown["value"].tolist(), strict=True)
+    }
+
+
+def _unscored_headline(unscored: pd.DataFrame) -> dict[str, float]:
+    return {"gaps inside tokens, not scored": float(unscored["n_unscored"].tolist()[0])}
+
+
+def _token_notes(unscored: pd.DataFrame) -> list[str]:
+    """Say what the tokens hide: gaps inside them, and with them boundaries."""
+    counts = dict(zip(unscored["gaps"], zip(unscored["n_unscored"], unscored["n"], strict=True), strict=True))
+    inside, among = counts.pop("any")
+    hidden = [f"{part:,} of {whole:,} {name}" for name, (part, whole) in counts.items()]
+    return [
+        f"tokens are longer than a byte: {inside:,} of {among:,} test gaps between characters lie inside a "
+        f"token and are not scored, with them {', '.join(hidden)}. What is scored are gaps before a token; "
+        "token_mean is the layer's mean increment by token, and a class is that of a token's first byte"
+    ]
+
+
+def _headline_name(signal: str, layer: Any, head: Any, label: str) -> str:
+    """Name a figure: "L0 whitespace roc_auc", "byte_mean L0 whitespace roc_auc", "entropy words roc_auc"."""
+    place = "" if pd.isna(layer) else f"L{layer}" + ("" if pd.isna(head) else f"H{head}")
+    words = ["" if signal == "increments" else signal, place, label, "roc_auc"]
+    return " ".join(word for word in words if word)
+
+
+def _warnings(scorer: Scorer, scored: Sequence[Scored]) -> list[str]:
+    """Say what limits the numbers: units, labels that could not be had, silver, empty cells."""
+    fields = scorer.test_fields
+    found = [
+        *_named(
+            [one for one in fields if one.units.has_interval and not one.units.is_document],
+            f"fewer than {MIN_DOCUMENTS} test documents, so intervals resample blocks of 4,096 bytes, in",
+        ),
+        *_named(
+            [one for one in fields if not one.units.has_interval],
+            f"fewer than {MIN_UNITS} units or a single document: no interval in",
+        ),
+    ]
+    found += [
+        note for name, label in scorer.test.labels.items() for note in _label_warnings(name, label, fields)
+    ]
+    return [*found, *scorer.choice_notes(), *(note for one in scored for note in one.notes)]
+
+
+def _label_warnings(name: str, label: Label, fields: Sequence[Field]) -> list[str]:
+    """Say where a label is missing, is another program's opinion, or has gaps of one kind only."""
+    n_unknown, n_silver = label.grades.count(""), label.grades.count("silver")
+    found = [f"{name} of {n_unknown} test documents are not known: {problem}" for problem in label.problems]
+    if n_silver:
+        by = "a rule" if name == "sentences" else "jieba"
+        found.append(f"{name} of {n_silver} test documents are silver (by {by}), not gold")
+    own = [one for one in fields if name in one.labels]
+    one_kind = [one.stratum for one in own if len(set(one.labels[name].tolist())) < 2]
+    if one_kind:
+        found.append(f"no score for {name} in {', '.join(one_kind)}: gaps of one kind only")
+    if not own:
+        found.append(f"no score for {name}: no document could be labelled")
+    return found
+
+
+def _named(fields: Sequence[Field], words: str) -> list[str]:
+    strata = ", ".join(dict.fromkeys(one.stratum for one in fields))
+    return [f"{words} {strata}"] if strata else []

@@ -1,0 +1,209 @@
+"""What the model's increments are held against: rules of the bytes, byte means, untrained models.
+
+An AUC of 0.97 at spaces is worth nothing where a table of 256 numbers reaches 0.99; these are the
+tables, the rules, and the models that never learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64
+
+from lrope_interp.data import Document
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.controls import random_heads, randomised_control
+from lrope_interp.probes.capture.cache import model_identity, remembered
+from lrope_interp.probes.capture.capture import Captured, Progress, capture, staged
+from lrope_interp.probes.capture.readouts import COSINE, Readout, head_readout
+from lrope_interp.probes.capture.signals import Signal
+from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
+
+UNTRAINED_SEEDS = (0, 1, 2, 3, 4)
+RANDOM_HEAD = "random_head"
+UNTRAINED_OVERLAP = 0.125  # five of them are most of the cost; it moves their ROC-AUC by 0.002 at most
+_CALIBRATION_WINDOWS = 16
+_WORTH_SAYING = 1e-3
+
+
+def spacebyte(captured: Captured) -> Int64[np.ndarray, " n_bytes"]:
+    """SpaceByte's rule (arXiv 2404.14408): 1 right after the first of one or more spacelike bytes.
+
+    A byte is spacelike unless it is an ASCII letter or digit or continues a character; the first
+    byte of a longer character therefore counts as spacelike.
+    """
+    byte = captured.byte
+    is_word = ((byte | 0x20) - ord("a") < 26) | (byte - ord("0") < 10)  # unsigned: below wraps around
+    is_spacelike = ~(is_word | ((byte & 0xC0) == 0x80))
+    return (_shifted(is_spacelike, captured, 1) & ~_shifted(is_spacelike, captured, 2)).astype(np.int64)
+
+
+def character_start(captured: Captured) -> Int64[np.ndarray, " n_bytes"]:
+    """1 at the first byte of a character; it is all that some byte-level scores show."""
+    return ((captured.byte & 0xC0) != 0x80).astype(np.int64)
+
+
+RULES = (
+    Signal("spacebyte", spacebyte, is_rule=True),
+    Signal("character_start", character_start, is_rule=True),
+)
+
+
+def byte_mean(fit: Captured, is_shared: bool = False) -> Signal:
+    """Make the control that knows the byte and nothing else: each layer's mean increment by byte.
+
+    Where tokens are longer than a byte it knows the token, and is called token_mean: its table has a
+    row an id, so that it is as strong a control there as it is of bytes.
+
+    Args:
+        fit: Captured on documents that are neither dev nor test. A byte value (or token) that does
+            not occur there gets the layer's mean; in layer 0 of a model with a head a layer, and
+            everywhere under a shared head, it gets its own increment, which depends on nothing else.
+        is_shared: Whether one head serves all layers.
+    """
+    table = _mean_by_token(fit)
+
+    def look_up(captured: Captured) -> Float32[np.ndarray, "layers heads n_bytes"]:
+        values = np.append(table, _overall(fit), axis=-1)[..., np.minimum(captured.token, table.shape[-1])]
+        values = values.astype(np.float32)
+        is_unseen = ~np.isin(captured.token, fit.tokens)
+        for at, layer in enumerate(captured.layers):
+            if layer == 0 or is_shared:
+                values[at][:, is_unseen] = captured.increments[at][:, is_unseen]
+        return values
+
+    return Signal("byte_mean" if fit.has_byte_tokens else "token_mean", look_up, is_rule=True)
+
+
+def unseen_bytes_note(fit: Captured, test: Captured) -> list[str]:
+    """Say how much of the test text has bytes that the table of byte means never saw."""
+    share = float(np.mean(~np.isin(test.tokens, fit.tokens))) if test.n_bytes else 0.0
+    if share < _WORTH_SAYING or test.layers in ((), (0,)):
+        return []
+    what = "bytes have a value" if test.has_byte_tokens else "tokens are ones"
+    name = "byte_mean" if test.has_byte_tokens else "token_mean"
+    return [
+        f"{share:.1%} of the test {what} that the fit text lacks: above layer 0 their "
+        f"{name} is the layer's mean, so beating {name} there does not show that a layer uses context"
+    ]
+
+
+def untrained(
+    model: LRopeTransformer, fit: Sequence[Document], *, batch_size: int, on_progress: Progress | None = None
+) -> list[Signal]:
+    """Make the controls that never learned: one signal a seed.
+
+    Every weight is random, and each head is scaled so that its pre-sigmoid values spread as the
+    trained layer's do: a random function of the same text, as wide as the learned one. What they
+    read is remembered between runs. Their windows overlap by an eighth, not by half, because five such
+    models are most of the cost of an analysis.
+
+    Args:
+        model: The trained model.
+        fit: Documents on which the spread is measured.
+        batch_size: Windows at a time.
+        on_progress: Told about every forward pass, by stages "untrained 1/5", ...
+    """
+    tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
+    identity = model_identity(model) | {"what": "untrained", "calibration": sorted(one.sha256 for one in fit)}
+    identity |= {"overlap": UNTRAINED_OVERLAP}
+
+    def read(seed: int, number: int, captured: Captured) -> Float32[np.ndarray, "layers heads n_bytes"]:
+        stage = staged(on_progress, f"untrained {number}/{len(UNTRAINED_SEEDS)}")
+        place = {"layers": list(captured.layers), "documents": [one.sha256 for one in captured.documents]}
+        return remembered(
+            identity | place | {"seed": seed},
+            lambda: _increments_of(randomised_control(model, tokens, seed), batch_size, stage, captured),
+        )
+
+    return [
+        Signal("untrained", partial(read, seed, number), seed=seed)
+        for number, seed in enumerate(UNTRAINED_SEEDS, start=1)
+    ]
+
+
+def random_head_readout(model: LRopeTransformer, fit: Sequence[Document]) -> Readout:
+    """Return what reads the trained trunk through random heads, one a seed, while it is captured."""
+    tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
+    return head_readout(RANDOM_HEAD, [random_heads(model, tokens, seed) for seed in UNTRAINED_SEEDS])
+
+
+def random_head(captured: Captured, seed: int) -> Float32[np.ndarray, "layers heads n_bytes"]:
+    """The trained trunk as a random head of the same spread reads it: what the trunk offers to anyone."""
+    n_heads = captured.increments.shape[1]
+    at = UNTRAINED_SEEDS.index(seed) * n_heads
+    return captured.readouts[RANDOM_HEAD][:, at : at + n_heads]
+
+
+def cosine(captured: Captured) -> Float32[np.ndarray, "layers 1 n_bytes"]:
+    """Cosine between the residual streams of a byte and of the one before, in each layer."""
+    return captured.readouts[COSINE.name]
+
+
+def residual_signals() -> list[Signal]:
+    """Return the controls that were read off the residual stream with `random_head_readout` and `COSINE`."""
+    heads = [Signal(RANDOM_HEAD, partial(random_head, seed=seed), seed=seed) for seed in UNTRAINED_SEEDS]
+    return [Signal(COSINE.name, cosine), *heads]
+
+
+def calibration_tokens(
+    documents: Sequence[Document], n_ctx: int, tokenizer: Tokenizer | None = None
+) -> Int64[torch.Tensor, "windows pos"]:
+    """Return up to 16 full windows, spread evenly over the documents joined by EOS; none has pads."""
+    tokenizer = tokenizer or ByteTokenizer()
+    eos = np.array([tokenizer.eos_id], dtype=np.int64)
+    ordered = sorted(documents, key=lambda one: one.sha256)
+    pieces = [part for one in ordered for part in (eos, tokenizer.encode(one.text))]
+    joined = np.concatenate([eos[:0], *pieces]).astype(np.int64)
+    width = min(n_ctx, len(joined))
+    n_windows = min(_CALIBRATION_WINDOWS, len(joined) // max(width, 1))
+    starts = np.linspace(0, len(joined) - width, n_windows).astype(np.int64)
+    return torch.from_numpy(joined[starts[:, None] + np.arange(width)])
+
+
+def _increments_of(
+    control: LRopeTransformer, batch_size: int, on_progress: Progress | None, captured: Captured
+) -> Float32[np.ndarray, "layers heads n_bytes"]:
+    sees_bytes_only = captured.layers == (0,) or control.cfg.increments == "shared"
+    sees_bytes_only &= control.own_tokenizer().name == ByteTokenizer.name
+    read = capture(
+        control,
+        [_alphabet(captured.documents)] if sees_bytes_only else captured.documents,
+        layers=captured.layers,
+        predictions=False,
+        overlap=UNTRAINED_OVERLAP,
+        batch_size=batch_size,
+        on_progress=on_progress,
+    )
+    if not sees_bytes_only:
+        return read.increments
+    place = np.zeros(256, dtype=np.int64)
+    place[read.byte] = np.arange(read.n_bytes)
+    return read.increments[..., place[captured.byte]]
+
+
+def _alphabet(documents: Sequence[Document]) -> Document:
+    """Return a text of every character once: enough for increments that see nothing but their byte."""
+    return Document("alphabet", "".join(sorted(set().union(*(one.text for one in documents)))), "", "und")
+
+
+def _mean_by_token(fit: Captured) -> Float64[np.ndarray, "layers heads values"]:
+    """Return each layer's mean increment by id, up to the largest that occurs."""
+    counts = np.bincount(fit.tokens)
+    flat = fit.at_tokens(fit.increments).reshape(-1, len(fit.tokens))
+    sums = np.stack([np.bincount(fit.tokens, weights=row) for row in flat])
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), _overall(fit).reshape(-1, 1))
+    return means.reshape(*fit.increments.shape[:2], -1)
+
+
+def _overall(fit: Captured) -> Float64[np.ndarray, "layers heads 1"]:
+    return fit.at_tokens(fit.increments).mean(axis=-1, dtype=np.float64, keepdims=True)
+
+
+def _shifted(flags: np.ndarray, captured: Captured, by: int) -> np.ndarray:
+    """Return the flag `by` bytes earlier in the same document, False before its start."""
+    earlier = np.concatenate([np.zeros(by, dtype=bool), flags])[: len(flags)]
+    return earlier & (captured.t >= by)

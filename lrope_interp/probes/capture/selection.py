@@ -1,0 +1,326 @@
+"""Which documents an analysis reads, and the assertion that the model never trained on them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from lrope_interp.data import (
+    Corpus,
+    CorpusPart,
+    Document,
+    assert_held_out,
+    documents_sha256,
+    evaluation_documents,
+    hashes_of,
+    load_corpus_for,
+    training_documents,
+    where,
+)
+from lrope_interp.data.documents import unique_documents
+from lrope_interp.data.labels.gold import gold_documents
+from lrope_interp.data.reading import Reading
+from lrope_interp.data.selection import MAX_BYTES, piece_of
+from lrope_interp.data.shingles import SharedShingles, shared_shingles
+from lrope_interp.data.texts import text_documents, text_splits
+from lrope_interp.errors import LRopeError
+
+HELD_OUT = ("fit", "dev", "test")
+FIT_BYTES = 100_000
+_MOST_SHARED = 0.02
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Documents for one analysis; those of each split in the order of their hashes.
+
+    Attributes:
+        fit: For means and probes.
+        dev: For signs, thresholds and alignments.
+        test: For scores.
+        shared: For "dev" and "test", one mask a document: bytes in a 64-byte shingle that the
+            training text has too. No gap there is scored.
+        data: Provenance of what is scored: name, sha256, n_documents, n_bytes, split.
+        warnings: What a reader must know.
+        training: What the model trained on, for the controls that count its text; None where it could
+            not be loaded.
+    """
+
+    fit: tuple[Document, ...]
+    dev: tuple[Document, ...]
+    test: tuple[Document, ...]
+    shared: Mapping[str, tuple[Bool[np.ndarray, " _"], ...]]
+    data: Mapping[str, Any]
+    warnings: tuple[str, ...] = field(default=())
+    training: Sequence[Document] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        splits: Mapping[str, Iterable[Document]],
+        *,
+        training: Sequence[Document] | None = None,
+        warnings: Iterable[str] = (),
+    ) -> Selection:
+        """Put documents in canonical order and mark what they share with `training`.
+
+        Args:
+            name: Of the data, for the provenance.
+            splits: Documents for "fit", "dev" and "test".
+            training: What the model trained on; None leaves every gap in.
+            warnings: Carried along.
+        """
+        missing = [split for split in HELD_OUT if not splits.get(split)]
+        if missing:
+            raise LRopeError(
+                f"{name} has no document for {', '.join(missing)}; give more text, or another --data"
+            )
+        ordered = {split: _in_order(splits[split]) for split in HELD_OUT}
+        found = [*warnings]
+        dev_and_test = (*ordered["dev"], *ordered["test"])
+        shared = shared_shingles(dev_and_test, () if training is None else training)
+        found += [_shared_warning(shared, dev_and_test)] if shared.n_shared else []
+        n_dev = len(ordered["dev"])
+        return cls(
+            **ordered,
+            shared={"dev": shared.masks[:n_dev], "test": shared.masks[n_dev:]},
+            data=describe(name, ordered["test"]),
+            warnings=tuple(found),
+            training=training,
+        )
+
+
+def describe(name: str, documents: tuple[Document, ...], split: str = "test") -> dict[str, Any]:
+    """Return the provenance of scored documents, as DESIGN 6 wants it."""
+    return {
+        "name": name,
+        "sha256": documents_sha256(documents),
+        "n_documents": len(documents),
+        "n_bytes": sum(document.n_bytes for document in documents),
+        "split": split,
+    }
+
+
+def select_corpus(
+    manifest: Mapping[str, Any],
+    name: str | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+    encoding_errors: str = "strict",
+    text_column: str = "text",
+    spread: bool = False,
+) -> Selection:
+    """Select held-out documents of a named corpus, by default of the model's own.
+
+    Args:
+        manifest: The run's `data.json`.
+        name: A corpus, as in `--data`. One that the model never saw is held out as a whole.
+        max_bytes: The most bytes of each language in each split.
+        encoding_errors: For `file:` and `hf:` corpora other than the model's own, "strict" or "replace".
+        text_column: For tables other than the model's own, the column that holds the text.
+        spread: Whether few bytes shall still come from many documents: dev and test take a shorter
+            piece of each, and fit has up to four times `max_bytes`, as far as 100,000 bytes a language.
+
+    Raises:
+        LRopeError: The corpus cannot be loaded, or the model was trained on what would be scored.
+    """
+    how = {"encoding_errors": encoding_errors, "text_column": text_column}
+    corpus = load_corpus_for(manifest, name, **how).held_out_from(manifest)
+    for split in HELD_OUT:
+        assert_held_out(manifest, corpus.documents(split))
+    splits = {split: evaluation_documents(corpus, split, max_bytes, spread) for split in HELD_OUT}
+    if spread:
+        splits["fit"] = evaluation_documents(corpus, "fit", max(max_bytes, min(FIT_BYTES, 4 * max_bytes)))
+    training, warnings = training_text(manifest, corpus)
+    return Selection.of(corpus.name, splits, training=training, warnings=warnings)
+
+
+def select_text(
+    manifest: Mapping[str, Any],
+    path: Path | str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    encoding_errors: str = "strict",
+) -> Selection:
+    """Select the paragraphs of a text file, de-spaced if the run's own text was.
+
+    With 60 paragraphs or more they are split by hash. With fewer, signs, thresholds and alignments come
+    from those dev documents of the model's own corpus that are in the text's script, tables from all
+    of its fit documents, and the whole file is test.
+
+    Args:
+        manifest: The run's `data.json`.
+        path: A UTF-8 text; its units are the paragraphs between blank lines.
+        max_bytes: The most bytes of each split.
+        encoding_errors: "strict" or "replace".
+    """
+    documents = text_documents(
+        path, encoding_errors=encoding_errors, is_despaced=Reading.of(manifest).despaced
+    )
+    return _select_units(manifest, f"text:{Path(path).name}", documents, max_bytes)
+
+
+def select_gold(
+    manifest: Mapping[str, Any],
+    path: Path | str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    encoding_errors: str = "strict",
+) -> Selection:
+    """Select the units of a gold segmentation, de-spaced if the run's own text was.
+
+    A unit is 20 sentences (`gold_documents`). As in `select_text`, 60 units or more are split by
+    hash; with fewer the whole file is test, and the rest comes from the model's own corpus, whose
+    words may be of another grade.
+
+    Args:
+        manifest: The run's `data.json`.
+        path: A sentence a line with blanks between words, or CoNLL-U.
+        max_bytes: The most bytes of each split.
+        encoding_errors: "strict" or "replace".
+    """
+    is_despaced = Reading.of(manifest).despaced
+    documents = gold_documents(path, encoding_errors=encoding_errors, is_despaced=is_despaced)
+    selection = _select_units(manifest, f"gold:{Path(path).name}", documents, max_bytes)
+    if any(one.word_grade == "gold" or not one.is_despaced for one in selection.dev):
+        return selection
+    problem = (
+        f"no dev document of {manifest['name']} has words that are known after de-spacing, so the label "
+        "words has no sign or threshold: read the label despaced, which is the gold words here"
+    )
+    return replace(selection, warnings=(*selection.warnings, problem))
+
+
+def _select_units(
+    manifest: Mapping[str, Any], name: str, documents: Sequence[Document], max_bytes: int
+) -> Selection:
+    """Split the units of the user's text, or test on them all and take the rest from the run's corpus."""
+    assert_held_out(manifest, documents)
+    splits = dict(text_splits(documents))
+    training, warnings = training_text(manifest)
+    if set(splits) == set(HELD_OUT):
+        limited = _as_corpus(name, documents)
+        splits = {split: evaluation_documents(limited, split, max_bytes) for split in HELD_OUT}
+    else:
+        own = select_corpus(manifest, max_bytes=max_bytes)
+        test = _limited(splits["test"], max_bytes)
+        splits |= {"fit": _apart(own.fit, test), "dev": _apart(own.dev, test), "test": test}
+        for split in ("fit", "dev"):
+            if not splits[split]:
+                raise LRopeError(
+                    f"every {split} document of {manifest['name']} stands in {name.partition(':')[2]} "
+                    "too, so nothing is left to choose signs and fit tables on; give 60 units or more"
+                )
+        n_left_out = len(own.fit) + len(own.dev) - len(splits["fit"]) - len(splits["dev"])
+        if n_left_out:
+            warnings.append(
+                f"{n_left_out} fit and dev documents of {manifest['name']} share more than set phrases with "
+                f"{name.partition(':')[2]} and are left out"
+            )
+        splits["dev"], from_where = _of_same_script(tuple(splits["dev"]), test, manifest["name"])
+        warnings += [
+            f"{name.partition(':')[2]} has {len(documents)} units, fewer than 60: signs, thresholds and "
+            f"alignments come from {from_where}, byte means from all of it, and the whole file is test"
+        ]
+    if len(splits["test"]) == 1:
+        warnings.append("a single test unit gives no interval")
+    return Selection.of(name, splits, training=training, warnings=warnings)
+
+
+def _apart(own: tuple[Document, ...], test: tuple[Document, ...]) -> tuple[Document, ...]:
+    """Return the documents of the run's own corpus of which little stands in the test text."""
+    masks = shared_shingles(own, test).masks
+    return tuple(one for one, mask in zip(own, masks, strict=True) if mask.mean() <= _MOST_SHARED)
+
+
+def _of_same_script(
+    dev: tuple[Document, ...], test: Sequence[Document], corpus: str
+) -> tuple[tuple[Document, ...], str]:
+    """Return the dev documents that may choose for a text, and what to call them.
+
+    A signal may rise at the boundaries of one language and fall at those of another, so that documents
+    of another script would turn it round. What language a text is in nobody says; its script does.
+    """
+    n_bytes: Counter[str] = Counter()
+    for document in test:
+        n_bytes[_script(document)] += document.n_bytes
+    scripts = [script for script, size in n_bytes.most_common() if size >= n_bytes.total() / 5]
+    own = tuple(one for one in dev if _script(one) in scripts)
+    named = " and ".join(script.lower() or "no" for script in scripts)
+    if own:
+        return own, f"the {len(own)} of {len(dev)} dev documents of {corpus} that are in {named} script"
+    return dev, f"all dev documents of {corpus}, none of which is in {named} script: they may point wrong"
+
+
+def _script(document: Document) -> str:
+    """Return the script of most letters, as Unicode names them; "code" has its own.
+
+    Letters count by their bytes, which makes a Chinese word about as heavy as one of Latin letters.
+    """
+    if document.language == "code":
+        return "code"
+    found: Counter[str] = Counter()
+    for character, n in Counter(document.text).items():
+        if character.isalpha():
+            letter = unicodedata.normalize("NFKC", character)[0]  # full and half width forms
+            found[unicodedata.name(letter, "").partition(" ")[0]] += n * len(letter.encode())
+    if 5 * (found["HIRAGANA"] + found["KATAKANA"]) > found.total():
+        return "KANA"
+    return max(found, key=lambda script: found[script], default="")
+
+
+def training_text(
+    manifest: Mapping[str, Any], loaded: Corpus | None = None
+) -> tuple[Sequence[Document] | None, list[str]]:
+    """Find the training text, if possible in the corpus at hand, or say why shingles were not looked for."""
+    wanted = frozenset(manifest["splits"]["train"]["sha256"])
+    if loaded is not None:
+        found = loaded.documents()
+        documents = where(found, [sha256 in wanted for sha256 in hashes_of(found)])
+        if len(documents) == len(wanted):
+            return documents, []
+    try:
+        return training_documents(manifest), []
+    except LRopeError as error:
+        return None, [f"shingles shared with training text were not looked for: {error}"]
+
+
+def _limited(documents: Sequence[Document], max_bytes: int) -> tuple[Document, ...]:
+    """Return the documents whole if they fit, else one piece of equal length of each long one."""
+    if sum(document.n_bytes for document in documents) <= max_bytes:
+        return tuple(documents)
+    return tuple(piece_of(document, max(max_bytes // len(documents), 1)) for document in documents)
+
+
+def _as_corpus(name: str, documents: Sequence[Document]) -> Corpus:
+    if isinstance(documents, tuple):
+        documents, _ = unique_documents(documents)
+    part = CorpusPart(name, documents[0].language, documents, held_out_share=1.0)
+    return Corpus(name, (part,))
+
+
+def _in_order(documents: Iterable[Document]) -> tuple[Document, ...]:
+    """Sort by hash, and make the names of documents tell them apart."""
+    ordered = sorted(documents, key=lambda document: (document.sha256, document.name))
+    names = Counter(document.name for document in ordered)
+    return tuple(
+        replace(one, name=f"{one.name}@{number}") if names[one.name] > 1 else one
+        for number, one in enumerate(ordered)
+    )
+
+
+def _shared_warning(shared: SharedShingles, documents: tuple[Document, ...]) -> str:
+    n_bytes = sum(document.n_bytes for document in documents)
+    return (
+        f"{shared.n_shared} 64-byte shingles in {shared.n_documents} of {len(documents)} dev and test "
+        f"documents also occur in training text; their {shared.n_bytes} of {n_bytes} bytes "
+        "are left out of every score"
+    )

@@ -1,0 +1,1 @@
+"""What do increments know of concepts?"""

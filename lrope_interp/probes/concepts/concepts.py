@@ -1,0 +1,343 @@
+"""Concept grouping: what increments know of concepts, and how we know (EVALUATION 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int64
+
+from lrope_interp.data import Document
+from lrope_interp.data.spans.families import FAMILIES, family_spans, find_families
+from lrope_interp.data.spans.typed import Spans
+from lrope_interp.data.spans.units import unit_spans, units_of
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.models.frozen import increments_name
+from lrope_interp.probes.boundaries.tables import table
+from lrope_interp.probes.capture.cache import model_identity
+from lrope_interp.probes.capture.capture import Captured, Progress, check_layers, lay_out
+from lrope_interp.probes.capture.controls import UNTRAINED_SEEDS
+from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.concepts.claims import BEYOND, Claims
+from lrope_interp.probes.concepts.erasing import MarkedText
+from lrope_interp.probes.concepts.erasures import ErasureOptions, erasures
+from lrope_interp.probes.concepts.examples import examples_frame
+from lrope_interp.probes.concepts.features import Features, Sources
+from lrope_interp.probes.concepts.options import INCREMENTS, RESID, ConceptOptions
+from lrope_interp.probes.concepts.probe_runs import run_probes
+from lrope_interp.probes.concepts.signals import normalised, structure_signals
+from lrope_interp.probes.concepts.span_features import SpanTokens
+from lrope_interp.probes.concepts.span_reads import Reader
+from lrope_interp.probes.concepts.span_sample import SpanSample, sample_spans
+from lrope_interp.probes.concepts.sparse_paths import COLUMNS as SPARSE_COLUMNS
+from lrope_interp.probes.concepts.sparse_paths import sparse_path
+from lrope_interp.probes.concepts.structure import structure_tables
+from lrope_interp.probes.statistics.bootstrap import BLOCK_BYTES, MIN_DOCUMENTS, Bootstrap
+from lrope_interp.results import Result, provenance
+
+SpansOf = Callable[[Sequence[Document]], Spans]
+GIVEN = "spans"
+_SPANS = ("family", "concept", "split", "n", "n_types", "n_documents", "source", "grade")
+
+
+@dataclass(frozen=True)
+class _Text:
+    """The documents of an analysis, those of test last."""
+
+    selection: Selection
+    captured: Captured
+    n_train: int
+
+    @classmethod
+    def of(cls, model: LRopeTransformer, selection: Selection) -> _Text:
+        train = (*selection.fit, *selection.dev)
+        captured = lay_out(model, (*train, *selection.test), (), predictions=False)
+        return cls(selection, captured, len(train))
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        return self.captured.documents
+
+    @property
+    def is_test(self) -> Bool[np.ndarray, " documents"]:
+        return np.arange(len(self.documents)) >= self.n_train
+
+    @property
+    def is_scored(self) -> Bool[np.ndarray, " test_bytes"]:
+        """False where training text has the same 64 bytes."""
+        return ~np.concatenate([np.zeros(0, dtype=bool), *self.selection.shared["test"]])
+
+    def unshared(self, spans: Spans) -> Spans:
+        """Leave out test spans of which training text has a part."""
+        start = int(self.captured.offsets[self.n_train])
+        is_shared = np.concatenate([np.zeros(start, dtype=bool), ~self.is_scored])
+        counts = np.concatenate([[0], np.cumsum(is_shared)])
+        first, past = spans.bytes_of(self.documents)
+        return spans.take(counts[past] == counts[first])
+
+
+def concepts(
+    model: LRopeTransformer,
+    selection: Selection,
+    options: ConceptOptions = ConceptOptions(),  # noqa: B008
+    *,
+    spans: SpansOf | None = None,
+    twin: LRopeTransformer | None = None,
+    on_progress: Progress | None = None,
+) -> Result:
+    """Decode concepts from increments, positions or hidden states, with everything that speaks against it.
+
+    Probes are fitted on the fit and dev documents and scored on the test documents. That a concept can
+    be decoded does not show that the model uses it; the erasures of the full suite ask for that.
+
+    Args:
+        model: The model that is explained.
+        selection: Held-out documents.
+        options: Which concepts, layers and features.
+        spans: Spans of one's own, given the documents; None takes the families that the text can tell.
+        twin: A fixed model of the same shape and training, as one more control.
+        on_progress: Told the stage, what is done of it and all of it.
+
+    Returns:
+        A result of kind "concepts" with the tables `claims`, `probes`, `fits`, `spans`, `contrasts`, `pairs`,
+        `trees`, `examples`, and of the full suite `sparse` and `erasures`.
+
+    Raises:
+        LRopeError: No such concept or layer, too few spans, or increments of a model that has none.
+    """
+    _check(model, options)
+    if twin is not None:
+        _check_twin(twin, model)
+    text = _Text.of(model, selection)
+    samples, warnings = _samples(text, options, spans)
+    sources = _sources(model, twin, text, samples, options, on_progress)
+    identity = {"model": model_identity(model), "twin": None if twin is None else model_identity(twin)}
+    identity |= {"layers": list(sources.layers), "calibration": [one.sha256 for one in selection.fit]}
+    bootstrap = Bootstrap(options.seed)
+    frames: dict[str, list[pd.DataFrame]] = {}
+    for sample in samples:
+        features = Features(sample, sources, options.features)
+        sets = [*features.of_text(), *features.of_layers()]
+        outcomes = run_probes(
+            sample, sets, identity, with_codes=options.is_full, seed=options.seed, on_progress=on_progress
+        )
+        claims = Claims(sample, outcomes, bootstrap)
+        own = {"claims": claims.claims(), "probes": claims.probes(), "fits": claims.fits()}
+        own["spans"] = _spans_frame(sample)
+        own["examples"] = examples_frame(sample, sources, normalised(sources, text.n_train))
+        if options.is_full:
+            own["sparse"] = _sparse(sample, features, options)
+            own |= _erasures(model, text, sample, options, on_progress)
+        for name, frame in own.items():
+            frames.setdefault(name, []).append(frame)
+    tables = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
+    tables |= _structure(text, sources, bootstrap, on_progress)
+    known = provenance(config=model.cfg.to_dict(), data=dict(selection.data), seed=options.seed)
+    known |= {"suite": options.suite, "features": list(options.features), "has_twin": twin is not None}
+    return Result(
+        kind="concepts",
+        provenance=known,
+        headline=_headline(tables["claims"]),
+        tables=tables,
+        warnings=tuple([*selection.warnings, *warnings, *_warnings(samples, tables, options)]),
+    )
+
+
+def _check(model: LRopeTransformer, options: ConceptOptions) -> None:
+    check_layers(model, options.layers)
+    if increments_name(model) == "fixed" and set(options.features) != {RESID}:
+        raise LRopeError(
+            "the increments of this model are all 1, so there is nothing in them to decode; probe its "
+            "hidden states (--features resid), or another model"
+        )
+
+
+def _check_twin(twin: LRopeTransformer, model: LRopeTransformer) -> None:
+    """Refuse a twin that the model's random heads cannot read, or that reads other tokens."""
+    if increments_name(twin) != "fixed":
+        kind = increments_name(twin).replace("_", " ")
+        raise LRopeError(f"--fixed-model wants a run with fixed increments; those of this one are {kind}")
+    shapes = [(one.cfg.n_layers, one.cfg.d_model) for one in (twin, model)]
+    if shapes[0] != shapes[1]:
+        wanted = " and ".join(f"n_layers={n}, d_model={d}" for n, d in shapes)
+        raise LRopeError(f"--fixed-model wants a run of the model's own shape; the two have {wanted}")
+    if twin.own_tokenizer().fingerprint != model.own_tokenizer().fingerprint:
+        raise LRopeError("--fixed-model wants a run with the same tokenizer, or spans cannot be compared")
+
+
+def _samples(
+    text: _Text, options: ConceptOptions, given: SpansOf | None
+) -> tuple[list[SpanSample], list[str]]:
+    """Return the spans of every family that is asked for; without names those that can be had."""
+    if given is not None:
+        found = text.unshared(given(text.documents))
+        return [sample_spans(GIVEN, text.documents, found, text.is_test, options.most, options.seed)], []
+    names = list(options.concepts or ())
+    samples, warnings = [], []
+    for family, asked in find_families(names, text.documents).items():
+        try:
+            spans = text.unshared(family_spans(family, text.documents))
+            one = sample_spans(family, text.documents, spans, text.is_test, options.most, options.seed)
+        except LRopeError as error:
+            if names:
+                raise
+            warnings.append(f"{family} is left out: {error}")
+            continue
+        samples.append(replace(one, asked=asked))
+        if not samples[-1].shown:
+            raise LRopeError(f"{', '.join(asked)}: too few spans; found {', '.join(one.spans.concepts)}")
+    if not samples:
+        raise LRopeError(
+            f"this text has no concepts to probe for: {'; '.join(warnings) or 'none is known of it'}"
+        )
+    return samples, warnings
+
+
+def _sources(
+    model: LRopeTransformer,
+    twin: LRopeTransformer | None,
+    text: _Text,
+    samples: Sequence[SpanSample],
+    options: ConceptOptions,
+    on_progress: Progress | None,
+) -> Sources:
+    """Read the model and its controls over all documents."""
+    hidden_at = np.zeros(0, dtype=np.int64)
+    if RESID in options.features:
+        last = [SpanTokens.of(text.captured, sample.spans).last for sample in samples]
+        hidden_at = text.captured.token_starts[np.unique(np.concatenate(last))].astype(np.int64)
+    reader = Reader(text.documents, hidden_at, options.batch_size, on_progress)
+    fit = text.selection.fit
+    has_heads = model.cfg.increments != "fixed"
+    seeds = UNTRAINED_SEEDS if has_heads else ()
+    return Sources(
+        captured=text.captured,
+        layers=check_layers(model, options.layers),
+        model=reader.trained(model, fit),
+        untrained=tuple(reader.untrained(model, fit, seed) for seed in seeds),
+        twin=None if twin is None else reader.twin(twin, model, fit),
+        hidden_at=hidden_at,
+        cfg=model.cfg,
+    )
+
+
+def _structure(
+    text: _Text, sources: Sources, bootstrap: Bootstrap, on_progress: Progress | None
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of gaps, pairs and trees of the test documents."""
+    test = text.documents[text.n_train :]
+    units: dict[str, Spans] = {}
+    for name in units_of(test):
+        try:
+            units[name] = unit_spans(name, test)
+        except LRopeError:  # none of these documents has one
+            continue
+    captured, signals = structure_signals(text.captured, sources, text.n_train)
+    return structure_tables(captured, signals, units, text.is_scored, bootstrap, on_progress)
+
+
+def _sparse(sample: SpanSample, features: Features, options: ConceptOptions) -> pd.DataFrame:
+    """Return `sparse.csv`: of all increments together, or of what else is probed first."""
+    kind = INCREMENTS if INCREMENTS in options.features else options.features[0]
+    layer = features.sources.layers[-1] if kind == RESID else None
+    x, names = features.claimed(kind, layer), features.names(kind, layer)
+    rows = [
+        {"features": kind, "layer": layer} | row
+        for concept in sample.shown
+        for row in sparse_path(sample, concept, x, names, options.seed)
+    ]
+    return table(rows, SPARSE_COLUMNS)
+
+
+def _erasures(
+    model: LRopeTransformer,
+    text: _Text,
+    sample: SpanSample,
+    options: ConceptOptions,
+    on_progress: Progress | None,
+) -> dict[str, pd.DataFrame]:
+    """Return `erasures.csv`: what happens when the head of a layer can no longer tell the concepts."""
+    layers = tuple(layer for layer in check_layers(model, options.layers) if layer > 0)
+    if not layers or model.cfg.increments != "per_layer":
+        return {}
+    fit, _ = _marked(text, sample, is_test=False)
+    test, number = _marked(text, sample, is_test=True)
+    starts = text.captured.offsets - text.captured.offsets[text.n_train]
+    is_scored = np.concatenate([text.is_scored[starts[one] : starts[one + 1]] for one in number.tolist()])
+    how = ErasureOptions(sample.family, layers, seed=options.seed, batch_size=options.batch_size)
+    return {"erasures": erasures(model, fit, test, is_scored, how, on_progress)}
+
+
+def _marked(
+    text: _Text, sample: SpanSample, *, is_test: bool
+) -> tuple[MarkedText, Int64[np.ndarray, " documents"]]:
+    """Return the train or the test documents that have spans of a family, and their numbers."""
+    own = sample.spans.take(sample.is_test == is_test)
+    number = np.unique(own.document)
+    documents = tuple(text.documents[one] for one in number.tolist())
+    return MarkedText(documents, replace(own, document=np.searchsorted(number, own.document))), number
+
+
+def _spans_frame(sample: SpanSample) -> pd.DataFrame:
+    family = FAMILIES.get(sample.family)
+    rows = []
+    for number, concept in enumerate(sample.spans.concepts):
+        for split, is_own in (("train", ~sample.is_test), ("test", sample.is_test)):
+            own = is_own & (sample.spans.concept == number)
+            rows.append(
+                {
+                    "family": sample.family,
+                    "concept": concept,
+                    "split": split,
+                    "n": int(own.sum()),
+                    "n_types": len(np.unique(sample.types[own])),
+                    "n_documents": len(np.unique(sample.spans.document[own])),
+                    "source": "the user's own" if family is None else family.summary,
+                    "grade": "" if family is None else family.grade,
+                }
+            )
+    return table(rows, _SPANS)
+
+
+def _headline(claims: pd.DataFrame) -> dict[str, float | None]:
+    """Return how many claims stand, and how many add something to all controls of the text."""
+    return {
+        "n_claims": float(len(claims)),
+        "n_beyond_controls": float(claims["verdict"].tolist().count(BEYOND)),
+        "n_adding": float(claims["is_adding"].to_numpy(bool).sum()),
+        "best_above": None if claims.empty else float(np.nanmax(claims["above"].to_numpy(float))),
+    }
+
+
+def _warnings(
+    samples: Sequence[SpanSample], tables: Mapping[str, pd.DataFrame], options: ConceptOptions
+) -> list[str]:
+    found = []
+    if options.is_full and "erasures" not in tables:
+        found.append("nothing was erased: that needs layers from 1 on, with increment heads of their own")
+    for sample in samples:
+        if sample.rare:
+            found.append(f"{sample.family}: too few spans of {', '.join(sample.rare)}")
+        if sample.n_left_out:
+            found.append(
+                f"{sample.family}: {len(sample.spans):,} spans are probed, drawn from "
+                f"{len(sample.spans) + sample.n_left_out:,}"
+            )
+    n_fits, n_failed = (int(tables["fits"][name].to_numpy(int).sum()) for name in ("n_fits", "n_unconverged"))
+    if n_failed:
+        found.append(f"{n_failed} of {n_fits} probes did not converge; their scores are a little too low")
+    if np.isnan(tables["claims"]["above_low"].to_numpy(float)).all():
+        found.append("no interval: too few test documents, so nothing is claimed")
+    elif (n_documents := int(tables["claims"]["n_documents"].to_numpy(int).min())) < MIN_DOCUMENTS:
+        found.append(
+            f"{n_documents} documents are scored, fewer than {MIN_DOCUMENTS}: intervals draw blocks of "
+            f"{BLOCK_BYTES:,} bytes of them again, which makes them somewhat too narrow"
+        )
+    if np.isnan(tables["claims"]["untrained_auc"].to_numpy(float)).all():
+        found.append("no untrained model can be made of one without increment heads, so nothing is claimed")
+    n_claims = len(tables["claims"])
+    found.append(f"claims tested, each at 95 % and uncorrected, so that some stand by chance: {n_claims}")
+    return found

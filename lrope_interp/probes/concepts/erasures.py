@@ -1,0 +1,299 @@
+"""Whether increments use a concept, or it merely can be read from what their head reads.
+
+A family of concepts is erased (LEACE) from the input of one layer's increment head, which nothing else
+reads. If the head used the concept, increments change where the concept is, and so may the loss. As
+many random dimensions of the same whitened states, erased beside it, say how much any erasure does.
+The stricter comparison is the same erasure of shuffled concepts: spans stay where they are, and which
+concept each has is drawn. It too takes away whether a byte is in a span at all, as a word is and a
+space is not; what LEACE does beyond it has to do with the concept.
+
+What the numbers do not show: a head may read the concept in a way that is not linear and survives;
+and what goes along with the concept, as capitals go along with names, is erased with it. Neither
+comparison moves states as far as LEACE does; states_moved says how far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Float64, Int64
+
+from lrope_interp.data.spans.typed import OTHER
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes.boundaries.tables import table
+from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, check_layers
+from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.probes.concepts.erasing import FittedLayers, MarkedText, check_has_heads, fit_layers
+from lrope_interp.probes.concepts.erasure_passes import Erased, run_erased
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
+from lrope_interp.probes.statistics.erasure import LeaceEraser, LeaceFitter
+
+LEACE, RANDOM, SHUFFLED = "leace", "random", "shuffled"
+DIFFERENCE, BEYOND_SHUFFLED = "difference", "beyond_shuffled"
+ALL = "all"
+COLUMNS = ("family", "concept", "layer", "arm", "metric", "value", "ci_low", "ci_high", "n")
+COLUMNS += ("n_documents", "rank", "seed")
+
+Weight: TypeAlias = Int64[np.ndarray, " n_bytes"] | Bool[np.ndarray, " n_bytes"]
+Values: TypeAlias = Float64[np.ndarray, " n_bytes"]
+_Erasers: TypeAlias = Mapping[str, Sequence[LeaceEraser]]
+
+_COMPARED = {DIFFERENCE: RANDOM, BEYOND_SHUFFLED: SHUFFLED}
+
+
+@dataclass(frozen=True)
+class ErasureOptions:
+    """How an erasure check is made.
+
+    Attributes:
+        family: What the concepts are called together.
+        layers: In which layers, one at a time; None for all but 0, which reads the embedding.
+        n_random: Random erasures beside each; 0 for none.
+        n_shuffled: Erasures of shuffled concepts beside each; 0 for none.
+        seed: Of random directions, shuffles and resamples.
+        batch_size: Windows at a time; it changes nothing else.
+    """
+
+    family: str = ""
+    layers: tuple[int, ...] | None = None
+    n_random: int = 2
+    n_shuffled: int = 2
+    seed: int = 0
+    batch_size: int = BATCH_SIZE
+
+
+def erasures(
+    model: LRopeTransformer,
+    fit: MarkedText,
+    test: MarkedText,
+    is_scored: Bool[np.ndarray, " _"],
+    options: ErasureOptions | None = None,
+    on_progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Erase a family of concepts layer by layer, and measure increments and loss.
+
+    Rows are those of `erasures.csv`: an arm is "leace", "random" or "shuffled" (means over such
+    erasures), "difference" (leace - random) or "beyond_shuffled" (leace - shuffled), both paired over
+    documents. Increments are divided by their mean on the fit documents and averaged over heads.
+    Metrics of a concept:
+
+    * increment_change, increment_change_elsewhere: mean ``|new - old|`` at the concept's bytes, and at
+      all others;
+    * contrast_before, contrast_after: mean at the first bytes of its spans less that at the first bytes
+      of the family's other spans;
+    * nats_per_byte, nats_per_byte_concept: how much more is lost, over all scored bytes, and over those
+      of its spans and the byte after each.
+
+    Concept "all" has states_moved: how far states move, over how far they lie from their mean (both
+    root mean square, on the fit text). Other erasures match the rank, not this. "other" and concepts
+    that the fit text or the scored bytes lack have no rows, nor does what has no value, such as the
+    contrast of the only concept that is scored. Where all fit spans are of one concept, nothing can be
+    shuffled. Gaps before a document's first byte and inside a token do not count as increments.
+
+    Intervals resample documents and take the few drawn erasures as they are. How far increments change
+    depends on the draw: intervals of a compared increment_change (also elsewhere) mostly leave 0 out
+    even where labels mean nothing. Compare contrast_after.
+
+    Args:
+        model: Its layers must have increment heads of their own.
+        fit: Text that erasers and mean increments are fitted on.
+        test: Other text with the same concepts.
+        is_scored: Which of the joined bytes of `test` count.
+        options: See there.
+        on_progress: Told "erasers" (the fit) and "erasures" (the passes).
+
+    Raises:
+        LRopeError: A model without such heads, no such layer, all fit bytes of one class, concepts that
+            differ between texts, or a mask of another length.
+    """
+    options = options or ErasureOptions()
+    check_has_heads(model)
+    _check(fit, test, is_scored)
+    layers = check_layers(model, range(1, model.cfg.n_layers) if options.layers is None else options.layers)
+    if not layers:
+        raise LRopeError("no layer is left to erase in: layers 1 and up are, unless others are named")
+    fitted = fit_layers(model, fit, layers, options.batch_size, on_progress, _shuffles(fit, options))
+    erasers = {layer: _erasers(fitted, layer, options) for layer in layers}
+    in_order = {layer: [one for own in by_arm.values() for one in own] for layer, by_arm in erasers.items()}
+    erased = run_erased(model, test.documents, in_order, options.batch_size, on_progress)
+    measures = _Measures(test, erased.captured, is_scored, Bootstrap(options.seed))
+    found: list[dict[str, Any]] = []
+    for at, (layer, fitter) in enumerate(fitted.fitters.items()):
+        known = {
+            "family": options.family,
+            "layer": layer,
+            "rank": erasers[layer][LEACE][0].rank,
+            "seed": options.seed,
+        }
+        arms = _arms(erased, at, fitted.mean[at], erasers[layer])
+        rows = [*_moved(fit, fitter, erasers[layer]), *measures.rows(arms, set(fit.concept_at.tolist()))]
+        found += [known | row for row in rows]
+    return table(found, COLUMNS)
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """Numbers at every byte; all are linear, so that arms can be averaged and subtracted.
+
+    Attributes:
+        change: By how much the normalised increment moved, either way; mean over heads.
+        before: The normalised increment of the untouched model.
+        after: The one with something erased.
+        nats: How much more is lost.
+    """
+
+    change: Values
+    before: Values
+    after: Values
+    nats: Values
+
+    def less(self, other: _Arm) -> _Arm:
+        """Subtract another arm of the same bytes."""
+        names = ("change", "before", "after", "nats")
+        return _Arm(*(getattr(self, name) - getattr(other, name) for name in names))
+
+
+def _arms(erased: Erased, at: int, mean: Float[np.ndarray, " heads"], erasers: _Erasers) -> dict[str, _Arm]:
+    """Return what each kind of erasure did in one layer on average, and LEACE less the others."""
+    before = erased.before[at] / mean[:, None]
+    after = erased.after[at] / mean[:, None]
+    change = np.abs(after - before)
+    of_eraser = np.array([name for name, own in erasers.items() for _ in own])
+    arms = {}
+    for name in erasers:
+        own = of_eraser == name
+        moved, written = (values[own].mean(axis=(0, 1)) for values in (change, after))
+        nats = erased.nats[at, own].mean(axis=0, dtype=np.float64)
+        arms[name] = _Arm(moved, before.mean(axis=0), written, nats)
+    return arms | {name: arms[LEACE].less(arms[other]) for name, other in _COMPARED.items() if other in arms}
+
+
+@dataclass(frozen=True)
+class _Measures:
+    """Means over bytes and their intervals; everything shares one set of resampled documents."""
+
+    test: MarkedText
+    captured: Captured
+    is_scored: Bool[np.ndarray, " n_bytes"]
+    bootstrap: Bootstrap
+
+    def rows(self, arms: dict[str, _Arm], fitted: set[int]) -> Iterator[dict[str, Any]]:
+        """Yield the rows of one layer, for concepts that were erased and occur."""
+        for number, concept in enumerate(self.test.spans.concepts):
+            is_own = self.test.concept_at == number
+            if concept == OTHER or number not in fitted or not (is_own & self.is_scored).any():
+                continue
+            for arm, values in arms.items():
+                for metric, estimate in self._estimates(values, number, is_own).items():
+                    is_zero = arm in _COMPARED and metric == "contrast_before"
+                    if not is_zero and not np.isnan(estimate["value"]):
+                        yield {"concept": concept, "arm": arm, "metric": metric} | estimate
+
+    def _estimates(
+        self, arm: _Arm, number: int, is_own: Bool[np.ndarray, " n_bytes"]
+    ) -> dict[str, dict[str, Any]]:
+        is_near, is_gap = self._near(number), self._is_gap
+        starts = [
+            self._starts(self.test.spans.concept == number),
+            self._starts(self.test.spans.concept != number),
+        ]
+        return {
+            "increment_change": self._mean(arm.change, is_gap & is_own),
+            "increment_change_elsewhere": self._mean(arm.change, is_gap & ~is_own),
+            "contrast_before": self._mean(arm.before, *starts),
+            "contrast_after": self._mean(arm.after, *starts),
+            "nats_per_byte": self._mean(arm.nats, self.is_scored),
+            "nats_per_byte_concept": self._mean(arm.nats, self.is_scored & is_near),
+        }
+
+    def _mean(self, values: Values, weight: Weight, other: Weight | None = None) -> dict[str, Any]:
+        """Return a weighted mean over bytes, less another one if asked for."""
+        value, resampled = self._ratio(values, weight)
+        if other is not None:
+            less, resampled_less = self._ratio(values, other)
+            value, resampled = value - less, resampled - resampled_less
+        is_known = self._units.has_interval and not np.isnan(value)
+        low, high = interval(resampled) if is_known else (np.nan, np.nan)
+        n_documents = len(np.unique(self.captured.document[weight > 0]))
+        n = int(weight.sum(dtype=np.int64))
+        return {"value": value, "ci_low": low, "ci_high": high, "n": n, "n_documents": n_documents}
+
+    def _ratio(self, values: Values, weight: Weight) -> tuple[float, Float64[np.ndarray, " resamples"]]:
+        upper, lower = (values * weight)[self.is_scored], weight[self.is_scored].astype(np.float64)
+        value = float(upper.sum() / lower.sum()) if lower.sum() else np.nan
+        return value, self.bootstrap.ratio(self._units, upper, lower)
+
+    def _starts(self, spans: Bool[np.ndarray, " spans"]) -> Int64[np.ndarray, " n_bytes"]:
+        """Count the spans that begin at each gap."""
+        first = self.test.edges[0][spans]
+        return np.bincount(first, minlength=self.captured.n_bytes) * self._is_gap
+
+    def _near(self, number: int) -> Bool[np.ndarray, " n_bytes"]:
+        """Return where a span of the concept is, or the byte after one in the same document."""
+        is_near = np.zeros(self.captured.n_bytes, dtype=bool)
+        is_of_it = self.test.spans.concept == number
+        ends = self.captured.offsets[1:][self.test.spans.document[is_of_it]]
+        first, past = (edges[is_of_it] for edges in self.test.edges)
+        for start, stop in zip(first.tolist(), np.minimum(past + 1, ends).tolist(), strict=True):
+            is_near[start:stop] = True
+        return is_near
+
+    @cached_property
+    def _is_gap(self) -> Bool[np.ndarray, " n_bytes"]:
+        return self.is_scored & (self.captured.t > 0) & self.captured.is_token_start
+
+    @cached_property
+    def _units(self) -> Units:
+        return Units.of(self.captured.document[self.is_scored], self.captured.t[self.is_scored])
+
+
+def _shuffles(fit: MarkedText, options: ErasureOptions) -> tuple[int, ...]:
+    """Return a seed for each shuffle of the concepts; none where shuffling would change nothing."""
+    can_shuffle = len(np.unique(fit.spans.concept)) > 1
+    return tuple(_seed(options.seed, number) for number in range(options.n_shuffled * can_shuffle))
+
+
+def _erasers(fitted: FittedLayers, layer: int, options: ErasureOptions) -> _Erasers:
+    """Return the eraser of a layer, and by arm those beside it."""
+    fitter = fitted.fitters[layer]
+    leace = fitter.eraser()
+    seeds = [_seed(options.seed, layer, number) for number in range(options.n_random)]
+    found = {
+        LEACE: [leace],
+        RANDOM: [fitter.random_eraser(seed, leace.rank) for seed in seeds],
+        SHUFFLED: [one.eraser() for one in fitted.shuffled[layer]],
+    }
+    return {arm: own for arm, own in found.items() if own}
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _moved(fit: MarkedText, fitter: LeaceFitter, erasers: _Erasers) -> Iterator[dict[str, Any]]:
+    """Yield how far the states of one layer move."""
+    values = {
+        arm: float(np.mean([one.distance for one in own])) / fitter.spread for arm, own in erasers.items()
+    }
+    values |= {name: values[LEACE] - values[other] for name, other in _COMPARED.items() if other in values}
+    counted = {"ci_low": np.nan, "ci_high": np.nan, "n": fitter.n, "n_documents": len(fit.documents)}
+    for arm, value in values.items():
+        yield {"concept": ALL, "arm": arm, "metric": "states_moved", "value": value} | counted
+
+
+def _check(fit: MarkedText, test: MarkedText, is_scored: Bool[np.ndarray, " _"]) -> None:
+    if fit.spans.concepts != test.spans.concepts:
+        raise LRopeError(
+            f"the fit text has the concepts {list(fit.spans.concepts)} and the test text "
+            f"{list(test.spans.concepts)}; mark both with one family"
+        )
+    if len(is_scored) != len(test.concept_at):
+        raise LRopeError(f"is_scored has {len(is_scored)} bytes and the test text {len(test.concept_at)}")
+    if not is_scored.any():
+        raise LRopeError("no byte of the test text is scored")

@@ -1,0 +1,1 @@
+"""How far apart a model takes the words of a text to be."""

@@ -1,0 +1,1 @@
+"""Nats and bits per byte of any text."""

@@ -1,0 +1,248 @@
+"""Where a text's characters stand in each layer, and where one head looks from one of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lrope_interp.data import Document
+from lrope_interp.data.labels.kinds import label_gaps
+from lrope_interp.data.sources.plain_text import language_of
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes.boundaries.tables import table
+from lrope_interp.probes.capture.capture import Captured, capture, capture_pattern, check_layers
+from lrope_interp.probes.capture.selection import describe
+from lrope_interp.probes.spacing.shown import Shown
+from lrope_interp.results import Result, provenance
+from lrope_interp.tokenizers import Tokenizer
+
+SHOWN_CHARACTERS = 120
+MOST_GLYPHS = 60_000
+"""Characters times rows of a figure: about 5 MB of a page."""
+MOST_READ = 2_000_000
+"""Characters from the beginning of a text to the last one that is shown."""
+EOS_CHARACTER = -1
+_LABEL_COLUMNS = {"whitespace": "is_whitespace", "punctuation": "is_punctuation", "words": "is_word_start"}
+_ATTENTION = ("layer", "head", "query_character", "key_character", "weight")
+
+
+def spacing(
+    model: LRopeTransformer,
+    text: str | Document,
+    *,
+    layer: int | None = None,
+    start: int = 0,
+    length: int | None = None,
+    attention: str | None = None,
+    at: int | None = None,
+) -> Result:
+    """Place the characters of a text by the increments of each layer.
+
+    The increment of a character is the sum over its bytes, its position that of its last byte.
+    Where tokens are longer than a byte, a row of the table is a token (or the tokens that share a
+    character): the gaps inside it are not placed, and are counted in a warning.
+    Positions start at 0 with the text. Compare them within a layer only; `position_normalised`
+    starts at 0 before the first character shown and has a mean step of 1 a byte.
+
+    Args:
+        model: Any model; a fixed one steps by 1 a byte.
+        text: The text, from its beginning: what stands before `start` is read too. A document brings
+            its gold words along.
+        layer: Only this layer; None for all.
+        start: First character to show.
+        length: How many characters to show; None for up to 120.
+        attention: A head as "LAYER.HEAD", whose look back from `at` is added.
+        at: The character (its number in the text) from whose last byte that head looks.
+
+    Returns:
+        A result of kind "spacing" with the tables `characters` (one row a character, layer and
+        head; `word_grade` says who marked `is_word_start`) and `attention`, in which `key_character`
+        -1 is the EOS before the text.
+
+    Raises:
+        LRopeError: An empty text, or a layer, head or character that is not there.
+    """
+    layers = check_layers(model, None if layer is None else [layer])
+    document = text if isinstance(text, Document) else Document("text", text, "text", language_of(text))
+    n_rows = len(layers) * (model.cfg.n_heads if model.cfg.per_head else 1)
+    shown, warnings = _slice(model.own_tokenizer(), document.text, start, length, n_rows)
+    looked_at = _attention_head(model, attention, at, shown)
+    # Causal: what stands after the slice changes nothing in it.
+    before_end = Document("text", shown.text, "text", document.language)
+    captured = capture(model, [before_end], layers=layers, predictions=False)
+    labels, problems = _labels(document)
+    warnings += problems + _token_warnings(shown) + _window_warnings(shown, model.cfg.n_ctx)
+    tables = {
+        "characters": _characters(captured, shown, labels),
+        "attention": _attention(model, before_end, shown, looked_at),
+    }
+    return Result(
+        kind="spacing",
+        provenance=provenance(
+            config=model.cfg.to_dict(), data=describe(document.name, (document,), split="all"), seed=None
+        ),
+        headline=_headline(captured, shown),
+        tables=tables,
+        warnings=tuple(warnings),
+    )
+
+
+def _slice(
+    tokenizer: Tokenizer, text: str, start: int, length: int | None, n_rows: int
+) -> tuple[Shown, list[str]]:
+    if not text.strip():
+        raise LRopeError("there is no text to show: it is empty, or blank")
+    if not 0 <= start < len(text):
+        raise LRopeError(f"the text has characters 0 to {len(text) - 1}; --start {start} is not one of them")
+    if length is not None and length < 1:
+        raise LRopeError(f"--length must be at least 1, got {length}")
+    stop = min(start + (SHOWN_CHARACTERS if length is None else length), len(text))
+    if (stop - start) * n_rows > MOST_GLYPHS:
+        raise LRopeError(
+            f"{stop - start:,} characters in {n_rows} rows are more than a page can hold: show at most "
+            f"{max(1, MOST_GLYPHS // n_rows):,} at a time, with --start and --length (or fewer layers)"
+        )
+    if stop > MOST_READ:
+        raise LRopeError(
+            f"to show character {stop - 1:,} the model would read all {stop:,} up to it; it reads at most "
+            f"{MOST_READ:,}: put the part that you want into a file of its own"
+        )
+    cut = length is None and stop < len(text)
+    note = f"showing characters {start} to {stop - 1} of {len(text)}; choose others with --start and --length"
+    return Shown.of(tokenizer, text, start, stop), [note] if cut else []
+
+
+def _attention_head(
+    model: LRopeTransformer, attention: str | None, at: int | None, shown: Shown
+) -> tuple[int, int, int] | None:
+    """Check what was asked for; return layer, head and character, or None."""
+    if attention is None and at is None:
+        return None
+    if attention is None or at is None:
+        raise LRopeError("--attention LAYER.HEAD and --at CHAR go together; give both")
+    match = re.fullmatch(r"([0-9]{1,6})\.([0-9]{1,6})", attention.strip())
+    if match is None:
+        raise LRopeError(f"--attention wants LAYER.HEAD, as in 3.1; got {attention!r}")
+    layer, head = int(match[1]), int(match[2])
+    check_layers(model, [layer])
+    if head >= model.cfg.n_heads:
+        raise LRopeError(f"the model has heads 0 to {model.cfg.n_heads - 1}, not {head}")
+    first, stop = (int(shown.character[unit]) for unit in (shown.start, shown.stop))
+    if not first <= at < stop:
+        raise LRopeError(
+            f"--at {at} is not among the characters shown, {first} to {stop - 1}; "
+            "choose one of them, or others to show with --start and --length"
+        )
+    return layer, head, at
+
+
+def _labels(document: Document) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Label every byte; a label that cannot be had is left out and says why."""
+    found, problems = {}, []
+    for label, column in _LABEL_COLUMNS.items():
+        try:
+            labels = label_gaps(document, label)
+        except LRopeError as error:
+            problems.append(f"{label} are not marked: {error}")
+            continue
+        found[column] = labels.is_boundary
+        if label == "words":
+            found["word_grade"] = np.full(document.n_bytes, labels.grade)
+    return found, problems
+
+
+def _token_warnings(shown: Shown) -> list[str]:
+    if shown.has_byte_tokens:
+        return []
+    n_gaps = int(shown.character[shown.stop] - shown.character[shown.start]) - 1
+    n_inside = n_gaps - (shown.stop - shown.start - 1)
+    return [
+        f"{n_inside} of {n_gaps} gaps between the characters shown lie inside a token: they have no "
+        "increment and are not drawn"
+    ]
+
+
+def _window_warnings(shown: Shown, n_ctx: int) -> list[str]:
+    n_tokens = int(np.searchsorted(shown.token_starts, shown.end))
+    if n_tokens < n_ctx:
+        return []
+    unit = "bytes" if shown.has_byte_tokens else "tokens"
+    return [
+        f"the text up to the last character shown has {n_tokens} {unit}, more than a window of {n_ctx}: "
+        "it is read in overlapping windows, and positions are the running sum of their increments. Attention "
+        "stays within a window"
+    ]
+
+
+def _characters(captured: Captured, shown: Shown, labels: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    inside, end = slice(shown.start, shown.stop), shown.end
+    first, from_start = shown.first[: shown.stop], slice(int(shown.first[shown.start]), end)
+    last_token = shown.token_starts[np.searchsorted(shown.token_starts, shown.first[1:]) - 1]
+    bounds = shown.character[shown.start : shown.stop + 1].tolist()
+    texts = [shown.text[a:b] for a, b in pairwise(bounds)]
+    more = {} if shown.has_byte_tokens else {"n_tokens": shown.n_tokens[inside]}
+    increments = captured.increments[..., :end].astype(np.float64)
+    positions = captured.positions(0)
+    has_heads = increments.shape[1] > 1
+    frames = []
+    for number, head in np.ndindex(increments.shape[:2]):
+        steps, position = increments[number, head], positions[number, head]
+        origin = position[from_start.start] - steps[from_start.start]
+        mean = steps[from_start][captured.is_token_start[from_start]].mean()
+        columns = {
+            "character": shown.character[inside],
+            "text": pd.Series(texts, dtype="str"),
+            "byte_start": first[inside],
+            "bytes_hex": pd.Series([one.encode().hex(" ") for one in texts], dtype="str"),
+            "layer": pd.Series([captured.layers[number]] * (shown.stop - shown.start), dtype="Int64"),
+            "head": pd.Series([head if has_heads else None] * (shown.stop - shown.start), dtype="Int64"),
+            "increment": np.add.reduceat(steps, first)[inside],
+            "increment_last": steps[last_token[inside]],
+            "position": position[last_token[inside]],
+            "position_normalised": (position[last_token[inside]] - origin) / mean,
+        }
+        marks = {name: pd.Series(mask[first[inside]]) for name, mask in labels.items()}
+        frames.append(pd.DataFrame(columns | more | marks))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _attention(
+    model: LRopeTransformer, document: Document, shown: Shown, looked_at: tuple[int, int, int] | None
+) -> pd.DataFrame:
+    """Sum one row of attention over the tokens of each unit that its window holds."""
+    if looked_at is None:
+        return table([], _ATTENTION)
+    layer, head, at = looked_at
+    unit = int(shown.unit_of(at))
+    query = int(shown.first[unit + 1]) - 1
+    start, weights = capture_pattern(model, document, layer=layer, head=head, byte=query)
+    token = start + np.arange(len(weights)) - 1
+    begins = shown.token_starts[np.maximum(token, 0)]
+    units = np.searchsorted(shown.first, begins, side="right") - 1
+    character = np.where(token < 0, EOS_CHARACTER, shown.character[units])
+    keys, place = np.unique(character, return_inverse=True)
+    sums = np.bincount(place, weights=weights)
+    where: dict[str, Any] = {"layer": layer, "head": head, "query_character": int(shown.character[unit])}
+    rows = [
+        where | {"key_character": int(key), "weight": float(weight)}
+        for key, weight in zip(keys, sums, strict=True)
+    ]
+    return table(rows, _ATTENTION)
+
+
+def _headline(captured: Captured, shown: Shown) -> dict[str, float | None]:
+    """Name each layer's mean increment a byte (or token) over the characters shown."""
+    inside = slice(int(shown.first[shown.start]), shown.end)
+    values = captured.increments[..., inside]
+    if not shown.has_byte_tokens:
+        values = np.compress(captured.is_token_start[inside], values, axis=-1)
+    means = values.mean(axis=(1, 2), dtype=np.float64)
+    return {
+        f"L{layer} mean increment": float(mean) for layer, mean in zip(captured.layers, means, strict=True)
+    }

@@ -1,0 +1,1 @@
+"""Statistics on arrays: no model, no document."""

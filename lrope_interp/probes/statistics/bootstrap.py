@@ -1,0 +1,264 @@
+"""Intervals that resample documents, not gaps (EVALUATION 2).
+
+Gaps of one document resemble each other, so the unit that is drawn again is the document. A
+resample is a vector of multinomial weights over the units; a statistic of it needs only each
+unit's histogram of the signal, so that 2,000 resamples cost a few matrix products. All signals
+that share units share the weights: their differences are paired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from lrope_interp.probes.statistics.ranking import Ranking
+
+N_RESAMPLES = 2_000
+N_BINS = 4_096
+BLOCK_BYTES = 4_096
+MIN_DOCUMENTS = 50
+MIN_UNITS = 20
+MAX_UNITS = 1_024
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Units:
+    """Which unit of resampling each gap belongs to.
+
+    Attributes:
+        index: The unit of each gap, from 0 to `count` - 1.
+        count: How many units there are.
+        n_documents: How many documents they come from.
+        is_document: False where documents were too few and blocks within them stand in.
+    """
+
+    index: Int[np.ndarray, " n"]
+    count: int
+    n_documents: int
+    is_document: bool
+
+    @classmethod
+    def of(cls, document: Int[np.ndarray, " n"], t: Int[np.ndarray, " n"]) -> Units:
+        """Make units of gaps given by document number and byte offset.
+
+        From 50 documents on the unit is the document, below that a block of 4,096 bytes within
+        one. Blocks of one document are not independent: such intervals are somewhat too narrow.
+        More than 1,024 units are pooled into 1,024, which stay independent of each other.
+        """
+        n_documents = len(np.unique(document))
+        is_document = n_documents >= MIN_DOCUMENTS
+        width = int(t.max(initial=0)) // BLOCK_BYTES + 1
+        key = document if is_document else document * width + t // BLOCK_BYTES
+        found, index = np.unique(key, return_inverse=True)
+        return cls(index % MAX_UNITS, min(len(found), MAX_UNITS), n_documents, is_document)
+
+    @property
+    def has_interval(self) -> bool:
+        """True with at least 20 units from more than one document."""
+        return self.count >= MIN_UNITS and self.n_documents > 1
+
+    @property
+    def word(self) -> str:
+        """What a unit is called in tables and messages."""
+        return "document" if self.is_document else f"block of {BLOCK_BYTES:,} bytes"
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """Gaps of each unit by quantile of the signal, bin 0 the highest.
+
+    Equal values share a bin; a signal of at most 4,096 different values loses nothing.
+    """
+
+    bin_of: Int[np.ndarray, " n"]
+    n_bins: int
+    units: Units
+
+    @classmethod
+    def of(cls, ranking: Ranking, units: Units, n_bins: int = N_BINS) -> Histograms:
+        """Cut the ranked values into at most `n_bins` bins of about equal size."""
+        if len(ranking.ends) <= n_bins:
+            return cls(ranking.group_of, len(ranking.ends), units)
+        starts = np.append(0, ranking.ends[:-1])
+        _, group_bin = np.unique(starts * n_bins // len(ranking.order), return_inverse=True)
+        return cls(group_bin[ranking.group_of], int(group_bin[-1]) + 1, units)
+
+    @cached_property
+    def gaps(self) -> Float[np.ndarray, "units bins"]:
+        """How many gaps of each unit fall into each bin."""
+        return self._count(self._cell)
+
+    @cached_property
+    def gaps_above(self) -> Float[np.ndarray, "units bins"]:
+        """How many gaps of each unit fall into each bin or a higher one."""
+        return np.cumsum(self.gaps, axis=1)
+
+    def boundaries(self, is_boundary: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "units bins"]:
+        """How many boundaries of each unit fall into each bin."""
+        return self._count(self._cell[is_boundary])
+
+    @cached_property
+    def _cell(self) -> Int[np.ndarray, " n"]:
+        return self.units.index * self.n_bins + self.bin_of
+
+    def _count(self, cells: Int[np.ndarray, " m"]) -> Float[np.ndarray, "units bins"]:
+        shape = (self.units.count, self.n_bins)
+        return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Resampled statistics; one object a run, so that every signal sees the same resamples."""
+
+    seed: int = 0
+    n_resamples: int = N_RESAMPLES
+    _weights: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    def weights(self, n_units: int) -> Float[np.ndarray, "resamples units"]:
+        """How often each unit is drawn in each resample."""
+        if n_units not in self._weights:
+            rng = np.random.Generator(np.random.Philox(key=[self.seed, n_units]))
+            drawn = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=self.n_resamples)
+            self._weights[n_units] = drawn.astype(np.float32)
+        return self._weights[n_units]
+
+    def roc_auc(
+        self, histograms: Histograms, is_boundary: Bool[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " resamples"]:
+        """ROC-AUC of each resample, NaN where a resample holds one kind of gap only.
+
+        With wins[u, v] the pairs of a boundary in unit u above another gap in unit v, a resample's
+        AUC is w' wins w over its pairs: one small matrix serves all resamples.
+        """
+        return self.roc_auc_within([(histograms, is_boundary)])
+
+    def roc_auc_within(
+        self, parts: Sequence[tuple[Histograms, Bool[np.ndarray, " _"]]]
+    ) -> Float[np.ndarray, " resamples"]:
+        """ROC-AUC of each resample over the pairs of gaps that stand in the same part.
+
+        All parts count the same units; see `roc_auc`.
+        """
+        weights = self.weights(parts[0][0].units.count)
+        pairs = np.zeros(len(weights), dtype=np.float64)
+        won = np.zeros((weights.shape[1],) * 2, dtype=np.float32)
+        for histograms, is_boundary in parts:
+            hits = histograms.boundaries(is_boundary)
+            others = histograms.gaps - hits
+            below = others.sum(axis=1, keepdims=True) - np.cumsum(others, axis=1) + others / 2
+            won += hits @ below.T
+            pairs += (weights @ hits.sum(axis=1)).astype(np.float64) * (weights @ others.sum(axis=1))
+        wins = ((weights @ won) * weights).sum(axis=1, dtype=np.float64)
+        return _ratio(wins, pairs)
+
+    def average_precision(
+        self, histograms: Histograms, is_boundary: Bool[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " resamples"]:
+        """Average precision of each resample, NaN where a resample holds no boundary."""
+        weights = self.weights(histograms.units.count)
+        hits = histograms.boundaries(is_boundary)
+        used = np.flatnonzero(hits.any(axis=0))
+        found, above = np.cumsum(hits[:, used], axis=1), histograms.gaps_above[:, used]
+        sums = [
+            _precision_sum(part, found, above) for part in np.array_split(weights, -(-len(weights) // _CHUNK))
+        ]
+        positives = (weights @ hits.sum(axis=1)).astype(np.float64)
+        return _ratio(np.concatenate(sums).astype(np.float64), positives)
+
+    def f1(
+        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " resamples"]:
+        """F1 of each resample for calls made at one fixed threshold."""
+        hits, called, true, _ = self._confusion(units, is_called, is_boundary)
+        return _ratio(2 * hits, called + true)
+
+    def precision(
+        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " resamples"]:
+        """The share of each resample's calls that are boundaries."""
+        hits, called, _, _ = self._confusion(units, is_called, is_boundary)
+        return _ratio(hits, called)
+
+    def recall(
+        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " resamples"]:
+        """The share of each resample's boundaries that are called."""
+        hits, _, true, _ = self._confusion(units, is_called, is_boundary)
+        return _ratio(hits, true)
+
+    def mcc(
+        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " resamples"]:
+        """Matthews' correlation of each resample, NaN where calls or truth are all of one kind."""
+        hits, called, true, n = self._confusion(units, is_called, is_boundary)
+        return _ratio(hits * n - called * true, np.sqrt(called * (n - called)) * np.sqrt(true * (n - true)))
+
+    def ratio(
+        self, units: Units, numerator: Shaped[np.ndarray, " n"], denominator: Shaped[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " resamples"]:
+        """A ratio of sums over the gaps of each resample, NaN where the lower sum is 0."""
+        return _ratio(self.total(units, numerator), self.total(units, denominator))
+
+    def total(self, units: Units, amount: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, " resamples"]:
+        """Sum of `amount` over the gaps of each resample."""
+        per_unit = np.bincount(units.index, weights=amount, minlength=units.count)
+        return self.weights(units.count) @ per_unit.astype(np.float64)
+
+    def _confusion(
+        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
+    ) -> Float[np.ndarray, "4 resamples"]:
+        """Gaps that are hit, called, true and there at all in each resample."""
+        cells = 4 * units.index + 2 * is_called + is_boundary
+        counts = np.bincount(cells, minlength=4 * units.count).reshape(-1, 4)
+        amounts = np.stack([counts[:, 3], counts[:, 2:].sum(1), counts[:, 1::2].sum(1), counts.sum(1)], 1)
+        return (self.weights(units.count) @ amounts.astype(np.float64)).T
+
+
+def _ratio(
+    upper: Float[np.ndarray, " resamples"], lower: Float[np.ndarray, " resamples"]
+) -> Float[np.ndarray, " resamples"]:
+    return np.divide(upper, lower, out=np.full(len(upper), np.nan), where=lower > 0)
+
+
+def _precision_sum(
+    weights: Float[np.ndarray, "chunk units"],
+    found: Float[np.ndarray, "units bins"],
+    above: Float[np.ndarray, "units bins"],
+) -> Float[np.ndarray, " chunk"]:
+    """Sum precision over the boundaries of each resample, bin by bin."""
+    hits = weights @ found
+    precision = weights @ above
+    np.maximum(precision, 1, out=precision)
+    np.divide(hits, precision, out=precision)
+    hits[:, 1:] -= hits[:, :-1].copy()
+    return np.einsum("rb,rb->r", hits, precision)
+
+
+def interval(resampled: Float[np.ndarray, " resamples"], level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of resampled statistics.
+
+    Resamples without a value are left out; where more than one in twenty has none, the interval
+    would describe the lucky ones only and is NaN.
+    """
+    known = resampled[~np.isnan(resampled)]
+    if len(known) < 0.95 * len(resampled) or not len(known):
+        return math.nan, math.nan
+    tail = (100 - 100 * level) / 200  # 0.025 exactly, which (1 - 0.95) / 2 is not
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def paired_interval(
+    a: Float[np.ndarray, " resamples"], b: Float[np.ndarray, " resamples"], level: float = 0.95
+) -> tuple[float, float]:
+    """The interval of a difference a - b of statistics of the same resamples.
+
+    It means something only where both come from one `Bootstrap` and the same units.
+    """
+    return interval(a - b, level)

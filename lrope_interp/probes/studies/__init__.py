@@ -1,0 +1,1 @@
+"""Studies made with the toolkit; nothing else imports them."""

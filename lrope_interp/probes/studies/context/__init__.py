@@ -1,0 +1,1 @@
+"""What learned increments cost as context grows."""

@@ -1,0 +1,1 @@
+"""Are definitions and their uses drawn together?"""

@@ -1,0 +1,1 @@
+"""Are increments inside names of another size?"""

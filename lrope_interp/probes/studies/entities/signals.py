@@ -1,0 +1,149 @@
+"""The increments that the entity tests read, and the controls that go through the same tests."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64
+
+from lrope_interp.data import Document
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes.capture.capture import Captured, Progress, capture, staged
+from lrope_interp.probes.capture.controls import RANDOM_HEAD, random_head, random_head_readout, untrained
+from lrope_interp.probes.capture.increment_statistics import IncrementStatistics
+from lrope_interp.probes.capture.readouts import ResidualReads
+from lrope_interp.probes.studies.entities.units import EntityUnits
+
+INCREMENTS, LEXICAL, UNTRAINED = "increments", "lexical", "untrained"
+N_SEEDS = 3
+"""Seeds of each random control; five, as elsewhere, would not tell more than that a test misfires."""
+
+
+@dataclass(frozen=True)
+class EntitySignal:
+    """Numbers that stand where increments stand, in units of their mean.
+
+    Attributes:
+        name: "increments", or a control.
+        seed: Of a random control.
+        values: 1 is the mean of the layer and head: over the fit documents for increments and "lexical",
+            over what is read for the random controls.
+        layers: Layer numbers along the first axis.
+    """
+
+    name: str
+    seed: int | None
+    values: Float32[np.ndarray, "layers heads n_bytes"]
+    layers: tuple[int, ...]
+
+
+def read_signals(
+    model: LRopeTransformer,
+    documents: Sequence[Document],
+    fitted: IncrementStatistics,
+    fit: Sequence[Document],
+    *,
+    predictions: bool,
+    batch_size: int,
+    on_progress: Progress | None = None,
+) -> tuple[Captured, list[EntitySignal]]:
+    """Read the model and its controls over some documents.
+
+    Args:
+        model: With increments that it learned.
+        documents: What is tested.
+        fitted: Means of its increments, from other documents.
+        fit: Documents on which the spread of random heads is matched.
+        predictions: Whether entropy and surprisal are wanted too.
+        batch_size: Windows at a time.
+        on_progress: Told about every forward pass.
+    """
+    reads = ResidualReads((random_head_readout(model, fit),))
+    captured = capture(
+        model,
+        documents,
+        predictions=predictions,
+        residual=reads,
+        batch_size=batch_size,
+        on_progress=on_progress,
+    )
+    mean = fitted.mean[..., None]
+    found = [
+        EntitySignal(INCREMENTS, None, captured.increments / mean, captured.layers),
+        EntitySignal(LEXICAL, None, _lexical(captured, fitted) / mean, captured.layers),
+    ]
+    for signal in untrained(model, fit, batch_size=batch_size, on_progress=on_progress)[:N_SEEDS]:
+        values = np.asarray(signal.function(captured))
+        found.append(EntitySignal(UNTRAINED, signal.seed, _by_own_mean(values, captured), captured.layers))
+    for seed in range(N_SEEDS):
+        values = _by_own_mean(random_head(captured, seed), captured)
+        found.append(EntitySignal(RANDOM_HEAD, seed, values, captured.layers))
+    return captured, found
+
+
+def read_short(
+    model: LRopeTransformer,
+    documents: Sequence[Document],
+    fitted: IncrementStatistics,
+    fit: Sequence[Document],
+    *,
+    batch_size: int,
+    on_progress: Progress | None = None,
+) -> tuple[Captured, list[EntitySignal]]:
+    """Read documents of a line each, in windows that are as short as they are."""
+    longest = max(document.n_bytes for document in documents) + 1
+    short = copy.copy(model)
+    short.cfg = copy.copy(model.cfg)
+    short.cfg.n_ctx = min(model.cfg.n_ctx, 32 * -(-longest // 32))
+    stage = staged(on_progress, "reversed order")
+    return read_signals(
+        short, documents, fitted, fit, predictions=False, batch_size=batch_size, on_progress=stage
+    )
+
+
+def at_place(
+    values: Float32[np.ndarray, " n_bytes"],
+    place: Int64[np.ndarray, " n"],
+    is_start: Bool[np.ndarray, " n_bytes"],
+) -> Float[np.ndarray, " n"]:
+    """Return the value at one byte of each unit; NaN where there is none, or it begins no token."""
+    known = (place >= 0) & is_start[place]
+    return np.where(known, values[place], np.nan).astype(np.float64)
+
+
+def mean_inside(
+    values: Float32[np.ndarray, " n_bytes"], units: EntityUnits, is_start: Bool[np.ndarray, " n_bytes"]
+) -> Float[np.ndarray, " n"]:
+    """Return the mean value at the inner bytes of each unit; NaN where no token begins at any."""
+    each = np.stack([at_place(values, column, is_start) for column in units.inner.T], axis=1)
+    n = (~np.isnan(each)).sum(axis=1)
+    return np.divide(np.nansum(each, axis=1), n, out=np.full(len(n), np.nan), where=n > 0)
+
+
+def per_byte(values: Float32[np.ndarray, " n_bytes"], units: EntityUnits) -> Float[np.ndarray, " n"]:
+    """Return the sum over each unit from its first byte to its last, a byte."""
+    return summed(values, units.start, units.past) / (units.past - units.start)
+
+
+def summed(
+    values: Float32[np.ndarray, " n_bytes"], start: Int64[np.ndarray, " n"], past: Int64[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Return the sum from `start` to before `past`."""
+    total = np.append(0.0, np.cumsum(values, dtype=np.float64))
+    return total[past] - total[start]
+
+
+def _lexical(captured: Captured, fitted: IncrementStatistics) -> Float32[np.ndarray, "layers heads n_bytes"]:
+    out = np.zeros(captured.increments.shape, dtype=np.float32)
+    out[..., captured.token_starts] = fitted.lexical[..., captured.tokens]
+    return out
+
+
+def _by_own_mean(
+    values: Float32[np.ndarray, "layers heads n_bytes"], captured: Captured
+) -> Float32[np.ndarray, "layers heads n_bytes"]:
+    mean = captured.at_tokens(values).mean(axis=-1, keepdims=True, dtype=np.float64)
+    return (values / mean).astype(np.float32)

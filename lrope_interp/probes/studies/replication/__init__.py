@@ -1,0 +1,1 @@
+"""Are the arms of a paired experiment equal?"""

@@ -1,0 +1,158 @@
+"""The verdict of a paired experiment: differences between arms, seed by seed, as a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.probes.statistics.equivalence import (
+    MARGIN,
+    MARGINS,
+    Paired,
+    check_margin,
+    paired,
+    verdict,
+)
+from lrope_interp.results import Result, provenance
+
+KIND = "replicate"
+WIDE = "fixed_wide"
+_INTEGERS = ("seed", "n_parameters", "n_steps", "bytes_read", "step", "n_bytes")
+_WORDS = ("arm", "split", "language", "model_sha256")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the arms are compared with.
+
+    Attributes:
+        reference: The arm that every other one is compared with.
+        margin: The margin of the headline, in nats per byte; `MARGINS` are shown beside it.
+    """
+
+    reference: str = "fixed"
+    margin: float = MARGIN
+
+    def __post_init__(self) -> None:
+        """Refuse a margin that is no positive number."""
+        check_margin(self.margin)
+
+    @property
+    def margins(self) -> tuple[float, ...]:
+        """All margins that are shown, the smallest first."""
+        return tuple(sorted({*MARGINS, self.margin}))
+
+
+def replicate_result(
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    comparison: Comparison,
+    *,
+    config: Mapping[str, Any],
+    data: Mapping[str, Any],
+    warnings: Sequence[str] = (),
+) -> Result:
+    """Compare the arms of a finished experiment.
+
+    Each arm is compared with the reference; and where there is a widened fixed arm, each arm with
+    learned increments also with that one, which has as many parameters. No correction is made for
+    the number of comparisons.
+
+    Args:
+        rows: "runs", "languages" and "curves", as `training.outcomes` gives them.
+        comparison: Reference and margin.
+        config: What all runs share.
+        data: Provenance of the full validation set.
+        warnings: What else a reader must know.
+
+    Returns:
+        A result of kind "replicate" with the tables `runs`, `differences` (one row a comparison and
+        margin), `languages` and `curves`.
+    """
+    tables = {name: _frame(rows[name]) for name in ("runs", "languages", "curves")}
+    differences = compare(tables["runs"], comparison)
+    return Result(
+        kind=KIND,
+        provenance={
+            **provenance(config=config, data=data, seed=None),
+            "reference": comparison.reference,
+            "margin": comparison.margin,
+        },
+        headline=_headline(differences, comparison),
+        tables={**tables, "differences": differences},
+        warnings=(*warnings, *_warnings(differences)),
+    )
+
+
+def compare(runs: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+    """Return `differences.csv`: arm - reference in nats per byte, over the seeds that both have."""
+    arms = list(dict.fromkeys(runs["arm"]))
+    losses = runs.pivot(index="seed", columns="arm", values="nats_per_byte")
+    pairs = [(arm, comparison.reference) for arm in arms if arm != comparison.reference]
+    if WIDE in arms and comparison.reference != WIDE:
+        pairs += [(arm, WIDE) for arm in arms if not arm.startswith("fixed")]
+    lines: list[dict[str, Any]] = []
+    for arm, reference in pairs:
+        differences = (losses[arm] - losses[reference]).dropna()
+        if differences.empty:
+            raise LRopeError(f"no seed has both {arm} and {reference}: there is nothing to compare")
+        observed = paired(differences.to_numpy())
+        lines += [_line(arm, reference, observed, margin) for margin in comparison.margins]
+    found = pd.DataFrame(lines)
+    for name in ("n_seeds", "n_seeds_for_power"):
+        found[name] = found[name].astype("Int64")
+    return found
+
+
+def _line(arm: str, reference: str, observed: Paired, margin: float) -> dict[str, Any]:
+    found = verdict(observed, margin)
+    return {
+        "arm": arm,
+        "reference": reference,
+        "n_seeds": observed.n,
+        "mean": observed.mean,
+        "sd": observed.sd,
+        "ci90_low": observed.ci90[0],
+        "ci90_high": observed.ci90[1],
+        "ci95_low": observed.ci95[0],
+        "ci95_high": observed.ci95[1],
+        "is_nonzero": observed.is_nonzero,
+        "margin": margin,
+        "p_lower": found.p_lower,
+        "p_upper": found.p_upper,
+        "verdict": found.word,
+        "power": found.power,
+        "n_seeds_for_power": found.n_for_power,
+    }
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(list(rows))
+    for name in frame.columns:
+        dtype = "int64" if name in _INTEGERS else "str" if name in _WORDS else "float64"
+        frame[name] = frame[name].astype(dtype)
+    return frame
+
+
+def _headline(differences: pd.DataFrame, comparison: Comparison) -> dict[str, float | None]:
+    own = differences[
+        (differences["reference"] == comparison.reference) & (differences["margin"] == comparison.margin)
+    ]
+    means = zip(own["arm"], own["mean"], strict=True)
+    return {f"{arm} - {comparison.reference}": float(mean) for arm, mean in means}
+
+
+def _warnings(differences: pd.DataFrame) -> list[str]:
+    found = []
+    if 1 in differences["n_seeds"].tolist():
+        found.append("a single seed gives no verdict: the spread between seeds is not known; use --seeds 5")
+    still = differences[differences["sd"] == 0]
+    for arm, reference in dict.fromkeys(zip(still["arm"], still["reference"], strict=True)):
+        found.append(
+            f"{arm} and {reference} differ by exactly the same in every seed: the intervals have no width, "
+            "and the verdict rests on the mean alone"
+        )
+    return found

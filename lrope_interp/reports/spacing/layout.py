@@ -1,0 +1,267 @@
+"""Where each character of the spacing figure goes: the numbers, before anything is drawn.
+
+Every row is divided by its own mean increment, so that a text of n characters spans n - 1 units
+in every row: attention cannot tell a layer that steps twice as far from one with another
+rope_base. Only the *unevenness* of a row is drawn.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.reports.kit.frames import Column, Frame, table_of
+from lrope_interp.reports.kit.glyphs import is_delimiter, visible, width_in_em
+from lrope_interp.results import Result
+
+ORDINARY = "ordinary RoPE"
+
+COLUMNS = [
+    "row", "row_label", "layer", "head", "character", "text", "shown", "bytes_hex", "increment",
+    "position", "relative", "x", "x_left", "mean_per_byte", "block", "is_delimiter", "n_tokens",
+]  # fmt: skip
+
+
+def spacing_frame(
+    result: Result,
+    layer: int | None = None,
+    *,
+    ordinary: bool = True,
+    block_width: float | None = None,
+) -> Frame:
+    """Return the numbers that the spacing figure draws, one line a row and character.
+
+    Args:
+        result: A result of kind "spacing".
+        layer: Only this layer; all layers if None.
+        ordinary: Put a row of ordinary RoPE (+1 a byte, or token) on top, as the control.
+        block_width: Wrap the text into blocks of at most this many units (mean characters);
+            one block if None.
+
+    Returns:
+        Columns `row` (0 at the top), `row_label`, `layer` and `head` (-1: none), `character`
+        (its index), `text`, `shown` (what is drawn), `bytes_hex`, `increment` (summed over its
+        bytes), `position` (at its last byte), `relative` (increment over the row's mean increment a
+        character; null for the first character, from which the row begins), `x` (units of the
+        row's mean, 0 at the first character), `x_left` (the same, from where its block begins),
+        `mean_per_byte`, `block`, `is_delimiter`, `n_tokens` (its bytes, where tokens are bytes). Where
+        tokens are longer, what is a character here is a token, and a byte is a token likewise.
+    """
+    rows = [_scaled(row) for row in _rows(result, layer, ordinary)]
+    frame = pd.concat([row.assign(row=i) for i, row in enumerate(rows)], ignore_index=True)
+    frame["is_delimiter"] = [is_delimiter(text) for text in frame["text"]]
+    frame["shown"] = [visible(text) for text in frame["text"]]
+    reference = frame.pivot(index="character", columns="row", values="x").mean(axis=1).to_numpy()
+    delimiter = frame.loc[frame["row"] == 0, "is_delimiter"].to_numpy(dtype=bool)
+    block = _blocks(reference, delimiter, block_width or np.inf)
+    frame["block"] = np.tile(block, len(rows))
+    frame["x_left"] = frame["x"] - frame.groupby("row")["x"].transform(_block_start, block=block)
+    return frame[COLUMNS]
+
+
+def _rows(result: Result, layer: int | None, ordinary: bool) -> list[Frame]:
+    """Split the characters table into one frame a row, in drawing order."""
+    table = table_of(result, "characters")
+    if table.empty:
+        raise LRopeError("the result holds no characters; give `show` a text of at least one character")
+    table = table.assign(text=table["text"].astype(str))
+    if "n_tokens" not in table:
+        table = table.assign(n_tokens=n_bytes(table["bytes_hex"]))
+    layers = sorted(table["layer"].unique().tolist())
+    if layer is not None and layer not in layers:
+        raise unknown("layer", layer, [str(number) for number in layers])
+    shown = table if layer is None else table[table["layer"] == layer]
+    groups: list[Frame] = [group for _, group in shown.groupby(["layer", "head"], sort=True)]
+    rows = [group.sort_values("character") for group in groups]
+    return [_ordinary(rows[0]), *rows] if ordinary else rows
+
+
+def _ordinary(row: Frame) -> Frame:
+    steps = row["n_tokens"].to_numpy(dtype=float)
+    return row.assign(layer=-1, head=-1, increment=steps, position=np.cumsum(steps))
+
+
+def unit_of(result: Result) -> str:
+    """Return what the model steps by: "byte" or "token"."""
+    return "token" if "n_tokens" in table_of(result, "characters") else "byte"
+
+
+def n_bytes(bytes_hex: Column) -> Int[np.ndarray, " characters"]:
+    """Count the bytes that a column such as `e4 b8 ad` spells out."""
+    return (bytes_hex.astype(str).str.replace(" ", "").str.len() // 2).to_numpy(dtype=np.int64)
+
+
+def _scaled(row: Frame) -> Frame:
+    """Add x, relative and mean_per_byte: the row in units of its own mean increment."""
+    position = row["position"].to_numpy(dtype=float)
+    travelled = position - position[0]
+    mean = travelled[-1] / (len(row) - 1) if len(row) > 1 else 1.0
+    tokens_after_first = row["n_tokens"].to_numpy(dtype=np.int64)[1:].sum()
+    per_byte = travelled[-1] / tokens_after_first if tokens_after_first else float("nan")
+    relative = row["increment"].to_numpy(dtype=float) / mean
+    relative[0] = np.nan
+    label = row_label(int(row["layer"].iloc[0]), int(row["head"].iloc[0]))
+    return row.assign(x=travelled / mean, relative=relative, mean_per_byte=per_byte, row_label=label)
+
+
+def row_label(layer: int, head: int) -> str:
+    """Name a row of the figure."""
+    if layer < 0:
+        return ORDINARY
+    return f"layer {layer}" if head < 0 else f"layer {layer} · head {head}"
+
+
+def _block_start(x: Column, block: Int[np.ndarray, " characters"]) -> Float[np.ndarray, " characters"]:
+    """Return where each character's block begins: at the character before it, so that its gap shows."""
+    first = np.searchsorted(block, block)
+    return x.to_numpy()[np.maximum(first - 1, 0)]
+
+
+def _blocks(
+    reference: Float[np.ndarray, " characters"], is_break: Bool[np.ndarray, " characters"], width: float
+) -> Int[np.ndarray, " characters"]:
+    """Number the block of each character: even blocks, broken after a delimiter where one is near."""
+    block = np.zeros(len(reference), dtype=np.int64)
+    start, number = 0, 0
+    while start < len(reference):
+        left = reference[max(start - 1, 0)]
+        remaining = reference[-1] - left
+        stop = len(reference)
+        if remaining > width:
+            target = remaining / ceil(remaining / width)
+            stop = _break_near(reference - left, is_break, start, target, width)
+        block[start:stop] = number
+        start, number = stop, number + 1
+    return block
+
+
+def _break_near(
+    x: Float[np.ndarray, " characters"],
+    is_break: Bool[np.ndarray, " characters"],
+    start: int,
+    target: float,
+    width: float,
+) -> int:
+    """Return the index after which to break: the delimiter nearest to `target`, else `target` itself."""
+    inside = np.flatnonzero((x <= width) & (x >= 0.7 * target) & is_break)
+    inside = inside[inside > start]
+    if len(inside):
+        return int(inside[np.argmin(np.abs(x[inside] - target))]) + 1
+    return max(int(np.searchsorted(x, target, side="right")), start + 1)
+
+
+def attention_frame(result: Result, spacing: Frame) -> Frame:
+    """Return the attention rows to draw: one line a key character that the figure shows.
+
+    Args:
+        result: A result of kind "spacing".
+        spacing: What `spacing_frame` returned for the same result.
+
+    Returns:
+        Columns `layer`, `head`, `query_character`, `key_character`, `weight`, `text`, `shown`,
+        `x_left`, `block`, `is_delimiter`, and of the whole attention row `weight_eos` (on the <eos>
+        before the text) and `weight_elsewhere` (on characters that are not drawn). Empty if the
+        result has no attention.
+    """
+    columns = ["layer", "head", "query_character", "key_character", "weight"]
+    places = ["layer", "row_head", "character", "text", "shown", "x_left", "block", "is_delimiter"]
+    table = table_of(result, "attention")
+    table = table[table["layer"].isin(spacing["layer"])] if len(table) else table
+    if table.empty:
+        return pd.DataFrame(columns=[*columns, *places[3:], "weight_eos", "weight_elsewhere"])
+    table = table[columns].astype({"layer": int, "head": int, "query_character": int, "weight": float})
+    heads = set(spacing.loc[spacing["layer"].isin(table["layer"]), "head"])
+    table["row_head"] = table["head"] if heads != {-1} else -1
+    at = spacing.rename(columns={"head": "row_head"})[places]
+    drawn = table.merge(
+        at, left_on=["layer", "row_head", "key_character"], right_on=["layer", "row_head", "character"]
+    )
+    key = ["layer", "head", "query_character"]
+    eos = table[table["key_character"] < 0].set_index(key)["weight"].rename("weight_eos")
+    drawn = drawn.join(eos, on=key).fillna({"weight_eos": 0.0})
+    elsewhere = 1 - drawn["weight_eos"] - drawn.groupby(key)["weight"].transform("sum")
+    drawn = drawn.assign(weight_elsewhere=elsewhere.clip(lower=0.0))
+    return drawn.drop(columns=["character", "row_head"])
+
+
+def words_frame(result: Result, spacing: Frame) -> Frame:
+    """Return where words begin on the topmost row: half-way from the character before.
+
+    Args:
+        result: A result of kind "spacing".
+        spacing: What `spacing_frame` returned for the same result.
+
+    Returns:
+        Columns `character`, `text`, `block`, `x_left` and `grade` ("gold", "silver" or "rule"), one line
+        a word. Empty where the result does not say who marked the words.
+    """
+    table = table_of(result, "characters")
+    top = spacing[spacing["row"] == 0].sort_values("character")
+    if "word_grade" not in table or "is_word_start" not in table:
+        return top.assign(grade="")[["character", "text", "block", "x_left", "grade"]][:0]
+    table = table[table["is_word_start"].astype(str) == "True"].drop_duplicates("character")
+    grades = table.set_index("character")["word_grade"].astype(str)
+    is_first = top["block"] != top["block"].shift()
+    before = top["x_left"].shift().mask(is_first, 0.0)
+    middle = ((before + top["x_left"]) / 2).to_numpy(copy=True)
+    middle[:1] = -0.5  # no character stands before the first one
+    words = top.assign(x_left=middle, grade=top["character"].map(grades))
+    return words[words["grade"].notna()][["character", "text", "block", "x_left", "grade"]]
+
+
+def units_to_pixels(frame: Frame, font_size: int) -> float:
+    """Choose how many pixels a unit gets, so that most neighbours do not touch.
+
+    In each row, the scale at which nine of ten neighbours stay apart; of the rows, the median; at
+    least 11 and at most 30 pixels (a token 110), because one tight row may not blow the page up.
+    """
+    needed = []
+    for _, row in frame[frame["layer"] >= 0].groupby("row"):
+        width = np.array([width_in_em(text) for text in row["text"]]) * font_size
+        between = (width[1:] + width[:-1]) / 2
+        steps = np.maximum(np.diff(row["x"].to_numpy()), 1e-6)
+        if len(steps):
+            needed.append(np.quantile(between / steps, 0.9))
+    return (
+        float(np.clip(np.median(needed), 11.0, 110.0 if frame["text"].str.len().max() > 1 else 30.0))
+        if needed
+        else 24.0
+    )
+
+
+def summary_frame(frame: Frame) -> Frame:
+    """Summarise each row of the figure: how uneven it is, and where it steps far.
+
+    Returns:
+        Columns `row_label`, `layer`, `head`, `n` (characters, the first left out), `mean_per_byte`,
+        `sd` (of the steps below), `at_delimiters` and `elsewhere` (mean step), `n_delimiters`. A step
+        is a character's increment a byte over the row's mean a byte: undivided, three-byte
+        characters would seem to step farther than a space in every layer.
+    """
+    lines = []
+    for _, row in frame[frame["layer"] >= 0].groupby("row"):
+        width = row["n_tokens"].to_numpy(dtype=np.int64)[1:]
+        steps = row["increment"].to_numpy(dtype=float)[1:] / width / row["mean_per_byte"].iloc[0]
+        delimiter = row["is_delimiter"].to_numpy(dtype=bool)[1:]
+        lines.append(
+            {
+                "row_label": row["row_label"].iloc[0],
+                "layer": int(row["layer"].iloc[0]),
+                "head": int(row["head"].iloc[0]),
+                "n": len(steps),
+                "mean_per_byte": row["mean_per_byte"].iloc[0],
+                "sd": _mean((steps - _mean(steps)) ** 2) ** 0.5,
+                "at_delimiters": _mean(steps[delimiter]),
+                "elsewhere": _mean(steps[~delimiter]),
+                "n_delimiters": int(delimiter.sum()),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _mean(values: Float[np.ndarray, " n"]) -> float:
+    return float(values.mean()) if len(values) else float("nan")
