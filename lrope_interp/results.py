@@ -12,7 +12,7 @@ import hashlib
 import importlib.metadata
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -32,6 +32,34 @@ RESULT_FILE = "result.json"
 GAPS_FILE = "gaps.parquet"
 QUOTE = '"'
 _VERSIONED = ("lrope-interp", "torch", "transformer-lens", "numpy", "pandas")
+
+
+ALL_LANGUAGES = "all"  # in a column `language`: the row of every language together
+# What a column of a table holds, in whichever table it stands; all others are floats.
+_HOLDS = {
+    "Int64": """
+        layer head seed sign n n_positive n_documents n_units n_bytes query_character key_character
+        n_unscored control_layer control_head distance distance_high first_layer blocks_run blocks_saved
+        n_gaps n_tokens n_known other_layer other_head n_shifts rank character offset n_between n_within
+        n_concept n_types n_features n_train n_fits n_unconverged passage
+    """,
+    "boolean": """
+        in_span is_adding is_boundary is_matched is_beyond is_outside
+    """,
+    "str": """
+        signal kind label stratum align metric language grade unit byte_class gaps control baseline error
+        document text intervention design layers where tree measure model family concept arm features split
+        best_control type_best_control verdict selected source
+    """,
+}
+_DTYPES = {name: dtype for dtype, names in _HOLDS.items() for name in names.split()}
+
+
+def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
+    """Make a tidy frame: whole numbers that may be missing, words, and otherwise floats."""
+    return pd.DataFrame(
+        {name: pd.Series([row[name] for row in rows], dtype=_DTYPES.get(name, "float64")) for name in names}
+    )
 
 
 def _now() -> str:

@@ -24,6 +24,13 @@ ROOMS = {
     "reports": LEAVES,
     "cli": LEAVES | {"data", "models", "training", "interop", "probes", "reports"},
 }
+ANALYSES = {"boundaries", "ablations", "concepts", "spacing", "distances", "evaluation"}
+CHAPTERS = {  # folders of probes: what each may import of the others
+    "statistics": set(),
+    "capture": {"statistics"},
+    **{name: {"capture", "statistics"} for name in ANALYSES},
+    "studies": {"capture", "statistics"} | ANALYSES,
+}
 # Third-party packages that only some rooms may import, at module level or inside a function.
 ONLY_IN = {
     "torch": {"models", "training", "interop", "probes", "cli"},
@@ -71,10 +78,22 @@ def violations(package: Path) -> list[str]:
                 target = _room(Path(rest[0]))
                 if target in ROOMS and target != room and target not in ROOMS[room]:
                     found.add(f"{relative}: {room} imports {target}")
+                found.update(_within_probes(relative, rest))
             elif top in ONLY_IN and not {room, relative.as_posix()} & ONLY_IN[top]:
                 found.add(f"{relative}: {top} does not belong here")
         found.update(f"{relative}: {call}" for call in _calls(tree) if _is_misplaced(call, room, relative))
     return sorted(found)
+
+
+def _within_probes(relative: Path, imported: list[str]) -> Iterator[str]:
+    """Name an analysis that imports another, and a statistic that knows of models or documents."""
+    if relative.parts[0] != "probes" or len(relative.parts) < 3:
+        return
+    own, target = relative.parts[1], imported[1] if imported[0] == "probes" and imported[1:] else ""
+    if target and target != own and target not in CHAPTERS[own]:
+        yield f"{relative}: {own} imports {target}"
+    if own == "statistics" and imported[0] in {"models", "data", "interop", "tokenizers"}:
+        yield f"{relative}: {own} imports {imported[0]}"
 
 
 def _calls(tree: ast.AST) -> Iterator[str]:
@@ -118,6 +137,13 @@ def test_imports_run_one_way_and_nothing_prints(repository: Path) -> None:
         ("probes/a.py", "import transformer_lens", "transformer_lens does not belong here"),
         ("probes/a.py", "cache = model.run_with_cache(tokens)", "run_with_cache"),
         ("results.py", "from lrope_interp.probes import boundaries", "results imports probes"),
+        (
+            "probes/concepts/a.py",
+            "import lrope_interp.probes.boundaries.tables",
+            "concepts imports boundaries",
+        ),
+        ("probes/capture/a.py", "from lrope_interp.probes import studies", "capture imports studies"),
+        ("probes/statistics/a.py", "from lrope_interp.data import Document", "statistics imports data"),
         ("errors.py", "import lrope_interp.runs", "errors imports runs"),
         ("cli.py", "import click", "click does not belong here"),
         ("commands/x.py", "print(1)", "print"),

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int64
 from lrope_interp.data.alignment import byte_to_character
 from lrope_interp.probes.ablations.passes import Outcomes
 from lrope_interp.probes.ablations.plan import MEAN, SPLIT, Arm
-from lrope_interp.probes.boundaries.tables import table
 from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.results import table
 
 N_EXAMPLES = 8
 CONTEXT = 24

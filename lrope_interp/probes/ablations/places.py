@@ -18,8 +18,8 @@ from lrope_interp.probes.ablations.gap_masks import (
     words_of,
 )
 from lrope_interp.probes.ablations.plan import RANDOM
-from lrope_interp.probes.boundaries.tables import table
 from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.results import table
 
 LOCAL_PLACES = ("words", "despaced", "tokens", "lines", "punctuation", "whitespace")
 _COLUMNS = ("where", "n_gaps", "n_tokens", "n_known", "n_documents")

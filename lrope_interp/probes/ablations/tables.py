@@ -28,11 +28,11 @@ from lrope_interp.probes.ablations.plan import (
     UNTOUCHED,
     Arm,
 )
-from lrope_interp.probes.boundaries.tables import ALL_LANGUAGES, table
 from lrope_interp.probes.capture.attention import METRICS
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
+from lrope_interp.results import ALL_LANGUAGES, table
 
 ALL_CLASSES = "all"
 SPLIT_TERMS = {

@@ -53,7 +53,6 @@ from lrope_interp.probes.boundaries.tables import (
     labels_frame,
     scores_frame,
     strata_frame,
-    table,
     unscored_frame,
 )
 from lrope_interp.probes.capture.capture import Captured, Progress, capture, token_start_mask
@@ -61,7 +60,7 @@ from lrope_interp.probes.capture.gaps import Field, Gaps, Label
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.capture.signals import SIGNALS, Column, columns
 from lrope_interp.probes.statistics.bootstrap import MIN_DOCUMENTS, MIN_UNITS, Bootstrap
-from lrope_interp.results import Result, provenance
+from lrope_interp.results import Result, provenance, table
 from lrope_interp.tokenizers import ByteTokenizer
 
 HEADLINE_SIGNALS = ("increments", "byte_mean", "token_mean", "untrained", "entropy", "surprisal", "ceiling")

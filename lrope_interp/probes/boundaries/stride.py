@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.boundaries.tables import table
 from lrope_interp.probes.capture.cache import model_identity, remembered
 from lrope_interp.probes.capture.capture import Captured, capture_unhurried
+from lrope_interp.results import table
 
 CHECKED_TOKENS = 1_000
 _COLUMNS = ("layer", "head", "shift", "n")

@@ -14,62 +14,7 @@ from lrope_interp.probes.boundaries.rows import SCORE_COLUMNS, score_row
 from lrope_interp.probes.capture.capture import Captured
 from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.signals import Column
-
-ALL_LANGUAGES = "all"
-_INTEGERS = ("layer", "head", "seed", "sign", "n", "n_positive", "n_documents", "n_units", "n_bytes")
-_INTEGERS += ("query_character", "key_character", "n_unscored", "control_layer", "control_head")
-_INTEGERS += ("distance", "distance_high", "first_layer", "blocks_run", "blocks_saved")
-_INTEGERS += ("n_gaps", "n_tokens", "n_known")
-_INTEGERS += ("other_layer", "other_head", "n_shifts", "rank", "character", "offset")
-_INTEGERS += ("n_between", "n_within")
-_INTEGERS += ("n_concept", "n_types", "n_features", "n_train", "n_fits", "n_unconverged", "passage")
-_FLAGS = ("in_span", "is_adding", "is_boundary", "is_matched", "is_beyond", "is_outside")
-_WORDS = (
-    "signal",
-    "kind",
-    "label",
-    "stratum",
-    "align",
-    "metric",
-    "language",
-    "grade",
-    "unit",
-    "byte_class",
-    "gaps",
-    "control",
-    "baseline",
-    "error",
-    "document",
-    "text",
-    "intervention",
-    "design",
-    "layers",
-    "where",
-    "tree",
-    "measure",
-    "model",
-    "family",
-    "concept",
-    "arm",
-    "features",
-    "split",
-    "best_control",
-    "type_best_control",
-    "verdict",
-    "selected",
-    "source",
-)
-
-
-def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
-    """Make a tidy frame: whole numbers that may be missing, words, and otherwise floats."""
-    frame = {}
-    for name in names:
-        values = [row[name] for row in rows]
-        dtype = "Int64" if name in _INTEGERS else "str" if name in _WORDS else "float64"
-        dtype = "boolean" if name in _FLAGS else dtype
-        frame[name] = pd.Series(values, dtype=dtype)
-    return pd.DataFrame(frame)
+from lrope_interp.results import ALL_LANGUAGES, table
 
 
 def scores_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

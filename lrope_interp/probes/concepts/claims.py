@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
-from lrope_interp.probes.boundaries.tables import table
 from lrope_interp.probes.capture.controls import RANDOM_HEAD
 from lrope_interp.probes.concepts.features import (
     BYTE_WINDOW,
@@ -34,6 +33,7 @@ from lrope_interp.probes.concepts.probe_runs import CONTROL_SEEDS, Outcome
 from lrope_interp.probes.concepts.span_sample import SpanSample
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
 from lrope_interp.probes.statistics.probe_scores import Estimate, Scorer
+from lrope_interp.results import table
 
 BEYOND, WINS, UNMEASURED = "beyond controls", "control wins", "not measured"
 DOCUMENT, TYPE = "document", "type"

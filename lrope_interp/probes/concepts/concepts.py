@@ -16,7 +16,6 @@ from lrope_interp.data.spans.units import unit_spans, units_of
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
-from lrope_interp.probes.boundaries.tables import table
 from lrope_interp.probes.capture.cache import model_identity
 from lrope_interp.probes.capture.capture import Captured, Progress, check_layers, lay_out
 from lrope_interp.probes.capture.controls import UNTRAINED_SEEDS
@@ -36,7 +35,7 @@ from lrope_interp.probes.concepts.sparse_paths import COLUMNS as SPARSE_COLUMNS
 from lrope_interp.probes.concepts.sparse_paths import sparse_path
 from lrope_interp.probes.concepts.structure import structure_tables
 from lrope_interp.probes.statistics.bootstrap import BLOCK_BYTES, MIN_DOCUMENTS, Bootstrap
-from lrope_interp.results import Result, provenance
+from lrope_interp.results import Result, provenance, table
 
 SpansOf = Callable[[Sequence[Document]], Spans]
 GIVEN = "spans"

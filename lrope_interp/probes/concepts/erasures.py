@@ -26,13 +26,13 @@ from jaxtyping import Bool, Float, Float64, Int64
 from lrope_interp.data.spans.typed import OTHER
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.boundaries.tables import table
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, check_layers
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.concepts.erasing import FittedLayers, MarkedText, check_has_heads, fit_layers
 from lrope_interp.probes.concepts.erasure_passes import Erased, run_erased
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
 from lrope_interp.probes.statistics.erasure import LeaceEraser, LeaceFitter
+from lrope_interp.results import table
 
 LEACE, RANDOM, SHUFFLED = "leace", "random", "shuffled"
 DIFFERENCE, BEYOND_SHUFFLED = "difference", "beyond_shuffled"

@@ -7,9 +7,9 @@ import pandas as pd
 from jaxtyping import Float32
 
 from lrope_interp.data import character_starts
-from lrope_interp.probes.boundaries.tables import table
 from lrope_interp.probes.concepts.features import Sources
 from lrope_interp.probes.concepts.span_sample import SpanSample
+from lrope_interp.results import table
 
 PASSAGES = 3
 AROUND = 24

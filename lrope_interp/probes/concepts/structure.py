@@ -13,7 +13,6 @@ import pandas as pd
 from jaxtyping import Bool
 
 from lrope_interp.data.spans.typed import Spans
-from lrope_interp.probes.boundaries.tables import table
 from lrope_interp.probes.capture.capture import Progress
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.concepts.gap_contrast import CONTRAST_COLUMNS, contrast_designs, contrast_rows
@@ -21,6 +20,7 @@ from lrope_interp.probes.concepts.matched_pairs import PAIR_COLUMNS, pair_design
 from lrope_interp.probes.concepts.structured_text import Signal, StructuredText
 from lrope_interp.probes.concepts.tree_scores import TREE_COLUMNS, Trees, shape_rows, tree_rows
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
+from lrope_interp.results import table
 
 
 def structure_tables(

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Float32, Int64, Shaped
 from lrope_interp.data.alignment import Kind, character_kinds, character_starts
 from lrope_interp.data.spans.typed import Spans
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.boundaries.tables import ALL_LANGUAGES
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
+from lrope_interp.results import ALL_LANGUAGES
 
 INCREMENTS = ""
 LAYERLESS = ("entropy", "surprisal")

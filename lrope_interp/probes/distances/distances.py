@@ -18,10 +18,9 @@ from lrope_interp.data.spans.stretches import Span, word_spans
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.distance import DistanceReads, Place, effective_distance
-from lrope_interp.probes.boundaries.tables import table
 from lrope_interp.probes.capture.capture import check_layers
 from lrope_interp.probes.capture.selection import describe
-from lrope_interp.results import Result, provenance
+from lrope_interp.results import Result, provenance, table
 
 MEASURES = ("normalised", "effective")
 MOST_WORDS = 120

@@ -12,11 +12,10 @@ import pandas as pd
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.boundaries.tables import ALL_LANGUAGES, table
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Captured, Progress, capture
 from lrope_interp.probes.capture.selection import describe
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
-from lrope_interp.results import Result, provenance
+from lrope_interp.results import ALL_LANGUAGES, Result, provenance, table
 
 
 def evaluate(

@@ -18,7 +18,6 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import randomised_control
 from lrope_interp.models.rotary import inverse_frequencies
-from lrope_interp.probes.boundaries.tables import table
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, capture, lay_out, staged
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import calibration_tokens
@@ -38,7 +37,7 @@ from lrope_interp.probes.studies.definitions.statistics import (
     effect_rows,
     units_of,
 )
-from lrope_interp.results import Result, provenance
+from lrope_interp.results import Result, provenance, table
 
 _COUNTS = ("kind", "n_found", "n_far", "n_shared", "n_measured")
 _MATCHES = ("kind", "control", "n", "n_controls", "apart_tokens", "apart_lines")
