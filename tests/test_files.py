@@ -27,9 +27,8 @@ from lrope_interp.results import Result, load_result, save_result
 from lrope_interp.runs import list_runs, newest_finished_run, read_run
 from lrope_interp.tokenizers import load_tokenizer
 from lrope_interp.training.checkpoints import newest_checkpoint, save_checkpoint
-from lrope_interp.training.config import train_config
-from lrope_interp.training.optimiser import build_optimiser
-from lrope_interp.training.recording import Recording
+from lrope_interp.training.config import Recording, train_config
+from lrope_interp.training.steps import build_optimiser
 
 RUN = {
     "format": 1,

@@ -38,7 +38,7 @@ from lrope_interp.folders import (
 )
 from lrope_interp.reports.kit.page import write_page
 from lrope_interp.results import Result, save_result
-from lrope_interp.training.arms import ARMS
+from lrope_interp.training.replication import ARMS
 
 
 def contents(folder: Path) -> list[str]:

@@ -65,11 +65,11 @@ def find_run(model: Path | None, out: Output) -> Run:
 
 def load_model(run: Run, device: str) -> LRopeTransformer:
     """Load the model of a run onto ``--device``."""
-    from lrope_interp.training.malloc import set_malloc_thresholds
+    from lrope_interp.training.process import set_malloc_thresholds
 
     set_malloc_thresholds()
     from lrope_interp.models import LRopeTransformer
-    from lrope_interp.training.devices import resolve_device
+    from lrope_interp.training.distribution import resolve_device
 
     return LRopeTransformer.from_pretrained(run.folder, device=resolve_device(device))
 

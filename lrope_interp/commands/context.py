@@ -113,7 +113,7 @@ def register(app: typer.Typer) -> None:
 
 def run(asked: Asked, folder: Path | None, overwrite: bool, out: Output) -> None:
     """Measure, and write result and report into a folder that appears whole or not at all."""
-    from lrope_interp.training.malloc import set_malloc_thresholds
+    from lrope_interp.training.process import set_malloc_thresholds
 
     set_malloc_thresholds()
     from lrope_interp.commands import analyses as analysis
@@ -141,7 +141,7 @@ def run(asked: Asked, folder: Path | None, overwrite: bool, out: Output) -> None
 def _plan(asked: Asked) -> CostPlan:
     """Turn words into what is measured; every mistake is found here."""
     from lrope_interp.probes.studies.context.plan import CostPlan, parse_arms, parse_contexts
-    from lrope_interp.training.devices import resolve_device, resolve_dtype
+    from lrope_interp.training.distribution import resolve_device, resolve_dtype
 
     contexts = parse_contexts(asked.contexts, asked.max_context)
     arms = parse_arms(asked.arms)

@@ -15,7 +15,7 @@ from lrope_interp.errors import visible
 from lrope_interp.training.events import (
     Checkpointed,
     Event,
-    IncrementStatistics,
+    LayerIncrements,
     OnEvent,
     Started,
     Step,
@@ -62,7 +62,7 @@ class TrainingState:
     step: Step | None = None
     validated: Validated | None = None
     saved: int | None = None
-    increments: Sequence[IncrementStatistics] = field(default_factory=tuple)
+    increments: Sequence[LayerIncrements] = field(default_factory=tuple)
 
     def take(self, event: Event) -> None:
         """Remember an event."""
@@ -95,7 +95,7 @@ class TrainingState:
         return "  ".join(f"L{layer} {mean:.2f}±{sd:.2f}" for layer, mean, sd in by_layer(self.increments))
 
 
-def by_layer(statistics: Sequence[IncrementStatistics]) -> list[tuple[int, float, float]]:
+def by_layer(statistics: Sequence[LayerIncrements]) -> list[tuple[int, float, float]]:
     """Pool the heads of each layer: (layer, mean, s.d.) over tokens and heads."""
     pooled = []
     for layer in sorted({one.layer for one in statistics}):

@@ -111,7 +111,7 @@ def register(app: typer.Typer) -> None:
 
 def run(asked: Asked, out: Output) -> None:
     """Train what is missing, score it, and write the result and its report."""
-    from lrope_interp.training.malloc import set_malloc_thresholds
+    from lrope_interp.training.process import set_malloc_thresholds
 
     set_malloc_thresholds()
     from lrope_interp.commands.replicate_progress import Course
@@ -147,10 +147,16 @@ def _resolve(asked: Asked) -> tuple[Replication, Comparison]:
     from lrope_interp.probes.studies.replication.replication import Comparison
     from lrope_interp.runs import RUNS
     from lrope_interp.training import events
-    from lrope_interp.training.arms import check_reference, parse_arms
     from lrope_interp.training.config import train_config
     from lrope_interp.training.preparation import prepare
-    from lrope_interp.training.replication import Replication, as_begun, at_default_place, check
+    from lrope_interp.training.replication import (
+        Replication,
+        as_begun,
+        at_default_place,
+        check,
+        check_reference,
+        parse_arms,
+    )
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise LRopeError(
@@ -172,7 +178,7 @@ def _resolve(asked: Asked) -> tuple[Replication, Comparison]:
 
 
 def _say_what_runs(replication: Replication, n_finished: int, out: Output) -> None:
-    from lrope_interp.training.arms import ARMS, WIDENED_TO, extra_units, n_extra_parameters, spoken
+    from lrope_interp.training.replication import ARMS, WIDENED_TO, extra_units, n_extra_parameters, spoken
 
     base, arms = replication.base, replication.arms
     n_runs = len(arms) * replication.n_seeds
@@ -213,29 +219,34 @@ def _compare(replication: Replication, comparison: Comparison, runs: Sequence[Ru
     """Score every run on the full validation set and compare the arms."""
     from lrope_interp.probes.capture.selection import describe
     from lrope_interp.probes.studies.replication.replication import replicate_result
-    from lrope_interp.training import outcomes
-    from lrope_interp.training.devices import resolve_device
+    from lrope_interp.training.distribution import resolve_device
     from lrope_interp.training.preparation import training_corpus
+    from lrope_interp.training.replication import (
+        SPLIT,
+        differing_conditions,
+        full_validation,
+        rows_of,
+        score,
+    )
 
     base, planned = replication.base, replication.runs()
     corpus = training_corpus(base)
-    documents = outcomes.full_validation(corpus)
+    documents = full_validation(corpus)
     rows: dict[str, list[dict[str, Any]]] = {"runs": [], "languages": [], "curves": []}
     with out.progress() as on_progress:
         for k, (one, trained) in enumerate(zip(planned, runs, strict=True)):
             on_progress("scoring the full validation set", k, len(planned))
-            scored = outcomes.score(one, trained, documents, device=resolve_device(base.device))
-            rows["runs"].append(outcomes.run_row(one, trained, scored))
-            rows["languages"] += outcomes.language_rows(one, scored)
-            rows["curves"] += outcomes.curve_rows(one, trained)
+            scored = score(one, trained, documents, device=resolve_device(base.device))
+            for name, found in rows_of(one, trained, scored).items():
+                rows[name] += found
         on_progress("scoring the full validation set", len(planned), len(planned))
     config = {name: value for name, value in base.to_dict().items() if name not in _NOT_SHARED}
     return replicate_result(
         rows,
         comparison,
         config=config,
-        data=describe(corpus.name, documents, outcomes.SPLIT),
-        warnings=outcomes.differing_conditions(runs),
+        data=describe(corpus.name, documents, SPLIT),
+        warnings=differing_conditions(runs),
     )
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from lrope_interp.commands.output import Output, console
 from lrope_interp.commands.progress import Pace, TrainingState, clock
-from lrope_interp.training.arms import spoken
 from lrope_interp.training.events import Event, Finished, Started, Step, Warned
+from lrope_interp.training.replication import spoken
 
 if TYPE_CHECKING:
     from lrope_interp.training.replication import OnRunEvent, PlannedRun

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def show(result: Result, comparison: Comparison, out: Output) -> None:
     """Print the differences as a table, and every verdict as a sentence."""
     from lrope_interp.reports.replication.words import sentences
-    from lrope_interp.training.arms import spoken
+    from lrope_interp.training.replication import spoken
 
     found: Any = result.tables["differences"]
     shown = found[found["margin"] == comparison.margin]

@@ -15,8 +15,7 @@ from lrope_interp.commands.progress import TrainingState, by_layer, clock, liste
 from lrope_interp.errors import LRopeError, visible
 from lrope_interp.folders import RUN, locked, record, recover, resumed_folder
 from lrope_interp.runs import RUNS, Run, newest_unfinished_run, read_run
-from lrope_interp.training.config import TrainConfig, train_config
-from lrope_interp.training.recording import Recording, tracker_names
+from lrope_interp.training.config import Recording, TrainConfig, tracker_names, train_config
 
 INTERRUPTED = 130
 
@@ -53,7 +52,7 @@ class Recorded:
 
 def run(request: Request, out: Output) -> None:
     """Train, write the report, and say where everything lies."""
-    from lrope_interp.training.malloc import set_malloc_thresholds
+    from lrope_interp.training.process import set_malloc_thresholds
 
     set_malloc_thresholds()
     from lrope_interp.training.distribution import launched_as_main, leave

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.files import NewerFormatError, StateFile, read_json
 from lrope_interp.folders import remove_torn_files, sync_folder, sync_tree, write_json_atomically
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.checkpoint import load_weights, read_weights, save_tensors
-from lrope_interp.training.optimiser import load_optimiser_tensors, optimiser_tensors
 
 CHECKPOINT_FORMAT = 1
 KEPT = 2
@@ -76,7 +76,10 @@ def save_checkpoint(
         save_tensors(optimiser_tensors(model, optimiser), partial / _MOMENTS)
         _write_state(partial, step, state)
         sync_tree(partial)
-        _replace(partial, target)
+        if target.exists():  # a torn one, or one that a resumed run reaches again
+            shutil.rmtree(target)
+        partial.rename(target)
+        sync_folder(root)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise LRopeError(
@@ -106,6 +109,36 @@ def newest_checkpoint(run_folder: Path, warn: Callable[[str], None]) -> Checkpoi
     return None
 
 
+def optimiser_tensors(model: LRopeTransformer, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the moments under the names of their parameters: ``blocks.0.ln1.w/exp_avg``."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[parameter]}/{key}": value
+        for parameter, state in optimiser.state.items()
+        for key, value in state.items()
+    }
+
+
+def load_optimiser_tensors(
+    model: LRopeTransformer, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
+    """Put back what `optimiser_tensors` gave."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    wanted = {f"{name}/{key}": p.shape for p, name in names.items() for key in ("exp_avg", "exp_avg_sq")}
+    wanted |= {f"{name}/step": torch.Size() for name in names.values()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    is_real = all(tensor.is_floating_point() for tensor in tensors.values())
+    if found and (found != wanted or not is_real):  # none at all before the first step
+        differing = sorted(name for name, _ in found.items() ^ wanted.items())
+        raise LRopeError(f"the optimiser's moments are not those of this model: {differing[:3]}")
+    order = [names[parameter] for group in optimiser.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        parameter_name, key = name.rsplit("/", 1)
+        state.setdefault(order.index(parameter_name), {})[key] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
 def remove_partial_checkpoints(run_folder: Path) -> None:
     """Remove what a killed process left half-written; only the holder of the run's lock may."""
     for folder in (run_folder / "checkpoints").glob(".step-*"):
@@ -127,13 +160,6 @@ def _write_state(folder: Path, step: int, state: Mapping[str, Any]) -> None:
     checksums = {name: _sha256(folder / name) for name in (_WEIGHTS, _MOMENTS)}
     payload = {"format": CHECKPOINT_FORMAT, "step": step, "state": dict(state), "sha256": checksums}
     write_json_atomically(folder / _STATE, payload)
-
-
-def _replace(partial: Path, target: Path) -> None:
-    if target.exists():  # a torn one, or one that a resumed run reaches again
-        shutil.rmtree(target)
-    partial.rename(target)
-    sync_folder(target.parent)
 
 
 def _verified(folder: Path) -> Checkpoint:

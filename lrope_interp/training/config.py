@@ -1,11 +1,11 @@
-"""What a training run is told: one frozen config, logged as it is used, and three presets."""
+"""What a training run is told: one frozen config, logged as it is used, three presets, and its trackers."""
 
 from __future__ import annotations
 
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -19,6 +19,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "bfloat16")
 SCHEDULES = ("cosine", "wsd")
 ENCODING_ERRORS = ("strict", "replace")
+TRACKERS = ("tensorboard", "wandb")
+_ONLINE = ("wandb",)
 
 _CHOICES = {
     "increments": INCREMENTS,
@@ -34,6 +36,10 @@ _LEAST = {
     "max_train_bytes": 0,
 }  # fmt: skip
 _LARGEST = 2**63 - 1
+_OPTIONS = (  # of the command line, in the order in which a run folder's command names them
+    "n_steps", "batch_size", "grad_accumulation", "lr", "schedule", "checkpoint_every", "seed",
+    "encoding_errors", "text_column", "max_train_bytes", "despaced", "tokenizer",
+)  # fmt: skip
 _RANGES = {  # above the first (or at it, where closed is True), at most the second
     "lr": (0.0, 1.0, False),
     "min_lr_share": (0.0, 1.0, True),
@@ -202,21 +208,12 @@ class TrainConfig:
         words = ["lrope-interp", "train", "--preset", self.preset, "--data", self.data]
         words += ["--increments", self._increments_words()]
         words += ["--per-head"] if self.per_head and not self.frozen else []
-        words += ["--steps", str(self.n_steps)] if self.n_steps != preset.n_steps else []
-        words += ["--batch-size", str(self.batch_size)] if self.batch_size != preset.batch_size else []
-        if self.grad_accumulation != preset.grad_accumulation:
-            words += ["--grad-accumulation", str(self.grad_accumulation)]
-        words += ["--lr", f"{self.lr:g}"] if self.lr != preset.lr else []
-        words += ["--schedule", self.schedule] if self.schedule != preset.schedule else []
-        if self.checkpoint_every != preset.checkpoint_every:
-            words += ["--checkpoint-every", str(self.checkpoint_every)]
-        words += ["--seed", str(self.seed)]
-        if self.encoding_errors != preset.encoding_errors:
-            words += ["--encoding-errors", self.encoding_errors]
-        words += ["--text-column", self.text_column] if self.text_column != preset.text_column else []
-        words += ["--max-train-bytes", str(self.max_train_bytes)] if self.max_train_bytes else []
-        words += ["--despaced"] if self.despaced else []
-        words += ["--tokenizer", self.tokenizer] if self.tokenizer != BYTES else []
+        for name in _OPTIONS:
+            value = getattr(self, name)
+            if value != getattr(preset, name) or name == "seed":
+                said = f"{value:g}" if isinstance(value, float) else str(value)
+                option = "--steps" if name == "n_steps" else f"--{name.replace('_', '-')}"
+                words += [option] if value is True else [option, said]
         return shlex.join(words)
 
     def _increments_words(self) -> str:
@@ -308,3 +305,55 @@ def _check_range(name: str, value: float, low: float, high: float, is_closed: bo
             f"{name}={value:g} is out of range: it must be {above}"
             + (f" and at most {high:g}" if high < math.inf else " and finite")
         )
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What decides nothing about the numbers, and so is no part of `TrainConfig`.
+
+    Attributes:
+        log_to: Trackers to tell, of `TRACKERS`.
+        checkpoint_minutes: A checkpoint is also written when so many minutes have passed since the
+            last one; 0 leaves it to `TrainConfig.checkpoint_every` alone.
+    """
+
+    log_to: tuple[str, ...] = ()
+    checkpoint_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check both values."""
+        for name in self.log_to:
+            if name not in TRACKERS:
+                raise unknown("tracker", name, TRACKERS)
+        if not 0.0 <= self.checkpoint_minutes < math.inf:
+            raise LRopeError(
+                f"checkpoint_minutes={self.checkpoint_minutes:g}: at least 0 is wanted (0: never by time)"
+            )
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Seconds between two checkpoints by time; infinite where there are none."""
+        return 60.0 * self.checkpoint_minutes or math.inf
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recording:
+        """Build a recording from what `to_dict` gave; what is not there has its default."""
+        default = cls()
+        return cls(
+            log_to=tuple(values.get("log_to", default.log_to)),
+            checkpoint_minutes=float(values.get("checkpoint_minutes", default.checkpoint_minutes)),
+        )
+
+    def offline(self) -> Recording:
+        """Return it without trackers that tell a server: a file, maybe a stranger's, does not start those."""
+        return replace(self, log_to=tuple(name for name in self.log_to if name not in _ONLINE))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `run.json` holds under "recording"."""
+        return {**asdict(self), "log_to": list(self.log_to)}
+
+
+def tracker_names(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the trackers that ``--log-to a,b --log-to c`` names, each once."""
+    names = [name.strip() for word in words for name in word.split(",")]
+    return tuple(dict.fromkeys(name for name in names if name))

@@ -1,4 +1,4 @@
-"""The processes that train one run together, on Hugging Face accelerate.
+"""Where a run is computed: device, precision, and the processes that train it, on Hugging Face accelerate.
 
 Started by itself a run has one process; started by `accelerate launch` or `torchrun` it has several,
 each with its share of every batch. Only the main one writes. What can fail on one of them is done
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,10 +19,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.training.config import TrainConfig
-from lrope_interp.training.devices import resolve_device, resolve_dtype
+from lrope_interp.training.config import DEVICES, DTYPES, TrainConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -30,6 +29,58 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 _PATIENCE = timedelta(hours=2)  # the first encoding of a large text is waited for
+
+
+def resolve_device(name: str) -> str:
+    """Return "cuda", "mps" or "cpu" for a device name or "auto"; a missing device is refused."""
+    if name not in DEVICES:
+        raise unknown("device", name, DEVICES)
+    available = [device for device in ("cuda", "mps", "cpu") if _is_available(device)]
+    if name == "auto":
+        return available[0]
+    if name not in available:
+        raise LRopeError(
+            f"device {name!r} was asked for, but torch {torch.__version__} sees only "
+            f"{', '.join(available)} here; use --device auto"
+        )
+    return name
+
+
+def resolve_dtype(name: str, device: str) -> str:
+    """Return "float32" or "bfloat16" for a dtype name or "auto".
+
+    bfloat16 is chosen where it is computed in hardware: CUDA since Ampere, CPUs with AMX or
+    AVX512-BF16. Elsewhere it is emulated, and slower than float32.
+    """
+    if name not in DTYPES:
+        raise unknown("dtype", name, DTYPES)
+    if name != "auto":
+        return name
+    return "bfloat16" if has_bfloat16(device) else "float32"
+
+
+def has_bfloat16(device: str) -> bool:
+    """Return whether `device` multiplies bfloat16 matrices in hardware."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "cpu":  # torch names these checks with an underscore, so they may go
+        checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        return any(getattr(torch.cpu, check, bool)() for check in checks)
+    return False
+
+
+def autocast(device: str, dtype: str) -> AbstractContextManager[object]:
+    """Return the autocast context; it does nothing for float32.
+
+    Autocast's cache of cast weights is kept: the weights change only between two contexts.
+    """
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == "bfloat16")
+
+
+def _is_available(device: str) -> bool:
+    if device == "cuda":
+        return torch.cuda.is_available()
+    return device == "cpu" or torch.backends.mps.is_available()
 
 
 @dataclass(frozen=True)
@@ -108,8 +159,9 @@ class Processes:
 
     def main_first(self, action: Callable[[], T]) -> T:
         """Do something in the main process and then in the others, which find what it left in a cache."""
-        done = self.on_main(action)
-        return self.together(lambda: action() if done is None else done)
+        done: list[T] = []
+        self.on_main(lambda: done.append(action()))
+        return self.together(lambda: done[0] if done else action())
 
     def from_main(self, value: T) -> T:
         """Return the main process's value in every process."""
@@ -176,7 +228,13 @@ def joined(config: TrainConfig, log_to: tuple[str, ...] = ()) -> Iterator[Proces
             project_config=ProjectConfiguration(logging_dir="tensorboard"),  # `log_into` says where
             kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
         )
-        _check_share(config, accelerator.num_processes)
+        n_pieces = accelerator.num_processes * config.grad_accumulation
+        if config.batch_size % n_pieces:
+            raise LRopeError(
+                f"batch_size={config.batch_size} cannot be shared equally among {accelerator.num_processes} "
+                f"processes with grad_accumulation={config.grad_accumulation}: a multiple of {n_pieces} is "
+                f"wanted, {-(-config.batch_size // n_pieces) * n_pieces} for example"
+            )
         if accelerator.device.type != config.device:
             raise LRopeError(
                 f"the run wants device {config.device!r}, and accelerate was started for "
@@ -191,36 +249,18 @@ def leave() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _check_share(config: TrainConfig, n_processes: int) -> None:
-    n_pieces = n_processes * config.grad_accumulation
-    if config.batch_size % n_pieces:
-        raise LRopeError(
-            f"batch_size={config.batch_size} cannot be shared equally among {n_processes} processes with "
-            f"grad_accumulation={config.grad_accumulation}: a multiple of {n_pieces} is wanted, "
-            f"{-(-config.batch_size // n_pieces) * n_pieces} for example"
-        )
-
-
 @contextmanager
 def _own_state() -> Iterator[None]:
     """Give accelerate a blank state and put back what was there before."""
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
-    with ExitStack() as stack:
-        for kind in (PartialState, AcceleratorState, GradientState):
-            stack.enter_context(_blank(kind._shared_state))
-        yield
-
-
-def _blank(state: dict[str, object]) -> AbstractContextManager[None]:
-    @contextmanager
-    def blank() -> Iterator[None]:
-        before = dict(state)
+    states = [kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)]
+    before = [dict(state) for state in states]
+    for state in states:
         state.clear()
-        try:
-            yield
-        finally:
+    try:
+        yield
+    finally:
+        for state, said in zip(states, before, strict=True):
             state.clear()
-            state.update(before)
-
-    return blank()
+            state.update(said)

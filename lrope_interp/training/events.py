@@ -11,7 +11,7 @@ from lrope_interp.runs import Run
 
 
 @dataclass(frozen=True)
-class IncrementStatistics:
+class LayerIncrements:
     """Increments of one layer (and head) in one batch, every window's first token left out.
 
     `sd` is the spread over tokens; it says nothing about how sure the mean is.
@@ -66,7 +66,7 @@ class Step:
     lr: float
     bytes_per_second: float
     seconds_left: float
-    increments: tuple[IncrementStatistics, ...] = ()
+    increments: tuple[LayerIncrements, ...] = ()
 
 
 @dataclass(frozen=True)

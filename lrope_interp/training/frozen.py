@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from lrope_interp.data import Corpus, WindowSampler, assert_held_out, read_manifest
@@ -149,30 +149,22 @@ def lexical_table(
         tokens = torch.from_numpy(sampler.batch(step)[:, :-1])
         ids = tokens[:, 1:].flatten()
         counts += torch.bincount(ids, minlength=len(counts))
-        _add_by_token(sums, ids, read_increments(source, tokens.to(source.W_E.device)))
+        by_layer = read_increments(source, tokens.to(source.W_E.device))
+        for total, increments in zip(sums, by_layer, strict=True):
+            total.index_add_(0, ids, increments[:, 1:].flatten(0, 1).cpu().double())
     by_token = counts.view(-1, *[1] * len(heads))
     means = sums.sum(1, keepdim=True) / counts.sum()
     return torch.where(by_token > 0, sums / by_token.clamp(min=1), means).float()
 
 
-def _add_by_token(
-    sums: Float[Tensor, "layer d_vocab *head"], ids: Int64[Tensor, " n"], by_layer: list[Tensor]
-) -> None:
-    for total, increments in zip(sums, by_layer, strict=True):
-        total.index_add_(0, ids, increments[:, 1:].flatten(0, 1).cpu().double())
-
-
 def _check_tokenizer(source: FrozenSource, tokenizer: Tokenizer) -> None:
-    if load_tokenizer(source.run.folder).fingerprint != tokenizer.fingerprint:
+    folder = source.run.folder
+    if load_tokenizer(folder).fingerprint != tokenizer.fingerprint:
+        name = (source.run.info.get("tokenizer") or {}).get("name", "bytes")
         raise LRopeError(
-            f"the run {source.run.folder} has another tokenizer than the new run, so their tokens are not "
-            f"the same: train with --tokenizer {_tokenizer_words(source)}"
+            f"the run {folder} has another tokenizer than the new run, so their tokens are not "
+            f"the same: train with --tokenizer {'bytes' if name == 'bytes' else folder / 'tokenizer.json'}"
         )
-
-
-def _tokenizer_words(source: FrozenSource) -> str:
-    name = (source.run.info.get("tokenizer") or {}).get("name", "bytes")
-    return "bytes" if name == "bytes" else str(source.run.folder / "tokenizer.json")
 
 
 def _check_held_out(source: FrozenSource, corpus: Corpus) -> None:

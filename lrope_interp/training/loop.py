@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,11 @@ from lrope_interp.runs import RUN_FILE, Run, read_run, timestamp
 from lrope_interp.tokenizers import TOKENIZER_FILE, load_tokenizer
 from lrope_interp.training import events
 from lrope_interp.training.checkpoints import Checkpoint, newest_checkpoint, remove_partial_checkpoints
-from lrope_interp.training.config import TrainConfig
-from lrope_interp.training.distribution import Processes, decided, joined
+from lrope_interp.training.config import Recording, TrainConfig
+from lrope_interp.training.distribution import decided, joined
 from lrope_interp.training.events import OnEvent
 from lrope_interp.training.frozen import find_source
-from lrope_interp.training.metrics import METRICS_FILE, TIMING_FILE, cut_back
-from lrope_interp.training.optimiser import first_decay, learning_rate_share
+from lrope_interp.training.metrics import METRICS_FILE, TIMING_FILE, check_trackers, cut_back, run_logs
 from lrope_interp.training.preparation import (
     Prepared,
     assert_same_data,
@@ -53,10 +52,8 @@ from lrope_interp.training.preparation import (
     stored_config,
     write_run_files,
 )
-from lrope_interp.training.recording import Recording
-from lrope_interp.training.session import session
-from lrope_interp.training.steps import TrainingLoop
-from lrope_interp.training.trackers import check_trackers
+from lrope_interp.training.process import stop_flag
+from lrope_interp.training.steps import Sitting, TrainingLoop, first_decay, learning_rate_share
 
 _FINAL = (
     CONFIG_FILE, "data.json", TOKENIZER_FILE, WEIGHTS_FILE, INCREMENTS_FILE, METRICS_FILE, TIMING_FILE
@@ -116,8 +113,8 @@ def train(
         place = processes.on_main(lambda: _reserved(stack, asked, config, emit, **how))
         prepared = processes.main_first(lambda: prepare(config, emit))
         model = build_model(prepared.config, prepared.tokenizer, prepared.frozen)
-        sitting = _Sitting(asked, processes, recording, emit)
-        processes.on_main(lambda: _appear(place, sitting, prepared, model))
+        sitting = Sitting(asked, processes, recording, emit)
+        processes.on_main(lambda: place and _appear(place, sitting, prepared, model))
         folder = processes.from_main(place and as_given(asked, place.folder))
         return _run(replace(sitting, folder=folder), prepared, model, None, place)
 
@@ -144,25 +141,8 @@ def _reserved(stack: ExitStack, asked: Path, config: TrainConfig, emit: OnEvent,
     return place
 
 
-@dataclass(frozen=True)
-class _Sitting:
-    """Where and how a run is trained this time."""
-
-    folder: Path
-    processes: Processes
-    recording: Recording
-    emit: OnEvent
-
-    def info(self) -> dict[str, Any]:
-        """Return what `run.json` keeps of it."""
-        return {"processes": self.processes.size, "recording": self.recording.to_dict()}
-
-
-def _appear(
-    place: Reservation | None, sitting: _Sitting, prepared: Prepared, model: LRopeTransformer
-) -> None:
+def _appear(place: Reservation, sitting: Sitting, prepared: Prepared, model: LRopeTransformer) -> None:
     """Let the run folder appear with its config inside."""
-    assert place is not None
     write_run_files(place.folder, prepared, model, sitting.info())
     if place.is_beside:
         place.is_kept = True
@@ -188,16 +168,16 @@ def _resume(
     check_trackers(recording.log_to)
     stored = decided(stored_config(folder, config))
     with joined(stored, recording.log_to) as processes, ExitStack() as stack:
-        sitting = _Sitting(folder, processes, recording, emit if processes.is_main else events.ignore)
+        sitting = Sitting(folder, processes, recording, emit if processes.is_main else events.ignore)
         place = processes.on_main(lambda: stack.enter_context(held(folder, RUN)))
         prepared = processes.main_first(lambda: _prepared_again(stored, sitting, data))
         processes.together(lambda: assert_same_data(folder, prepared.manifest))
         _warn_of_changes(run.info, sitting)
         checkpoint = processes.main_first(lambda: _cleared(sitting))
-        step = checkpoint.found.step if checkpoint.found else 0
+        step = checkpoint.step if checkpoint else 0
         processes.on_main(lambda: _keep_length(run, prepared, step, sitting.emit))
         model = build_model(prepared.config, prepared.tokenizer, prepared.frozen)
-        return _run(sitting, prepared, model, checkpoint.found, place)
+        return _run(sitting, prepared, model, checkpoint, place)
 
 
 def _keep_length(run: Run, prepared: Prepared, step: int, emit: OnEvent) -> None:
@@ -227,7 +207,7 @@ def _keep_length(run: Run, prepared: Prepared, step: int, emit: OnEvent) -> None
     write_json_atomically(run.folder / RUN_FILE, {**run.info, **changed})  # last: what is above it repeats
 
 
-def _prepared_again(stored: TrainConfig, sitting: _Sitting, data: str | None) -> Prepared:
+def _prepared_again(stored: TrainConfig, sitting: Sitting, data: str | None) -> Prepared:
     """Prepare from the run folder what it keeps: the tokenizer, and increments taken from another run."""
     folder = sitting.folder
     cfg = LRopeConfig.from_dict({**read_config(folder)["model"], "device": stored.device})
@@ -241,7 +221,7 @@ def _prepared_again(stored: TrainConfig, sitting: _Sitting, data: str | None) ->
     return prepare(stored, sitting.emit, load_tokenizer(folder), frozen, corpus)
 
 
-def _warn_of_changes(info: Mapping[str, Any], sitting: _Sitting) -> None:
+def _warn_of_changes(info: Mapping[str, Any], sitting: Sitting) -> None:
     """Say where the run is not what it was: sums in another order differ in their last bits."""
     said = Recording.from_dict(info.get("recording", {}))
     for name in set(said.log_to) - {*said.offline().log_to, *sitting.recording.log_to}:
@@ -256,14 +236,7 @@ def _warn_of_changes(info: Mapping[str, Any], sitting: _Sitting) -> None:
             sitting.emit(events.Warned(message))
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The checkpoint to go on from; None where there is none."""
-
-    found: Checkpoint | None
-
-
-def _cleared(sitting: _Sitting) -> _Found:
+def _cleared(sitting: Sitting) -> Checkpoint | None:
     """Find the newest whole checkpoint; the main process also removes what comes after it."""
     folder = sitting.folder
     if sitting.processes.is_main:
@@ -272,11 +245,11 @@ def _cleared(sitting: _Sitting) -> _Found:
     with _told_in_words(folder):
         for name in (METRICS_FILE, TIMING_FILE) if sitting.processes.is_main else ():
             cut_back(folder / name, checkpoint.step if checkpoint else 0)
-    return _Found(checkpoint)
+    return checkpoint
 
 
 def _run(
-    sitting: _Sitting,
+    sitting: Sitting,
     prepared: Prepared,
     model: LRopeTransformer,
     checkpoint: Checkpoint | None,
@@ -285,15 +258,17 @@ def _run(
     folder, processes = sitting.folder, sitting.processes
     processes.log_into(folder)
     with _told_in_words(folder):
-        with session(folder, processes, sitting.recording, sitting.emit) as opened:
-            loop = TrainingLoop(opened, prepared, model)
+        with (
+            stop_flag(is_patient=processes.size > 1) as stop,
+            run_logs(folder, processes, sitting.emit) as logs,
+        ):
+            loop = TrainingLoop(sitting, prepared, model, logs, stop)
             if checkpoint is not None:
                 loop.restore(checkpoint)
             run = read_run(folder, allow_unfinished=True)
-            opened.trackers.start(run, prepared.config, loop.step)
+            logs.trackers.start(run, prepared.config, loop.step)
             summary = loop.run()
-            if opened.logs is not None:
-                opened.logs.metrics.sync()
+            logs.sync()
         processes.on_main(lambda: _finish(folder, model, summary))
         processes.on_main(lambda: place and place.settle())
         run = read_run(processes.from_main(folder if place is None else as_given(folder, place.folder)))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -21,6 +20,7 @@ from lrope_interp.data import (
     WindowSampler,
     assert_held_out,
     document_hashes,
+    in_hash_order,
     load_corpus,
     read_manifest,
     training_streams,
@@ -32,17 +32,18 @@ from lrope_interp.models import LRopeConfig, LRopeTransformer
 from lrope_interp.models.checkpoint import read_config, save_increments
 from lrope_interp.models.frozen import FrozenIncrements, attach_increments
 from lrope_interp.runs import RUN_FILE, RUN_FORMAT, timestamp
-from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
+from lrope_interp.tokenizers import ByteTokenizer, Tokenizer, TokenizerChoice
 from lrope_interp.training.config import TrainConfig
-from lrope_interp.training.devices import resolve_device, resolve_dtype
+from lrope_interp.training.distribution import decided
 from lrope_interp.training.events import OnEvent, Warned
 from lrope_interp.training.frozen import find_source, freeze_increments, is_same_source, settled
-from lrope_interp.training.tokenization import make_tokenizer, tokens_per_byte
-from lrope_interp.training.validation import ValidationWindows, validation_documents, validation_windows
-from lrope_interp.training.widening import widened_model
+from lrope_interp.training.metrics import ValidationWindows, validation_documents, validation_windows
 
 MANY_EPOCHS = 10.0
+SAMPLE_BYTES = 100_000_000
+"""Of training text that a BPE is trained on."""
 _PACKAGES = ("torch", "transformer-lens", "numpy", "safetensors")
+_UNIT_AXIS = {"mlp.W_in": 1, "mlp.W_gate": 1, "mlp.W_out": 0}
 _MODEL_FIELDS = (
     "n_layers", "d_model", "n_heads", "d_head", "d_mlp", "n_ctx", "increments", "per_head",
     "max_increment", "rope_base",
@@ -92,15 +93,17 @@ def prepare(
         LRopeError: The corpus cannot be had, the device is missing, held-out text would be
             trained on, or frozen increments do not fit.
     """
-    device = resolve_device(config.device)
-    config = replace(config, device=device, dtype=resolve_dtype(config.dtype, device))
+    config = decided(config)
     source = find_source(config.frozen_from) if config.frozen and frozen is None else None
     config = config if source is None else settled(config, source)
-    with _telling(on_event):
+    with warnings.catch_warnings(record=True) as caught:  # as of a damaged cache that is made again
+        warnings.simplefilter("always", UserWarning)
         corpus = corpus or training_corpus(config)
         config = replace(config, data=corpus.name)  # a path that means the same wherever one stands
         tokenizer = tokenizer or make_tokenizer(config.tokenizer, corpus)
         streams = training_streams(corpus, tokenizer)
+    for one in caught:
+        on_event(Warned(str(one.message)))
     manifest = corpus.manifest()
     _assert_trained_on_train_only(corpus, manifest, [stream for _, stream in streams], tokenizer)
     sampler = WindowSampler(streams, config.n_ctx, config.batch_size, config.seed)
@@ -152,8 +155,85 @@ def build_model(
     return model
 
 
+def widened_model(narrow: LRopeTransformer, n_extra: int) -> LRopeTransformer:
+    """Return a model with `n_extra` more MLP units a layer, and otherwise the weights of `narrow`.
+
+    "Fixed RoPE, widened to the same number of parameters" answers whether learned increments help by
+    what they compute or only by what they weigh. For a paired comparison it must start where the other
+    arms start: all shared weights are equal, and only the extra units are drawn on their own.
+
+    Args:
+        narrow: A model at its initial weights.
+        n_extra: Units to add to every layer; 0 returns `narrow` itself.
+
+    Returns:
+        The wider model; its extra units are drawn from the same seed as a wider model's would be.
+    """
+    if n_extra == 0:
+        return narrow
+    wide = LRopeTransformer(LRopeConfig(**narrow.cfg.to_dict() | {"d_mlp": narrow.cfg.d_mlp + n_extra}))
+    weights = dict(wide.named_parameters())
+    with torch.no_grad():
+        for name, weight in narrow.named_parameters():
+            axis = next((axis for ending, axis in _UNIT_AXIS.items() if name.endswith(ending)), None)
+            target = weights[name] if axis is None else weights[name].narrow(axis, 0, narrow.cfg.d_mlp)
+            target.copy_(weight)
+    return wide
+
+
+def make_tokenizer(words: str, corpus: Corpus) -> Tokenizer:
+    """Return the tokenizer that ``--tokenizer`` asks for.
+
+    Args:
+        words: "bytes", "bpe:N", or the path of a Hugging Face ``tokenizer.json``.
+        corpus: A BPE is trained on its training documents, and sees nothing that is held out.
+
+    Raises:
+        LRopeError: A file that is missing or not lossless, or a text too small for N tokens.
+    """
+    choice = TokenizerChoice.of(words)
+    if choice.file is not None:
+        from lrope_interp.tokenizers.files import read_tokenizer_file
+
+        return read_tokenizer_file(choice.file)
+    if choice.n_vocab is None:
+        return ByteTokenizer()
+    from lrope_interp.tokenizers.bpe import train_bpe
+
+    return train_bpe(tokenizer_sample(corpus), choice.n_vocab)
+
+
+def tokenizer_sample(corpus: Corpus, max_bytes: int = SAMPLE_BYTES) -> Iterator[str]:
+    """Yield training text, an equal share of every part, in the order of the documents' hashes."""
+    for part in corpus.parts:
+        left = max(1, max_bytes // len(corpus.parts))
+        for document in in_hash_order(corpus.documents("train", part=part.name)):
+            text = document.text
+            if document.n_bytes > left:  # the last one is cut
+                text = document.encoded[:left].decode("utf-8", errors="ignore")
+            left -= document.n_bytes
+            yield text
+            if left <= 0:
+                break
+
+
+def tokens_per_byte(streams: Sequence[tuple[str, np.ndarray]], tokenizer: Tokenizer) -> float:
+    """Return tokens a byte of training windows, EOS left out: 1 for bytes.
+
+    Of other tokenizers it is an estimate from up to a million tokens of every part.
+    """
+    if tokenizer.name == ByteTokenizer.name:
+        return 1.0
+    sizes = []
+    for _, stream in streams:
+        ids = np.asarray(stream[:1_000_000]).astype(np.int64)
+        n_tokens = int((ids != tokenizer.eos_id).sum())
+        sizes.append(float(tokenizer.token_bytes(ids).sum()) / max(1, n_tokens))
+    return 1.0 / max(float(np.mean(sizes)), 1e-9)
+
+
 def write_run_files(
-    folder: Path, prepared: Prepared, model: LRopeTransformer, session: Mapping[str, Any] | None = None
+    folder: Path, prepared: Prepared, model: LRopeTransformer, sitting: Mapping[str, Any]
 ) -> None:
     """Write everything that a run has before its first step.
 
@@ -161,9 +241,9 @@ def write_run_files(
         folder: Where to.
         prepared: Text and config.
         model: With its initial weights.
-        session: More entries of `run.json`: how the run was started, which decides no number.
+        sitting: More entries of `run.json`: how the run was started, which decides no number.
     """
-    config = prepared.config
+    config, tokenizer = prepared.config, prepared.tokenizer
     info = {
         "format": RUN_FORMAT,
         "status": "running",
@@ -174,7 +254,12 @@ def write_run_files(
         "increments": config.increments_name,
         **({"frozen_from": config.frozen_from} if config.frozen else {}),
         "per_head": config.per_head,
-        "tokenizer": _described(prepared),
+        "tokenizer": {
+            "name": tokenizer.name,
+            "vocab_size": tokenizer.vocab_size,
+            "fingerprint": tokenizer.fingerprint,
+            "tokens_per_byte": prepared.tokens_per_byte,
+        },
         "seed": config.seed,
         "n_steps": config.n_steps,
         "device": config.device,
@@ -182,16 +267,16 @@ def write_run_files(
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "epochs": prepared.sampler.epochs(config.n_steps),
         "threads": torch.get_num_threads(),
-        "versions": versions(),
+        "versions": _versions(),
         "command": config.command(),
         "summary": None,
-        **(session or {}),
+        **sitting,
     }
     payload = {"format": 1, "model": model.cfg.to_dict(), "training": config.to_dict()}
     payload |= save_increments(model, folder)
     write_json_atomically(folder / "config.json", payload)
     write_json_atomically(folder / "data.json", prepared.manifest)
-    prepared.tokenizer.save(folder)
+    tokenizer.save(folder)
     write_json_atomically(folder / RUN_FILE, info)
 
 
@@ -246,7 +331,7 @@ def assert_same_data(folder: Path, manifest: Mapping[str, Any]) -> None:
             )
 
 
-def versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     """Return the versions that decide the numbers."""
     found = {"python": platform.python_version(), "lrope-interp": lrope_interp.__version__}
     for name in _PACKAGES:
@@ -265,23 +350,6 @@ def _assert_trained_on_train_only(
     held_out = (corpus.documents(split) for split in ("fit", "dev", "test"))
     assert_held_out({"splits": {"train": {"sha256": read}}}, chain.from_iterable(held_out))
     assert read == sorted(manifest["splits"]["train"]["sha256"]), "data.json must name what is trained on"
-
-
-def _described(prepared: Prepared) -> dict[str, Any]:
-    """Return what `run.json` says of the tokenizer; `tokenizer.json` holds it."""
-    tokenizer = prepared.tokenizer
-    known = {"name": tokenizer.name, "vocab_size": tokenizer.vocab_size, "fingerprint": tokenizer.fingerprint}
-    return known | {"tokens_per_byte": prepared.tokens_per_byte}
-
-
-@contextmanager
-def _telling(on_event: OnEvent) -> Iterator[None]:
-    """Pass on what the data warn of, as of a damaged cache that is made again."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        yield
-    for one in caught:
-        on_event(Warned(str(one.message)))
 
 
 def _cap_epochs(config: TrainConfig, n_tokens: int, per_byte: float, on_event: OnEvent) -> TrainConfig:

@@ -1,5 +1,8 @@
 """A paired experiment: arms times seeds, trained one after the other in one folder, resumably.
 
+Runs of one seed read the same batches and start from the same weights wherever they have weights in
+common: a batch is a function of (seed, step), an initial weight of (seed, parameter name).
+
 Every run is an ordinary run folder, ``<folder>/runs/<arm>-s<seed>``. Seeds are the outer loop, so that
 whole pairs are there early. Nothing but the run folders says how far the experiment is: a finished run
 is not trained again, an unfinished one is gone on with, a missing one is started.
@@ -7,16 +10,22 @@ is not trained again, an unfinished one is gone on with, a missing one is starte
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import count
+from functools import cache, partial
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-from lrope_interp.errors import LRopeError
+from lrope_interp.data import Corpus, Document, assert_held_out, read_manifest
+from lrope_interp.data.cache import source_code
+from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.files import ScoreFile, read_json
 from lrope_interp.folders import (
     MANIFEST_FILE,
     REPLICATE,
@@ -25,17 +34,141 @@ from lrope_interp.folders import (
     is_locked,
     reserved,
     resumed_folder,
+    write_json_atomically,
 )
+from lrope_interp.models import LRopeConfig, LRopeTransformer
+from lrope_interp.results import file_sha256
 from lrope_interp.runs import Run, read_run
-from lrope_interp.training.arms import ARMS, arm_config
+from lrope_interp.tokenizers import load_tokenizer
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.events import Event
 from lrope_interp.training.loop import train
+from lrope_interp.training.metrics import METRICS_FILE, nats_per_byte, read_lines, validation_windows
 from lrope_interp.training.preparation import assert_same_data, stored_config
 
 RUNS_FOLDER, SCORES_FOLDER = "runs", "scores"
 _OURS = {RUNS_FOLDER, SCORES_FOLDER, "result.json", "report.html"}
+SPLIT = "dev"
+DTYPE = "float32"
+_CHUNK = 1_000_000  # bytes of text that are cut into windows at a time
+_COMPARED = ("device", "dtype", "threads", "processes")
+DEFAULT_ARMS = ("fixed", "fixed_wide", "shared", "per_layer")
+WIDENED_TO = "per_layer"
+"""The arm whose number of parameters `fixed_wide` comes nearest to."""
+
+
+@dataclass(frozen=True)
+class ArmChange:
+    """What an arm changes in the config that all arms share."""
+
+    increments: str
+    per_head: bool = False
+    is_widened: bool = False
+
+
+ARMS: Mapping[str, ArmChange] = {
+    "fixed": ArmChange("fixed"),
+    "fixed_wide": ArmChange("fixed", is_widened=True),
+    "shared": ArmChange("shared"),
+    "per_layer": ArmChange("per_layer"),
+    "shared_per_head": ArmChange("shared", per_head=True),
+    "per_layer_per_head": ArmChange("per_layer", per_head=True),
+}
+
 _RUN_NAME = re.compile(rf"({'|'.join(ARMS)})-s[0-9]+")
+
+
+def parse_arms(text: str) -> tuple[str, ...]:
+    """Return the arms of a list like ``fixed,per-layer``; "per-layer" and "per_layer" are the same.
+
+    Raises:
+        LRopeError: An arm is unknown or named twice.
+    """
+    names = [word.strip().replace("-", "_") for word in text.split(",")]
+    for name in names:
+        check_arm(name)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise LRopeError(f"the arm {spoken(twice[0])} is named twice in {text!r}: name each arm once")
+    return tuple(names)
+
+
+def check_arm(name: str) -> str:
+    """Return the name of an arm as folders have it, or refuse it."""
+    name = name.replace("-", "_")
+    if name not in ARMS:
+        raise unknown("arm", spoken(name), map(spoken, ARMS))
+    return name
+
+
+def check_reference(reference: str, arms: Sequence[str]) -> str:
+    """Return the reference, which must be one of at least two arms."""
+    reference = check_arm(reference)
+    if reference not in arms:
+        raise LRopeError(
+            f"the reference {spoken(reference)} is not among the arms {', '.join(map(spoken, arms))}: add it "
+            "to --arms, or name one of them by --reference"
+        )
+    if len(arms) < 2:
+        raise LRopeError(f"{spoken(reference)} alone has nothing to be compared with: name two arms or more")
+    return reference
+
+
+def spoken(name: str) -> str:
+    """Return an arm's name as the command line spells it."""
+    return name.replace("_", "-")
+
+
+def arm_config(arm: str, base: TrainConfig, seed: int) -> TrainConfig:
+    """Return `base` as `arm` trains it with `seed`."""
+    known = ARMS[check_arm(arm)]
+    return replace(
+        base,
+        increments=known.increments,
+        per_head=known.per_head,
+        widened=extra_units(base) if known.is_widened else 0,
+        seed=seed,
+    )
+
+
+def extra_units(base: TrainConfig) -> int:
+    """Return the MLP units a layer whose weights come nearest to those of the per-layer heads.
+
+    Raises:
+        LRopeError: The heads weigh less than half a unit a layer, so that nothing would be added.
+    """
+    heads = _n_head_parameters(base, ARMS[WIDENED_TO])
+    a_unit = 3 * base.d_model * base.n_layers  # a unit of the gated MLP has three weights a dimension
+    units = round(heads / a_unit)
+    if not units:
+        raise LRopeError(
+            f"the per-layer heads of this shape have {heads} parameters, less than one MLP unit a layer, so "
+            "fixed-wide would be fixed: leave it out of --arms"
+        )
+    return units
+
+
+def n_extra_parameters(arm: str, base: TrainConfig) -> int:
+    """Return how many parameters `arm` has beyond those of fixed RoPE."""
+    known = ARMS[check_arm(arm)]
+    if known.is_widened:
+        return 3 * base.d_model * base.n_layers * extra_units(base)
+    return _n_head_parameters(base, known)
+
+
+def _n_head_parameters(base: TrainConfig, arm: ArmChange) -> int:
+    """Return the parameters of an arm's increment heads, counted on a model of that shape."""
+    return _counted((base.n_layers, base.d_model, base.n_heads, base.d_head), arm)
+
+
+@cache
+def _counted(shape: tuple[int, int, int, int], arm: ArmChange) -> int:
+    own: Any = dict(zip(("n_layers", "d_model", "n_heads", "d_head"), shape, strict=True))
+    rest: Any = {"d_mlp": 1, "d_vocab": 2, "n_ctx": 2, "seed": 0, "device": "cpu"}
+    cfg = LRopeConfig(increments=arm.increments, per_head=arm.per_head, **own, **rest)
+    return sum(
+        weight.numel() for name, weight in LRopeTransformer(cfg).named_parameters() if "increments." in name
+    )
 
 
 @dataclass(frozen=True)
@@ -88,15 +221,10 @@ class Replication:
 
     def runs(self) -> tuple[PlannedRun, ...]:
         """Return every run, seed by seed."""
+        folder, pairs = self.folder / RUNS_FOLDER, product(range(self.n_seeds), self.arms)
         return tuple(
-            PlannedRun(
-                arm,
-                seed,
-                arm_config(arm, self.base, seed),
-                self.folder / RUNS_FOLDER / f"{arm}-s{seed}",
-            )
-            for seed in range(self.n_seeds)
-            for arm in self.arms
+            PlannedRun(arm, seed, arm_config(arm, self.base, seed), folder / f"{arm}-s{seed}")
+            for seed, arm in pairs
         )
 
 
@@ -147,19 +275,16 @@ def check(
     for planned in replication.runs():
         if planned.is_begun and not is_replaced:
             read_run(planned.folder, allow_unfinished=True)
-            _assert_as_long(planned, stored_config(planned.folder, None))
-            stored_config(planned.folder, planned.config)
+            asked, stored = planned.config, stored_config(planned.folder, None)
+            # A run could be given another length when it is resumed, but pairs are of one length.
+            if asked.n_steps != stored.n_steps and not asked.max_epochs:
+                raise LRopeError(
+                    f"the run {planned.folder} was started with other options: n_steps was "
+                    f"{stored.n_steps}, now {asked.n_steps}"
+                )
+            stored_config(planned.folder, asked)
             if manifest is not None:
                 assert_same_data(planned.folder, manifest)
-
-
-def _assert_as_long(planned: PlannedRun, stored: TrainConfig) -> None:
-    """Refuse a run of another length: it could be given this one, but pairs are of one length."""
-    if planned.config.n_steps != stored.n_steps and not planned.config.max_epochs:
-        raise LRopeError(
-            f"the run {planned.folder} was started with other options: n_steps was {stored.n_steps}, now "
-            f"{planned.config.n_steps}"
-        )
 
 
 def _assert_ours(folder: Path) -> None:
@@ -200,7 +325,9 @@ def opened(replication: Replication, *, overwrite: bool = False) -> Iterator[Res
             return
         place = stack.enter_context(reserved(folder, REPLICATE, overwrite=overwrite, is_resumable=True))
         if place.is_beside:
-            _assert_not_in_training(place.target)
+            for run in (place.target / RUNS_FOLDER).glob("*"):
+                if run.is_dir() and is_locked(run):
+                    raise LRopeError(f"another process is training in {run}: wait until it ends")
         else:
             place.settle()
         try:
@@ -209,12 +336,6 @@ def opened(replication: Replication, *, overwrite: bool = False) -> Iterator[Res
             place.is_kept = place.is_beside and (place.folder / RUNS_FOLDER).exists()
             if [path.name for path in place.target.iterdir()] == [MANIFEST_FILE]:
                 shutil.rmtree(place.target)
-
-
-def _assert_not_in_training(folder: Path) -> None:
-    for run in (folder / RUNS_FOLDER).glob("*"):
-        if run.is_dir() and is_locked(run):
-            raise LRopeError(f"another process is training in {run}: wait until it ends")
 
 
 def train_missing(replication: Replication, on_event: OnRunEvent) -> tuple[Run, ...]:
@@ -232,9 +353,153 @@ def train_missing(replication: Replication, on_event: OnRunEvent) -> tuple[Run, 
 
 
 def _train(planned: PlannedRun, on_event: OnRunEvent) -> Run:
-    def tell(event: Event) -> None:
-        on_event(planned, event)
-
+    tell = partial(on_event, planned)
     if planned.is_begun:
         return train(None, planned.folder, on_event=tell, resume=True, data=planned.config.data)
     return train(planned.config, planned.folder, on_event=tell)
+
+
+@dataclass(frozen=True)
+class RunScore:
+    """The loss of one model on the full validation set.
+
+    Validation during training reads 100 kB, an equal share a language, in the dtype of training. For the
+    verdict every run is scored once more, in float32, on every document of the dev split.
+
+    Attributes:
+        model_sha256: Digest of the weights that were scored.
+        nats: Sum of -ln p over the bytes of each language.
+        n_bytes: Bytes of each language.
+    """
+
+    model_sha256: str
+    nats: Mapping[str, float]
+    n_bytes: Mapping[str, int]
+
+    @property
+    def nats_per_byte(self) -> float:
+        """All nats over all bytes."""
+        return math.fsum(self.nats.values()) / sum(self.n_bytes.values())
+
+
+def full_validation(corpus: Corpus) -> tuple[Document, ...]:
+    """Return every document of the dev split, in the order of their hashes, by language."""
+    documents = corpus.documents(SPLIT)
+    if not any(document.n_bytes for document in documents):
+        raise LRopeError("the corpus has no held-out text to validate on; give more text")
+    return tuple(sorted(documents, key=lambda document: (document.language, document.sha256)))
+
+
+def score(planned: PlannedRun, run: Run, documents: Sequence[Document], *, device: str) -> RunScore:
+    """Score a finished run in float32, or read what was scored before.
+
+    The score is kept in the experiment's folder. It counts only for the same model and documents, and the
+    same source of the code that scores; the device changes no more than rounding.
+
+    Args:
+        planned: Which run of the experiment.
+        run: The same, finished.
+        documents: Held-out text, checked against what the run was trained on.
+        device: Where to compute.
+    """
+    texts = (f"{document.sha256} {document.language}" for document in documents)
+    key = {
+        "source_code": source_code("data", "models", "tokenizers", "training"),
+        "model_sha256": file_sha256(run.folder / "model.safetensors"),
+        "config_sha256": file_sha256(run.folder / "config.json"),
+        "tokenizer": load_tokenizer(run.folder).fingerprint,
+        "documents_sha256": hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest(),
+        "dtype": DTYPE,
+    }
+    path = planned.folder.parent.parent / SCORES_FOLDER / f"{planned.name}.json"
+    with suppress(LRopeError):
+        found = read_json(path, ScoreFile)
+        if all(found.get(name) == value for name, value in key.items()):
+            return RunScore(found["model_sha256"], dict(found["nats"]), dict(found["n_bytes"]))
+    assert_held_out(read_manifest(run.folder), documents)
+    nats, n_bytes = _nats_by_language(run, documents, device)
+    if file_sha256(run.folder / "model.safetensors") != key["model_sha256"]:
+        raise LRopeError(f"the run {run.folder} was replaced while it was scored: give the command again")
+    path.parent.mkdir(exist_ok=True)
+    write_json_atomically(path, {**key, "nats": nats, "n_bytes": n_bytes})
+    return RunScore(key["model_sha256"], nats, n_bytes)
+
+
+def _nats_by_language(
+    run: Run, documents: Sequence[Document], device: str
+) -> tuple[dict[str, float], dict[str, int]]:
+    model = LRopeTransformer.from_pretrained(run.folder, device=device)
+    tokenizer = load_tokenizer(run.folder)
+    nats: dict[str, float] = {}
+    n_bytes: dict[str, int] = {}
+    for language, chunk in _chunks(documents):
+        windows = validation_windows(chunk, tokenizer, model.cfg.n_ctx)
+        loss = nats_per_byte(model, windows, dtype=DTYPE)
+        nats[language] = nats.get(language, 0.0) + loss * windows.n_bytes
+        n_bytes[language] = n_bytes.get(language, 0) + windows.n_bytes
+    return nats, n_bytes
+
+
+def _chunks(documents: Sequence[Document]) -> list[tuple[str, list[Document]]]:
+    """Cut documents into lists of one language and about a megabyte."""
+    chunks: list[tuple[str, list[Document]]] = []
+    size = 0
+    for document in documents:
+        if not document.n_bytes:
+            continue
+        if not chunks or chunks[-1][0] != document.language or size >= _CHUNK:
+            chunks.append((document.language, []))
+            size = 0
+        chunks[-1][1].append(document)
+        size += document.n_bytes
+    return chunks
+
+
+def rows_of(planned: PlannedRun, run: Run, scored: RunScore) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of one run in `runs.csv`, `languages.csv` and `curves.csv`.
+
+    The curves are what the run logged, in nats: of training a token, of validation a byte.
+    """
+    which = {"arm": planned.arm, "seed": planned.seed}
+    outcome = {
+        "nats_per_byte": scored.nats_per_byte,
+        "n_parameters": run.n_parameters,
+        "n_steps": run.summary["step"],
+        "bytes_read": run.summary["bytes"],
+        "train_loss": run.summary["train_loss"],
+        "validation_nats_per_byte": run.summary["validation_nats_per_byte"],
+        "model_sha256": scored.model_sha256,
+    }
+    languages = [
+        {
+            "language": language,
+            "nats_per_byte": nats / scored.n_bytes[language],
+            "n_bytes": scored.n_bytes[language],
+        }
+        for language, nats in scored.nats.items()
+    ]
+    curves = [
+        {
+            "step": line["step"],
+            "split": line["split"],
+            "loss": line["nats_per_byte" if line["split"] == "validation" else "loss"],
+        }
+        for line in read_lines(run.folder / METRICS_FILE)
+    ]
+    tables = {"runs": [outcome], "languages": languages, "curves": curves}
+    return {name: [which | row for row in rows] for name, rows in tables.items()}
+
+
+def differing_conditions(runs: Sequence[Run]) -> list[str]:
+    """Say under which conditions the runs were not all trained alike; a pair wants them alike."""
+    seen: dict[str, set[str]] = {}
+    for run in runs:
+        known = {name: run.info[name] for name in _COMPARED if name in run.info}
+        versions = {f"version of {name}": value for name, value in (run.info.get("versions") or {}).items()}
+        for name, value in (known | versions).items():
+            seen.setdefault(name, set()).add(str(value))
+    return [
+        f"not all runs were trained with the same {name}: {', '.join(sorted(found))}"
+        for name, found in seen.items()
+        if len(found) > 1
+    ]

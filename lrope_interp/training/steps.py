@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,33 +27,52 @@ from lrope_interp.files import LoopState, check
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.training import events
 from lrope_interp.training.checkpoints import Checkpoint, save_checkpoint
-from lrope_interp.training.clock import Clock
-from lrope_interp.training.events import IncrementStatistics
-from lrope_interp.training.interruption import StopRequested
-from lrope_interp.training.metrics import pooled, watch_increments
-from lrope_interp.training.optimiser import (
-    build_optimiser,
-    clip_gradients,
-    learning_rate_share,
-    set_learning_rate,
-)
+from lrope_interp.training.config import Recording, TrainConfig
+from lrope_interp.training.distribution import Processes
+from lrope_interp.training.events import LayerIncrements, OnEvent
+from lrope_interp.training.metrics import RunLogs, nats_per_byte, pooled, watch_increments
 from lrope_interp.training.preparation import Prepared
-from lrope_interp.training.session import Session
-from lrope_interp.training.validation import nats_per_byte
+from lrope_interp.training.process import StopFlag, StopRequested
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """Where and how a run is trained this time, from its start or a checkpoint to its end or an interruption.
+
+    Attributes:
+        folder: The run folder; the main process holds its lock.
+        processes: The processes that train together.
+        recording: What the run leaves besides its numbers.
+        emit: Told of every event, in the main process.
+    """
+
+    folder: Path
+    processes: Processes
+    recording: Recording
+    emit: OnEvent
+
+    def info(self) -> dict[str, Any]:
+        """Return what `run.json` keeps of it."""
+        return {"processes": self.processes.size, "recording": self.recording.to_dict()}
 
 
 class TrainingLoop:
     """The state that changes from step to step, and the steps.
 
     Args:
-        session: The run folder, the processes, the logs, and who is told.
+        sitting: The run folder, the processes, and who is told.
         prepared: Text, config and validation.
         model: With its initial weights.
+        logs: Where its figures go.
+        stop: Looked at between steps.
     """
 
-    def __init__(self, session: Session, prepared: Prepared, model: LRopeTransformer) -> None:
-        self.session, self.prepared, self.config = session, prepared, prepared.config
-        self.folder, self.emit, self.processes = session.folder, session.emit, session.processes
+    def __init__(
+        self, sitting: Sitting, prepared: Prepared, model: LRopeTransformer, logs: RunLogs, stop: StopFlag
+    ) -> None:
+        self.folder, self.emit, self.processes = sitting.folder, sitting.emit, sitting.processes
+        self.checkpoint_seconds = sitting.recording.checkpoint_seconds
+        self.prepared, self.config, self.logs, self.stop = prepared, prepared.config, logs, stop
         self.model = model.train()
         self.called = self.processes.wrap(model)
         self.optimiser = build_optimiser(model, self.config)
@@ -76,7 +98,10 @@ class TrainingLoop:
 
     def run(self) -> dict[str, object]:
         """Train to the last step and return the summary."""
-        self._announce()
+        n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        epochs = self.prepared.sampler.epochs(self.config.n_steps)
+        where = (self.config.device, self.config.dtype)
+        self.emit(events.Started(self.folder, self.step, self.config.n_steps, n_parameters, *where, epochs))
         try:
             while True:
                 if self._is_due(self.config.eval_every, with_last=True):
@@ -99,18 +124,12 @@ class TrainingLoop:
         if self.processes.size > 1 and self.config.device != "cpu" and self.step % self.config.log_every:
             return
         waited = time.monotonic() - self.saved_time
-        is_late = self.processes.is_main and waited >= self.session.recording.checkpoint_seconds
-        is_late, is_stopped = self.processes.any(is_late, self.session.stop.is_set)
+        is_late = self.processes.is_main and waited >= self.checkpoint_seconds
+        is_late, is_stopped = self.processes.any(is_late, self.stop.is_set)
         if is_late:
             self._save()
         if is_stopped:
             raise StopRequested
-
-    def _announce(self) -> None:
-        n_parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        epochs = self.prepared.sampler.epochs(self.config.n_steps)
-        where = (self.config.device, self.config.dtype)
-        self.emit(events.Started(self.folder, self.step, self.config.n_steps, n_parameters, *where, epochs))
 
     def _is_due(self, every: int, with_last: bool = False) -> bool:
         is_last = with_last and self.step == self.config.n_steps
@@ -128,7 +147,7 @@ class TrainingLoop:
         self.optimiser.zero_grad(set_to_none=True)
         with watch_increments(self.model, is_logged) as increments:
             loss = self._backward(torch.from_numpy(batch))
-        norm = clip_gradients(self.model.parameters(), self.config.grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.unread.append((self.step, loss, norm))
         if is_logged or self.config.device == "cpu":  # reading waits for an accelerator
             self._read_losses()
@@ -136,7 +155,10 @@ class TrainingLoop:
         self.n_bytes += n_bytes
         self.clock.stepped(1, n_bytes)
         if not self.unread:
-            self._report(share * self.config.lr, is_logged, self._pooled(increments))
+            n_parts = self.config.grad_accumulation
+            if increments and n_parts * self.processes.size > 1:
+                increments = pooled(increments, self.processes.mean, n_parts)
+            self._report(share * self.config.lr, is_logged, tuple(increments))
 
     def _backward(self, batch: Int64[Tensor, "batch pos"]) -> Float[Tensor, ""]:
         """Compute the gradients of the batch's mean loss; return the mean over this process's share."""
@@ -147,12 +169,6 @@ class TrainingLoop:
                 self.processes.accelerator.backward(loss)
             losses.append(loss.detach())
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
-
-    def _pooled(self, increments: list[IncrementStatistics]) -> tuple[IncrementStatistics, ...]:
-        n_parts = self.config.grad_accumulation
-        if not increments or n_parts * self.processes.size == 1:
-            return tuple(increments)
-        return pooled(increments, self.processes.mean, n_parts)
 
     def _loss(self, tokens: Int64[Tensor, "batch pos"]) -> Float[Tensor, ""]:
         """Return the mean cross entropy over all next tokens, EOS included, in nats."""
@@ -181,7 +197,7 @@ class TrainingLoop:
             "Start a new run with a lower learning rate, in float32, or with another seed"
         )
 
-    def _report(self, lr: float, is_logged: bool, increments: tuple[IncrementStatistics, ...]) -> None:
+    def _report(self, lr: float, is_logged: bool, increments: tuple[LayerIncrements, ...]) -> None:
         if is_logged:
             self._write_lines(lr, increments)
         to_go = self.config.n_steps - self.step
@@ -199,7 +215,7 @@ class TrainingLoop:
             )
         )
 
-    def _write_lines(self, lr: float, increments: tuple[IncrementStatistics, ...]) -> None:
+    def _write_lines(self, lr: float, increments: tuple[LayerIncrements, ...]) -> None:
         """Log the mean loss since the line before; all wall-clock figures go to their own file."""
         loss = math.fsum(self.losses) / len(self.losses)
         self.losses.clear()
@@ -214,16 +230,19 @@ class TrainingLoop:
             "bytes": self.n_bytes,
             "increments": [one.to_dict() for one in increments],
         }
-        self.session.write_metrics(line)
+        self.logs.write_metrics(line)
         speed = {"seconds": self.clock.seconds, "bytes_per_second": self.clock.bytes_per_second}
-        self.session.write_timing({"step": self.step, **speed})
+        self.logs.write_timing({"step": self.step, **speed})
 
     def _validate(self) -> None:
         windows = self.prepared.validation
         self._read_losses()
         self.clock.restart()
-        nats = self.processes.on_main(self._score)
-        nats = self.processes.from_main(nats)
+        # One process alone may stop in between; of several, the others wait for the main one.
+        stop = self.stop.raise_if_set if self.processes.size == 1 else lambda: None
+        how: Any = {"dtype": self.config.dtype, "between_batches": stop}
+        scored = self.processes.on_main(lambda: nats_per_byte(self.model, windows, **how))
+        nats = self.processes.from_main(scored)
         assert nats is not None
         self.clock.validated()
         bits = nats / math.log(2)
@@ -231,14 +250,8 @@ class TrainingLoop:
         if not math.isfinite(nats):
             raise self._not_finite(self.step, "validation")
         line = {"step": self.step, "split": "validation", "nats_per_byte": nats, "bits_per_byte": bits}
-        self.session.write_metrics(line | {"bytes": windows.n_bytes})
+        self.logs.write_metrics(line | {"bytes": windows.n_bytes})
         self.emit(events.Validated(self.step, self.config.n_steps, nats, bits, windows.n_bytes))
-
-    def _score(self) -> float:
-        """Return the nats per byte of the validation text; one process alone may stop in between."""
-        stop = self.session.stop.raise_if_set if self.processes.size == 1 else lambda: None
-        windows, dtype = self.prepared.validation, self.config.dtype
-        return nats_per_byte(self.model, windows, dtype=dtype, between_batches=stop)
 
     def _save(self) -> None:
         """Have the main process write a checkpoint of the present step while the others wait."""
@@ -253,8 +266,7 @@ class TrainingLoop:
 
     def _write_checkpoint(self) -> Path:
         """Write a checkpoint; the logs are on the disk before it."""
-        if self.session.logs is not None:
-            self.session.logs.sync()
+        self.logs.sync()
         state = {
             "n_bytes": self.n_bytes,
             "losses": self.losses,
@@ -275,3 +287,91 @@ class TrainingLoop:
             "seconds": self.clock.seconds,
             "bytes_per_second": self.n_bytes / max(1e-9, self.clock.seconds),
         }
+
+
+def build_optimiser(model: LRopeTransformer, config: TrainConfig) -> torch.optim.AdamW:
+    """Return AdamW over the model's own parameter groups.
+
+    The groups exempt norms, biases and the increment heads' last layers from weight decay, which
+    would otherwise pull an increment of 1 towards half of `max_increment`, and give the heads
+    `head_lr_multiplier` times the learning rate.
+    """
+    groups = model.parameter_groups(config.weight_decay, config.lr, config.head_lr_multiplier)
+    for group in groups:
+        group["peak_lr"] = group["lr"]
+    is_fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=is_fused)
+
+
+def learning_rate_share(step: int, config: TrainConfig) -> float:
+    """Return the learning rate of step 1, 2 ... `n_steps` as a share of the peak.
+
+    It rises in a straight line over `warmup` steps, the last of which has the peak, and falls to
+    `min_lr_share` at the last step: along half a cosine, or ("wsd") in a straight line over the last fifth.
+    """
+    if step <= config.warmup:
+        return step / config.warmup
+    falls_from = first_decay(config)
+    done = max(0, step - falls_from) / max(1, config.n_steps - falls_from)
+    left = 1 - done if config.schedule == "wsd" else 0.5 * (1 + math.cos(math.pi * done))
+    return config.min_lr_share + (1 - config.min_lr_share) * left
+
+
+def first_decay(config: TrainConfig) -> int:
+    """Return the last step that does not depend on `n_steps`: after it the learning rate falls."""
+    if config.schedule == "cosine":
+        return config.warmup
+    return max(config.warmup, config.n_steps - config.n_steps // 5)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, share: float) -> None:
+    """Set every group to `share` of its own peak."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak_lr"] * share
+
+
+class Clock:
+    """How fast training goes, and how long it will still take; it decides nothing.
+
+    It counts the seconds of optimiser steps; validation and checkpoints are not training time.
+
+    Args:
+        seconds: Training time of the sessions before this one.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self._validation_seconds = 0.0
+        self._recent: deque[tuple[float, int, int]] = deque(maxlen=20)
+        self._since = time.perf_counter()
+
+    def restart(self) -> None:
+        """Begin to count: what happened since the last step is not training time."""
+        self._since = time.perf_counter()
+
+    def stepped(self, n_steps: int, n_bytes: int) -> None:
+        """Count the time since the last call as that of `n_steps` steps over `n_bytes` bytes."""
+        now = time.perf_counter()
+        self._recent.append((now - self._since, n_steps, n_bytes))
+        self.seconds += now - self._since
+        self._since = now
+
+    def validated(self) -> None:
+        """Count the time since the last step as a validation's."""
+        self._validation_seconds = time.perf_counter() - self._since
+        self.restart()
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Training speed over the latest steps, in bytes read as targets."""
+        return sum(n_bytes for *_, n_bytes in self._recent) / max(1e-9, self._recent_seconds)
+
+    def seconds_left(self, n_steps: int, n_validations: int) -> float:
+        """Estimate the time for so many more steps and validations."""
+        recent_steps = sum(n for _, n, _ in self._recent)
+        step_seconds = self._recent_seconds / max(1, recent_steps)
+        return n_steps * step_seconds + n_validations * self._validation_seconds
+
+    @property
+    def _recent_seconds(self) -> float:
+        return sum(seconds for seconds, *_ in self._recent)

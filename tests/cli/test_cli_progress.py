@@ -10,9 +10,9 @@ import pytest
 
 from lrope_interp.commands.output import Output
 from lrope_interp.commands.progress import LINES_A_RUN, TrainingState, by_layer, clock, listen
-from lrope_interp.training.events import Event, IncrementStatistics, Started, Step, Validated, Warned
+from lrope_interp.training.events import Event, LayerIncrements, Started, Step, Validated, Warned
 
-INCREMENTS = (IncrementStatistics(0, None, 1.25, 0.5), IncrementStatistics(1, None, 0.75, 0.125))
+INCREMENTS = (LayerIncrements(0, None, 1.25, 0.5), LayerIncrements(1, None, 0.75, 0.125))
 
 
 def run_of(n_steps: int) -> list[Event]:
@@ -68,8 +68,7 @@ def test_heads_are_pooled_to_the_mean_and_spread_of_all_tokens() -> None:
 
     draw = np.random.default_rng(0).normal([1.0, 3.0], [0.5, 0.25], size=(1000, 2))
     heads = [
-        IncrementStatistics(0, head, float(draw[:, head].mean()), float(draw[:, head].std()))
-        for head in (0, 1)
+        LayerIncrements(0, head, float(draw[:, head].mean()), float(draw[:, head].std())) for head in (0, 1)
     ]
     ((layer, mean, sd),) = by_layer(heads)
     assert layer == 0

@@ -18,26 +18,24 @@ from lrope_interp.folders import locked
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.runs import Run
 from lrope_interp.tokenizers import ByteTokenizer
-from lrope_interp.training import events, outcomes
-from lrope_interp.training.arms import (
-    ARMS,
-    DEFAULT_ARMS,
-    arm_config,
-    check_reference,
-    extra_units,
-    n_extra_parameters,
-    parse_arms,
-)
+from lrope_interp.training import events, replication
 from lrope_interp.training.config import TrainConfig, train_config
 from lrope_interp.training.events import Event, Finished, Started, Step
 from lrope_interp.training.preparation import build_model, prepare
 from lrope_interp.training.replication import (
+    ARMS,
+    DEFAULT_ARMS,
     PlannedRun,
     Replication,
+    arm_config,
     as_begun,
     at_default_place,
     check,
+    check_reference,
+    extra_units,
+    n_extra_parameters,
     opened,
+    parse_arms,
     train_missing,
 )
 
@@ -267,10 +265,10 @@ def test_overwriting_begins_from_nothing_but_never_under_a_training(asked: Repli
 
 
 def test_a_run_is_scored_on_all_of_dev_in_float32(finished: Replication) -> None:
-    documents = outcomes.full_validation(load_corpus(finished.base.data))
+    documents = replication.full_validation(load_corpus(finished.base.data))
     planned = finished.runs()[1]
     run = _run(planned)
-    scored = outcomes.score(planned, run, documents, device="cpu")
+    scored = replication.score(planned, run, documents, device="cpu")
     assert sum(scored.n_bytes.values()) == sum(document.n_bytes for document in documents)
     assert sum(scored.n_bytes.values()) > finished.base.validation_bytes
 
@@ -279,7 +277,7 @@ def test_the_score_is_that_of_a_byte_at_a_time_over_all_languages(finished: Repl
     run = _run(finished.runs()[1])
     model = LRopeTransformer.from_pretrained(run.folder)
     texts = {"en": "forty bytes of English in several windows", "zh": "中文"}
-    scored = outcomes.score(_elsewhere(finished.runs()[1]), run, _documents(texts), device="cpu")
+    scored = replication.score(_elsewhere(finished.runs()[1]), run, _documents(texts), device="cpu")
     nats = {language: _slow_nats(model, text) for language, text in texts.items()}
     assert scored.n_bytes == {language: len(text.encode()) for language, text in texts.items()}
     assert dict(scored.nats) == pytest.approx(nats, rel=1e-5)
@@ -317,26 +315,26 @@ def _slow_nats(model: LRopeTransformer, text: str) -> float:
 def test_a_score_is_kept_for_the_same_weights_and_text_only(
     finished: Replication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    documents = outcomes.full_validation(load_corpus(finished.base.data))
+    documents = replication.full_validation(load_corpus(finished.base.data))
     planned = finished.runs()[0]
-    first = outcomes.score(planned, _run(planned), documents, device="cpu")
+    first = replication.score(planned, _run(planned), documents, device="cpu")
     computed: list[str] = []
-    slow = outcomes._nats_by_language
+    slow = replication._nats_by_language
 
     def counted(*rest: object) -> object:
         computed.append("once more")
         return slow(*rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(outcomes, "_nats_by_language", counted)
-    assert outcomes.score(planned, _run(planned), documents, device="cpu") == first
+    monkeypatch.setattr(replication, "_nats_by_language", counted)
+    assert replication.score(planned, _run(planned), documents, device="cpu") == first
     assert computed == []
     path = planned.folder.parent.parent / "scores" / f"{planned.name}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_sha256": "0" * 64}))
-    assert outcomes.score(planned, _run(planned), documents, device="cpu") == first
+    assert replication.score(planned, _run(planned), documents, device="cpu") == first
     assert computed == ["once more"]
     path.write_text("torn")
-    assert outcomes.score(planned, _run(planned), documents, device="cpu") == first
-    outcomes.score(planned, _run(planned), _documents({"en": "another text"}), device="cpu")
+    assert replication.score(planned, _run(planned), documents, device="cpu") == first
+    replication.score(planned, _run(planned), _documents({"en": "another text"}), device="cpu")
     assert len(computed) == 3
 
 
@@ -345,7 +343,7 @@ def test_every_part_of_the_key_of_a_score_counts(
 ) -> None:
     computed: list[str] = []
     monkeypatch.setattr(
-        outcomes, "_nats_by_language", lambda *_: (computed.append("x"), ({"en": 1.0}, {"en": 1}))[1]
+        replication, "_nats_by_language", lambda *_: (computed.append("x"), ({"en": 1.0}, {"en": 1}))[1]
     )
     asked = Replication(tmp_path / "x", ("fixed",), 1, finished.base)
     shutil.copytree(finished.folder / "runs", asked.folder / "runs")
@@ -354,7 +352,7 @@ def test_every_part_of_the_key_of_a_score_counts(
     def n_computed(text: str = "some text", language: str = "en") -> int:
         documents = [Document("one", text, "test", language)]
         for _ in range(2):
-            outcomes.score(planned, _run(planned), documents, device="cpu")
+            replication.score(planned, _run(planned), documents, device="cpu")
         return len(computed)
 
     assert n_computed() == 1
@@ -365,7 +363,7 @@ def test_every_part_of_the_key_of_a_score_counts(
         path.write_bytes(path.read_bytes() + b" ")
         if name == "tokenizer.json":
             other = type("Other", (ByteTokenizer,), {"fingerprint": "other"})
-            monkeypatch.setattr(outcomes, "load_tokenizer", lambda _, other=other: other())
+            monkeypatch.setattr(replication, "load_tokenizer", lambda _, other=other: other())
         assert n_computed("some other text", "zh") == 4 + number
     for number, room in enumerate(("data", "models", "tokenizers", "training")):
         monkeypatch.setitem(cache._DIGESTS, room, "of other code")
@@ -376,19 +374,22 @@ def test_text_that_was_trained_on_is_not_scored(finished: Replication) -> None:
     planned = _elsewhere(finished.runs()[0])
     trained_on = load_corpus(finished.base.data).documents("train")
     with pytest.raises(LRopeError):
-        outcomes.score(planned, _run(finished.runs()[0]), trained_on, device="cpu")
+        replication.score(planned, _run(finished.runs()[0]), trained_on, device="cpu")
 
 
 def test_the_rows_are_what_the_run_logged(finished: Replication) -> None:
     planned = finished.runs()[1]
     run = _run(planned)
-    scored = outcomes.Score("ab", {"en": 3.0, "zh": 5.0}, {"en": 2, "zh": 2})
-    row = outcomes.run_row(planned, run, scored)
+    scored = replication.RunScore("ab", {"en": 3.0, "zh": 5.0}, {"en": 2, "zh": 2})
+    rows = replication.rows_of(planned, run, scored)
+    (row,) = rows["runs"]
     assert (row["arm"], row["seed"], row["nats_per_byte"]) == ("per_layer", 0, 2.0)
     model = LRopeTransformer.from_pretrained(run.folder)
     assert row["n_parameters"] == sum(weight.numel() for weight in model.parameters())
     assert (row["n_steps"], row["train_loss"]) == (4, run.summary["train_loss"])
-    curves = outcomes.curve_rows(planned, run)
+    languages = [(line["language"], line["nats_per_byte"], line["n_bytes"]) for line in rows["languages"]]
+    assert languages == [("en", 1.5, 2), ("zh", 2.5, 2)]
+    curves = rows["curves"]
     assert [line["step"] for line in curves if line["split"] == "validation"] == [2, 4]
     assert curves[-1]["loss"] == run.summary["validation_nats_per_byte"]
 
@@ -396,8 +397,8 @@ def test_the_rows_are_what_the_run_logged(finished: Replication) -> None:
 def test_runs_under_other_conditions_are_named(finished: Replication) -> None:
     run = _run(finished.runs()[0])
     other = Run(run.folder, {**run.info, "threads": 64, "versions": {**run.info["versions"], "torch": "1.0"}})
-    assert outcomes.differing_conditions([run, run]) == []
-    said = outcomes.differing_conditions([run, other])
+    assert replication.differing_conditions([run, run]) == []
+    said = replication.differing_conditions([run, other])
     assert any("same threads" in line for line in said)
     assert any("same version of torch" in line and "1.0" in line for line in said)
 

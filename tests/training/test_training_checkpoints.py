@@ -16,12 +16,13 @@ from lrope_interp.training import checkpoints
 from lrope_interp.training.checkpoints import (
     CHECKPOINT_FORMAT,
     newest_checkpoint,
+    optimiser_tensors,
     remove_partial_checkpoints,
     save_checkpoint,
 )
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.loop import train
-from lrope_interp.training.optimiser import build_optimiser, optimiser_tensors
+from lrope_interp.training.steps import build_optimiser
 
 
 class Trained(NamedTuple):

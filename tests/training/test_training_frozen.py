@@ -20,16 +20,15 @@ from lrope_interp.models.frozen import attached_increments
 from lrope_interp.results import file_sha256
 from lrope_interp.runs import read_run
 from lrope_interp.training import events
-from lrope_interp.training.config import TrainConfig
+from lrope_interp.training.config import Recording, TrainConfig
 from lrope_interp.training.distribution import joined
 from lrope_interp.training.events import Event, Step
 from lrope_interp.training.frozen import lexical_table
 from lrope_interp.training.loop import train
-from lrope_interp.training.metrics import read_lines
+from lrope_interp.training.metrics import read_lines, run_logs
 from lrope_interp.training.preparation import build_model, prepare
-from lrope_interp.training.recording import Recording
-from lrope_interp.training.session import session
-from lrope_interp.training.steps import TrainingLoop
+from lrope_interp.training.process import StopFlag
+from lrope_interp.training.steps import Sitting, TrainingLoop
 
 MakeConfig = Callable[..., TrainConfig]
 KINDS = {"lexical": "frozen", "contextual": "frozen-contextual"}
@@ -110,9 +109,9 @@ def test_the_weights_are_those_of_training_under_a_hook_written_by_hand(
         )
     (tmp_path / "by-hand").mkdir()
     with joined(prepared.config) as processes:
-        how = (processes, Recording(), events.ignore)
-        with session(tmp_path / "by-hand", *how) as opened:
-            TrainingLoop(opened, prepared, model).run()
+        sitting = Sitting(tmp_path / "by-hand", processes, Recording(), events.ignore)
+        with run_logs(sitting.folder, processes, sitting.emit) as logs:
+            TrainingLoop(sitting, prepared, model, logs, StopFlag()).run()
     trained = build_model(prepared.config)
     load_weights(trained, run.folder / "model.safetensors")
     wanted = dict(trained.named_parameters())

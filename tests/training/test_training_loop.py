@@ -22,8 +22,7 @@ from lrope_interp.training import preparation, steps
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.events import Checkpointed, Event, Finished, Started, Step, Validated, Warned
 from lrope_interp.training.loop import train
-from lrope_interp.training.metrics import JsonLines, read_lines
-from lrope_interp.training.validation import validation_documents
+from lrope_interp.training.metrics import JsonLines, read_lines, validation_documents
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -301,7 +300,7 @@ def test_the_front_door_leads_to_train() -> None:
 def test_configs_and_events_load_neither_torch_nor_the_models() -> None:
     code = (
         "import sys\n"
-        "from lrope_interp.training import config, events, malloc\n"
+        "from lrope_interp.training import config, events, process\n"
         "print([name for name in ('torch', 'transformer_lens', 'pandas') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

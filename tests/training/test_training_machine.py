@@ -9,20 +9,20 @@ import torch
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.folders import is_locked, locked
-from lrope_interp.training import devices
-from lrope_interp.training.clock import Clock
-from lrope_interp.training.devices import resolve_device, resolve_dtype
-from lrope_interp.training.malloc import set_malloc_thresholds
+from lrope_interp.training import distribution
+from lrope_interp.training.distribution import resolve_device, resolve_dtype
+from lrope_interp.training.process import set_malloc_thresholds
+from lrope_interp.training.steps import Clock
 
 
 def test_auto_takes_the_best_device_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for present, best in ((("cpu",), "cpu"), (("mps", "cpu"), "mps"), (("cpu", "cuda", "mps"), "cuda")):
-        monkeypatch.setattr(devices, "_is_available", present.__contains__)
+        monkeypatch.setattr(distribution, "_is_available", present.__contains__)
         assert resolve_device("auto") == best
 
 
 def test_a_missing_device_is_refused_with_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_is_available", "cpu".__eq__)
+    monkeypatch.setattr(distribution, "_is_available", "cpu".__eq__)
     with pytest.raises(LRopeError, match=r"sees only cpu here; use --device auto"):
         resolve_device("cuda")
     with pytest.raises(LRopeError, match="Did you mean 'cuda'"):
@@ -31,7 +31,7 @@ def test_a_missing_device_is_refused_with_what_there_is(monkeypatch: pytest.Monk
 
 def test_auto_computes_in_bfloat16_only_where_the_hardware_does(monkeypatch: pytest.MonkeyPatch) -> None:
     for is_there, dtype in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(devices, "has_bfloat16", lambda device, answer=is_there: answer)
+        monkeypatch.setattr(distribution, "has_bfloat16", lambda device, answer=is_there: answer)
         assert resolve_dtype("auto", "cpu") == dtype
     assert resolve_dtype("float32", "cpu") == "float32"
     with pytest.raises(LRopeError, match="Did you mean 'bfloat16'"):
@@ -41,8 +41,8 @@ def test_auto_computes_in_bfloat16_only_where_the_hardware_does(monkeypatch: pyt
 def test_an_unknown_cpu_is_taken_for_one_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     for check in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
         monkeypatch.delattr(torch.cpu, check, raising=False)
-    assert devices.has_bfloat16("cpu") is False
-    assert devices.has_bfloat16("mps") is False
+    assert distribution.has_bfloat16("cpu") is False
+    assert distribution.has_bfloat16("mps") is False
 
 
 def test_a_lock_keeps_a_second_process_out_and_ends_with_its_holder(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_lock_stays_with_a_folder_that_is_renamed(tmp_path: Path) -> None:
 
 
 def test_malloc_thresholds_are_set_where_there_is_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "from lrope_interp.training.malloc import set_malloc_thresholds; print(set_malloc_thresholds())"
+    code = "from lrope_interp.training.process import set_malloc_thresholds; print(set_malloc_thresholds())"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() in ("True", "False")
     monkeypatch.setattr(sys, "platform", "darwin")
@@ -80,7 +80,7 @@ def test_malloc_thresholds_are_set_where_there_is_glibc(monkeypatch: pytest.Monk
 
 def test_the_clock_counts_steps_and_leaves_validation_out(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 10.0, 12.0, 15.0, 19.0, 20.0])
-    monkeypatch.setattr("lrope_interp.training.clock.time.perf_counter", lambda: next(times))
+    monkeypatch.setattr("lrope_interp.training.steps.time.perf_counter", lambda: next(times))
     clock = Clock(seconds=100.0)  # at 0
     clock.restart()  # at 10
     clock.stepped(1, 600)  # at 12: 2 s

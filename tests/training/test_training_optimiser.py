@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.training.config import TrainConfig
-from lrope_interp.training.optimiser import (
+from lrope_interp.training.checkpoints import load_optimiser_tensors, optimiser_tensors
+from lrope_interp.training.config import Recording, TrainConfig
+from lrope_interp.training.distribution import joined
+from lrope_interp.training.events import ignore
+from lrope_interp.training.metrics import read_lines, run_logs
+from lrope_interp.training.preparation import build_model, prepare
+from lrope_interp.training.process import StopFlag
+from lrope_interp.training.steps import (
+    Sitting,
+    TrainingLoop,
     build_optimiser,
-    clip_gradients,
     learning_rate_share,
-    load_optimiser_tensors,
-    optimiser_tensors,
     set_learning_rate,
 )
-from lrope_interp.training.preparation import build_model
 
 EXEMPT = ("ln1.w", "ln2.w", "ln_final.w", "ln.w", "b_in", "b_out", "increments.W_out")
 
@@ -86,13 +91,22 @@ def test_under_wsd_two_lengths_share_their_learning_rates_until_the_shorter_one_
     assert shares[0][16] < shares[1][16] == 1.0
 
 
-def test_clipping_shortens_long_gradients_only() -> None:
-    parameter = torch.nn.Parameter(torch.zeros(2))
-    parameter.grad = torch.tensor([3.0, 4.0])
-    assert clip_gradients([parameter], 1.0).item() == pytest.approx(5.0)
-    torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.8]), atol=1e-5, rtol=0)
-    assert clip_gradients([parameter], 10.0).item() == pytest.approx(1.0, abs=1e-5)
-    torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.8]), atol=1e-5, rtol=0)
+@pytest.mark.parametrize("grad_clip", [0.01, 1e6])
+def test_only_longer_gradients_are_shortened_to_the_clip(
+    tmp_path: Path, make_config: Callable[..., TrainConfig], grad_clip: float
+) -> None:
+    config = make_config(n_steps=1, grad_clip=grad_clip)
+    prepared, model = prepare(config, ignore), build_model(config)
+    with joined(prepared.config) as processes, run_logs(tmp_path, processes, ignore) as logs:
+        TrainingLoop(
+            Sitting(tmp_path, processes, Recording(), ignore), prepared, model, logs, StopFlag()
+        ).run()
+    taken = (
+        torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None]).norm().item()
+    )
+    before = read_lines(tmp_path / "metrics.jsonl")[0]["grad_norm"]
+    assert before > 0.1
+    assert taken == pytest.approx(min(before, grad_clip), rel=1e-4)
 
 
 def test_moments_go_out_and_come_back_by_name(

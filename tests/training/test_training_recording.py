@@ -12,14 +12,12 @@ from pathlib import Path
 import pytest
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.training import trackers
-from lrope_interp.training.config import TrainConfig
+from lrope_interp.training import metrics
+from lrope_interp.training.config import Recording, TrainConfig, tracker_names
 from lrope_interp.training.distribution import decided, joined
 from lrope_interp.training.events import Checkpointed, Event, Step, Warned
 from lrope_interp.training.loop import train
-from lrope_interp.training.metrics import read_lines
-from lrope_interp.training.recording import Recording, tracker_names
-from lrope_interp.training.trackers import Trackers, figures
+from lrope_interp.training.metrics import Trackers, figures, read_lines
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -112,7 +110,7 @@ def test_a_line_of_metrics_becomes_named_figures() -> None:
 def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_written(
     tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
     with pytest.raises(
         LRopeError, match=r"needs the package tensorboard.*pip install 'lrope-interp\[track\]'"
     ):
@@ -144,7 +142,7 @@ import json, sys
 from pathlib import Path
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.loop import train
-from lrope_interp.training.recording import Recording
+from lrope_interp.training.config import Recording
 train(TrainConfig.from_dict(json.loads(sys.argv[1])), sys.argv[2], recording=Recording(("tensorboard",)))
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 told = EventAccumulator(str(Path(sys.argv[2]) / "tensorboard" / "lrope-interp"))

@@ -19,9 +19,9 @@ from lrope_interp.runs import read_run
 from lrope_interp.training import checkpoints, loop
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.events import Checkpointed, Event, Finished, Started, Step, Warned
-from lrope_interp.training.interruption import stop_flag
 from lrope_interp.training.loop import train
-from lrope_interp.training.optimiser import learning_rate_share
+from lrope_interp.training.process import stop_flag
+from lrope_interp.training.steps import learning_rate_share
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -129,7 +129,7 @@ import json, os, signal, sys, torch
 torch.set_num_threads(1)
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.loop import train
-from lrope_interp.training.optimiser import learning_rate_share
+from lrope_interp.training.steps import learning_rate_share
 def on_event(event):
     if type(event).__name__ == "Step" and event.step == 7:
         os.kill(os.getpid(), signal.SIGKILL)

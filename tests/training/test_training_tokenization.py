@@ -18,9 +18,14 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.checkpoint import save_pretrained
 from lrope_interp.tokenizers import ByteTokenizer, load_tokenizer
 from lrope_interp.training.config import TrainConfig
-from lrope_interp.training.preparation import build_model, prepare
-from lrope_interp.training.tokenization import make_tokenizer, tokenizer_sample, tokens_per_byte
-from lrope_interp.training.validation import nats_per_byte, validation_windows
+from lrope_interp.training.metrics import nats_per_byte, validation_windows
+from lrope_interp.training.preparation import (
+    build_model,
+    make_tokenizer,
+    prepare,
+    tokenizer_sample,
+    tokens_per_byte,
+)
 
 MakeConfig = Callable[..., TrainConfig]
 

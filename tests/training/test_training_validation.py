@@ -11,7 +11,7 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.tokenizers import ByteTokenizer
 from lrope_interp.training.config import TrainConfig
-from lrope_interp.training.validation import nats_per_byte, validation_documents, validation_windows
+from lrope_interp.training.metrics import nats_per_byte, validation_documents, validation_windows
 
 N_CTX = 16
 

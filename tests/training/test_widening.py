@@ -9,8 +9,7 @@ import torch
 
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.training.config import TrainConfig
-from lrope_interp.training.preparation import build_model
-from lrope_interp.training.widening import units_for, widened_model
+from lrope_interp.training.preparation import build_model, widened_model
 
 EXTRA = 3
 MLP = ("mlp.W_in", "mlp.W_gate", "mlp.W_out")
@@ -71,11 +70,3 @@ def test_the_extra_units_are_drawn_and_depend_on_the_seed(make_config: Callable[
     assert torch.equal(units(0), units(0))
     assert not torch.equal(units(0), units(1))
     assert 0 < float(units(0).detach().std()) < 1
-
-
-@pytest.mark.parametrize(
-    ("n_parameters", "units"), [(0, 0), (47, 0), (49, 1), (96, 1), (143, 1), (145, 2), (960, 10)]
-)
-def test_the_number_of_units_is_the_nearest(n_parameters: int, units: int) -> None:
-    """A unit over 2 layers of width 16 has 3 * 2 * 16 = 96 weights."""
-    assert units_for(n_parameters, n_layers=2, d_model=16) == units

@@ -62,7 +62,7 @@ def replicate_result(
     the number of comparisons.
 
     Args:
-        rows: "runs", "languages" and "curves", as `training.outcomes` gives them.
+        rows: "runs", "languages" and "curves", as `training.replication` gives them.
         comparison: Reference and margin.
         config: What all runs share.
         data: Provenance of the full validation set.
