@@ -16,13 +16,11 @@ from torch import Tensor
 from transformer_lens import FactoredMatrix
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 
-from lrope_interp.models.biases import ModuleWithOptionalBiases
-from lrope_interp.models.blockwise import attend_blockwise, fits_blockwise
-from lrope_interp.models.caching import HookPoint
-from lrope_interp.models.compilation import has_live_hook
 from lrope_interp.models.config import LRopeConfig
-from lrope_interp.models.fused import fused_turn, runs_fused
+from lrope_interp.models.hooks import HookPoint, has_live_hook
+from lrope_interp.models.kernels import attend_blockwise, fits_blockwise, fused_turn, runs_fused
 from lrope_interp.models.kv_cache import append
+from lrope_interp.models.layers import ModuleWithOptionalBiases
 from lrope_interp.models.rotary import angles_at, inverse_frequencies, turn
 
 

@@ -13,13 +13,11 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 
 from lrope_interp.models.attention import Attention
-from lrope_interp.models.caching import HookPoint
-from lrope_interp.models.compilation import has_backward_hook, has_live_hook
 from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.hooks import HookPoint, has_backward_hook, has_live_hook
 from lrope_interp.models.increments import IncrementHead, accumulate, checked, forked
 from lrope_interp.models.kv_cache import start_of, store
-from lrope_interp.models.mlp import GatedMLP
-from lrope_interp.models.normalization import HookedRMSNorm
+from lrope_interp.models.layers import GatedMLP, HookedRMSNorm
 
 
 @dataclass(frozen=True)

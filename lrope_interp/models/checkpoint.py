@@ -6,10 +6,10 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,13 +23,10 @@ from lrope_interp.models.frozen import (
     ContextualIncrements,
     FrozenIncrements,
     LexicalIncrements,
-    attach_increments,
     attached_increments,
 )
+from lrope_interp.models.hooked_model import HookedModel
 from lrope_interp.tokenizers import TOKENIZER_FILE, ByteTokenizer, Tokenizer, load_tokenizer
-
-if TYPE_CHECKING:
-    from lrope_interp.models.transformer import LRopeTransformer
 
 MODEL_FORMAT = 1
 CONFIG_FILE = "config.json"
@@ -41,9 +38,7 @@ _STORED_AS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
-def save_pretrained(
-    model: LRopeTransformer, folder: Path, extra_config: dict[str, Any] | None = None
-) -> None:
+def save_pretrained(model: HookedModel, folder: Path, extra_config: dict[str, Any] | None = None) -> None:
     """Write `config.json` and `model.safetensors` into `folder`, making it if need be.
 
     A tokenizer of more than bytes is written beside them, as `tokenizer.json`, and so are attached
@@ -63,7 +58,7 @@ def save_pretrained(
     save_weights(model, folder / WEIGHTS_FILE)  # last: where they are, all that belongs to them is
 
 
-def save_increments(model: LRopeTransformer, folder: Path) -> dict[str, str]:
+def save_increments(model: HookedModel, folder: Path) -> dict[str, str]:
     """Write the increments that are attached to `model`, if any.
 
     Returns:
@@ -79,7 +74,7 @@ def save_increments(model: LRopeTransformer, folder: Path) -> dict[str, str]:
     return {"frozen": frozen.kind}
 
 
-def save_weights(model: LRopeTransformer, path: Path) -> None:
+def save_weights(model: HookedModel, path: Path) -> None:
     """Write the parameters as `save_tensors` does."""
     save_tensors(dict(model.named_parameters()), path)
 
@@ -109,44 +104,15 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     sync_folder(path.parent)
 
 
-def from_pretrained(
-    folder: Path,
-    device: str | None = None,
-    n_ctx: int | None = None,
-    dtype: torch.dtype | str | None = None,
-    fold_ln: bool = False,
-) -> LRopeTransformer:
-    """Load what `save_pretrained` wrote; see `LRopeTransformer.from_pretrained`."""
-    from lrope_interp.models.transformer import LRopeTransformer
-
-    before = os.stat(folder) if folder.is_dir() else None
-    fields = dict(read_config(folder)["model"])
-    fields["device"] = device or "cpu"
-    if n_ctx is not None:
-        fields["n_ctx"] = n_ctx
-    cfg = LRopeConfig.from_dict(fields)
-    wanted = cfg.dtype if dtype is None else LRopeConfig.from_dict(fields | {"dtype": dtype}).dtype
-    _check_shape(cfg, folder / WEIGHTS_FILE)
-    model = LRopeTransformer(cfg)
-    model.weights_sha256 = load_weights(model, folder / WEIGHTS_FILE)
-    frozen = load_increments(folder, model.cfg)
-    if frozen is not None:
-        attach_increments(model, frozen)
-    if (folder / TOKENIZER_FILE).is_file():
-        model.tokenizer = _fitting_tokenizer(folder, model.cfg.d_vocab)
-    if before is not None and not os.path.samestat(before, os.stat(folder)):
-        raise LRopeError(f"{folder} was replaced while it was read: read it again")
-    if fold_ln:
-        model.fold_ln_()  # before rounding
-    return model.to(wanted).eval()
-
-
-def load_increments(folder: Path, cfg: LRopeConfig) -> FrozenIncrements | None:
+def load_increments(
+    folder: Path, cfg: LRopeConfig, load_model: Callable[..., HookedModel]
+) -> FrozenIncrements | None:
     """Return the increments that lie beside a model's weights, or None where it has none.
 
     Args:
         folder: What `save_pretrained` wrote.
         cfg: Of the model that they are for: where they go, and how long its texts may be.
+        load_model: `LRopeTransformer.from_pretrained`, for a model that gives the increments.
 
     Raises:
         LRopeError: They are missing, damaged, or of another shape than the model.
@@ -163,7 +129,7 @@ def load_increments(folder: Path, cfg: LRopeConfig) -> FrozenIncrements | None:
         if said.get("frozen") is not None:  # or a folder that holds itself is opened without end
             raise LRopeError(f"{source} holds a model that did not learn its increments; copy the run again")
         n_ctx = max(cfg.n_ctx, said["model"].get("n_ctx", 0))
-        frozen = ContextualIncrements(from_pretrained(source, str(cfg.device), n_ctx))
+        frozen = ContextualIncrements(load_model(source, str(cfg.device), n_ctx))
     else:
         raise unknown(f"kind of frozen increments in {folder / CONFIG_FILE}:", str(kind), FROZEN_KINDS)
     try:
@@ -184,7 +150,7 @@ def _read_table(path: Path) -> torch.Tensor:
     return tensors["increments"]
 
 
-def _fitting_tokenizer(folder: Path, d_vocab: int) -> Tokenizer:
+def fitting_tokenizer(folder: Path, d_vocab: int) -> Tokenizer:
     """Return the tokenizer that lies beside the weights."""
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size != d_vocab:
@@ -206,7 +172,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(path, ModelFile, newest=MODEL_FORMAT, missing=missing)
 
 
-def load_weights(model: LRopeTransformer, path: Path) -> str:
+def load_weights(model: HookedModel, path: Path) -> str:
     """Copy weights from a safetensors file into the model; names, shapes and dtypes must match.
 
     Returns:
@@ -229,10 +195,14 @@ def load_weights(model: LRopeTransformer, path: Path) -> str:
     return digest
 
 
-def _check_shape(cfg: LRopeConfig, path: Path) -> None:
-    """Compare a configuration with the header of its weights, before memory is taken for either."""
-    from lrope_interp.models.transformer import LRopeTransformer
+def check_shape(cfg: LRopeConfig, path: Path, build: Callable[[LRopeConfig], HookedModel]) -> None:
+    """Compare a configuration with the header of its weights, before memory is taken for either.
 
+    Args:
+        cfg: The configuration.
+        path: Its weights.
+        build: `LRopeTransformer`, built here without values to learn names and shapes.
+    """
     n_blocks = len({name.split(".")[1] for name in _header(path) if name.startswith("blocks.")})
     if n_blocks != cfg.n_layers:
         raise LRopeError(
@@ -240,7 +210,7 @@ def _check_shape(cfg: LRopeConfig, path: Path) -> None:
             f"{cfg.n_layers}"
         )
     with torch.device("meta"):
-        empty = LRopeTransformer(LRopeConfig.from_dict({**cfg.to_dict(), "device": "meta", "seed": 0}))
+        empty = build(LRopeConfig.from_dict({**cfg.to_dict(), "device": "meta", "seed": 0}))
     _check_header(path, dict(empty.named_parameters()))
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformer_lens.config import TransformerBridgeConfig
 
 from lrope_interp.errors import LRopeError, unknown
@@ -17,7 +19,12 @@ from lrope_interp.files import ModelShape, check
 INCREMENT_MODES = ("per_layer", "shared", "fixed")
 ATTENTION_IMPLEMENTATIONS = ("auto", "sdpa", "eager")
 NORMALIZATIONS = ("RMS", "RMSPre")
-ACTIVATIONS = ("silu", "gelu", "gelu_new", "relu")
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
 DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
@@ -56,6 +63,8 @@ class LRopeConfig(TransformerBridgeConfig):
     Raises:
         LRopeError: A value that no model can be built from.
     """
+
+    d_mlp: int  # pyright: ignore[reportIncompatibleVariableOverride] (TransformerLens' may be None)
 
     def __init__(
         self,

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models.increments import IncrementHead
-from lrope_interp.models.initialization import initialize, parameter_generator
 from lrope_interp.models.transformer import LRopeTransformer
+from lrope_interp.models.weights import initialize, normal_values
 
 _RANDOM_GAIN_STD = 0.2
 
@@ -47,12 +47,16 @@ def randomised_control(
     control = copy.deepcopy(model)
     control.reset_hooks(including_permanent=True)
     if trunk == "untrained":
-        _randomise(control, seed)
-    heads = dict(_heads(control))
+        initialize(control, seed, control.cfg.n_layers)
+        with torch.no_grad():
+            for name, parameter in control.named_parameters():
+                if name.endswith(".w"):  # the gains too, so that no layer is close to the identity by chance
+                    parameter.add_((_RANDOM_GAIN_STD * normal_values(parameter, seed, name)).to(parameter))
     trained = _pre_sigmoid(model, tokens)
-    for name, head in heads.items():
+    for name, head in _heads(control):
         _draw_head(head, name, seed)
-        _match_spread(control, head, name, tokens, trained[name])
+        # Front to back: a layer reads what the random increments of those before it have made of the text.
+        _match_spread(head, _pre_sigmoid(control, tokens)[name], trained[name], name)
     return control.eval()
 
 
@@ -85,22 +89,11 @@ def random_heads(
         _draw_head(drawn[name], name, seed)
         with torch.no_grad():
             own = drawn[name].read_out(drawn[name].hidden(cache[by_hook[name]]))[:, 1:]
-        _match(drawn[name], own.reshape(-1, own.shape[-1]), trained[name], name)
+        _match_spread(drawn[name], own.reshape(-1, own.shape[-1]), trained[name], name)
     if model.cfg.increments == "shared":
         shared = next(iter(drawn.values()))
         return {layer: shared for layer in range(model.cfg.n_layers)}
     return {int(name.split(".")[1]): head for name, head in drawn.items()}
-
-
-def _randomise(control: LRopeTransformer, seed: int) -> None:
-    """Draw all weights, gains included, so that no layer is close to the identity by chance."""
-    initialize(control, seed, control.cfg.n_layers)
-    with torch.no_grad():
-        for name, parameter in control.named_parameters():
-            if name.endswith(".w"):
-                generator = parameter_generator(seed, name)
-                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
-                parameter.add_((_RANDOM_GAIN_STD * noise).to(parameter))
 
 
 def _draw_head(head: IncrementHead, name: str, seed: int) -> None:
@@ -108,25 +101,13 @@ def _draw_head(head: IncrementHead, name: str, seed: int) -> None:
     with torch.no_grad():
         for leaf in ("W_in", "W_out"):
             parameter = getattr(head, leaf)
-            generator = parameter_generator(seed, f"{name}.{leaf}")
-            values = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+            values = normal_values(parameter, seed, f"{name}.{leaf}")
             parameter.copy_((values / parameter.shape[0] ** 0.5).to(parameter))
         head.b_in.zero_()
         head.b_out.zero_()
 
 
 def _match_spread(
-    control: LRopeTransformer,
-    head: IncrementHead,
-    name: str,
-    tokens: Tensor,
-    trained: Float[Tensor, "n n_out"],
-) -> None:
-    """Match one layer's spread on `tokens` (layers before it are done)."""
-    _match(head, _pre_sigmoid(control, tokens)[name], trained, name)
-
-
-def _match(
     head: IncrementHead, own: Float[Tensor, "n n_out"], trained: Float[Tensor, "n n_out"], name: str
 ) -> None:
     """Scale and shift the last layer from its own mean and s.d. to the trained layer's."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,8 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.hooked_model import HookedModel
 from lrope_interp.models.rotary import inverse_frequencies
 
 Place = int | tuple[int, int] | str
@@ -74,6 +75,12 @@ class DistanceReads:
         """
         return int(np.searchsorted(self.ends, last_byte(self.text, place), side="right")) + self.n_lead
 
+    def between(self, a: Place, b: Place) -> PerceivedDistance:
+        """Return the distance of two places, in either order; see `LRopeTransformer.perceived_distance`."""
+        first, last = sorted(self.place_of(place) for place in (a, b))
+        summed = self.summed(first, last)
+        return PerceivedDistance(last - first, summed, summed / self.mean, self.effective(summed))
+
     def summed(self, first: int, last: int) -> Float[Tensor, "layer *head"]:
         """Return the sum of the increments after token `first`, up to token `last`."""
         return self.increments[:, first + 1 : last + 1].sum(1)
@@ -83,79 +90,43 @@ class DistanceReads:
         return effective_distance(summed, self.shares, self.inv_freq)
 
 
-class Distances:
-    """Mixed into the model: `perceived_distance`, and what it is made of."""
+def read_distances(
+    model: HookedModel, text: str, tokens: Int[Tensor, "1 pos"], ends: Int64[np.ndarray, " n_tokens"]
+) -> DistanceReads:
+    """Read a text once, for the distance of any two of its places.
 
-    cfg: Any
+    Args:
+        model: What reads.
+        text: The text.
+        tokens: Its ids, EOS in front or not.
+        ends: The byte after the last one of each token of the text.
+    """
+    cache = _read(model, tokens, ("hook_increments", "hook_q", "hook_k"))
+    layers = [f"blocks.{layer}.hook_increments" for layer in range(model.cfg.n_layers)]
+    increments = torch.stack([cache[name][0].double() for name in layers])
+    inv_freq = inverse_frequencies(model.cfg.d_head, model.cfg.rope_base, increments.device)
+    n_lead = tokens.shape[1] - len(ends)
+    return DistanceReads(text, ends, n_lead, increments, _shares(model.cfg, cache), inv_freq)
 
-    @torch.no_grad()
-    def perceived_distance(
-        self, text: str, a: Place, b: Place, prepend_bos: bool | None = None
-    ) -> PerceivedDistance:
-        """Return the distance between two places, measured from last token to last token.
 
-        The increment of a token is the gap before it. Measured between last tokens, distances add
-        up: a to c is a to b and b to c. The last token of a place is the one that holds its last byte.
+def plane_shares(model: HookedModel, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "layer *head plane"]:
+    """Return each rotary plane's share of the query-key energy; see `LRopeTransformer.plane_shares`."""
+    return _shares(model.cfg, _read(model, tokens, ("hook_q", "hook_k")))
 
-        Args:
-            text: No longer than n_ctx.
-            a: A character offset, a span of character offsets (start, end), or a substring that
-                occurs exactly once.
-            b: Likewise; the order does not matter.
-            prepend_bos: Whether EOS leads the text, as in `to_tokens`.
 
-        Raises:
-            LRopeError: A place outside the text, or a substring that occurs not once.
-        """
-        read = self.distance_reads(text, prepend_bos)
-        first, last = sorted(read.place_of(place) for place in (a, b))
-        summed = read.summed(first, last)
-        return PerceivedDistance(last - first, summed, summed / read.mean, read.effective(summed))
+def _read(model: HookedModel, tokens: Tensor, kinds: tuple[str, ...]) -> dict[str, Tensor]:
+    names = [name for name in model.hook_dict if name.endswith(kinds)]
+    _, cache = model.run_with_cache(tokens, names_filter=names, return_type=None, return_cache_object=False)
+    return cache
 
-    @torch.no_grad()
-    def distance_reads(self, text: str, prepend_bos: bool | None = None) -> DistanceReads:
-        """Read a text once, for the distance of any two of its places.
 
-        Args:
-            text: No longer than n_ctx.
-            prepend_bos: Whether EOS leads the text, as in `to_tokens`.
-        """
-        tokens = self.to_tokens(text, prepend_bos)  # type: ignore[attr-defined]
-        _, _, ends = self.own_tokenizer().encode_spans(text)  # type: ignore[attr-defined]
-        cache = self._distance_cache(tokens, ("hook_increments", "hook_q", "hook_k"))
-        layers = [f"blocks.{layer}.hook_increments" for layer in range(self.cfg.n_layers)]
-        increments = torch.stack([cache[name][0].double() for name in layers])
-        return DistanceReads(
-            text,
-            ends,
-            tokens.shape[1] - len(ends),
-            increments,
-            self._plane_shares(cache),
-            inverse_frequencies(self.cfg.d_head, self.cfg.rope_base, increments.device),
-        )
-
-    @torch.no_grad()
-    def plane_shares(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "layer *head plane"]:
-        """Return each rotary plane's share of the query-key energy on some text (see `plane_energies`).
-
-        One row a layer, or a layer and head where increments are per head; float64, adding up to 1.
-        """
-        return self._plane_shares(self._distance_cache(tokens, ("hook_q", "hook_k")))
-
-    def _distance_cache(self, tokens: Tensor, kinds: tuple[str, ...]) -> dict[str, Tensor]:
-        names = [name for name in self.hook_dict if name.endswith(kinds)]  # type: ignore[attr-defined]
-        _, cache = self.run_with_cache(  # type: ignore[attr-defined]
-            tokens, names_filter=names, return_type=None, return_cache_object=False
-        )
-        return cache
-
-    def _plane_shares(self, cache: dict[str, Tensor]) -> Float[Tensor, "layer *head plane"]:
-        attentions = [f"blocks.{layer}.attn" for layer in range(self.cfg.n_layers)]
-        energies = torch.stack(
-            [plane_energies(cache[f"{name}.hook_q"], cache[f"{name}.hook_k"]) for name in attentions]
-        )
-        energies = energies if self.cfg.per_head else energies.sum(1)
-        return energies / energies.sum(-1, keepdim=True)
+def _shares(cfg: LRopeConfig, cache: dict[str, Tensor]) -> Float[Tensor, "layer *head plane"]:
+    attentions = [f"blocks.{layer}.attn" for layer in range(cfg.n_layers)]
+    energies = torch.stack(
+        [plane_energies(cache[f"{name}.hook_q"], cache[f"{name}.hook_k"]) for name in attentions]
+    )
+    energies = energies if cfg.per_head else energies.sum(1)
+    return energies / energies.sum(-1, keepdim=True)
 
 
 def effective_distance(

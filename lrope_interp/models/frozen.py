@@ -8,9 +8,7 @@ model that they are attached to, and no gradient reaches what they read.
 
 from __future__ import annotations
 
-import copy
 import weakref
-from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,12 +17,10 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.hook_points import HookPoint
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.models.block import Stream
+from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.hooked_model import HookedModel
 from lrope_interp.models.kv_cache import CACHE_OF_THE_INCREMENTS
-
-if TYPE_CHECKING:
-    from lrope_interp.models.block import Stream
-    from lrope_interp.models.config import LRopeConfig
-    from lrope_interp.models.transformer import LRopeTransformer
 
 
 class LexicalIncrements:
@@ -83,7 +79,7 @@ class ContextualIncrements:
 
     kind = "contextual"
 
-    def __init__(self, source: LRopeTransformer) -> None:
+    def __init__(self, source: HookedModel) -> None:
         if source.cfg.increments == "fixed":
             raise LRopeError(
                 "the source of contextual increments has fixed ones; give a model that learned its own"
@@ -116,7 +112,7 @@ class ContextualIncrements:
 
     def _read(self, stream: Stream) -> list[Tensor]:
         tokens = _tokens(stream)
-        if self.source.W_E.device != tokens.device:
+        if next(self.source.parameters()).device != tokens.device:
             self.source.to(tokens.device)
         mask = None if stream.is_token is None else stream.is_token.long()
         return read_increments(self.source, tokens, mask, self._cache(stream, tokens))
@@ -146,7 +142,7 @@ FrozenIncrements = LexicalIncrements | ContextualIncrements
 
 @torch.no_grad()
 def read_increments(
-    source: LRopeTransformer,
+    source: HookedModel,
     tokens: Int[Tensor, "batch pos"],
     attention_mask: Int[Tensor, "batch pos"] | None = None,
     past_kv_cache: TransformerLensKeyValueCache | None = None,
@@ -175,7 +171,7 @@ def read_increments(
     return [read[layer] for layer in range(source.cfg.n_layers)]
 
 
-def attach_increments(model: LRopeTransformer, frozen: FrozenIncrements) -> None:
+def attach_increments(model: HookedModel, frozen: FrozenIncrements) -> None:
     """Give a `fixed` model these increments for good, as permanent hooks.
 
     ``reset_hooks()`` leaves them where they are; ``reset_hooks(including_permanent=True)`` takes them off,
@@ -198,44 +194,37 @@ def attach_increments(model: LRopeTransformer, frozen: FrozenIncrements) -> None
         model.add_hook(f"blocks.{layer}.hook_increments", frozen, is_permanent=True)
 
 
-def attached_increments(model: Any) -> FrozenIncrements | None:
+def attached_increments(model: HookedModel) -> FrozenIncrements | None:
     """Return what `attach_increments` gave a model; None if nothing, or if its hooks were taken off."""
-    handles = model.blocks[0].hook_increments.fwd_hooks
-    found = (handle.user_hook for handle in handles)
+    found = (handle.user_hook for handle in _point(model, 0).fwd_hooks)
     return next((hook for hook in found if isinstance(hook, FrozenIncrements)), None)
 
 
-def increments_name(model: Any) -> str:
+def increments_name(model: HookedModel) -> str:
     """Return "per_layer", "shared", "fixed", "frozen_lexical" or "frozen_contextual"."""
     frozen = attached_increments(model)
     return str(model.cfg.increments) if frozen is None else f"frozen_{frozen.kind}"
 
 
-class CopiesIncrements:
-    """Mixed into the model: a deep copy carries the attached increments.
+def attach_again(copied: HookedModel) -> None:
+    """Put the attached increments of a copied model on anew.
 
     A copied HookPoint calls its hooks with the point that they were put on, which knows nothing of the
-    copy's passes; so the copy's are put on anew.
+    copy's passes.
     """
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """Return a copy with increments of its own."""
-        copied = object.__new__(type(self))
-        memo[id(self)] = copied
-        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        frozen: Any = attached_increments(copied)
-        if frozen is not None:
-            _detach(copied)
-            attach_increments(copied, frozen)  # type: ignore[arg-type]
-        return copied
-
-
-def _detach(model: Any) -> None:
-    for block in model.blocks:
-        handles = block.hook_increments.fwd_hooks
+    frozen = attached_increments(copied)
+    if frozen is None:
+        return
+    for layer in range(copied.cfg.n_layers):
+        handles = _point(copied, layer).fwd_hooks
         for handle in [one for one in handles if isinstance(one.user_hook, FrozenIncrements)]:
             handle.hook.remove()
             handles.remove(handle)
+    attach_increments(copied, frozen)
+
+
+def _point(model: HookedModel, layer: int) -> HookPoint:
+    return model.hook_dict[f"blocks.{layer}.hook_increments"]
 
 
 def _stream(hook: HookPoint) -> Stream:

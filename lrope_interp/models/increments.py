@@ -14,12 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.models.caching import HookPoint
-from lrope_interp.models.compilation import has_live_hook
 from lrope_interp.models.config import LRopeConfig
-from lrope_interp.models.fused import fused_norm_linear, runs_fused
-from lrope_interp.models.normalization import RMSNorm
-from lrope_interp.models.redrawing import Redrawable
+from lrope_interp.models.hooks import HookPoint, has_live_hook
+from lrope_interp.models.kernels import fused_norm_linear, runs_fused
+from lrope_interp.models.layers import Redrawable, RMSNorm
 
 
 class IncrementHead(Redrawable):

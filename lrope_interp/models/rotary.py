@@ -25,21 +25,14 @@ def inverse_frequencies(
 def angles_at(
     positions: Float[Tensor, "batch pos *head"], inv_freq: Float[Tensor, " plane"]
 ) -> Float[Tensor, "batch pos heads_or_1 plane"]:
-    """Return every plane's angle at `positions` (float64), in radians below one turn, float32.
+    """Return every plane's angle, in radians below one turn, float32.
 
-    The product is a broadcast multiplication, never a matmul: TF32 would destroy it.
+    `positions` are float64, one number a token or one a token and head; only their differences reach the
+    attention scores. The product is a broadcast multiplication, never a matmul: TF32 would destroy it.
     """
     by_head = positions if positions.ndim == 3 else rearrange(positions, "batch pos -> batch pos 1")
     angles = by_head.double().unsqueeze(-1) * inv_freq.to(positions.device)
     return torch.remainder(angles, 2 * math.pi).float()
-
-
-def rotation(
-    positions: Float[Tensor, "batch pos *head"], inv_freq: Float[Tensor, " plane"]
-) -> tuple[Float[Tensor, "batch pos heads_or_1 plane"], Float[Tensor, "batch pos heads_or_1 plane"]]:
-    """Return float32 cosines and sines of every plane's angle at `positions` (float64)."""
-    angles = angles_at(positions, inv_freq)
-    return angles.cos(), angles.sin()
 
 
 def turn(
@@ -51,22 +44,3 @@ def turn(
     first, second = x.chunk(2, dim=-1)
     turned = torch.cat((first * cosines - second * sines, second * cosines + first * sines), dim=-1)
     return turned.to(x.dtype)
-
-
-def rotate(
-    x: Float[Tensor, "batch pos head d_head"],
-    position: Float[Tensor, "batch pos *head"],
-    inv_freq: Float[Tensor, " plane"],
-) -> Float[Tensor, "batch pos head d_head"]:
-    """Rotate queries or keys to their positions.
-
-    Args:
-        x: Queries or keys, any float dtype.
-        position: Where each token stands, float64, one number a token or one a token and head.
-        inv_freq: From `inverse_frequencies`.
-
-    Returns:
-        The rotated `x`, in its dtype. Only differences of positions reach the attention scores.
-    """
-    cosines, sines = (part.to(x.device) for part in rotation(position, inv_freq))
-    return turn(x, cosines, sines)

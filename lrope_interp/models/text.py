@@ -1,4 +1,4 @@
-"""Text in and out of the model, with HookedTransformer's method names."""
+"""Text in and out of the model, with HookedTransformer's method names; and what ids and masks must be."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.hooked_model import HookedModel
 from lrope_interp.tokenizers import Tokenizer, as_tokenizer
 
+_INTEGERS = (
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+)
 
-class TextMethods:
-    """Mixed into the model: `to_tokens`, `to_string` and their relatives, over the model's own tokenizer."""
 
-    cfg: Any
-    tokenizer: Tokenizer | None
+class TextMethods(HookedModel):
+    """Base of the model: `to_tokens`, `to_string` and their relatives, over the model's own tokenizer."""
 
     def set_tokenizer(self, tokenizer: Any, default_padding_side: str | None = None) -> None:
         """Give the model another tokenizer.
@@ -170,6 +175,63 @@ class TextMethods:
 
     def _prepends(self, prepend_bos: bool | None) -> bool:
         return self.cfg.default_prepend_bos if prepend_bos is None else prepend_bos
+
+
+def checked_ids(input: Any, cfg: LRopeConfig) -> Int[Tensor, "batch pos"]:
+    """Return token ids as [batch, pos], int64.
+
+    Raises:
+        LRopeError: No integers, no tokens at all, more than n_ctx, or ids outside the vocabulary.
+    """
+    if not isinstance(input, Tensor) or input.dtype not in _INTEGERS:
+        raise LRopeError(
+            "input must be text, a list of texts or token ids; for a residual give start_at_layer"
+        )
+    tokens = (input.unsqueeze(0) if input.ndim == 1 else input).long()
+    if tokens.ndim != 2 or 0 in tokens.shape:
+        raise LRopeError(
+            f"tokens must be [pos] or [batch, pos] and not empty; got shape {tuple(input.shape)}"
+        )
+    if tokens.shape[1] > cfg.n_ctx:
+        raise too_long(cfg.n_ctx, tokens.shape[1])
+    if not torch.compiler.is_compiling() and (int(tokens.max()) >= cfg.d_vocab or int(tokens.min()) < 0):
+        raise LRopeError(f"token ids must lie in 0..{cfg.d_vocab - 1}; got {tokens.min()}..{tokens.max()}")
+    return tokens
+
+
+def check_mask(attention_mask: Any, n_batch: int, n_new: int, is_part: bool = False) -> None:
+    """Refuse a mask of another shape or kind, which would hide tokens without a word.
+
+    Args:
+        attention_mask: What the caller gave.
+        n_batch: Rows of the input.
+        n_new: Its tokens, padding included.
+        is_part: Whether the rows began earlier or go on later, so that one may be padding alone.
+
+    Raises:
+        LRopeError: No tensor, another shape, values other than 0 and 1, or nothing but padding in a row
+            (if `is_part`, in all rows).
+    """
+    if not isinstance(attention_mask, Tensor) or tuple(attention_mask.shape) != (n_batch, n_new):
+        got = list(attention_mask.shape) if isinstance(attention_mask, Tensor) else type(attention_mask)
+        raise LRopeError(
+            f"attention_mask must cover the new tokens, [{n_batch}, {n_new}]; got {got} (the past is in the "
+            "cache)"
+        )
+    if torch.compiler.is_compiling():
+        return
+    if not bool(((attention_mask == 0) | (attention_mask == 1)).all()):
+        raise LRopeError(
+            "attention_mask must be 1 at tokens and 0 at padding; got values from "
+            f"{attention_mask.min().item()} to {attention_mask.max().item()}. An additive mask (0 and -inf) "
+            "becomes one by `mask == 0`"
+        )
+    is_token = attention_mask.bool().any(1)
+    if not bool(is_token.any() if is_part else is_token.all()):
+        raise LRopeError(
+            f"attention_mask hides every token of row {int((~is_token).nonzero()[0])}; it must be 1 at "
+            "tokens and 0 at padding (0 everywhere keeps all in an additive mask only), and some in each row"
+        )
 
 
 def too_long(n_ctx: int, n_tokens: int) -> LRopeError:

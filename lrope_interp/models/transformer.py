@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float, Int, Integer, Shaped
 from torch import Tensor
+from tqdm import tqdm
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.models import checkpoint, distance, frozen, generation, hugging_face
 from lrope_interp.models.block import Block, Stream
-from lrope_interp.models.caching import HookedModel, HookPoint
-from lrope_interp.models.compilation import run_uncompiled
 from lrope_interp.models.config import LRopeConfig
-from lrope_interp.models.distance import Distances
-from lrope_interp.models.embeddings import Embed, Unembed
-from lrope_interp.models.folding import Folding
-from lrope_interp.models.frozen import CopiesIncrements
-from lrope_interp.models.generation import Generation
+from lrope_interp.models.distance import DistanceReads, PerceivedDistance, Place
+from lrope_interp.models.generation import Prompt, Sampling
+from lrope_interp.models.hooks import HookPoint
 from lrope_interp.models.increments import SharedIncrementHead
-from lrope_interp.models.initialization import initialize
-from lrope_interp.models.interchange import Interchange
 from lrope_interp.models.kv_cache import begin, check_cache, end
-from lrope_interp.models.masks import check_mask, check_request
-from lrope_interp.models.normalization import HookedRMSNorm
-from lrope_interp.models.surface import AnalysisSurface
-from lrope_interp.models.text import TextMethods, too_long
-from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
+from lrope_interp.models.layers import Embed, HookedRMSNorm, Unembed
+from lrope_interp.models.text import TextMethods, check_mask, checked_ids, too_long
+from lrope_interp.models.weights import Weights, initialize
+from lrope_interp.tokenizers import TOKENIZER_FILE, ByteTokenizer
 
-_INTEGERS = (
-    *(torch.int8, torch.int16, torch.int32, torch.int64),
-    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
-)
+_RETURN_TYPES = ("logits", "loss", "both")
 
 
 class Output(NamedTuple):
@@ -46,9 +41,7 @@ class Output(NamedTuple):
     loss: Float[Tensor, "*shape"]
 
 
-class LRopeTransformer(
-    TextMethods, Generation, Distances, Folding, Interchange, AnalysisSurface, CopiesIncrements, HookedModel
-):
+class LRopeTransformer(TextMethods, Weights):
     """A decoder whose layers learn how far each token advances the position.
 
     Hook names, parameter names and shapes, and method signatures are HookedTransformer's, and two
@@ -68,9 +61,7 @@ class LRopeTransformer(
     def __init__(self, cfg: LRopeConfig) -> None:
         super().__init__()
         self.cfg = cfg
-        self.tokenizer: Tokenizer | None = (
-            ByteTokenizer() if cfg.d_vocab == ByteTokenizer.vocab_size else None
-        )
+        self.tokenizer = ByteTokenizer() if cfg.d_vocab == ByteTokenizer.vocab_size else None
         self.embed = Embed(cfg)
         self.hook_tokens, self.hook_embed = HookPoint(), HookPoint()
         if cfg.increments == "shared":
@@ -83,17 +74,6 @@ class LRopeTransformer(
         # Before the weights are drawn: torch's default dtype, which they are made in, may be a lower one.
         self.to(device=torch.device(str(cfg.device)), dtype=cfg.dtype)
         self.reset_parameters()
-
-    # Class members, because `inspect.getattr_static` (Python 3.12's protocol check) sees no submodule.
-    @property
-    def blocks(self) -> Any:
-        """The layers."""
-        return self._modules["blocks"]
-
-    @property
-    def ln_final(self) -> Any:
-        """The norm before the unembedding."""
-        return self._modules["ln_final"]
 
     def reset_parameters(self) -> None:
         """Draw all weights again from `cfg.seed`."""
@@ -135,14 +115,26 @@ class LRopeTransformer(
                 missing or of another shape than the residual, no such layer or `return_type`.
         """
         if self.is_watched and torch.compiler.is_compiling():
-            return run_uncompiled(self, _named(locals()))
-        check_request(self.cfg.n_layers, start_at_layer, stop_at_layer, return_type)
+            given = {name: value for name, value in locals().items() if name != "self"}
+            return torch.compiler.disable(self.forward)(**given)
+        for name, at in (("start_at_layer", start_at_layer), ("stop_at_layer", stop_at_layer)):
+            if at is not None and not -self.cfg.n_layers <= at <= self.cfg.n_layers:
+                n_layers = self.cfg.n_layers
+                raise LRopeError(f"{name} must lie in {-n_layers}..{n_layers}; got {at}")
+        if return_type is not None and return_type not in _RETURN_TYPES:
+            raise unknown("return_type", return_type, _RETURN_TYPES)
         if start_at_layer is None:
             tokens, inferred = self._as_tokens(input, prepend_bos, padding_side)
             tokens = self._hooked(tokens)
             resid = self.hook_embed(self.embed(tokens))
         else:
-            resid, inferred = self._as_residual(input), None
+            if not isinstance(input, Tensor) or input.ndim != 3 or input.shape[2] != self.cfg.d_model:
+                got = tuple(input.shape) if isinstance(input, Tensor) else type(input).__name__
+                raise LRopeError(
+                    "with start_at_layer the input is a residual stream [batch, pos, "
+                    f"{self.cfg.d_model}]; got {got}"
+                )
+            resid, inferred = input, None
             if tokens is not None:
                 tokens, inferred = self._as_tokens(tokens, prepend_bos, padding_side)
                 if tokens.shape != resid.shape[:2]:
@@ -167,10 +159,68 @@ class LRopeTransformer(
         out: Any = resid
         if stop_at_layer is None:
             logits = self.unembed(self.ln_final(resid))
-            out = self._outputs(logits, tokens, attention_mask, return_type, loss_per_token)
+            out = None if return_type is None else logits
+            if return_type in ("loss", "both"):
+                if tokens is None:
+                    raise LRopeError("a loss needs the tokens: give tokens= with start_at_layer")
+                loss = self.loss_fn(logits, tokens, attention_mask, loss_per_token)
+                out = loss if return_type == "loss" else Output(logits, loss)
         if past_kv_cache is not None:
             end(past_kv_cache)
         return out
+
+    def _as_tokens(
+        self, input: Any, prepend_bos: bool | None, padding_side: str | None
+    ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"] | None]:
+        """Return ids on the model's device, checked, and the mask of what was padded here, if anything."""
+        if not isinstance(input, str | list):
+            return checked_ids(input, self.cfg).to(self.W_E.device), None
+        tokens, mask = self.to_tokens(input, prepend_bos, padding_side, return_mask=True)
+        lengths = mask.sum(1).tolist()
+        if 0 in lengths:
+            which = f"text {lengths.index(0)}" if len(lengths) > 1 else "the input"
+            raise LRopeError(f"{which} is empty; leave prepend_bos on to start a new document")
+        return tokens, mask if min(lengths) < max(lengths) else None
+
+    def _hooked(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
+        """Return what `hook_tokens` makes of the ids, checked again, where a flag asks for it."""
+        if not self.cfg.use_hook_tokens:
+            return tokens
+        hooked: Any = self.hook_tokens(tokens)
+        if not isinstance(hooked, Tensor) or hooked.shape != tokens.shape:
+            got = list(hooked.shape) if isinstance(hooked, Tensor) else repr(hooked)[:60]
+            raise LRopeError(
+                f"a hook at hook_tokens must return ids of shape {list(tokens.shape)}; got {got}"
+            )
+        return self._as_tokens(hooked, None, None)[0]
+
+    def _stream(
+        self,
+        resid: Tensor,
+        tokens: Tensor | None,
+        start_at_layer: int | None,
+        attention_mask: Tensor | None,
+        past_kv_cache: TransformerLensKeyValueCache | None,
+    ) -> Stream:
+        """Gather what all blocks share: masks and, in shared mode, the increments."""
+        shared = None
+        if self.cfg.increments == "shared":
+            entering = resid  # layer 0, whose input the shared head reads
+            if start_at_layer and start_at_layer != -self.cfg.n_layers:
+                if tokens is None:
+                    raise LRopeError(
+                        "a shared increment head reads the tokens: give tokens= with start_at_layer"
+                    )
+                entering = self.embed(tokens)
+            shared = self.shared_increments(entering)
+        is_token = None if attention_mask is None else attention_mask.to(resid.device).bool()
+        is_key = is_token
+        if past_kv_cache is not None:
+            new = torch.ones(resid.shape[:2], dtype=torch.int, device=resid.device)
+            new = new if attention_mask is None else attention_mask.to(new)
+            begin(past_kv_cache)
+            is_key = past_kv_cache.append_attention_mask(new).to(resid.device).bool()
+        return Stream(shared, is_token, is_key, tokens, past_kv_cache)
 
     def loss_fn(
         self,
@@ -216,11 +266,233 @@ class LRopeTransformer(
             raise LRopeError("a mean loss needs a token that follows another one; give a longer text")
         return losses.mean() if counts is None else losses.sum() / counts.sum()
 
+    def input_to_embed(
+        self,
+        input: Any,
+        prepend_bos: bool | None = None,
+        padding_side: str | None = None,
+        attention_mask: Tensor | None = None,
+        past_kv_cache: Any = None,
+    ) -> tuple[Tensor, Tensor, None, Tensor | None]:
+        """Return ``(residual, tokens, None, attention_mask)``; the residual starts layer 0.
+
+        Args:
+            input: What `forward` takes.
+            prepend_bos: Whether EOS leads texts.
+            padding_side: Of shorter texts; see `to_tokens`.
+            attention_mask: Passed through; if None, the mask of texts that were padded here.
+            past_kv_cache: Accepted for HookedTransformer's sake; positions are the blocks' business.
+        """
+        del past_kv_cache
+        tokens, mask = self._as_tokens(input, prepend_bos, padding_side)
+        tokens = self._hooked(tokens)
+        residual = self.hook_embed(self.embed(tokens))
+        return residual, tokens, None, mask if attention_mask is None else attention_mask
+
+    def tokens_to_residual_directions(self, tokens: str | int | Tensor) -> Float[Tensor, "*shape d_model"]:
+        """Return the columns of `W_U`: the directions that the tokens' logits read.
+
+        Unless the gains are folded (`fold_ln_`), `ln_final` stands between the residual stream and
+        these directions, and products with them are not logits.
+
+        Args:
+            tokens: One token (a string of one byte, an id, or a tensor of one), or a tensor of ids.
+        """
+        if isinstance(tokens, Tensor) and tokens.numel() > 1:
+            return rearrange(self.W_U[:, tokens], "d_model ... -> ... d_model")
+        if isinstance(tokens, str):
+            tokens = self.to_single_token(tokens)
+        return self.W_U[:, int(tokens)]
+
+    def generate(
+        self,
+        input: Prompt = "",
+        max_new_tokens: int = 10,
+        stop_at_eos: bool = True,
+        eos_token_id: int | Sequence[int] | None = None,
+        do_sample: bool = True,
+        top_k: int | None = None,
+        top_p: float | int | None = None,
+        temperature: float | int = 1.0,
+        freq_penalty: float | int = 0.0,
+        use_past_kv_cache: bool = True,
+        prepend_bos: bool | None = None,
+        padding_side: str | None = None,
+        return_type: str = "input",
+        verbose: bool = True,
+        attention_mask: Shaped[Tensor, "batch pos"] | None = None,
+        seed: int | None = None,
+    ) -> Any:
+        """Return the prompt and what the model writes after it.
+
+        A row that is finished goes on with EOS until all are.
+
+        Args:
+            input: A text, texts (padded on the left, whatever `padding_side` says), or token ids.
+            max_new_tokens: Most tokens to add.
+            stop_at_eos: Whether a row ends at EOS.
+            eos_token_id: What ends a row; the tokenizer's EOS if None. Several are allowed.
+            do_sample: Whether to draw; otherwise the likeliest token is taken.
+            top_k: Draw among the k likeliest only.
+            top_p: Draw among the fewest that together reach this probability.
+            temperature: Divides the logits; 0 is greedy.
+            freq_penalty: Subtracted from a logit for each earlier occurrence of its token; pads are none.
+            use_past_kv_cache: Whether to keep keys and values; it changes speed, not the result.
+            prepend_bos: Whether EOS leads texts.
+            padding_side: Accepted as in HookedTransformer; one text needs no padding.
+            return_type: "str", "tokens" ([batch, pos], prompt included), or "input": like the input.
+            verbose: Whether to show a progress bar on stderr.
+            attention_mask: 0 at the padding of a token prompt; such rows come back padded on the left.
+            seed: Of the draws; torch's global generator if None.
+
+        Raises:
+            LRopeError: A prompt that is empty or that leaves no room for `max_new_tokens` in n_ctx.
+        """
+        device = str(self.cfg.device)
+        generator = None if seed is None else torch.Generator(device=device).manual_seed(seed)
+        sampling = Sampling(do_sample, temperature, top_k, top_p, freq_penalty, generator)
+        tokens, mask = self._prompt(input, prepend_bos, padding_side, attention_mask)
+        kind = generation.kind_of_output(return_type, input)
+        stop = generation.stop_ids(eos_token_id, self.tokenizer) if stop_at_eos else ()
+        steps = generation.decode(self, tokens, mask, max_new_tokens, sampling, stop, use_past_kv_cache)
+        new = list(tqdm(steps, total=max_new_tokens, disable=not verbose))
+        output = torch.cat([tokens, *new], dim=1)
+        return output if kind == "tokens" else generation.unwrapped(self.to_string(output))
+
+    def generate_stream(
+        self,
+        input: Prompt = "",
+        max_new_tokens: int = 10,
+        max_tokens_per_yield: int = 25,
+        stop_at_eos: bool = True,
+        eos_token_id: int | Sequence[int] | None = None,
+        do_sample: bool = True,
+        top_k: int | None = None,
+        top_p: float | int | None = None,
+        temperature: float | int = 1.0,
+        freq_penalty: float | int = 0.0,
+        use_past_kv_cache: bool = True,
+        prepend_bos: bool | None = None,
+        padding_side: str | None = None,
+        return_type: str = "input",
+        verbose: bool = True,
+        attention_mask: Shaped[Tensor, "batch pos"] | None = None,
+        seed: int | None = None,
+    ) -> Iterator[Any]:
+        """Yield what `generate` returns, piece by piece: the prompt first, then what is new.
+
+        Args:
+            input: As in `generate`, and so are the arguments that are not named here.
+            max_new_tokens: Most tokens to add.
+            max_tokens_per_yield: Tokens a piece. The first piece has the prompt in front.
+            stop_at_eos: Whether a row ends at EOS.
+            eos_token_id: What ends a row.
+            do_sample: Whether to draw.
+            top_k: Draw among the k likeliest only.
+            top_p: Draw among the fewest that together reach this probability.
+            temperature: Divides the logits.
+            freq_penalty: Subtracted from a logit for each earlier occurrence of its token.
+            use_past_kv_cache: Whether to keep keys and values.
+            prepend_bos: Whether EOS leads texts.
+            padding_side: As in `generate`.
+            return_type: Strings never break a character: an unfinished one waits for its next piece.
+            verbose: Whether to show a progress bar on stderr.
+            attention_mask: 0 at the padding of a token prompt.
+            seed: Of the draws.
+
+        Yields:
+            Tokens [batch, pos], or a text (a list of texts for several rows).
+        """
+        device = str(self.cfg.device)
+        generator = None if seed is None else torch.Generator(device=device).manual_seed(seed)
+        sampling = Sampling(do_sample, temperature, top_k, top_p, freq_penalty, generator)
+        tokens, mask = self._prompt(input, prepend_bos, padding_side, attention_mask)
+        kind = generation.kind_of_output(return_type, input)
+        write = generation.Writer(len(tokens), self.own_tokenizer()) if kind == "str" else None
+        stop = generation.stop_ids(eos_token_id, self.tokenizer) if stop_at_eos else ()
+        steps = generation.decode(self, tokens, mask, max_new_tokens, sampling, stop, use_past_kv_cache)
+        shown = tqdm(steps, total=max_new_tokens, disable=not verbose)
+        for piece, is_last in generation.pieces(tokens, shown, max_tokens_per_yield):
+            yield piece if write is None else write(piece, is_last)
+
+    def _prompt(
+        self, input: Prompt, prepend_bos: bool | None, padding_side: str | None, mask: Tensor | None
+    ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"] | None]:
+        """Return the prompt's tokens, padded on the left, and their mask (None without padding)."""
+        side = "left" if isinstance(input, list) else padding_side
+        tokens, inferred = self._as_tokens(input, prepend_bos, side)
+        return generation.left_padded(tokens, inferred if mask is None else mask)
+
+    def answer_logprob(
+        self, prompt: str | list[str], answer: str | list[str], prepend_bos: bool | None = None
+    ) -> Float[Tensor, "*batch"]:
+        """Return the log-probability of an answer that follows a prompt, in nats.
+
+        The sum over the answer's tokens, each given the prompt and the answer before it: where tokens are
+        bytes, most answers have several, and no single logit speaks for them. It falls with the answer's
+        length, so compare answers of one length, or the same answer under two interventions. One forward
+        pass, in which hooks act and gradients flow:
+        ``model.answer_logprob(prompts, " Mary") - model.answer_logprob(prompts, " John")``.
+
+        Args:
+            prompt: A text, or texts.
+            answer: What follows right after it, leading space included; one, or one for each prompt. It is
+                encoded by itself, after the prompt's tokens. Several answers may follow one prompt.
+            prepend_bos: Whether EOS leads prompts, as in `to_tokens`.
+
+        Returns:
+            One number, 0-D, for one prompt and one answer; else [batch].
+
+        Raises:
+            LRopeError: An empty answer, nothing in front of it, numbers of prompts and answers that do not
+                match, or more tokens than n_ctx.
+        """
+        prepends = self._prepends(prepend_bos)
+        return generation.answer_logprob(self, self.own_tokenizer(), prompt, answer, prepends)
+
+    @torch.no_grad()
+    def perceived_distance(
+        self, text: str, a: Place, b: Place, prepend_bos: bool | None = None
+    ) -> PerceivedDistance:
+        """Return the distance between two places, measured from last token to last token.
+
+        The increment of a token is the gap before it. Measured between last tokens, distances add
+        up: a to c is a to b and b to c. The last token of a place is the one that holds its last byte.
+
+        Args:
+            text: No longer than n_ctx.
+            a: A character offset, a span of character offsets (start, end), or a substring that
+                occurs exactly once.
+            b: Likewise; the order does not matter.
+            prepend_bos: Whether EOS leads the text, as in `to_tokens`.
+
+        Raises:
+            LRopeError: A place outside the text, or a substring that occurs not once.
+        """
+        return self.distance_reads(text, prepend_bos).between(a, b)
+
+    @torch.no_grad()
+    def distance_reads(self, text: str, prepend_bos: bool | None = None) -> DistanceReads:
+        """Read a text once, for the distance of any two of its places.
+
+        Args:
+            text: No longer than n_ctx.
+            prepend_bos: Whether EOS leads the text, as in `to_tokens`.
+        """
+        tokens = self.to_tokens(text, prepend_bos)
+        return distance.read_distances(self, text, tokens, self.own_tokenizer().encode_spans(text)[2])
+
+    @torch.no_grad()
+    def plane_shares(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "layer *head plane"]:
+        """Return each rotary plane's share of the query-key energy on some text (see `plane_energies`).
+
+        One row a layer, or a layer and head where increments are per head; float64, adding up to 1.
+        """
+        return distance.plane_shares(self, tokens)
+
     def save_pretrained(self, folder: str | Path, extra_config: dict[str, Any] | None = None) -> None:
         """Write `model.safetensors` and `config.json`; see `models.checkpoint`."""
-        from lrope_interp.models.checkpoint import save_pretrained
-
-        save_pretrained(self, Path(folder), extra_config)
+        checkpoint.save_pretrained(self, Path(folder), extra_config)
 
     @classmethod
     def from_pretrained(
@@ -245,9 +517,61 @@ class LRopeTransformer(
         Raises:
             LRopeError: Folder missing, incomplete, of a newer format, or holding a pickle; no such dtype.
         """
-        from lrope_interp.models.checkpoint import from_pretrained
+        folder = Path(folder)
+        before = os.stat(folder) if folder.is_dir() else None
+        fields = dict(checkpoint.read_config(folder)["model"])
+        fields["device"] = device or "cpu"
+        if n_ctx is not None:
+            fields["n_ctx"] = n_ctx
+        cfg = LRopeConfig.from_dict(fields)
+        wanted = cfg.dtype if dtype is None else LRopeConfig.from_dict(fields | {"dtype": dtype}).dtype
+        checkpoint.check_shape(cfg, folder / checkpoint.WEIGHTS_FILE, cls)
+        model = cls(cfg)
+        model.weights_sha256 = checkpoint.load_weights(model, folder / checkpoint.WEIGHTS_FILE)
+        increments = checkpoint.load_increments(folder, model.cfg, cls.from_pretrained)
+        if increments is not None:
+            frozen.attach_increments(model, increments)
+        if (folder / TOKENIZER_FILE).is_file():
+            model.tokenizer = checkpoint.fitting_tokenizer(folder, model.cfg.d_vocab)
+        if before is not None and not os.path.samestat(before, os.stat(folder)):
+            raise LRopeError(f"{folder} was replaced while it was read: read it again")
+        if fold_ln:
+            model.fold_ln_()  # before rounding
+        return model.to(wanted).eval()
 
-        return from_pretrained(Path(folder), device, n_ctx, dtype, fold_ln)
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load parameters; a HookedTransformer's buffers (masks and rotary tables) are left out.
+
+        For a HookedTransformer (RMSNorm, gated MLP, rotary over all of d_head) build the model with
+        ``use_biases=True, tie_embeddings=False`` and, if its norms are folded,
+        ``normalization_type="RMSPre"``. With ``strict=False`` only increment heads are missing.
+        With ``assign=True`` the trunk takes the tensors' dtype; increment heads stay float32.
+        """
+        kept = hugging_face.kept_of_state(state_dict, assign)
+        result = super().load_state_dict(kept, strict=strict, assign=assign)
+        self.cfg.device, self.cfg.dtype = str(self.W_E.device), self.W_E.dtype
+        return result
+
+    def to_hf_llama(self) -> Any:
+        """Return a Hugging Face `LlamaForCausalLM` with the same logits, in eval mode.
+
+        Only for increments="fixed": no other library knows learned positions. `b_in`, which
+        HookedTransformer adds behind the gate, goes into the bias of the down projection.
+
+        Raises:
+            LRopeError: Learned increments, or a bias on the logits, which Llama lacks.
+        """
+        return hugging_face.to_llama(self, frozen.increments_name(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LRopeTransformer:
+        """Return a copy with increments of its own, where some are attached."""
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        frozen.attach_again(copied)
+        return copied
 
     def to(self, *args: Any, **kwargs: Any) -> LRopeTransformer:
         """Move the model and keep `cfg.device` and `cfg.dtype` true; increment heads stay float32."""
@@ -260,104 +584,3 @@ class LRopeTransformer(
         self.cfg.device = str(self.W_E.device)
         self.cfg.dtype = self.W_E.dtype
         return self
-
-    def _as_residual(self, input: Any) -> Float[Tensor, "batch pos d_model"]:
-        """Return a residual stream to start from, checked."""
-        if not isinstance(input, Tensor) or input.ndim != 3 or input.shape[2] != self.cfg.d_model:
-            raise LRopeError(
-                f"with start_at_layer the input is a residual stream [batch, pos, {self.cfg.d_model}]; got "
-                f"{tuple(input.shape) if isinstance(input, Tensor) else type(input).__name__}"
-            )
-        return input
-
-    def _hooked(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
-        """Return what `hook_tokens` makes of the ids, checked again, where a flag asks for it."""
-        if not self.cfg.use_hook_tokens:
-            return tokens
-        hooked: Any = self.hook_tokens(tokens)
-        if not isinstance(hooked, Tensor) or hooked.shape != tokens.shape:
-            got = list(hooked.shape) if isinstance(hooked, Tensor) else repr(hooked)[:60]
-            raise LRopeError(
-                f"a hook at hook_tokens must return ids of shape {list(tokens.shape)}; got {got}"
-            )
-        return self._as_tokens(hooked, None, None)[0]
-
-    def _as_tokens(
-        self, input: Any, prepend_bos: bool | None, padding_side: str | None
-    ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"] | None]:
-        """Return ids on the model's device, checked, and the mask of what was padded here, if anything."""
-        if isinstance(input, str | list):
-            tokens, mask = self.to_tokens(input, prepend_bos, padding_side, return_mask=True)
-            lengths = mask.sum(1).tolist()
-            if 0 in lengths:
-                which = f"text {lengths.index(0)}" if len(lengths) > 1 else "the input"
-                raise LRopeError(f"{which} is empty; leave prepend_bos on to start a new document")
-            return tokens, mask if min(lengths) < max(lengths) else None
-        if not isinstance(input, Tensor) or input.dtype not in _INTEGERS:
-            raise LRopeError(
-                "input must be text, a list of texts or token ids; for a residual give start_at_layer"
-            )
-        tokens = (input.unsqueeze(0) if input.ndim == 1 else input).long()
-        if tokens.ndim != 2 or 0 in tokens.shape:
-            raise LRopeError(
-                f"tokens must be [pos] or [batch, pos] and not empty; got shape {tuple(input.shape)}"
-            )
-        if tokens.shape[1] > self.cfg.n_ctx:
-            raise too_long(self.cfg.n_ctx, tokens.shape[1])
-        if not torch.compiler.is_compiling() and (
-            int(tokens.max()) >= self.cfg.d_vocab or int(tokens.min()) < 0
-        ):
-            raise LRopeError(
-                f"token ids must lie in 0..{self.cfg.d_vocab - 1}; got {tokens.min()}..{tokens.max()}"
-            )
-        return tokens.to(self.W_E.device), None
-
-    def _stream(
-        self,
-        resid: Tensor,
-        tokens: Tensor | None,
-        start_at_layer: int | None,
-        attention_mask: Tensor | None,
-        past_kv_cache: TransformerLensKeyValueCache | None,
-    ) -> Stream:
-        """Gather what all blocks share: masks and, in shared mode, the increments."""
-        shared = None
-        if self.cfg.increments == "shared":
-            shared = self.shared_increments(self._embedded(resid, tokens, start_at_layer))
-        is_token = None if attention_mask is None else attention_mask.to(resid.device).bool()
-        is_key = is_token
-        if past_kv_cache is not None:
-            new = torch.ones(resid.shape[:2], dtype=torch.int, device=resid.device)
-            new = new if attention_mask is None else attention_mask.to(new)
-            begin(past_kv_cache)
-            is_key = past_kv_cache.append_attention_mask(new).to(resid.device).bool()
-        return Stream(shared, is_token, is_key, tokens, past_kv_cache)
-
-    def _embedded(self, resid: Tensor, tokens: Tensor | None, start_at_layer: int | None) -> Tensor:
-        """Return what the shared head reads: the stream that enters layer 0."""
-        if not start_at_layer or start_at_layer == -self.cfg.n_layers:
-            return resid
-        if tokens is None:
-            raise LRopeError("a shared increment head reads the tokens: give tokens= with start_at_layer")
-        return self.embed(tokens)
-
-    def _outputs(
-        self,
-        logits: Tensor,
-        tokens: Tensor | None,
-        attention_mask: Tensor | None,
-        return_type: str | None,
-        loss_per_token: bool,
-    ) -> Any:
-        """Return what `return_type` asks for."""
-        if return_type is None or return_type == "logits":
-            return None if return_type is None else logits
-        if tokens is None:
-            raise LRopeError("a loss needs the tokens: give tokens= with start_at_layer")
-        loss = self.loss_fn(logits, tokens, attention_mask, loss_per_token)
-        return loss if return_type == "loss" else Output(logits, loss)
-
-
-def _named(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call from its local variables."""
-    return {name: value for name, value in values.items() if name != "self"}

@@ -211,7 +211,7 @@ def _prepared_again(stored: TrainConfig, sitting: Sitting, data: str | None) -> 
     """Prepare from the run folder what it keeps: the tokenizer, and increments taken from another run."""
     folder = sitting.folder
     cfg = LRopeConfig.from_dict({**read_config(folder)["model"], "device": stored.device})
-    frozen = load_increments(folder, cfg)
+    frozen = load_increments(folder, cfg, LRopeTransformer.from_pretrained)
     if stored.frozen and frozen is None:
         raise LRopeError(f"{folder} has lost its frozen increments; copy the whole folder again")
     manifest = read_manifest(folder)

@@ -171,7 +171,8 @@ def widened_model(narrow: LRopeTransformer, n_extra: int) -> LRopeTransformer:
     """
     if n_extra == 0:
         return narrow
-    wide = LRopeTransformer(LRopeConfig(**narrow.cfg.to_dict() | {"d_mlp": narrow.cfg.d_mlp + n_extra}))
+    cfg = LRopeConfig.from_dict({**narrow.cfg.to_dict(), "d_mlp": narrow.cfg.d_mlp + n_extra})
+    wide = LRopeTransformer(cfg)
     weights = dict(wide.named_parameters())
     with torch.no_grad():
         for name, weight in narrow.named_parameters():

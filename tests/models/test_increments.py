@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lrope_interp.models import LRopeConfig, LRopeTransformer
 from lrope_interp.models.increments import accumulate
-from lrope_interp.models.rotary import inverse_frequencies, rotate, rotation
+from lrope_interp.models.rotary import angles_at, inverse_frequencies, turn
 
 
 def tokens_of(text: str) -> torch.Tensor:
@@ -105,7 +105,8 @@ def test_positions_and_angles_stay_exact_in_a_bfloat16_model_at_position_4096():
     exact = np.array([math.fsum(increments[0, : t + 1].double().tolist()) for t in (4095, 4199)])
     np.testing.assert_allclose(positions[0, [4095, 4199]].numpy(), exact, rtol=0, atol=1e-9)
     inv_freq = inverse_frequencies(model.cfg.d_head, model.cfg.rope_base)
-    cosines, sines = rotation(positions, inv_freq)
+    angles = angles_at(positions, inv_freq)
+    cosines, sines = angles.cos(), angles.sin()
     for plane, frequency in enumerate(inv_freq.tolist()):
         assert abs(float(cosines[0, 4095, 0, plane]) - math.cos(exact[0] * frequency)) < 1e-6
         assert abs(float(sines[0, 4095, 0, plane]) - math.sin(exact[0] * frequency)) < 1e-6
@@ -125,7 +126,8 @@ def test_angles_at_128k_tokens_of_saturated_increments_match_an_exact_sum():
     n_pos = 131_072
     increments = torch.full((1, n_pos), 9.999, dtype=torch.float32)
     positions = accumulate(increments)
-    cosines, sines = rotation(positions, inverse_frequencies(32, 10000.0))
+    angles = angles_at(positions, inverse_frequencies(32, 10000.0))
+    cosines, sines = angles.cos(), angles.sin()
     at = n_pos - 1
     step = float(increments[0, 0])
     for plane, frequency in enumerate(inverse_frequencies(32, 10000.0).tolist()):
@@ -155,7 +157,8 @@ def test_per_head_sums_equal_exact_sums(steps):
 def test_rotation_at_integer_positions_is_a_rotation_of_pairs():
     x = torch.randn(1, 3, 2, 8, generator=torch.Generator().manual_seed(0))
     inv_freq = inverse_frequencies(8, 10000.0)
-    turned = rotate(x, torch.tensor([[0.0, 1.5, 7.0]], dtype=torch.float64), inv_freq)
+    angles = angles_at(torch.tensor([[0.0, 1.5, 7.0]], dtype=torch.float64), inv_freq)
+    turned = turn(x, angles.cos(), angles.sin())
     assert torch.equal(turned[:, 0], x[:, 0])
     for position, (before, after) in zip((1.5, 7.0), zip(x[0, 1:], turned[0, 1:], strict=True), strict=True):
         for plane in range(4):

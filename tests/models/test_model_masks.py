@@ -7,7 +7,7 @@ import torch
 
 from lrope_interp import ablated
 from lrope_interp.errors import LRopeError
-from lrope_interp.models.masks import check_mask
+from lrope_interp.models.text import check_mask
 from lrope_interp.probes.ablations.interventions import shuffle
 
 TEXTS = ["The cat", "A longer text of dogs 中", "x"]

@@ -18,7 +18,7 @@ from transformer_lens.model_protocol import (
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeConfig, LRopeTransformer
-from lrope_interp.models.flags import SilentHookError
+from lrope_interp.models.hooks import SilentHookError
 
 MODES = [(mode, per_head) for mode in ("per_layer", "shared", "fixed") for per_head in (False, True)]
 

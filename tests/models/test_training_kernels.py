@@ -9,9 +9,14 @@ import torch
 import torch.nn.functional as F
 
 from lrope_interp import LRopeTransformer
-from lrope_interp.models import attention, blockwise
-from lrope_interp.models.blockwise import attend_blockwise, fits_blockwise
-from lrope_interp.models.fused import fused_norm_linear, fused_rms_norm, fused_turn
+from lrope_interp.models import attention, kernels
+from lrope_interp.models.kernels import (
+    attend_blockwise,
+    fits_blockwise,
+    fused_norm_linear,
+    fused_rms_norm,
+    fused_turn,
+)
 from lrope_interp.models.rotary import turn
 
 Make = Callable[..., LRopeTransformer]
@@ -37,7 +42,7 @@ def test_blockwise_attention_is_causal_softmax_attention(n_positions: int) -> No
 
 
 def test_blockwise_gradients_are_those_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blockwise, "QUERIES_A_BLOCK", 3)
+    monkeypatch.setattr(kernels, "QUERIES_A_BLOCK", 3)
     q, k, v = heads(1, 2, 8, 2)
     assert torch.autograd.gradcheck(lambda q, k, v: attend_blockwise(q, k, v, 0.7), (q, k, v))
 

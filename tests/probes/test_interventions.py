@@ -28,7 +28,7 @@ from torch import Tensor
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.models.caching import Activations
+from lrope_interp.models.hooked_model import Activations
 from lrope_interp.probes.ablations.attach import ablate
 from lrope_interp.probes.ablations.interventions import (
     Intervention,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import HookPoint, LRopeTransformer
-from lrope_interp.models.caching import never_fired
+from lrope_interp.models.hooks import never_fired
 from lrope_interp.probes.ablations.interventions import (
     Intervention,
     check_intervention,

@@ -29,7 +29,7 @@ from torch import Tensor
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import HookPoint
 from lrope_interp.models.block import Stream
-from lrope_interp.models.caching import Activations
+from lrope_interp.models.hooked_model import Activations
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics
 
 Increments: TypeAlias = Float[Tensor, "batch pos *head"]

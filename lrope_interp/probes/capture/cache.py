@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ from jaxtyping import Float
 from lrope_interp.data.cache import cached, cached_entries
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import HookPoint, LRopeTransformer
-from lrope_interp.models.compilation import has_live_hook
 from lrope_interp.models.frozen import FrozenIncrements, LexicalIncrements, attached_increments
+from lrope_interp.models.hooks import has_live_hook
 
 KIND = "increments"
 _KEPT = 48
@@ -98,7 +98,7 @@ def _attached_identity(frozen: FrozenIncrements | None) -> Any:
     """Return what tells attached increments from any others; None where there are none."""
     if isinstance(frozen, LexicalIncrements):
         return hashlib.sha256(frozen.table.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
-    return None if frozen is None else model_identity(frozen.source)
+    return None if frozen is None else model_identity(cast(LRopeTransformer, frozen.source))
 
 
 def _has_unknown_hook(point: torch.nn.Module) -> bool:

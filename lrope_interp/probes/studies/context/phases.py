@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.models.generation import TransformerLensKeyValueCache
 from lrope_interp.models.increments import accumulate
+from lrope_interp.models.kv_cache import TransformerLensKeyValueCache
 from lrope_interp.models.rotary import angles_at, inverse_frequencies, turn
 
 Compute = Callable[[], object]

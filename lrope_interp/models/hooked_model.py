@@ -1,4 +1,18 @@
-"""Hooks and caches: HookedRootModule's, with the position axis and the names put right."""
+"""The model's root module: hooks and caches as in HookedRootModule, put right.
+
+**Compiled models.** Compiled code does not look for hooks that came later, so a cache would come back
+empty without a word. Three cases:
+
+* ``torch.compile(model)``, a wrapper: `is_watched`, which the compiled code is guarded on, sends it
+  through the uncompiled forward pass while the original has hooks.
+* ``model.compile()``, in place: the same; `hooks`, `run_with_cache` and `run_with_hooks` run uncompiled.
+* ``block.compile()``: the last three run uncompiled, and a lasting hook (`add_hook`) is refused.
+
+The limit: hooks must come and go through the model. One put on a HookPoint itself, by its `add_hook`
+or torch's `register_forward_hook`, after compiling is silently ignored, and one taken off there may
+leave the model uncompiled or the hook compiled in. `note_watchers()` after each such change prevents
+both in the first two cases; in the third such a hook fires only inside `hooks` and the two `run_with_*`.
+"""
 
 from __future__ import annotations
 
@@ -7,61 +21,25 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformer_lens import ActivationCache
-from transformer_lens.hook_points import HookPoint as LensHookPoint
-from transformer_lens.hook_points import LensHandle
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformer_lens.utilities.slice import Slice
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.models.aliases import (
+from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.hooks import (
     AliasedDict,
+    SilentHookError,
     UnknownHookError,
-    canonical_predicate,
+    fill_cache,
+    has_live_hook,
     hook_aliases,
+    never_fired,
+    remedy,
     unknown_hook,
 )
-from lrope_interp.models.compilation import CompileAware
-from lrope_interp.models.flags import HookFlags, SilentHookError
-
-
-class HookPoint(LensHookPoint):
-    """TransformerLens' HookPoint, at which writing into an activation is returning the edited one.
-
-    What passes may be the residual stream that others read too, the caller's own tensor, or what the
-    backward pass needs; a gradient may be that of the whole stream. So hooks get a tensor of their own.
-    Filling a cache copies nothing.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the activation, or a copy where a hook might write into it."""
-        return x.clone() if self._forward_hooks and self.may_be_edited else x
-
-    def add_hook(self, hook: Callable, dir: Any = "fwd", *args: Any, **kwargs: Any) -> LensHandle:
-        """Add a hook; see TransformerLens."""
-        is_copying = dir == "bwd" and not _fills_a_cache(hook)
-        handle = super().add_hook(partial(_on_a_copy, hook) if is_copying else hook, dir, *args, **kwargs)
-        handle.user_hook = hook
-        return handle
-
-    @property
-    def may_be_edited(self) -> bool:
-        """Whether a forward hook sits here that does something else than fill a cache."""
-        return len(self._forward_hooks) > sum(_fills_a_cache(handle.user_hook) for handle in self.fwd_hooks)
-
-
-def _fills_a_cache(hook: Any) -> bool:
-    return getattr(hook, "func", None) is _store
-
-
-def _on_a_copy(given: Callable, gradient: Tensor, hook: HookPoint) -> Any:
-    """Return what a backward hook returns, or what it wrote into its copy of the gradient."""
-    own = gradient.clone()
-    returned = given(own, hook=hook)
-    # None where nothing was written: of several hooks on one point the last that returns something counts.
-    return own if returned is None and own._version else returned
+from lrope_interp.tokenizers import Tokenizer
 
 
 class Activations(ActivationCache):
@@ -83,8 +61,8 @@ class Activations(ActivationCache):
         point = name.removesuffix("_grad")
         if point not in model.hook_dict:
             raise unknown_hook(name, list(model.hook_dict))
-        remedy = model.remedy(point) or ("Name it in names_filter" if name == point else "Give incl_bwd=True")
-        raise UnknownHookError(f"{name} is not in this cache. {remedy}, and run again.", name)
+        what = model.remedy(point) or ("Name it in names_filter" if name == point else "Give incl_bwd=True")
+        raise UnknownHookError(f"{name} is not in this cache. {what}, and run again.", name)
 
     def __contains__(self, key: object) -> bool:
         """Whether `cache[key]` would give an activation: any spelling, and ``(name, layer)`` too."""
@@ -100,7 +78,7 @@ class Activations(ActivationCache):
         return Activations(cut.cache_dict, self.model, cut.has_batch_dim)
 
 
-class HookedModel(CompileAware, HookFlags, HookedRootModule):
+class HookedModel(HookedRootModule):
     """HookedRootModule whose `run_with_cache` returns an ActivationCache.
 
     The base class cuts position slices on the batch axis of [batch, pos] tensors; here every hook
@@ -108,7 +86,10 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
     is named; a hook asked for by name on a point whose flag is off raises too.
     """
 
+    cfg: LRopeConfig
+    tokenizer: Tokenizer | None
     hook_dict: Any  # an AliasedDict: hook points by HookedTransformer's names, found by the Bridge's too
+    is_watched: bool = False
 
     def setup(self) -> None:
         """Name all modules and collect the hook points; call it last in `__init__`."""
@@ -165,8 +146,10 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
         }
         self.is_caching = True
         names = self._firing_names(names_filter)
-        fwd_hooks = [(name, partial(_store, suffix="", **options)) for name in names]
-        bwd_hooks = [(name, partial(_store, suffix="_grad", **options)) for name in names] if incl_bwd else []
+        fwd_hooks = [(name, partial(fill_cache, suffix="", **options)) for name in names]
+        bwd_hooks = (
+            [(name, partial(fill_cache, suffix="_grad", **options)) for name in names] if incl_bwd else []
+        )
         return cache, fwd_hooks, bwd_hooks
 
     def add_caching_hooks(self, names_filter: Any = None, *args: Any, **kwargs: Any) -> dict:
@@ -225,7 +208,7 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
         """Run the model with hooks for this call; see HookedRootModule.
 
         Raises:
-            LRopeError: A hook that counts its firings (those of `probes.ablating.ablate` do) had none.
+            LRopeError: A hook that counts its firings (those of `ablate` do) had none.
         """
         given = _pairs(fwd_hooks)
         before = [getattr(hook, "n_fired", None) for _, hook in given]
@@ -239,6 +222,81 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
         """Return the hooks attached now, by the name of their point."""
         names = set(self._names(name_filter))
         return super().list_hooks(lambda name: name in names, *args, **kwargs)
+
+    def set_use_attn_result(self, use_attn_result: bool) -> None:
+        """Choose whether `attn.hook_result` fires: each head's output, [batch, pos, head, d_model]."""
+        self.cfg.use_attn_result = use_attn_result
+
+    def set_use_split_qkv_input(self, use_split_qkv_input: bool) -> None:
+        """Choose whether `hook_q_input/k_input/v_input` fire: each head's own copy of `resid_pre`."""
+        self.cfg.use_split_qkv_input = use_split_qkv_input
+
+    def set_use_hook_mlp_in(self, use_hook_mlp_in: bool) -> None:
+        """Choose whether `hook_mlp_in` fires: the MLP's own copy of `resid_mid`."""
+        self.cfg.use_hook_mlp_in = use_hook_mlp_in
+
+    def set_use_attn_in(self, use_attn_in: bool) -> None:
+        """Choose whether `hook_attn_in` fires: each head's copy of `resid_pre`, for q, k and v at once."""
+        self.cfg.use_attn_in = use_attn_in
+
+    def set_use_hook_tokens(self, use_hook_tokens: bool) -> None:
+        """Choose whether `hook_tokens` fires: the ids that are embedded, and that the loss predicts."""
+        self.cfg.use_hook_tokens = use_hook_tokens
+
+    def check_hooks_to_add(
+        self,
+        hook_point: Any,
+        hook_point_name: str,
+        hook: Callable,
+        dir: Any = "fwd",
+        is_permanent: bool = False,
+        prepend: bool = False,
+    ) -> None:
+        """Refuse a hook that would never fire.
+
+        Raises:
+            LRopeError: The point's flag is off; the message names the method that sets it.
+        """
+        del hook_point, hook, dir, is_permanent, prepend
+        what = self.remedy(hook_point_name)
+        if what is not None:
+            raise SilentHookError(
+                f"Cannot add hook {hook_point_name}: as the model is set it would never fire. {what} first."
+            )
+
+    def remedy(self, hook_name: str) -> str | None:
+        """Return what makes a hook point fire that is silent now; None if it fires."""
+        return remedy(self.cfg, hook_name)
+
+    def note_watchers(self) -> None:
+        """Set `is_watched`: whether any hook point has a hook; compiled code is guarded on it."""
+        self.is_watched = any(map(has_live_hook, self.hook_dict.values()))
+
+    @contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """Undo every in-place `compile()`, of the model and of its parts, for a while."""
+        compiled = {
+            module: module._compiled_call_impl
+            for module in self.modules()
+            if module._compiled_call_impl is not None
+        }
+        try:
+            for module in compiled:
+                module._compiled_call_impl = None
+            yield
+        finally:
+            for module, call in compiled.items():
+                module._compiled_call_impl = call
+
+    def refuse_compiled_parts(self) -> None:
+        """Raise if a part of the model is compiled in place, where a lasting hook would be ignored."""
+        for name, module in self.named_modules():
+            if name and module._compiled_call_impl is not None:
+                raise LRopeError(
+                    f"{name} was compiled in place, so a lasting hook would be ignored; use "
+                    "run_with_hooks, run_with_cache or hooks(...), which run uncompiled, or compile the "
+                    "whole model: torch.compile(model)"
+                )
 
     def _enable_hook(self, name: Any, hook: Callable, dir: Any) -> None:  # the base class's name
         if callable(name):
@@ -257,8 +315,10 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
 
     def _accepted(self, predicate: Callable[[str], Any]) -> list[str]:
         """Return the names that a predicate accepts, in the order in which the modules stand."""
-        is_accepted = canonical_predicate(predicate, self.hook_dict, self.hook_dict.aliases)
-        return [name for name in self.hook_dict if is_accepted(name)]
+        accepted = {name for name in self.hook_dict if predicate(name)}
+        # The Bridge's spellings only then: `"mlp." in name` must not come to mean `hook_mlp_out`.
+        accepted = accepted or {name for alias, name in self.hook_dict.aliases.items() if predicate(alias)}
+        return [name for name in self.hook_dict if name in accepted]
 
     def _reached(self, predicate: Callable[[str], Any]) -> list[str]:
         """Return the names that a predicate accepts; raise if that is none, or none that would fire."""
@@ -290,7 +350,7 @@ class HookedModel(CompileAware, HookFlags, HookedRootModule):
     def _firing_names(self, names_filter: Any) -> list[str]:
         """Return the names of a filter whose points fire; raise if one given by name does not."""
         names = (self._reached if callable(names_filter) else self._names)(names_filter)
-        silent = {name: remedy for name in names if (remedy := self.remedy(name)) is not None}
+        silent = {name: what for name in names if (what := self.remedy(name)) is not None}
         if silent and names_filter is not None and not callable(names_filter):
             remedies = ", ".join(sorted(set(silent.values())))
             raise SilentHookError(
@@ -314,33 +374,3 @@ def _pairs(hooks: Any) -> list[tuple[Any, Callable]]:
 
 def _named(predicate: Callable) -> str:
     return f"the predicate {getattr(predicate, '__name__', type(predicate).__name__)}"
-
-
-def never_fired(name: str) -> LRopeError:
-    """Return the error for a hook that the forward pass did not reach."""
-    return LRopeError(
-        f"the intervention at {name} never fired: the forward pass did not reach it (look at start_at_layer "
-        "and stop_at_layer), or the model was not run"
-    )
-
-
-def _store(
-    tensor: Tensor,
-    hook: HookPoint,
-    *,
-    suffix: str,
-    cache: dict[str, Tensor],
-    device: Any,
-    remove_batch_dim: bool,
-    pos_slice: Slice,
-) -> None:
-    """Put one activation into the cache, sliced on its true position axis."""
-    pos_dim = 1 if hook.pos_dim is None else hook.pos_dim
-    stored = tensor.detach()
-    if hook.may_be_edited:  # by a hook here that comes later and writes in place
-        stored = stored.clone()
-    stored = stored if device is None else stored.to(torch.device(device))
-    stored = pos_slice.apply(stored, dim=pos_dim)
-    if remove_batch_dim and stored.shape[0] == 1:
-        stored = stored[0]
-    cache[f"{hook.name}{suffix}"] = stored

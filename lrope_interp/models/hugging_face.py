@@ -10,75 +10,48 @@ from einops import rearrange
 from torch import Tensor
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.models.frozen import increments_name
+from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.weights import Weights
 
 _HOOKED_TRANSFORMER_BUFFERS = ("attn.mask", "attn.IGNORE", "attn.rotary_sin", "attn.rotary_cos")
 
 
-class Interchange:
-    """Mixed into the model: `load_state_dict` and `to_hf_llama`."""
+def kept_of_state(state_dict: Mapping[str, Any], is_assigned: bool) -> dict[str, Any]:
+    """Return the weights of a state dict, without a HookedTransformer's buffers (masks, rotary tables).
 
-    cfg: Any
-    embed: Any
-    blocks: Any
-    unembed: Any
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """Load parameters; a HookedTransformer's buffers (masks and rotary tables) are left out.
-
-        For a HookedTransformer (RMSNorm, gated MLP, rotary over all of d_head) build the model with
-        ``use_biases=True, tie_embeddings=False`` and, if its norms are folded,
-        ``normalization_type="RMSPre"``. With ``strict=False`` only increment heads are missing.
-        With ``assign=True`` the trunk takes the tensors' dtype; increment heads stay float32.
-        """
-        kept = {
-            name: _float32_in_heads(name, value) if assign else value
-            for name, value in state_dict.items()
-            if not name.endswith(_HOOKED_TRANSFORMER_BUFFERS)
-        }
-        result = super().load_state_dict(kept, strict=strict, assign=assign)  # type: ignore[misc]
-        embedding = self.embed.W_E
-        self.cfg.device, self.cfg.dtype = str(embedding.device), embedding.dtype
-        return result
-
-    def to_hf_llama(self) -> Any:
-        """Return a Hugging Face `LlamaForCausalLM` with the same logits, in eval mode.
-
-        Only for increments="fixed": no other library knows learned positions. `b_in`, which
-        HookedTransformer adds behind the gate, goes into the bias of the down projection.
-
-        Raises:
-            LRopeError: Learned increments, or a bias on the logits, which Llama lacks.
-        """
-        from transformers import AutoModelForCausalLM
-
-        if increments_name(self) != "fixed":
-            raise LRopeError(
-                f"Llama has ordinary RoPE and cannot express increments={increments_name(self)!r}; only a "
-                "model with increments='fixed' can be exported"
-            )
-        if self.cfg.use_biases and bool(self.unembed.b_U.any()):
-            raise LRopeError(
-                "Llama has no bias on its logits; set unembed.b_U to zero, or keep the model here"
-            )
-        with torch.random.fork_rng(devices=[]):
-            llama = AutoModelForCausalLM.from_config(_llama_config(self.cfg), dtype=self.cfg.dtype)
-        missing, unexpected = llama.load_state_dict(_llama_weights(self), strict=False)
-        assert not unexpected, unexpected
-        assert missing in ([], ["lm_head.weight"]), missing
-        llama.tie_weights()
-        return llama.eval()
+    Where tensors are assigned, not copied, those of increment heads come in float32, which heads stay in.
+    """
+    kept = {}
+    for name, value in state_dict.items():
+        if name.endswith(_HOOKED_TRANSFORMER_BUFFERS):
+            continue
+        is_head = name.startswith("shared_increments.") or ".increments." in name
+        is_rounded = is_assigned and is_head and value.dtype != torch.float32
+        kept[name] = value.detach().float() if is_rounded else value
+    return kept
 
 
-def _float32_in_heads(name: str, value: Tensor) -> Tensor:
-    """Return an increment head's tensor in float32, any other as it is."""
-    is_head = name.startswith("shared_increments.") or ".increments." in name
-    return value.detach().float() if is_head and value.dtype != torch.float32 else value
+def to_llama(model: Weights, increments: str) -> Any:
+    """Return a Hugging Face model with these weights; see `LRopeTransformer.to_hf_llama`."""
+    from transformers import AutoModelForCausalLM
+
+    if increments != "fixed":
+        raise LRopeError(
+            f"Llama has ordinary RoPE and cannot express increments={increments!r}; only a "
+            "model with increments='fixed' can be exported"
+        )
+    if model.cfg.use_biases and bool(model.unembed.b_U.any()):
+        raise LRopeError("Llama has no bias on its logits; set unembed.b_U to zero, or keep the model here")
+    with torch.random.fork_rng(devices=[]):
+        llama = AutoModelForCausalLM.from_config(_llama_config(model.cfg), dtype=model.cfg.dtype)
+    missing, unexpected = llama.load_state_dict(_llama_weights(model), strict=False)
+    assert not unexpected, unexpected
+    assert missing in ([], ["lm_head.weight"]), missing
+    llama.tie_weights()
+    return llama.eval()
 
 
-def _llama_config(cfg: Any) -> Any:
+def _llama_config(cfg: LRopeConfig) -> Any:
     """Return the same shape in Hugging Face's words."""
     from transformers import LlamaConfig
 
@@ -102,7 +75,7 @@ def _llama_config(cfg: Any) -> Any:
     )
 
 
-def _llama_weights(model: Any) -> dict[str, Tensor]:
+def _llama_weights(model: Weights) -> dict[str, Tensor]:
     """Return the weights under Hugging Face's names, copied."""
     weights = {
         "model.embed_tokens.weight": model.embed.W_E,
