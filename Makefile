@@ -46,7 +46,7 @@ demo: $(VENV)/.installed
 	$(LROPE) train --preset tiny
 	$(LROPE) boundaries --layer 0
 	$(LROPE) show "$(TEXT)"
-	@$(LROPE) runs
+	@$(LROPE) list runs
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"

@@ -2,8 +2,8 @@
 
     python -m benchmarks.frozen FOLDER [FOLDER ...] --out results/frozen-retraining
 
-Reads finished runs (`lrope-interp train`, or the runs of `lrope-interp replicate`) wherever they lie below
-the folders, and writes `runs.csv` and `differences.csv`: validation loss in nats per byte, differences paired
+Reads finished runs (of `lrope-interp train` or `lrope-interp study replicate`) wherever they lie below the
+folders, and writes `runs.csv` and `differences.csv`: validation loss in nats per byte, differences paired
 by seed with 95 % t intervals. One seed has no interval.
 """
 

@@ -48,7 +48,7 @@ ANALYSES = {
     "boundaries": "boundaries --model text --max-bytes 4000 --match runs/other --fixed-model runs/fixed",
     "boundaries-layer": "boundaries --model base --layer 0 --max-bytes 2000 --labels words --seed 3",
     "boundaries-bpe": "boundaries --model heads --align last",
-    "boundaries-code": "boundaries --model code --layer 0 --max-bytes 3000",
+    "boundaries-code": "boundaries --model code --layer 0 --max-bytes 2000 --labels lines",
     "boundaries-gold": "boundaries --model text --gold gold.txt --max-bytes 4000 --layer 1",
     "boundaries-text": "boundaries --model base --text text.txt --max-bytes 2000 --layer 2",
     "boundaries-despaced": "boundaries --model despaced --max-bytes 5000",
@@ -57,15 +57,15 @@ ANALYSES = {
     "ablate-where": "ablate --model base --freeze mean --where words --layer 1 --max-bytes 4000",
     "ablate-lexical": "ablate --model base --freeze lexical --layer each --text text.txt --max-bytes 3000",
     "probe": "probe --model base --max-bytes 12000 --fixed-model runs/fixed",
-    "probe-full": "probe --model base --suite full --concept word-class --layer 1 --max-bytes 9000 "
+    "probe-full": "probe --model base --suite full --concept entities --layer 1 --max-bytes 6000 "
     "--features increments,positions,resid",
-    "probe-spans": "probe --model heads --spans spans.jsonl --max-bytes 20000",
-    "probe-code": "probe --model code --concept code --layer 0 --max-bytes 20000",
-    "entities": "entities --model base --max-bytes 60000",
-    "entities-pairs": "entities --model heads --text text.txt --pairs pairs.txt",
+    "probe-spans": "probe --model heads --spans spans.jsonl",
+    "probe-code": "probe --model code --concept code --layer 0 --max-bytes 10000",
+    "entities": "study entities --model base --max-bytes 60000",
+    "entities-pairs": "study entities --model heads --text text.txt --pairs pairs.txt",
     "distance": ["distance", "--model", "base", SENTENCE],
     "distance-pair": ["distance", "--model", "heads", SENTENCE, "--from", "fox", "--to", "tree"],
-    "definitions": "distance --definitions --model code --max-pairs 60 --max-bytes 200000",
+    "definitions": "study definitions --model code --max-pairs 60 --max-bytes 200000",
     "show": ["show", "--model", "base", SENTENCE],
     "show-attention": ["show", "--model", "heads", SENTENCE, "--attention", "1.0", "--at", "20"],
     "show-gold": "show --model base --gold gold.txt --length 80",
@@ -73,8 +73,8 @@ ANALYSES = {
     "eval-text": "eval --model heads --text text.txt --max-bytes 9000",
     "generate": ["generate", "--model", "base", "The ", "--max-new-tokens", "30", "--json"],
     "generate-frozen": "generate --model base The --freeze mean --layer 0 --max-new-tokens 20 --json",
-    "replicate": "replicate --arms fixed,per-layer --preset tiny --steps 4 --seeds 0,1 --data file:text.txt",
-    "context": "bench --preset tiny --contexts 64,128 --repeats 1",
+    "replicate": "study replicate --arms fixed,per-layer --steps 4 --seeds 2 --data file:text.txt",
+    "context": "study context --preset tiny --contexts 64,128 --repeats 1",
 }
 TIMED = {  # columns and tables that no machine repeats
     "context": (
@@ -90,6 +90,7 @@ TIMED = {  # columns and tables that no machine repeats
     "replicate": ("*.seconds", "*.hours", "*.finished", "*.created"),
 }
 WORDS = "fox dog bird tree water green small quick jumps sings over near the said Anna Berg Otto Lind"
+NAMES = {"Anna", "Berg", "Otto", "Lind", "北京", "中国"}
 HAN = "人民日报 北京 今天 中国 经济 发展 改革 工人 农民 学生 老师 的 在 了"
 
 
@@ -123,12 +124,15 @@ def make(folder: Path, only: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     os.environ["LROPE_INTERP_CACHE"] = str(Path("cache").absolute())
-    if only:
-        shutil.rmtree("cache", ignore_errors=True)  # what was remembered would hide what is computed now
+    shutil.rmtree("cache", ignore_errors=True)  # what was remembered would hide what is computed now
     write_texts()
     for name, options in RUNS.items():
         if not Path("runs", name, "report.html").exists():
             timed(f"train {name}", ["train", "--out", f"runs/{name}", *options.split()])
+        if "file:" in options:  # a run folder alone does not decide which file is opened
+            named = json.loads(Path("runs", name, "run.json").read_text(encoding="utf-8"))["data"]
+            words = f"--data {named} --max-bytes 300 --overwrite --out results/read-{name}".split()
+            timed(f"read {name}", ["eval", "--model", f"runs/{name}", *words])
     for name, words in ANALYSES.items():
         if only and not any(fnmatch(name, pattern) for pattern in only):
             continue
@@ -167,23 +171,22 @@ def timed(name: str, words: Sequence[str]) -> str:
 
 def write_texts() -> None:
     """Write a text of English and Chinese paragraphs, a gold segmentation, spans and pairs."""
-    draw = random.Random(0)
+    draw, apart = random.Random(0), random.Random(1)
     paragraphs, gold, spans = [], [], []
-    for number in range(400):
+    for number in range(400):  # the runs read this text: their weights hang on its draws
         words = [draw.choice(HAN.split() if number % 2 else WORDS.split()) for _ in range(40)]
         joint = "" if number % 2 else " "
         paragraphs.append(joint.join(words) + ("。" if number % 2 else "."))
-        if number % 4 == 1:
-            gold.append("  ".join([*words, "。"]))
+        gold.append("  ".join([*apart.sample(HAN.split(), 8), "。"]))
         starts = [sum(len(word) + len(joint) for word in words[:n]) for n in range(40)]
         marked = [
             {
                 "start": start,
                 "end": start + len(word),
-                "type": "name" if word in {"Anna", "Otto", "北京"} else "other",
+                "type": "name" if word in NAMES else "other",
             }
             for start, word in zip(starts, words, strict=True)
-            if draw.random() < 0.3
+            if draw.random() < 0.3 or word in NAMES
         ]
         spans.append(json.dumps({"text": paragraphs[-1], "spans": marked}, ensure_ascii=False))
     for name, lines in {"text.txt": "\n\n".join(paragraphs), "gold.txt": "\n".join(gold)}.items():

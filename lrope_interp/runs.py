@@ -2,7 +2,7 @@
 
 A run folder is what `lrope-interp train` leaves: `run.json` says whether it is finished, and "the
 newest" goes by the time inside it, never by the file system. Nothing here needs more than the
-standard library, so that `lrope-interp runs` answers at once.
+standard library, so that `lrope-interp list runs` answers at once.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
 
     if not folder.is_dir():
         raise LRopeError(
-            f"there is no run folder {folder}; `lrope-interp runs` lists the runs that there are"
+            f"there is no run folder {folder}; `lrope-interp list runs` lists the runs that there are"
         )
     missing = f"{folder} is not a run folder: it has no {RUN_FILE}"
     return read_json(folder / RUN_FILE, RunFile, newest=RUN_FORMAT, missing=missing)

@@ -58,7 +58,8 @@ def options() -> Iterator[str]:
 def command_line() -> Iterator[str]:
     """Yield the default of every option of every command that has one."""
     root: Any = typer.main.get_command(app)
-    for name, command in root.commands.items():
+    inner = {**root.commands, **root.commands["study"].commands, **root.commands["list"].commands}
+    for name, command in inner.items():
         for one in command.params:
             if one.default is not None and one.default is not False:
                 yield f"{name} {one.opts[0]} {one.default}"

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.errors import LRopeError
+from lrope_interp.commands.analysis import Analysis, close, shares
+from lrope_interp.commands.output import Output
+from lrope_interp.errors import LRopeError, unknown
 
 if TYPE_CHECKING:
-    from lrope_interp.commands import analyses as analysis
-    from lrope_interp.commands.output import Output
-    from lrope_interp.models import LRopeTransformer
-    from lrope_interp.probes.ablations.options import AblationOptions
     from lrope_interp.results import Result
 
 MAX_BYTES = 30_000
@@ -25,144 +22,77 @@ _LOCAL = ("local", "local_compensated")
 _FACTOR = 2.0
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What the command line says of interventions, as it was typed; None where it says nothing.
-
-    Attributes:
-        freeze: What increments are frozen to, or None for a suite.
-        layer: Where they are frozen.
-        where: At which gaps.
-        suite: Which suite.
-        heads: Whether single heads are frozen.
-    """
-
-    freeze: str | None
-    layer: str | None
-    where: str | None
-    suite: str | None
-    heads: bool
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-
-    @app.command()
-    def ablate(
-        model: options.Model = None,
-        data: options.Data = None,
-        text: options.TextFile = None,
-        gold: options.GoldFile = None,
-        freeze: options.Freeze = None,
-        layer: Annotated[
-            str | None,
-            typer.Option(
-                "--layer",
-                metavar="N|all|each",
-                help="What --freeze freezes: one layer, all together (the default), or each alone.",
-            ),
-        ] = None,
-        where: Annotated[
-            str | None,
-            typer.Option(
-                "--where",
-                metavar="LABEL",
-                help="Only at these gaps (words, inside_words ...); in a suite: of its local edits.",
-            ),
-        ] = None,
-        suite: Annotated[
-            str | None,
-            typer.Option(
-                "--suite",
-                metavar="default|full",
-                help="Many interventions, without --freeze. Default: default.",
-            ),
-        ] = None,
-        heads: Annotated[
-            bool, typer.Option("--heads", help="Single heads too, in a model with increments per head.")
-        ] = False,
-        max_bytes: options.MaxBytes = MAX_BYTES,
-        out: options.Out = None,
-        overwrite: options.Overwrite = False,
-        seed: options.Seed = 0,
-        device: options.Device = "auto",
-        batch_size: options.BatchSize = 16,
-        encoding_errors: options.EncodingErrors = "strict",
-        text_column: options.TextColumn = "text",
-        as_json: options.Json = False,
-        quiet: options.Quiet = False,
-    ) -> None:
-        """Freeze or disturb increments; see what it costs."""
-        from lrope_interp.commands import analyses as analysis
-        from lrope_interp.commands.output import Output
-
-        output = Output(as_json, quiet)
-        asked = Asked(freeze, layer, where, suite, heads)
-        check(asked)
-        errors = options.check_encoding_errors(encoding_errors)
-        source = analysis.Source(data, text, max_bytes, errors, text_column, gold, spread=True)
-        place = analysis.Place(analysis.find_run(model, output), "ablate", out, overwrite)
-        run(place, source, analysis.Computing(seed, device, batch_size), asked, output)
-
-
-def check(asked: Asked) -> None:
-    """Refuse options that belong to a suite together with those of one intervention."""
-    if asked.freeze is None and asked.layer is not None:
+@shares(
+    *("ablate", "model", "data", "text", "gold", "max_bytes", "out", "overwrite", "seed", "device"),
+    *("batch_size", "encoding_errors", "text_column", "as_json", "quiet"),
+    max_bytes=MAX_BYTES,
+)
+def ablate(
+    asked: Analysis,
+    freeze: options.Freeze = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all|each",
+            help="What --freeze freezes: one layer, all together (the default), or each alone.",
+        ),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABEL",
+            help="Only at these gaps (words, inside_words ...); in a suite: of its local edits.",
+        ),
+    ] = None,
+    suite: Annotated[
+        options.Suite | None,
+        typer.Option(help="Many interventions, without --freeze. Default: default."),
+    ] = None,
+    heads: Annotated[
+        bool, typer.Option("--heads", help="Single heads too, in a model with increments per head.")
+    ] = False,
+) -> None:
+    """Freeze or disturb increments; see what it costs."""
+    if freeze is None and layer is not None:
         raise LRopeError(
             "--layer says what --freeze freezes, and a suite ablates every layer: give --freeze "
-            f"{'|'.join(options.FREEZES)} too, or leave --layer away"
+            "1|mean|lexical too, or leave --layer away"
         )
-    if asked.freeze is not None and asked.suite is not None:
+    if freeze is not None and suite is not None:
         raise LRopeError("--freeze is one intervention and --suite many: give one of them")
-    if asked.freeze is not None:
-        options.check_freeze(asked.freeze)
-
-
-def run(
-    place: analysis.Place, source: analysis.Source, how: analysis.Computing, asked: Asked, out: Output
-) -> None:
-    """Ablate, write result and report, and print layers and interventions side by side."""
-    from lrope_interp.commands import analyses as analysis
-
-    model = analysis.load_model(place.run, how.device)
+    asked.check_source()
+    model = asked.load_model()
     from lrope_interp.probes.ablations.ablations import ablations
-    from lrope_interp.reports.ablations.page import render_ablations
-
-    wanted = _options(asked, model, how)
-
-    def make() -> Result:
-        selection = source.select(place.run)
-        with out.progress() as on_progress:
-            return ablations(model, selection, wanted, on_progress=on_progress)
-
-    result, folder = analysis.write_resumable(place, model, make, render_ablations)
-    _print_changes(result, out)
-    _print_split(result, out)
-    _print_passes(result, out)
-    analysis.close(result, folder, out)
-
-
-def _options(asked: Asked, model: LRopeTransformer, how: analysis.Computing) -> AblationOptions:
-    """Turn words into what the analysis takes; unknown ones name the nearest."""
-    from lrope_interp.errors import unknown
     from lrope_interp.probes.ablations.gap_masks import PLACES
     from lrope_interp.probes.ablations.options import AblationOptions
+    from lrope_interp.reports.ablations.page import render_ablations
 
-    if asked.where is not None and asked.where not in PLACES:
-        raise unknown("label for --where:", asked.where, PLACES)
+    if where is not None and where not in PLACES:
+        raise unknown("label for --where:", where, PLACES)
     layers = None
-    if asked.layer not in (None, EACH, options.ALL):
-        layers = tuple(options.pick_layers(asked.layer, model.cfg.n_layers, more=(EACH,)))
-    return AblationOptions(
-        freeze=asked.freeze,
+    if layer not in (None, EACH, options.ALL):
+        layers = tuple(options.pick_layers(layer, model.cfg.n_layers, more=(EACH,)))
+    wanted = AblationOptions(
+        freeze=freeze,
         layers=layers,
-        is_each=asked.layer == EACH,
-        where=asked.where or "",
-        suite=asked.suite or "default",
-        heads=asked.heads,
-        seed=how.seed,
-        batch_size=how.batch_size,
+        is_each=layer == EACH,
+        where=where or "",
+        suite=suite or "default",
+        heads=heads,
+        seed=asked.seed,
+        batch_size=asked.batch_size,
     )
+
+    def make() -> Result:
+        selection = asked.select(spread=True)
+        with asked.output.progress() as on_progress:
+            return ablations(model, selection, wanted, on_progress=on_progress)
+
+    result, folder = asked.write(model, make, render_ablations, is_resumable=True)
+    _print_changes(result, asked.output)
+    _print_split(result, asked.output)
+    _print_passes(result, asked.output)
+    close(result, folder, asked.output)
 
 
 def _print_changes(result: Result, out: Output) -> None:

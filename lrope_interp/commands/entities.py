@@ -1,20 +1,18 @@
-"""`lrope-interp entities`: are increments inside names another size, and is it because they are names?"""
+"""`lrope-interp study entities`: are increments inside names another size, because they are names?"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrope_interp.commands import options
+from lrope_interp.commands.analysis import Analysis, close, shares
+from lrope_interp.commands.output import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lrope_interp.commands import analyses as analysis
-    from lrope_interp.commands.output import Output
     from lrope_interp.data.spans.entity_pairs import EntityPair
     from lrope_interp.probes.capture.selection import Selection
     from lrope_interp.results import Result
@@ -22,81 +20,49 @@ if TYPE_CHECKING:
 MAX_BYTES = 300_000
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-
-    @app.command()
-    def entities(
-        model: options.Model = None,
-        data: options.Data = None,
-        text: options.TextFile = None,
-        pairs: Annotated[
-            Path | None,
-            typer.Option(
-                "--pairs", metavar="FILE", help="Your own names, one a line: two words. Default: ours."
-            ),
-        ] = None,
-        max_bytes: options.MaxBytes = MAX_BYTES,
-        out: options.Out = None,
-        overwrite: options.Overwrite = False,
-        seed: options.Seed = 0,
-        device: options.Device = "auto",
-        batch_size: options.BatchSize = 16,
-        encoding_errors: options.EncodingErrors = "strict",
-        text_column: options.TextColumn = "text",
-        as_json: options.Json = False,
-        quiet: options.Quiet = False,
-    ) -> None:
-        """Test whether names are read closer together."""
-        from lrope_interp.commands import analyses as analysis
-        from lrope_interp.commands.output import Output
-        from lrope_interp.data.spans.entity_pairs import PAIRS, read_pairs
-
-        output = Output(as_json, quiet)
-        errors = options.check_encoding_errors(encoding_errors)
-        names = PAIRS if pairs is None else read_pairs(pairs)
-        source = analysis.Source(data, text, max_bytes, errors, text_column)
-        place = analysis.Place(analysis.find_run(model, output), "entities", out, overwrite)
-        run(place, source, analysis.Computing(seed, device, batch_size), names, output)
-
-
-def run(
-    place: analysis.Place,
-    source: analysis.Source,
-    how: analysis.Computing,
-    pairs: Sequence[EntityPair],
-    out: Output,
+@shares(
+    *("entities", "model", "data", "text", "max_bytes", "out", "overwrite", "seed", "device", "batch_size"),
+    *("encoding_errors", "text_column", "as_json", "quiet"),
+    max_bytes=MAX_BYTES,
+)
+def entities(
+    asked: Analysis,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Your own names, one a line: two words. Default: ours."),
+    ] = None,
 ) -> None:
-    """Make the tests, write result and report, and print layers and tests side by side."""
-    from lrope_interp.commands import analyses as analysis
+    """Test whether names are read closer together."""
+    asked.check_source()
+    from lrope_interp.data.spans.entity_pairs import PAIRS, read_pairs
 
-    model = analysis.load_model(place.run, how.device)
-    from lrope_interp.probes.studies.entities.entities import entities
+    names = PAIRS if pairs is None else read_pairs(pairs)
+    model = asked.load_model()
+    from lrope_interp.probes.studies.entities.entities import entities as study
     from lrope_interp.reports.entities.page import render_entities
 
     def make() -> Result:
-        selection = _selected(place, source, pairs)
-        with out.progress() as on_progress:
-            return entities(
-                model, selection, pairs, seed=how.seed, batch_size=how.batch_size, on_progress=on_progress
-            )
+        selection = _selected(asked, names)
+        with asked.output.progress() as on_progress:
+            how = {"seed": asked.seed, "batch_size": asked.batch_size, "on_progress": on_progress}
+            return study(model, selection, names, **how)
 
-    result, folder = analysis.write(place, model, make, render_entities)
-    _print_tests(result, out)
-    analysis.close(result, folder, out)
+    result, folder = asked.write(model, make, render_entities)
+    _print_tests(result, asked.output)
+    close(result, folder, asked.output)
 
 
-def _selected(place: analysis.Place, source: analysis.Source, pairs: Sequence[EntityPair]) -> Selection:
+def _selected(asked: Analysis, pairs: Sequence[EntityPair]) -> Selection:
     """Return held-out text; of a corpus the passages that hold names, which are few elsewhere."""
     from lrope_interp.data import read_manifest
     from lrope_interp.probes.studies.entities.passages import held_out_corpus, select_passages
 
-    selection = source.select(place.run)
-    if source.text is not None:
+    selection = asked.select()
+    if asked.text is not None:
         return selection
-    how = {"encoding_errors": source.encoding_errors, "text_column": source.text_column}
-    corpus = held_out_corpus(read_manifest(place.run.folder), source.data, **how)
-    return select_passages(selection, corpus, pairs, source.max_bytes or MAX_BYTES)
+    how = {"encoding_errors": asked.encoding_errors, "text_column": asked.text_column}
+    corpus = held_out_corpus(read_manifest(asked.run.folder), asked.data, **how)
+    return select_passages(selection, corpus, pairs, asked.max_bytes or MAX_BYTES)
 
 
 def _print_tests(result: Result, out: Output) -> None:

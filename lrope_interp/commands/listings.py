@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from lrope_interp.commands import options
 from lrope_interp.commands.output import Output, number
 from lrope_interp.errors import LRopeError
-from lrope_interp.folders import recover
-from lrope_interp.runs import RUNS, Run, list_runs
+
+if TYPE_CHECKING:
+    from lrope_interp.runs import Run
 
 REPORT = "report.html"
 
 
-def corpora(out: Output) -> None:
-    """Print every corpus and whether it is installed."""
+def corpora(as_json: options.Json = False) -> None:
+    """List the corpora: what they are, and which are installed."""
+    out = Output(as_json)
     from lrope_interp.data import CORPORA, corpus_status
 
     rows, payload = [], []
@@ -35,8 +41,17 @@ def corpora(out: Output) -> None:
     out.finish({"corpora": payload})
 
 
-def runs(folder: Path | None, out: Output) -> None:
-    """Print the runs in a folder, oldest first, and the reports of the newest finished one."""
+def runs(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="Where the runs are. Default: ./runs.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the runs, and the reports of the newest finished one."""
+    from lrope_interp.folders import recover
+    from lrope_interp.runs import RUNS, list_runs
+
+    out = Output(as_json)
     root = RUNS if folder is None else folder
     if folder is not None and not folder.is_dir():
         raise LRopeError(f"there is no folder {folder}; runs are under ./{RUNS} unless --out said otherwise")

@@ -1,12 +1,13 @@
-"""The options of the command line: one meaning each, whichever command has it."""
+"""The options of the command line: one meaning each, whichever command has it, and how words are read."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -14,9 +15,12 @@ from typer.core import TyperCommand, TyperGroup
 from lrope_interp.errors import LRopeError, unknown, visible
 
 MAX_BYTES = 200_000
-ENCODING_ERRORS = ("strict", "replace")
-FREEZES = ("1", "mean", "lexical")
 ALL = "all"
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+OnBadBytes = Literal["strict", "replace"]
+PresetName = Literal["tiny", "small", "paper"]
+Frozen = Literal["1", "mean", "lexical"]
+Suite = Literal["default", "full"]
 
 Model = Annotated[
     Path | None,
@@ -31,6 +35,10 @@ Data = Annotated[
 TextFile = Annotated[
     Path | None,
     typer.Option("--text", metavar="FILE", help="Your own text instead of a corpus; - reads stdin."),
+]
+OneText = Annotated[
+    Path | None,
+    typer.Option("--text", metavar="FILE", help="A file with the text instead; - reads stdin."),
 ]
 GoldFile = Annotated[
     Path | None,
@@ -48,22 +56,20 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace --out, if it is a folder that this command wrote.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything that is drawn.")]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Windows at a time: bounds the memory.")]
 Layer = Annotated[str, typer.Option("--layer", metavar="N|all", help="One layer, or all of them.")]
 Freeze = Annotated[
-    str | None,
-    typer.Option(
-        "--freeze",
-        metavar="|".join(FREEZES),
-        help="Every increment to 1, to its layer's mean, or its byte's.",
-    ),
+    Frozen | None,
+    typer.Option("--freeze", help="Every increment to 1, to its layer's mean, or its byte's."),
 ]
-_ENCODING_ERRORS = typer.Option(
-    "--encoding-errors", metavar="|".join(ENCODING_ERRORS), help="What to do with bytes that are not UTF-8."
-)
-EncodingErrors = Annotated[str, _ENCODING_ERRORS]
-EncodingErrorsIfGiven = Annotated[str | None, _ENCODING_ERRORS]
+FixedModel = Annotated[
+    Path | None,
+    typer.Option("--fixed-model", metavar="RUN", help="A run with fixed increments, as one more control."),
+]
+_ENCODING_ERRORS = typer.Option("--encoding-errors", help="What to do with bytes that are not UTF-8.")
+EncodingErrors = Annotated[OnBadBytes, _ENCODING_ERRORS]
+EncodingErrorsIfGiven = Annotated[OnBadBytes | None, _ENCODING_ERRORS]
 _TEXT_COLUMN = typer.Option(
     "--text-column", metavar="NAME", help="Column that holds the text of .jsonl, .parquet and hf: data."
 )
@@ -72,12 +78,18 @@ TextColumnIfGiven = Annotated[str | None, _TEXT_COLUMN]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes.")]
 
-
-_OPTION = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)
+# Commands that had another name once, and what they are called now.
+MOVED = {
+    "entities": "study entities",
+    "bench": "study context",
+    "replicate": "study replicate",
+    "runs": "list runs",
+    "corpora": "list corpora",
+}
 
 
 class CommandGroup(TyperGroup):
-    """All commands; what was wrong with a command line is said without steering the terminal."""
+    """Commands in panels; what was wrong with a command line is said without steering the terminal."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the options before the command."""
@@ -89,6 +101,37 @@ class CommandGroup(TyperGroup):
         with _said_visibly():
             return super().invoke(ctx)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; of one that has moved, say where to.
+
+        Raises:
+            LRopeError: A command under its old name.
+        """
+        if ctx.parent is None and args and (now := _renamed(args)):
+            raise LRopeError(f"this is now: lrope-interp {now}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands by their panels, in the order in which they were added."""
+        del ctx
+        panels: dict[str, list[tuple[str, str]]] = {}
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for name, command in self.commands.items():
+            panel = command.rich_help_panel if isinstance(command.rich_help_panel, str) else "Commands"
+            panels.setdefault(panel, []).append((name, command.get_short_help_str(width)))
+        for panel, rows in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl(rows)
+
+
+def _renamed(words: Sequence[str]) -> str | None:
+    """Return a command line under the present names; None where nothing was renamed."""
+    name, *rest = words
+    if name == "distance" and "--definitions" in rest:
+        rest.remove("--definitions")
+        return shlex.join(["study", "definitions", *rest])
+    return None if name not in MOVED else " ".join([MOVED[name], *map(shlex.quote, rest)])
+
 
 @contextmanager
 def _said_visibly() -> Iterator[None]:
@@ -97,8 +140,12 @@ def _said_visibly() -> Iterator[None]:
     except Exception as error:
         said: Any = error  # click's UsageError, from wherever typer has its click
         if hasattr(said, "format_message"):
-            said.message = visible(said.message, keep="\n")  # the help where no command is named
+            words = said.message.replace("Value error, ", "")  # the type checker's, not the user's
+            said.message = visible(words, keep="\n")  # the help where no command is named
         raise
+
+
+_OPTION = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)
 
 
 class TextCommand(TyperCommand):
@@ -149,15 +196,11 @@ def pick_layers(value: str, n_layers: int, *, more: Sequence[str] = ()) -> list[
     raise unknown("layer", value, [*names, ALL, *more])
 
 
-def check_freeze(value: str) -> str:
-    """Return ``--freeze`` if it is one of the choices."""
-    if value not in FREEZES:
-        raise unknown("value for --freeze:", value, FREEZES)
-    return value
-
-
-def check_encoding_errors(value: str) -> str:
-    """Return ``--encoding-errors`` if it is one of the choices."""
-    if value not in ENCODING_ERRORS:
-        raise unknown("value for --encoding-errors:", value, ENCODING_ERRORS)
-    return value
+def names_in(value: str | None, option: str) -> list[str] | None:
+    """Return the names between the commas of an option; None where it was not given."""
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if not names:
+        raise LRopeError(f"{option} names nothing; leave it away for the default")
+    return names

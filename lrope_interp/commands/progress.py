@@ -1,20 +1,21 @@
-"""Training as the terminal can show it: a live bar, sparse lines in a log, or warnings alone."""
+"""Training as the terminal can show it, one run or many: live bars, sparse lines, or warnings alone."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrope_interp.commands.output import Output, console
 from lrope_interp.errors import visible
 from lrope_interp.training.events import (
     Checkpointed,
     Event,
+    Finished,
     LayerIncrements,
     OnEvent,
     Started,
@@ -24,9 +25,10 @@ from lrope_interp.training.events import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from lrope_interp.training.replication import OnRunEvent, PlannedRun
 
 LINES_A_RUN = 20
+LINES_OF_EACH_RUN = 4  # of several
 SECONDS_BETWEEN_LINES = 120.0
 
 
@@ -95,6 +97,69 @@ class TrainingState:
         return "  ".join(f"L{layer} {mean:.2f}±{sd:.2f}" for layer, mean, sd in by_layer(self.increments))
 
 
+@dataclass
+class Course:
+    """How far all runs of a paired experiment are, and what is known of the one at hand.
+
+    Attributes:
+        n_runs: Runs of the experiment.
+        n_finished: How many are finished.
+        n_steps: Steps of a run; the same for all.
+    """
+
+    n_runs: int
+    n_finished: int
+    n_steps: int
+    planned: PlannedRun | None = None
+    state: TrainingState = field(default_factory=TrainingState)
+    step: int = 0
+    n_taken: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def take(self, planned: PlannedRun | None, event: Event) -> None:
+        """Remember an event."""
+        if planned is not self.planned:
+            self.planned, self.state, self.step = planned, TrainingState(), 0
+        self.state.take(event)
+        if isinstance(event, Started):
+            self.step, self.n_steps = event.step, event.n_steps
+        elif isinstance(event, Step):
+            self.n_taken += event.step - self.step
+            self.step = event.step
+        elif isinstance(event, Finished):
+            self.n_finished += 1
+            self.step = 0
+
+    @property
+    def done(self) -> int:
+        """Steps of all runs that are done."""
+        return self.n_finished * self.n_steps + self.step
+
+    @property
+    def total(self) -> int:
+        """Steps of all runs."""
+        return self.n_runs * self.n_steps
+
+    def seconds_left(self) -> float:
+        """Return the time that all runs still take, at the pace since the command began."""
+        if not self.n_taken:
+            return float("nan")
+        return (time.monotonic() - self.began) / self.n_taken * (self.total - self.done)
+
+    def heading(self) -> str:
+        """Name the run at hand."""
+        from lrope_interp.training.replication import spoken
+
+        if self.planned is None:
+            return ""
+        number = min(self.n_finished + 1, self.n_runs)
+        return f"run {number}/{self.n_runs}: {spoken(self.planned.arm)}, seed {self.planned.seed}"
+
+    def figures(self) -> str:
+        """Return the figures of the run at hand and the time that all take, in one line."""
+        return f"{self.state.figures()} | all runs {clock(self.seconds_left())} left"
+
+
 def by_layer(statistics: Sequence[LayerIncrements]) -> list[tuple[int, float, float]]:
     """Pool the heads of each layer: (layer, mean, s.d.) over tokens and heads."""
     pooled = []
@@ -128,71 +193,133 @@ def opening(event: Started) -> list[str]:
 @contextmanager
 def listen(out: Output, state: TrainingState) -> Iterator[OnEvent]:
     """Yield what to hand to `train` as `on_event`: it shows the run the way this terminal can."""
-    if out.is_quiet:
-        yield _Silent(out, state)
-    elif not sys.stderr.isatty():
-        yield _Lines(out, state)
-    else:
-        with _live(out, state) as on_event:
-            yield on_event
+    with _shown(out, Course(1, 0, 0, state=state), _Lines, _run_picture) as on_event:
+        yield lambda event: on_event(None, event)
+
+
+@contextmanager
+def listen_to_runs(out: Output, course: Course) -> Iterator[OnRunEvent]:
+    """Yield what to hand to `train_missing` as `on_event`: it shows the runs one after the other."""
+    with _shown(out, course, _LinesOfRuns, _runs_picture) as on_event:
+        yield on_event
+
+
+@contextmanager
+def _shown(
+    out: Output,
+    course: Course,
+    lines: type[_Silent],
+    picture: Callable[[Course], tuple[Any, Callable[[], Any]]],
+) -> Iterator[Callable[[PlannedRun | None, Event], None]]:
+    """Show runs by a picture that is redrawn four times a second, by lines, or not at all."""
+    if out.is_quiet or not sys.stderr.isatty():
+        yield (_Silent if out.is_quiet else lines)(out, course)
+        return
+    from rich.live import Live
+
+    silent, (drawn, redraw) = _Silent(out, course), picture(course)
+    with Live(get_renderable=drawn, console=console(to_stderr=True), refresh_per_second=4) as live:
+
+        def on_event(planned: PlannedRun | None, event: Event) -> None:
+            silent(planned, event)
+            if isinstance(event, Started) and planned is None:
+                for line in opening(event):
+                    live.console.print(visible(line), soft_wrap=True)
+            redraw()
+
+        yield on_event
 
 
 class _Silent:
-    """Nothing but warnings."""
+    """Nothing but warnings, each once: runs of one experiment share most of them."""
 
-    def __init__(self, out: Output, state: TrainingState) -> None:
-        self._out, self._state = out, state
+    def __init__(self, out: Output, course: Course) -> None:
+        self._out, self._course = out, course
+        self._told: set[str] = set()
 
-    def __call__(self, event: Event) -> None:
-        self._state.take(event)
-        if isinstance(event, Warned):
+    def __call__(self, planned: PlannedRun | None, event: Event) -> None:
+        self._course.take(planned, event)
+        if isinstance(event, Warned) and event.message not in self._told:
+            self._told.add(event.message)
             self._out.warn(event.message)
 
 
 class _Lines(_Silent):
-    """A line now and then, for logs and pipes."""
+    """A line of one run now and then, for logs and pipes."""
 
-    def __init__(self, out: Output, state: TrainingState) -> None:
-        super().__init__(out, state)
+    def __init__(self, out: Output, course: Course) -> None:
+        super().__init__(out, course)
         self._pace = Pace(LINES_A_RUN, -1)
 
-    def __call__(self, event: Event) -> None:
-        super().__call__(event)
+    def __call__(self, planned: PlannedRun | None, event: Event) -> None:
+        super().__call__(planned, event)
+        state = self._course.state
         if isinstance(event, Started):
             for line in opening(event):
                 self._out.note(line)
         elif isinstance(event, Step) and self._pace.is_due(event):
-            self._out.note(f"step {event.step}/{event.n_steps}  {self._state.figures()}")
-            if self._state.increments:
-                self._out.note(f"  increments  {self._state.increments_line()}")
+            self._out.note(f"step {event.step}/{event.n_steps}  {state.figures()}")
+            if state.increments:
+                self._out.note(f"  increments  {state.increments_line()}")
 
 
-@contextmanager
-def _live(out: Output, state: TrainingState) -> Iterator[OnEvent]:
-    """Draw the bar, the figures and the increments, redrawn four times a second."""
+class _LinesOfRuns(_Silent):
+    """A heading for each run, and few lines below it."""
+
+    def __init__(self, out: Output, course: Course) -> None:
+        super().__init__(out, course)
+        self._pace = Pace(LINES_OF_EACH_RUN, 0)
+
+    def __call__(self, planned: PlannedRun | None, event: Event) -> None:
+        super().__call__(planned, event)
+        if isinstance(event, Started):
+            self._pace.begin(event)
+            begin = f" from step {event.step}" if event.step else ""
+            self._out.note(f"{self._course.heading()}{begin}, {event.n_parameters:,} parameters")
+        elif isinstance(event, Step) and self._pace.is_due(event):
+            self._out.note(f"  step {event.step}/{event.n_steps}  {self._course.figures()}")
+
+
+def _run_picture(course: Course) -> tuple[Any, Callable[[], None]]:
+    """Return what draws a bar, the figures and the increments of one run, and what brings it up to date."""
     from rich.console import Group
-    from rich.live import Live
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.text import Text
 
-    bar = Progress(
-        TextColumn("step {task.completed:.0f}/{task.total}"), BarColumn(bar_width=None), expand=True
-    )
+    words = TextColumn("step {task.completed:.0f}/{task.total}")
+    bar = Progress(words, BarColumn(bar_width=None), expand=True)
     task = bar.add_task("", total=None, visible=False)
 
-    def picture() -> RenderableType:
+    def drawn() -> Group:
+        state = course.state
         return Group(bar, Text(state.figures()), Text(f"increments  {state.increments_line()}"))
 
-    silent, screen = _Silent(out, state), console(to_stderr=True)
-    with Live(get_renderable=picture, console=screen, refresh_per_second=4) as live:
+    def redraw() -> None:
+        if course.state.started is not None:
+            bar.update(task, completed=course.done, total=course.n_steps, visible=True)
 
-        def on_event(event: Event) -> None:
-            silent(event)
-            if isinstance(event, Started):
-                for line in opening(event):
-                    live.console.print(visible(line), soft_wrap=True)
-                bar.update(task, completed=event.step, total=event.n_steps, visible=True)
-            elif isinstance(event, Step):
-                bar.update(task, completed=event.step)
+    return drawn, redraw
 
-        yield on_event
+
+def _runs_picture(course: Course) -> tuple[Any, Callable[[], None]]:
+    """Return what draws a bar for all runs and one for the run at hand, and what brings it up to date."""
+    from rich.console import Group
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.text import Text
+
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        expand=True,
+    )
+    every = bars.add_task("steps of all runs", total=course.total, completed=course.done)
+    own = bars.add_task("", total=course.n_steps, visible=False)
+
+    def redraw() -> None:
+        bars.update(every, completed=course.done, total=course.total)
+        bars.update(
+            own, description=course.heading(), completed=course.step, total=course.n_steps, visible=True
+        )
+
+    return (lambda: Group(bars, Text(course.figures()))), redraw

@@ -1,4 +1,4 @@
-"""`lrope-interp replicate`: train arms over seeds, compare them seed by seed, say whether they are equal."""
+"""`lrope-interp study replicate`: train arms over seeds, compare them seed by seed; are they equal?"""
 
 from __future__ import annotations
 
@@ -7,129 +7,88 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lrope_interp.commands import options
+from lrope_interp.commands.analysis import INTERRUPTED, close
+from lrope_interp.commands.output import Output, number
 from lrope_interp.errors import LRopeError
-from lrope_interp.folders import as_given
 
 if TYPE_CHECKING:
-    from lrope_interp.commands.output import Output
-    from lrope_interp.commands.replicate_progress import Course
+    from lrope_interp.commands.progress import Course
     from lrope_interp.probes.studies.replication.replication import Comparison
     from lrope_interp.results import Result
     from lrope_interp.runs import Run
     from lrope_interp.training.replication import Replication
 
-INTERRUPTED = 130
 
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user asked of `replicate`.
-
-    Attributes:
-        arms: The list as it was given.
-        n_seeds: How many seeds.
-        reference: The arm that the others are compared with.
-        margin: Half width of what counts as equal, in nats per byte.
-        given: Fields of the training config that were given.
-        out: ``--out``, if it was given.
-        overwrite: Whether to begin again from nothing.
-    """
-
-    arms: str
-    n_seeds: int
-    reference: str
-    margin: float
-    given: Mapping[str, Any]
-    out: Path | None
-    overwrite: bool
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-
-    @app.command()
-    def replicate(
-        arms: Annotated[
-            str,
-            typer.Option(
-                "--arms",
-                metavar="ARM,ARM...",
-                help="Of fixed, fixed-wide, shared, per-layer, shared-per-head, per-layer-per-head.",
-            ),
-        ] = "fixed,fixed-wide,shared,per-layer",
-        seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds 0 to N - 1, for every arm.")] = 5,
-        preset: Annotated[
-            str | None, typer.Option("--preset", metavar="tiny|small|paper", help="Default: tiny.")
-        ] = None,
-        steps: Annotated[
-            int | None, typer.Option("--steps", min=1, help="Default: what the preset says.")
-        ] = None,
-        data: Annotated[
-            str | None,
-            typer.Option("--data", metavar="NAME|file:PATH", help="Corpus. Default: bilingual."),
-        ] = None,
-        reference: Annotated[
-            str, typer.Option("--reference", metavar="ARM", help="The arm that the others are compared with.")
-        ] = "fixed",
-        margin: Annotated[
-            float, typer.Option("--margin", metavar="NATS", help="Difference that counts as none, a byte.")
-        ] = 0.003,
-        out: Annotated[
-            Path | None,
-            typer.Option(
-                "--out", metavar="DIR", help="Its runs are gone on with. Default: runs/replicate-..."
-            ),
-        ] = None,
-        overwrite: Annotated[
-            bool, typer.Option("--overwrite", help="Begin again; --out is replaced at the end.")
-        ] = False,
-        device: options.Device = "auto",
-        encoding_errors: options.EncodingErrors = "strict",
-        as_json: options.Json = False,
-        quiet: options.Quiet = False,
-    ) -> None:
-        """Train arms over paired seeds; tell whether their losses are equal."""
-        from lrope_interp.commands.output import Output
-
-        given = {
-            "preset": preset,
-            "n_steps": steps,
-            "data": data,
-            "device": None if device == "auto" else device,
-            "encoding_errors": options.check_encoding_errors(encoding_errors),
-        }
-        known = {name: value for name, value in given.items() if value is not None}
-        run(Asked(arms, seeds, reference, margin, known, out, overwrite), Output(as_json, quiet))
-
-
-def run(asked: Asked, out: Output) -> None:
-    """Train what is missing, score it, and write the result and its report."""
+def replicate(
+    arms: Annotated[
+        str,
+        typer.Option(
+            metavar="ARM,ARM...",
+            help="Of fixed, fixed-wide, shared, per-layer, shared-per-head, per-layer-per-head.",
+        ),
+    ] = "fixed,fixed-wide,shared,per-layer",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to N - 1, for every arm.")] = 5,
+    preset: Annotated[options.PresetName | None, typer.Option(help="Default: tiny.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Default: what the preset says.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|file:PATH", help="Corpus. Default: bilingual."),
+    ] = None,
+    reference: Annotated[
+        str, typer.Option(metavar="ARM", help="The arm that the others are compared with.")
+    ] = "fixed",
+    margin: Annotated[
+        float, typer.Option(metavar="NATS", help="Difference that counts as none, a byte.")
+    ] = 0.003,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Its runs are gone on with. Default: runs/replicate-..."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin again; --out is replaced at the end.")
+    ] = False,
+    device: options.Device = "auto",
+    encoding_errors: options.EncodingErrors = "strict",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train arms over paired seeds; tell whether their losses are equal."""
+    given = {
+        "preset": preset,
+        "n_steps": steps,
+        "data": data,
+        "device": None if device == "auto" else device,
+        "encoding_errors": encoding_errors,
+    }
     from lrope_interp.training.process import set_malloc_thresholds
 
     set_malloc_thresholds()
-    from lrope_interp.commands.replicate_progress import Course
-    from lrope_interp.commands.replicate_summary import close, show
+    from lrope_interp.commands.progress import Course
+    from lrope_interp.folders import as_given
+    from lrope_interp.probes.studies.replication.replication import Comparison
     from lrope_interp.results import stamp
-    from lrope_interp.training.replication import opened
+    from lrope_interp.training.replication import check_reference, opened, parse_arms
 
-    replication, comparison = _resolve(asked)
+    say, parsed = Output(as_json, quiet), parse_arms(arms)
+    comparison = Comparison(check_reference(reference, parsed), margin)
+    known = {name: value for name, value in given.items() if value is not None}
+    replication = _resolve(parsed, seeds, known, out, overwrite)
     planned = replication.runs()
-    n_finished = 0 if asked.overwrite else sum(one.trained() is not None for one in planned)
-    _say_what_runs(replication, n_finished, out)
+    n_finished = 0 if overwrite else sum(one.trained() is not None for one in planned)
+    _say_what_runs(replication, n_finished, say)
     course = Course(len(planned), n_finished, replication.base.n_steps)
     try:
-        with opened(replication, overwrite=asked.overwrite) as place:
+        with opened(replication, overwrite=overwrite) as place:
             working = dataclasses.replace(replication, folder=as_given(replication.folder, place.folder))
             if place.is_beside:
-                out.warn(f"{place.target.name} stays until {working.folder} is whole, which then replaces it")
-            made = _train_and_compare(working, comparison, course, out)
+                say.warn(f"{place.target.name} stays until {working.folder} is whole, which then replaces it")
+            made = _train_and_compare(working, comparison, course, say)
             folder = as_given(working.folder, place.target)
             result = stamp(made, command=_command(folder))
             _save(result, working.folder)
@@ -137,44 +96,38 @@ def run(asked: Asked, out: Output) -> None:
     except KeyboardInterrupt:
         typer.echo(_how_to_go_on(replication, course), err=True)
         raise typer.Exit(INTERRUPTED) from None
-    show(result, comparison, out)
-    close(result, folder, folder / "report.html", out)
+    _print(result, comparison, say)
+    columns = ["arm", "reference", "margin", "mean", "ci90_low", "ci90_high", "verdict", "power"]
+    differences: Any = result.tables["differences"]
+    close(result, folder, say, differences=differences[columns].to_dict("records"))
 
 
-def _resolve(asked: Asked) -> tuple[Replication, Comparison]:
+def _resolve(
+    arms: Sequence[str], n_seeds: int, given: Mapping[str, Any], out: Path | None, overwrite: bool
+) -> Replication:
     """Turn words into an experiment whose text and runs were looked at; nothing is written."""
-    from lrope_interp.commands.train import run_name
-    from lrope_interp.probes.studies.replication.replication import Comparison
+    from lrope_interp.commands.training import run_name
     from lrope_interp.runs import RUNS
     from lrope_interp.training import events
     from lrope_interp.training.config import train_config
     from lrope_interp.training.preparation import prepare
-    from lrope_interp.training.replication import (
-        Replication,
-        as_begun,
-        at_default_place,
-        check,
-        check_reference,
-        parse_arms,
-    )
+    from lrope_interp.training.replication import Replication, as_begun, at_default_place, check
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise LRopeError(
             "replicate trains one run after the other in one process: start it without `accelerate launch` "
             "and torchrun"
         )
-    arms = parse_arms(asked.arms)
-    comparison = Comparison(check_reference(asked.reference, arms), asked.margin)
-    base = train_config(**asked.given)
+    base = train_config(**given)
     name = run_name(base).removesuffix(f"-{base.increments}-s{base.seed}")
-    replication = Replication(asked.out or RUNS / f"replicate-{name}", arms, asked.n_seeds, base)
-    if asked.out is None and not asked.overwrite:
+    replication = Replication(out or RUNS / f"replicate-{name}", arms, n_seeds, base)
+    if out is None and not overwrite:
         replication = at_default_place(replication)
-    if not asked.overwrite:
+    if not overwrite:
         replication = as_begun(replication)
     manifest = prepare(replication.runs()[0].config, events.ignore).manifest
-    check(replication, manifest, is_replaced=asked.overwrite)
-    return replication, comparison
+    check(replication, manifest, is_replaced=overwrite)
+    return replication
 
 
 def _say_what_runs(replication: Replication, n_finished: int, out: Output) -> None:
@@ -198,7 +151,7 @@ def _say_what_runs(replication: Replication, n_finished: int, out: Output) -> No
 def _train_and_compare(
     replication: Replication, comparison: Comparison, course: Course, out: Output
 ) -> Result:
-    from lrope_interp.commands.replicate_progress import listen_to_runs
+    from lrope_interp.commands.progress import listen_to_runs
     from lrope_interp.training.replication import train_missing
 
     with listen_to_runs(out, course) as on_event:
@@ -208,7 +161,7 @@ def _train_and_compare(
 
 
 def _write_run_reports(runs: Sequence[Run]) -> None:
-    from lrope_interp.commands.train import write_report
+    from lrope_interp.commands.training import write_report
 
     for one in runs:
         if not (one.folder / "report.html").exists():
@@ -281,3 +234,33 @@ def _how_to_go_on(replication: Replication, course: Course) -> str:
         f"interrupted: {course.n_finished} of {course.n_runs} runs are finished{at_hand}. "
         f"Go on with: {_command(replication.folder)}"
     )
+
+
+def _print(result: Result, comparison: Comparison, out: Output) -> None:
+    """Print the differences as a table, and every verdict as a sentence."""
+    from lrope_interp.reports.replication.words import sentences
+    from lrope_interp.training.replication import spoken
+
+    found: Any = result.tables["differences"]
+    shown = found[found["margin"] == comparison.margin]
+    rows = [
+        [
+            f"{spoken(line.arm)} - {spoken(line.reference)}",
+            _signed(line.mean),
+            f"[{_signed(line.ci90_low)}, {_signed(line.ci90_high)}]" if line.n_seeds > 1 else "-",
+            number(line.sd, 5),
+            "no verdict" if line.verdict == "none" else line.verdict,
+            number(line.power, 2),
+        ]
+        for line in shown.itertuples(index=False)
+    ]
+    header = ["nats per byte", "mean", "90 % interval", "s.d.", f"within {comparison.margin:g}", "power"]
+    n_seeds = int(shown["n_seeds"].max())
+    out.table(f"Differences over {n_seeds} paired seeds, full validation set", header, rows)
+    for title, sentence in sentences(result):
+        out.line(f"{title}. {sentence}")
+    out.line()
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.5f}"

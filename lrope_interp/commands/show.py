@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
+import typer
 
-from lrope_interp.commands import analyses as analysis
-from lrope_interp.commands.options import pick_layers
+from lrope_interp.commands import options
+from lrope_interp.commands.analysis import Analysis, close, shares
 from lrope_interp.commands.output import Output, number
 from lrope_interp.errors import LRopeError
 
@@ -17,106 +17,87 @@ if TYPE_CHECKING:
     from lrope_interp.data import Document
     from lrope_interp.results import Result
 
-
 SHOWN = 6
 _READ_WHOLE, _MARGIN = 1_000_000, 10_000
 
 
-@dataclass(frozen=True)
-class Shown:
-    """Which text, and what of it.
-
-    Attributes:
-        sentence: The text itself, or None.
-        file: A file that holds it, or None.
-        start: First character to show.
-        length: How many to show; None for as many as fit.
-        attention: "LAYER.HEAD", or None.
-        at: The character to look from: its number in the text, or the character itself.
-        encoding_errors: "strict" or "replace".
-        gold: A file with a segmented text, or None.
-    """
-
-    sentence: str | None
-    file: Path | None
-    start: int
-    length: int | None
-    attention: str | None
-    at: str | None
-    encoding_errors: str
-    gold: Path | None = None
-
-    def read(self, run_folder: Path) -> str | Document:
-        """Return the whole text; of a gold file, with its words, as the run was taught to read."""
-        n_given = sum(one is not None for one in (self.sentence, self.file, self.gold))
-        if n_given != 1:
-            raise LRopeError(
-                'one text is wanted: lrope-interp show "The text itself", --text FILE, or --gold FILE; '
-                f"got {('none', '', 'two', 'three')[n_given]}"
-            )
-        if self.gold is not None:
-            return _gold_text(self.gold.expanduser(), self.encoding_errors, _is_despaced(run_folder))
-        if self.file is None:
-            return self.sentence or ""
+@shares("show", "model", "gold", "out", "overwrite", "device", "encoding_errors", "as_json", "quiet")
+def show(
+    asked: Analysis,
+    sentence: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The text to show.")] = None,
+    text: options.OneText = None,
+    layer: options.Layer = options.ALL,
+    start: Annotated[int, typer.Option(min=0, help="First character to show.")] = 0,
+    length: Annotated[int | None, typer.Option(min=1, help="Characters to show. Default: up to 120.")] = None,
+    attention: Annotated[
+        str | None, typer.Option(metavar="LAYER.HEAD", help="Draw where this head looks from --at.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHAR",
+            help="Number of a character of the text, or the character: its first after --start.",
+        ),
+    ] = None,
+) -> None:
+    """Draw a text as the model spaces it, one row a layer."""
+    n_given = sum(one is not None for one in (sentence, text, asked.gold))
+    if n_given != 1:
+        raise LRopeError(
+            'one text is wanted: lrope-interp show "The text itself", --text FILE, or --gold FILE; '
+            f"got {('none', '', 'two', 'three')[n_given]}"
+        )
+    # What comes later in a file decides nothing, but for a word's end.
+    most = max(start + (length or 0) + _MARGIN, _READ_WHOLE)
+    whole: str | Document = sentence or ""
+    if asked.gold is not None:
+        whole = _gold_text(asked.gold.expanduser(), asked.encoding_errors, _is_despaced(asked.run.folder))
+    elif text is not None:
         from lrope_interp.data.sources.plain_text import read_text
 
-        return read_text(self.file.expanduser(), self.encoding_errors, self.most)
-
-    @property
-    def most(self) -> int:
-        """How many characters of a file are read: what comes later decides nothing, but for a word's end."""
-        return max(self.start + (self.length or 0) + _MARGIN, _READ_WHOLE)
-
-    def character(self, text: str) -> int | None:
-        """Return the number of the character that ``--at`` names, in the whole text."""
-        if self.at is None:
-            return None
-        if self.at.isascii() and self.at.isdigit() and len(self.at) < 10:
-            return int(self.at)
-        found = text.find(self.at, self.start) if len(self.at) == 1 else -1
-        if found < 0:
-            raise LRopeError(
-                f"--at wants the number of a character (0 is the first) or one character that occurs after "
-                f"--start; got {self.at!r}"
-            )
-        return found
-
-
-def run(place: analysis.Place, shown: Shown, layer: str, device: str, out: Output) -> None:
-    """Place the characters of the text, and draw them."""
-    text = shown.read(place.run.folder)
-    characters = text if isinstance(text, str) else text.text
-    at = shown.character(characters)
-    model = analysis.load_model(place.run, device)
-    layers = pick_layers(layer, model.cfg.n_layers)
+        whole = read_text(text.expanduser(), asked.encoding_errors, most)
+    characters = whole if isinstance(whole, str) else whole.text
+    looks_from = _character(characters, at, start)
+    model = asked.load_model()
+    layers = options.pick_layers(layer, model.cfg.n_layers)
     from lrope_interp.probes.spacing.spacing import spacing
     from lrope_interp.reports.spacing.page import render_spacing
 
     def make() -> Result:
+        one = layers[0] if layer != options.ALL else None
         made = spacing(
-            model,
-            text,
-            layer=layers[0] if layer != "all" else None,
-            start=shown.start,
-            length=shown.length,
-            attention=shown.attention,
-            at=at,
+            model, whole, layer=one, start=start, length=length, attention=attention, at=looks_from
         )
-        read = [f"{shown.file} was read up to character {shown.most:,} only"]
-        is_cut = shown.file is not None and len(characters) == shown.most
-        problems = [*(read if is_cut else []), *despaced_warnings(place, characters)]
+        is_cut = text is not None and len(characters) == most
+        problems = [f"{text} was read up to character {most:,} only"] if is_cut else []
+        problems += despaced_warnings(asked, characters)
         return replace(made, warnings=(*made.warnings, *problems))
 
-    result, folder = analysis.write(place, model, make, render_spacing)
-    _print_extremes(result, out)
-    analysis.close(result, folder, out)
+    result, folder = asked.write(model, make, render_spacing)
+    _print_extremes(result, asked.output)
+    close(result, folder, asked.output)
 
 
-def despaced_warnings(place: analysis.Place, text: str) -> list[str]:
+def _character(text: str, at: str | None, start: int) -> int | None:
+    """Return the number of the character that ``--at`` names, in the whole text."""
+    if at is None:
+        return None
+    if at.isascii() and at.isdigit() and len(at) < 10:
+        return int(at)
+    found = text.find(at, start) if len(at) == 1 else -1
+    if found < 0:
+        raise LRopeError(
+            f"--at wants the number of a character (0 is the first) or one character that occurs after "
+            f"--start; got {at!r}"
+        )
+    return found
+
+
+def despaced_warnings(asked: Analysis, text: str) -> list[str]:
     """Say so where a model that never saw white space is shown some; the text stays as it was typed."""
     from lrope_interp.data.despacing import without_space
 
-    if not _is_despaced(place.run.folder) or without_space(text) == text:
+    if not _is_despaced(asked.run.folder) or without_space(text) == text:
         return []
     return [
         "this model was trained on de-spaced text and has never seen white space, of which this text has "
@@ -152,6 +133,8 @@ def _gold_text(path: Path, encoding_errors: str, is_despaced: bool) -> Document:
 
 def _print_extremes(result: Result, out: Output) -> None:
     """Print where each row opens most, against its own mean increment a byte (or token)."""
+    import pandas as pd
+
     characters: Any = result.tables["characters"]
     rows = []
     for (layer, head), row in characters.groupby(["layer", "head"], dropna=False):

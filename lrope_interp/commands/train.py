@@ -1,184 +1,111 @@
-"""`lrope-interp train`: from options to a run folder and its report, and how to go on after Ctrl-C."""
+"""`lrope-interp train`: the options, all of which a run's configuration may have been given before."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import typer
 
+from lrope_interp.commands import options
 from lrope_interp.commands.output import Output
-from lrope_interp.commands.progress import TrainingState, by_layer, clock, listen
-from lrope_interp.errors import LRopeError, visible
-from lrope_interp.folders import RUN, locked, record, recover, resumed_folder
-from lrope_interp.runs import RUNS, Run, newest_unfinished_run, read_run
-from lrope_interp.training.config import Recording, TrainConfig, tracker_names, train_config
-
-INTERRUPTED = 130
+from lrope_interp.errors import LRopeError
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the user asked of `train`; an option that was not given is not in `given`."""
+def train(
+    preset: Annotated[options.PresetName | None, typer.Option(help="Default: tiny.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="NAME|file:PATH|hf:NAME", help="Corpus. Default: bilingual.")
+    ] = None,
+    increments: Annotated[
+        str | None,
+        typer.Option(
+            metavar="per-layer|shared|fixed|frozen:RUN|frozen-contextual:RUN",
+            help="frozen: each token's mean in RUN; frozen-contextual: what RUN says. Default: per-layer.",
+        ),
+    ] = None,
+    per_head: Annotated[bool, typer.Option("--per-head", help="One increment for each head.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Default: what the preset says.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Default: what the preset says.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(metavar="X", help="Peak learning rate. Default: what the preset says.")
+    ] = None,
+    schedule: Annotated[
+        Literal["cosine", "wsd"] | None,
+        typer.Option(
+            help="After the warm-up: half a cosine, or constant with a linear fall over the last fifth. "
+            "Default: cosine.",
+        ),
+    ] = None,
+    grad_accumulation: Annotated[
+        int | None, typer.Option(min=1, help="Parts that a batch is computed in, to save memory. Default: 1.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the weights and the data order. Default: 0.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bytes|bpe:N|FILE.json",
+            help="bpe:8000 trains one on the text; a file is Hugging Face's. Default: bytes.",
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Run folder. Default: runs/<preset>-<data>-<increments>-s<seed>."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with --out, or the newest unfinished run; --steps may differ."),
+    ] = False,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(metavar="STEPS", min=1, help="Steps between two checkpoints. Default: 200.")
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float | None,
+        typer.Option(metavar="M", min=0, help="Also save when M minutes have passed; 0: never. Default: 10."),
+    ] = None,
+    log_to: Annotated[
+        list[str] | None,
+        typer.Option(metavar="tensorboard|wandb", help="Trackers to tell; repeat it, or put commas."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out, if it is a run.")] = False,
+    encoding_errors: options.EncodingErrorsIfGiven = None,
+    text_column: options.TextColumnIfGiven = None,
+    max_train_bytes: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Read at most so much of file: or hf: data.")
+    ] = None,
+    despaced: Annotated[
+        bool, typer.Option("--despaced", help="Remove all white space from the text; words stay known.")
+    ] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a model on real text; leaves a run folder with a report."""
+    asked = {
+        "preset": preset,
+        "data": data,
+        "increments": increments,
+        "per_head": per_head or None,
+        "n_steps": steps,
+        "batch_size": batch_size,
+        "lr": lr,
+        "schedule": schedule,
+        "grad_accumulation": grad_accumulation,
+        "checkpoint_every": checkpoint_every,
+        "seed": seed,
+        "tokenizer": tokenizer,
+        "device": None if device == "auto" else device,
+        "encoding_errors": encoding_errors,
+        "text_column": text_column,
+        "max_train_bytes": max_train_bytes,
+        "despaced": despaced or None,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if resume and overwrite:
+        raise LRopeError("--resume goes on with a run and --overwrite replaces it: give one of them")
+    from lrope_interp.commands.training import Recorded, Request, run
 
-    given: Mapping[str, Any]
-    out: Path | None
-    resume: bool
-    overwrite: bool
-    recorded: Recorded
-
-    def how(self) -> dict[str, Any]:
-        """Return what `train` takes besides the config and the folder."""
-        is_numbered = self.out is None and not self.resume
-        asked = {"resume": self.resume, "overwrite": self.overwrite, "is_numbered": is_numbered}
-        return asked | {"data": self.given.get("data")}
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What the user asked to be kept besides the numbers; it may differ from sitting to sitting."""
-
-    checkpoint_minutes: float | None
-    log_to: tuple[str, ...]
-
-    def over(self, before: Recording) -> Recording:
-        """Return the recording with what was not asked for as it was before."""
-        minutes = before.checkpoint_minutes if self.checkpoint_minutes is None else self.checkpoint_minutes
-        return Recording(tracker_names(self.log_to) or before.log_to, minutes)
-
-
-def run(request: Request, out: Output) -> None:
-    """Train, write the report, and say where everything lies."""
-    from lrope_interp.training.process import set_malloc_thresholds
-
-    set_malloc_thresholds()
-    from lrope_interp.training.distribution import launched_as_main, leave
-    from lrope_interp.training.loop import train
-
-    if not launched_as_main():  # the main process speaks for all of them
-        _follow(request, train)
-        return
-    config, folder = _resumed(request) if request.resume else _new(request)
-    recording, state = request.recorded.over(_recording(request, folder)), TrainingState()
-    finished: Run | None = None
-    try:
-        with listen(out, state) as on_event:
-            finished = train(config, folder, on_event=on_event, recording=recording, **request.how())
-    except KeyboardInterrupt:
-        typer.echo(visible(_how_to_go_on(folder, state, request.resume)), err=True)
-    leave()  # not inside `except`: what is caught there keeps the model, and the model its process group
-    if finished is None:
-        raise typer.Exit(INTERRUPTED)
-    if state.started is None:
-        out.note(f"the run {folder} was finished before: nothing is left to train")
-    report = write_report(finished)
-    _summarise(finished, report, state, out)
-
-
-def run_name(config: TrainConfig) -> str:
-    """Return the name of a run folder; of a path, and of a data set's name, the last part."""
-    data = config.data
-    if data.startswith("file:"):
-        data = f"file-{Path(data.removeprefix('file:')).stem.removesuffix('.jsonl')}"
-    elif data.startswith("hf:"):
-        data = f"hf-{data.removeprefix('hf:').rstrip('/').rpartition('/')[2]}"
-    data = re.sub(r"[^\w.-]+", "_", data)
-    data += "-despaced" if config.despaced else ""
-    return f"{config.preset}-{data}-{config.increments_name}-s{config.seed}"
-
-
-def _follow(request: Request, train: Callable[..., Run]) -> None:
-    """Train along in a process that is not the main one, and leave the talking to that."""
-    from lrope_interp.training.distribution import leave
-
-    code = 0
-    try:
-        config, folder = _resumed(request) if request.resume else _new(request)
-        recording = request.recorded.over(_recording(request, folder))
-        train(config, folder, **request.how(), recording=recording)
-    except LRopeError:
-        code = 2
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    leave()
-    if code:
-        raise typer.Exit(code)
-
-
-def _recording(request: Request, folder: Path) -> Recording:
-    """Return what the run to go on with records; the defaults for a new one."""
-    if not request.resume:
-        return Recording()
-    said = read_run(folder, allow_unfinished=True).info.get("recording", {})
-    return Recording.from_dict(said).offline()
-
-
-def _new(request: Request) -> tuple[TrainConfig, Path]:
-    config = train_config(**request.given)
-    return config, request.out or RUNS / run_name(config)
-
-
-def _resumed(request: Request) -> tuple[TrainConfig | None, Path]:
-    """Find the run to go on with; options that were repeated must say what the run says."""
-    recover(RUNS if request.out is None else request.out.absolute().parent)
-    folder = resumed_folder(request.out or newest_unfinished_run().folder)
-    if not request.given:
-        return None, folder
-    from lrope_interp.training.preparation import stored_config
-
-    stored = stored_config(folder, None)
-    if request.given.get("n_steps", stored.n_steps) != stored.n_steps:  # steps asked for lift the cap
-        stored = replace(stored, max_epochs=0.0)
-    not_frozen = {"frozen": "", "frozen_from": ""} if "increments" in request.given else {}
-    return TrainConfig.from_dict({**stored.to_dict(), **not_frozen, **request.given}), folder
-
-
-def _how_to_go_on(folder: Path, state: TrainingState, is_resumed: bool) -> str:
-    if state.started is None and is_resumed:
-        return f"interrupted before the next step. Go on with: lrope-interp train --resume --out {folder}"
-    if state.started is None:
-        return "interrupted before the first step; nothing to go on with"
-    saved = "no checkpoint yet, so it begins again" if state.saved is None else f"from step {state.saved}"
-    return f"interrupted. Go on ({saved}) with: lrope-interp train --resume --out {state.started.folder}"
-
-
-def write_report(finished: Run) -> Path:
-    """Write the page of a finished run, and note it in the manifest."""
-    from lrope_interp.reports.kit.page import write_page
-    from lrope_interp.reports.training.page import render_training
-
-    try:
-        with locked(finished.folder):
-            report = write_page(render_training(finished.folder), finished.folder / "report.html")
-            record(finished.folder, RUN, (report.name,))
-        return report
-    except (LRopeError, OSError) as error:
-        raise LRopeError(f"the run {finished.folder} is finished, but without its page: {error}") from error
-
-
-def _unit(finished: Run) -> str:
-    """Return what the training loss is a mean over."""
-    tokenizer = finished.info.get("tokenizer") or {}
-    return "byte" if tokenizer.get("name", "bytes") == "bytes" else "token"
-
-
-def _summarise(finished: Run, report: Path, state: TrainingState, out: Output) -> None:
-    summary = finished.summary
-    nats, bits = summary["validation_nats_per_byte"], summary["validation_bits_per_byte"]
-    rows = [
-        ["validation loss", f"{nats:.4f} nats/byte, {bits:.4f} bits/byte"],
-        ["training loss", f"{summary['train_loss']:.4f} nats/{_unit(finished)}"],
-        ["read", f"{summary['bytes'] / 1e6:.2f} MB in {clock(summary['seconds'])}"],
-        ["speed", f"{summary['bytes_per_second'] / 1000:.1f} kB/s"],
-    ]
-    rows += [
-        [f"increments, layer {layer}", f"mean {mean:.3f}, s.d. {sd:.3f} over tokens"]
-        for layer, mean, sd in by_layer(state.increments)
-    ]
-    out.table(f"{finished.folder}, step {summary['step']}", ["", ""], rows)
-    out.line(f"run     {finished.folder}")
-    out.line(f"report  {report}")
-    out.finish({"run": finished.folder, "report": report, "summary": dict(summary)})
+    recording = Recorded(checkpoint_minutes, tuple(log_to or ()))
+    run(Request(given, out, resume, overwrite, recording), Output(as_json, quiet))

@@ -166,7 +166,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     if not folder.is_dir():
         raise LRopeError(
-            f"no folder {folder}; `lrope-interp runs` lists the runs, `lrope-interp train` makes one"
+            f"no folder {folder}; `lrope-interp list runs` lists the runs, `lrope-interp train` makes one"
         )
     missing = f"{folder} has no {CONFIG_FILE}, so it is not a run or a saved model"
     return read_json(path, ModelFile, newest=MODEL_FORMAT, missing=missing)

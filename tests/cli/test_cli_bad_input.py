@@ -144,7 +144,7 @@ def test_an_unknown_name_names_the_nearest(
         ["show", "hello", "--attention", "first", "--at", "1"],
         ["show", "hello", "--attention", "0.1"],
         ["show", "hello", "--attention", "0.1", "--at", "z"],
-        ["runs", "nowhere"],
+        ["list", "runs", "nowhere"],
     ],
     ids=" ".join,
 )

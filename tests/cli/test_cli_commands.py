@@ -116,22 +116,22 @@ def test_eval_of_a_text_scores_all_of_it(cli: Cli, run_copy: Path, tmp_path: Pat
 def test_corpora_lists_every_corpus_and_how_to_install_it(cli: Cli) -> None:
     from lrope_interp.data import CORPORA
 
-    found = json.loads(cli("corpora", "--json").out)["corpora"]
+    found = json.loads(cli("list", "corpora", "--json").out)["corpora"]
     assert [one["name"] for one in found] == list(CORPORA)
     assert all(one["is_installed"] or one["install"].startswith("pip install") for one in found)
-    assert all(name in cli("corpora").out for name in CORPORA)
+    assert all(name in cli("list", "corpora").out for name in CORPORA)
 
 
 def test_runs_lists_the_runs_and_the_reports_of_the_newest(cli: Cli, run_copy: Path) -> None:
     assert cli("show", "A cat.").code == 0
-    answer = cli("runs")
+    answer = cli("list", "runs")
     assert str(Path("runs") / run_copy.name) in answer.out
     assert answer.out.splitlines()[-1].strip() == f"runs/{run_copy.name}/show/report.html"
-    assert json.loads(cli("runs", "--json").out)["runs"][0]["status"] == "finished"
+    assert json.loads(cli("list", "runs", "--json").out)["runs"][0]["status"] == "finished"
 
 
 def test_no_runs_yet_says_how_to_make_one(cli: Cli) -> None:
-    answer = cli("runs")
+    answer = cli("list", "runs")
     assert answer.code == 0
     assert "lrope-interp train" in answer.out
 

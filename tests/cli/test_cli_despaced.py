@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lrope_interp.commands import analyses as analysis
+from lrope_interp.commands.analysis import Analysis
 from lrope_interp.commands.show import despaced_warnings
 from lrope_interp.data import load_corpus
 from lrope_interp.errors import LRopeError
@@ -30,8 +31,14 @@ def _run(folder: Path, text: Path, *, despaced: bool) -> Run:
     return Run(folder, {})
 
 
+def _of(run: Run, **asked: Any) -> Analysis:
+    made = Analysis("show", **asked)
+    vars(made)["run"] = run
+    return made
+
+
 def _warnings(run: Run, shown: str) -> list[str]:
-    return despaced_warnings(analysis.Place(run, "show", None, overwrite=False), shown)
+    return despaced_warnings(_of(run), shown)
 
 
 def test_show_warns_of_white_space_that_a_model_has_never_seen(tmp_path: Path, text: Path) -> None:
@@ -46,7 +53,7 @@ def test_a_gold_file_is_selected_in_the_form_that_the_run_reads(tmp_path: Path, 
     gold.write_text("the peace of nations .\n" * 30, encoding="utf-8")
     for despaced, wanted in ((True, "thepeaceofnations."), (False, "the peace of nations .\n")):
         run = _run(tmp_path / f"{despaced}", text, despaced=despaced)
-        selection = analysis.Source(None, None, 10_000, "strict", gold=gold).select(run)
+        selection = _of(run, max_bytes=10_000, gold=gold).select()
         assert all(one.text.startswith(wanted) for one in selection.test)
 
 
@@ -60,4 +67,4 @@ def test_a_gold_file_is_selected_in_the_form_that_the_run_reads(tmp_path: Path, 
 )
 def test_only_one_text_is_read(given: dict, said: str) -> None:
     with pytest.raises(LRopeError, match=said):
-        analysis.Source(given.get("data"), given.get("text"), 1_000, "strict", gold=given.get("gold")).check()
+        Analysis("boundaries", **given).check_source()

@@ -60,13 +60,6 @@ BAD = [
     ((TEXT, "--from", "fox", "--to", "9" * 5000), "beyond any text"),
     ((TEXT * 4, "--from", "0", "--to", "1"), "reads 31 of them at once"),
     ((TEXT, "--layer", "7"), "nearest is 1"),
-    ((TEXT, "--data", "code"), "go with --definitions"),
-    ((TEXT, "--max-pairs", "9"), "go with --definitions"),
-    ((TEXT, "--definitions"), "takes no text"),
-    (("--definitions", "--from", "fox"), "takes no --from"),
-    (("--definitions", "--layer", "1"), "takes no --layer"),
-    (("--definitions", "--max-pairs", "0"), "--max-pairs"),
-    (("--definitions",), "no document is Python"),
     (("--text", "missing.txt"), "missing.txt"),
     ((TEXT, "--device", "cpuu"), "cpu"),
     ((TEXT, "--out", "a-file"), "a-file"),
@@ -87,6 +80,14 @@ def test_a_mistake_is_one_line_and_code_2_and_leaves_nothing(
     errors = [line for line in answer.err.splitlines() if line.startswith("Error: ")]
     assert answer.err.splitlines()[-1:] == errors
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_definitions_are_a_study_of_their_own(cli: Cli, run_copy: Path) -> None:
+    answer = cli("distance", "--definitions", "--max-pairs", "9")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err == "Error: this is now: lrope-interp study definitions --max-pairs 9\n"
+    answer = cli("study", "definitions", "--model", run_copy)
+    assert answer.code == 2 and "no document is Python" in answer.err
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def names(tmp_path: Path) -> Path:
 def test_it_leaves_tables_and_a_report_and_prints_a_row_a_layer(
     cli: Cli, run_copy: Path, names: Path
 ) -> None:
-    answer = cli("entities", "--pairs", names, *SMALL)
+    answer = cli("study", "entities", "--pairs", names, *SMALL)
     assert answer.code == 0, answer.err
     folder = run_copy / "entities"
     assert {"reversed.csv", "regression.csv", "matched.csv", "pairs.csv", "balance.csv", "chinese.csv"} <= {
@@ -42,7 +42,7 @@ def test_it_leaves_tables_and_a_report_and_prints_a_row_a_layer(
 def test_json_is_alone_on_stdout_and_agrees_with_the_saved_result(
     cli: Cli, run_copy: Path, names: Path
 ) -> None:
-    found = json.loads(cli("entities", "--pairs", names, "--json", *SMALL, "--model", run_copy).out)
+    found = json.loads(cli("study", "entities", "--pairs", names, "--json", *SMALL, "--model", run_copy).out)
     assert found["kind"] == "entities"
     assert found["headline"] == load_result(found["result"]).headline
 
@@ -55,7 +55,7 @@ def test_a_bad_list_is_refused_before_anything_is_read(
     cli: Cli, run_copy: Path, names: Path, text: str, said: str
 ) -> None:
     names.write_text(text)
-    answer = cli("entities", "--pairs", names, *SMALL)
+    answer = cli("study", "entities", "--pairs", names, *SMALL)
     assert answer.code == 2
     assert said in answer.err
     assert "Traceback" not in answer.err
@@ -65,10 +65,10 @@ def test_a_bad_list_is_refused_before_anything_is_read(
 def test_a_missing_list_two_texts_and_a_fixed_run_are_refused(
     cli: Cli, run_copy: Path, train_tiny: Train, text_file: Path
 ) -> None:
-    answer = cli("entities", "--pairs", "nowhere.txt", *SMALL)
+    answer = cli("study", "entities", "--pairs", "nowhere.txt", *SMALL)
     assert (answer.code, "nowhere.txt" in answer.err) == (2, True)
-    answer = cli("entities", "--data", "bilingual", "--text", text_file, *SMALL)
+    answer = cli("study", "entities", "--data", "bilingual", "--text", text_file, *SMALL)
     assert (answer.code, "give one of them" in answer.err) == (2, True)
-    answer = cli("entities", "--model", train_tiny("fixed"), *SMALL)
+    answer = cli("study", "entities", "--model", train_tiny("fixed"), *SMALL)
     assert (answer.code, "no increments that it learned" in answer.err) == (2, True)
     assert not (run_copy / "entities").exists()

@@ -42,8 +42,8 @@ def test_names_and_texts_do_not_steer_the_terminal(cli: Cli, run_copy: Path, tmp
     (odd / "run.json").write_text(json.dumps(info | {"data": ODD, "increments": ODD}))
     (tmp_path / f"{ODD}.txt").write_text(f"A text {ODD} with more.")
     for words in (
-        ("runs", tmp_path / "odd"),
-        ("runs", tmp_path / ODD),
+        ("list", "runs", tmp_path / "odd"),
+        ("list", "runs", tmp_path / ODD),
         ("show", ODD, "--model", odd),
         ("eval", "--text", tmp_path / f"{ODD}.txt", "--model", odd),
         ("generate", ODD, "--model", odd, "--max-new-tokens", 3),
@@ -56,8 +56,8 @@ def test_names_and_texts_do_not_steer_the_terminal(cli: Cli, run_copy: Path, tmp
         answer = cli(*words)
         assert _is_clean(answer.out + answer.err), words
         assert answer.out or answer.err
-    assert len(cli("runs", tmp_path / ODD).err.splitlines()) == 1
-    listed = cli("runs", tmp_path / "odd", "--json").out
+    assert len(cli("list", "runs", tmp_path / ODD).err.splitlines()) == 1
+    listed = cli("list", "runs", tmp_path / "odd", "--json").out
     assert _is_clean(listed) and json.loads(listed)["runs"][0]["folder"] == str(odd)
 
 
@@ -67,7 +67,7 @@ def test_names_and_texts_do_not_steer_the_terminal(cli: Cli, run_copy: Path, tmp
         ("show", "--text", "caf\udce9.txt"),
         ("eval", "--text", "x.txt", "--out", "caf\udce9"),
         ("train", "--data", "file:caf\udce9.txt"),
-        ("runs", "caf\udce9"),
+        ("list", "runs", "caf\udce9"),
         ("show", "caf\udce9"),
     ],
     ids=lambda words: words[0],
@@ -83,7 +83,7 @@ def test_a_word_that_is_not_utf8_is_refused_before_any_work(
 
 def test_a_run_whose_folder_is_not_utf8_is_left_out_of_the_list(cli: Cli, run_copy: Path) -> None:
     shutil.copytree(run_copy, os.fsdecode(os.fsencode(run_copy.parent) + b"/caf\xe9"))
-    answer = cli("runs")
+    answer = cli("list", "runs")
     assert answer.code == 0
     assert r"caf\xe9: not UTF-8" in answer.err
     assert run_copy.name in answer.out
@@ -91,7 +91,7 @@ def test_a_run_whose_folder_is_not_utf8_is_left_out_of_the_list(cli: Cli, run_co
 
 @pytest.mark.parametrize("redirection", [">&-", "2>&- >&-", "| true"])
 def test_closed_streams_end_without_a_traceback(redirection: str) -> None:
-    command = f"{sys.executable} -m lrope_interp corpora {redirection}"
+    command = f"{sys.executable} -m lrope_interp list corpora {redirection}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1)
     assert (done.stdout, done.stderr) == ("", "")

@@ -175,7 +175,7 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         },
     ),
     (
-        "entities",
+        "study entities",
         f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS} --pairs mine.txt",
         PLACE | CORPUS | IN_KEYWORDS
         | {
@@ -189,7 +189,7 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
             == s.held_out_corpus.how["text_column"] == "body",
         },
     ),
-    ("entities", TEXT_WORDS, TEXT),
+    ("study entities", TEXT_WORDS, TEXT),
     (
         "eval",
         f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS}",
@@ -260,12 +260,11 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         },
     ),
     (
-        "distance",
-        f"--definitions {PLACE_WORDS} {SEED_WORDS} --data code --max-bytes 777 --max-pairs 66 "
+        "study definitions",
+        f"{PLACE_WORDS} {SEED_WORDS} --data code --max-bytes 777 --max-pairs 66 "
         "--encoding-errors replace",
         PLACE | COMPUTING_HOW
         | {
-            "--definitions": lambda s: s.definition_uses,
             "--data": lambda s: s.select_corpus.name == "code" and chose(s, "corpus"),
             "--max-bytes": lambda s: s.select_corpus.max_bytes == 777,
             "--max-pairs": lambda s: s.computes.options.most_pairs == 66,
@@ -291,7 +290,7 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         },
     ),
     (
-        "bench",
+        "study context",
         "--preset tiny --contexts 8,32,128,512 --max-context 128 --skip-forward-above 32 --arms shared "
         "--repeats 2 --dtype bfloat16 --out there --overwrite --seed 7 --device cuda --json --quiet",
         {name: PLACE[name] for name in ("--out", "--overwrite", "--json", "--quiet")}
@@ -307,9 +306,9 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
             "--device": lambda s: s.computes.plan.device == "the cuda",
         },
     ),
-    ("bench", "--model other", {"--model": lambda s: s.computes.plan.shape["d_model"] == 16}),
+    ("study context", "--model other", {"--model": lambda s: s.computes.plan.shape["d_model"] == 16}),
     (
-        "replicate",
+        "study replicate",
         "--arms shared,per-layer --seeds 3 --preset small --steps 9 --data file:mine.txt --reference shared "
         "--margin 0.5 --out there --overwrite --device cpu --encoding-errors replace --json --quiet",
         {name: PLACE[name] for name in ("--json", "--quiet")}
@@ -359,15 +358,15 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         },
     ),
     ("train", "--resume --out other", {"--resume": lambda s: s.computes.resume}),
-    ("runs", "elsewhere --json", {"[FOLDER]": lambda s: s.list_runs.root == Path("elsewhere"),
+    ("list runs", "elsewhere --json", {"[FOLDER]": lambda s: s.list_runs.root == Path("elsewhere"),
                                   "--json": PLACE["--json"]}),
-    ("corpora", "--json", {"--json": PLACE["--json"]}),
+    ("list corpora", "--json", {"--json": PLACE["--json"]}),
 ]  # fmt: skip
 PLAIN = {
     "show": "show plain",
     "distance": "distance plain",
     "generate": "generate --max-new-tokens 5",
-    "replicate": "replicate --data file:else.txt",
+    "study replicate": "study replicate --data file:else.txt",
 }
 
 
@@ -501,7 +500,7 @@ def test_every_option_of_the_golden_list_has_a_check(repository: Path) -> None:
         else:
             command = line
             golden[command] = set()
-    assert golden.pop("lrope-interp") == {"--version"}
+    assert golden.pop("lrope-interp") == {"--version", "--install-completion", "--show-completion"}
     checked = {command: set() for command in golden}
     for command, _, checks in CALLS:
         checked[command] |= set(checks)

@@ -38,7 +38,7 @@ def assert_refused(answer: Answer, said: str) -> None:
 
 def test_all_of_it_and_then_again_without_training(cli: Cli, place: tuple[str, ...]) -> None:
     arms = ("--arms", "fixed,fixed-wide,per_layer")
-    first = cli("replicate", *place, *arms)
+    first = cli("study", "replicate", *place, *arms)
     assert first.code == 0, first.err
     assert "6 runs (fixed, fixed-wide, per-layer; seeds 0 to 1; 2 steps), 0 of them finished" in first.err
     assert "fixed-wide: 2 more MLP units a layer, +192 parameters beside +178 of per-layer" in first.err
@@ -53,7 +53,7 @@ def test_all_of_it_and_then_again_without_training(cli: Cli, place: tuple[str, .
     }  # fmt: skip
 
     before = (FOLDER / "differences.csv").read_bytes()
-    again = cli("replicate", *place, *arms, "--json", "--quiet")
+    again = cli("study", "replicate", *place, *arms, "--json", "--quiet")
     assert again.code == 0 and again.err == ""
     payload = json.loads(again.out)
     assert payload["kind"] == "replicate"
@@ -67,7 +67,7 @@ def test_all_of_it_and_then_again_without_training(cli: Cli, place: tuple[str, .
 def test_stopped_it_says_how_to_go_on_and_does(
     cli: Cli, place: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lrope_interp.commands import replicate_progress as progress
+    from lrope_interp.commands import progress
 
     take = progress.Course.take
 
@@ -77,7 +77,7 @@ def test_stopped_it_says_how_to_go_on_and_does(
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(progress.Course, "take", stopping)
-    words = ("replicate", *place, "--arms", "fixed,per-layer", "--overwrite")
+    words = ("study", "replicate", *place, "--arms", "fixed,per-layer", "--overwrite")
     stopped = cli(*words)
     monkeypatch.undo()
     assert stopped.code == 130
@@ -91,30 +91,30 @@ def test_stopped_it_says_how_to_go_on_and_does(
 
 
 def test_one_seed_gives_numbers_and_no_verdict(cli: Cli, place: tuple[str, ...]) -> None:
-    answer = cli("replicate", *place, "--seeds", "1", "--arms", "fixed,shared", "--out", "mine")
+    answer = cli("study", "replicate", *place, "--seeds", "1", "--arms", "fixed,shared", "--out", "mine")
     assert answer.code == 0, answer.err
     assert "no verdict" in answer.out
     assert "warning: a single seed gives no verdict" in answer.err
     saved = json.loads((Path("mine") / "result.json").read_text())
     assert saved["provenance"]["data"]["split"] == "dev"
-    assert saved["provenance"]["command"].startswith("lrope-interp replicate --data")
+    assert saved["provenance"]["command"].startswith("lrope-interp study replicate --data")
 
 
 def test_other_options_start_beside_and_are_refused_in_the_same_folder(
     cli: Cli, place: tuple[str, ...]
 ) -> None:
     arms = ("--seeds", "1", "--arms", "fixed,shared")
-    assert cli("replicate", *place, *arms).code == 0
-    other = cli("replicate", *place, *arms, "--steps", "3", "--out", FOLDER)
+    assert cli("study", "replicate", *place, *arms).code == 0
+    other = cli("study", "replicate", *place, *arms, "--steps", "3", "--out", FOLDER)
     assert_refused(other, "n_steps was 2, now 3")
-    assert cli("replicate", *place, *arms, "--steps", "3").code == 0
+    assert cli("study", "replicate", *place, *arms, "--steps", "3").code == 0
     assert (FOLDER.with_name(f"{FOLDER.name}-2") / "result.json").is_file()
     table = (FOLDER / "runs.csv").read_text()
     (FOLDER / "runs.csv").write_text(f"{table}notes\n")
-    over = cli("replicate", *place, *arms, "--steps", "3", "--out", FOLDER, "--overwrite")
+    over = cli("study", "replicate", *place, *arms, "--steps", "3", "--out", FOLDER, "--overwrite")
     assert_refused(over, "holds runs.csv, which lrope-interp did not write")
     (FOLDER / "runs.csv").write_text(table)
-    over = cli("replicate", *place, *arms, "--steps", "3", "--out", FOLDER, "--overwrite")
+    over = cli("study", "replicate", *place, *arms, "--steps", "3", "--out", FOLDER, "--overwrite")
     assert over.code == 0
     assert json.loads((FOLDER / "runs" / "fixed-s0" / "run.json").read_text())["n_steps"] == 3
 
@@ -128,13 +128,11 @@ def test_other_options_start_beside_and_are_refused_in_the_same_folder(
         (("--arms", "shared,per-layer"), "not among the arms"),
         (("--reference", "none"), "unknown arm 'none'"),
         (("--seeds", "0"), "--seeds"),
-        (("--steps", "0"), "--steps"),
         (("--margin", "0"), "above 0 nats"),
         (("--margin", "nan"), "above 0 nats"),
-        (("--preset", "tinny"), "Did you mean 'tiny'"),
+        (("--preset", "tinny"), "not one of 'tiny', 'small', 'paper'"),
         (("--data", "bilingul"), "Did you mean 'bilingual'"),
         (("--data", "file:nowhere.txt"), "nowhere.txt"),
-        (("--device", "tpu"), "unknown device"),
         (("--out", "other"), "no folder of `replicate`"),
         (("--out", "other", "--overwrite"), "no folder of `replicate`"),
         (("--out", "other/notes.txt"), "is a file"),
@@ -145,13 +143,23 @@ def test_mistakes_are_refused_and_leave_nothing(
 ) -> None:
     Path("other").mkdir()
     (Path("other") / "notes.txt").write_text("mine")
-    assert_refused(cli("replicate", *place, *words), said)
+    assert_refused(cli("study", "replicate", *place, *words), said)
     assert sorted(map(str, Path().rglob("*"))) == ["other", "other/notes.txt"]
 
 
 def test_a_changed_text_is_refused(cli: Cli, text_file: Path) -> None:
     Path("own.txt").write_text(text_file.read_text(encoding="utf-8"), encoding="utf-8")
-    words = ("replicate", "--data", "file:own.txt", *SHORT, "--arms", "fixed,shared", "--out", "mine")
+    words = (
+        "study",
+        "replicate",
+        "--data",
+        "file:own.txt",
+        *SHORT,
+        "--arms",
+        "fixed,shared",
+        "--out",
+        "mine",
+    )
     assert cli(*words).code == 0
     Path("own.txt").write_text(text_file.read_text(encoding="utf-8").replace("fox", "cat"), encoding="utf-8")
     assert_refused(cli(*words), "has changed since")
@@ -161,4 +169,4 @@ def test_several_processes_are_refused(
     cli: Cli, place: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert_refused(cli("replicate", *place), "in one process")
+    assert_refused(cli("study", "replicate", *place), "in one process")

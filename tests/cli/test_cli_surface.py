@@ -7,14 +7,16 @@ import resource
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import typer
 
 from lrope_interp import __version__
-from lrope_interp.cli import app
+from lrope_interp.cli import app, main
+from lrope_interp.commands import options
 
 HEAVY = ("torch", "transformer_lens", "pandas", "sklearn", "plotly", "scipy", "numpy")
 IMPORTED = f"import sys\nprint(*sorted(set({HEAVY!r}) & sys.modules.keys()))"
@@ -23,15 +25,29 @@ IMPORTED = f"import sys\nprint(*sorted(set({HEAVY!r}) & sys.modules.keys()))"
 def surface() -> dict[str, list[str]]:
     """Return every command with its arguments and options."""
     root: Any = typer.main.get_command(app)
-    commands = {"lrope-interp": root, **{name: root.commands[name] for name in sorted(root.commands)}}
-    return {name: [_parameter(one) for one in command.params] for name, command in commands.items()}
+    return {name: [_parameter(one) for one in command.params] for name, command in _commands(root)}
+
+
+def _commands(root: Any, name: str = "lrope-interp") -> Iterator[tuple[str, Any]]:
+    if name == "lrope-interp" or not hasattr(root, "commands"):
+        yield name, root
+    for inner in sorted(getattr(root, "commands", ())):
+        yield from _commands(root.commands[inner], f"{name} {inner}".removeprefix("lrope-interp "))
 
 
 def _parameter(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return parameter.metavar
-    takes = "" if parameter.is_flag else f" {parameter.metavar or 'N'}"
+    choices = "|".join(_choices(parameter.type_descriptor.annotation))
+    takes = "" if parameter.is_flag else f" {parameter.metavar or choices or 'N'}"
     return f"{'/'.join(parameter.opts)}{takes}"
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """Return the values of a `Literal`, also of one that may be None."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return next(filter(None, map(_choices, get_args(annotation))), ())
 
 
 def heavy_imports(code: str) -> str:
@@ -79,7 +95,7 @@ def test_version_is_the_package_version() -> None:
 
 
 def test_a_reader_that_stops_early_sees_no_traceback() -> None:
-    pipe = f"{shlex.quote(sys.executable)} -m lrope_interp corpora | head -c 1"
+    pipe = f"{shlex.quote(sys.executable)} -m lrope_interp list corpora | head -c 1"
     done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=True)
     assert len(done.stdout) == 1
     assert "Traceback" not in done.stderr
@@ -101,11 +117,12 @@ def pages() -> list[Path]:
 def test_commands_that_a_page_shows_exist(page: Path) -> None:
     known = surface()
     for words in commands_in(page.read_text(encoding="utf-8")):
-        name = next((word for word in words[1:] if not word.startswith("-")), "lrope-interp")
+        spoken = [word for word in words[1:] if not word.startswith("-")]
+        name = " ".join(spoken[: 2 if spoken[0] in {"study", "list"} else 1]) if spoken else "lrope-interp"
         assert name in known, f"{page.name}: {shlex.join(words)}"
-        options = {option for one in known[name] for option in one.split()[0].split("/")} | {"--help"}
+        has = {option for one in known[name] for option in one.split()[0].split("/")} | {"--help"}
         used = {word.split("=")[0] for word in words if word.startswith("--")}
-        assert used <= options, f"{page.name}: {shlex.join(words)}"
+        assert used <= has, f"{page.name}: {shlex.join(words)}"
 
 
 def test_the_readme_shows_commands_and_its_make_targets_exist(repository: Path) -> None:
@@ -115,6 +132,16 @@ def test_the_readme_shows_commands_and_its_make_targets_exist(repository: Path) 
         {"demo", "test"} <= set(re.findall(r"(?:^|`)make ([a-z-]+)", readme, flags=re.MULTILINE)) <= targets
     )
     assert len(commands_in(readme)) >= 3
+
+
+@pytest.mark.parametrize("old", options.MOVED)
+def test_an_old_name_ends_with_the_new_command_line(old: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([old, "--out", "a b"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said == f"Error: this is now: lrope-interp {options.MOVED[old]} --out 'a b'\n"
+    assert options.MOVED[old] in surface()
 
 
 def test_a_command_that_does_not_exist_would_be_found() -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from report_samples import boundaries_result
 
-from lrope_interp.commands.boundaries import _print_scores
+from lrope_interp.commands.boundaries import print_scores
 from lrope_interp.commands.output import Output
 from lrope_interp.reports.boundaries.figures import _apart
 from lrope_interp.reports.boundaries.frames import labels_and_strata
@@ -238,7 +238,7 @@ def test_intervals_are_explained_where_there_are_some(
         scores = result.tables["scores"]
         bare = scores["seed"].isna() & (scores["signal"] != "untrained")
         shown = _changed(result, scores=scores.assign(ci_low=np.nan, ci_high=np.nan)[bare])
-    _print_scores(shown, Output())
+    print_scores(shown, Output())
     said, page = capsys.readouterr().out, render_boundaries(shown)
     assert ("[ ] 95 % interval" in said) is has_intervals
     assert ("Whiskers are 95 % intervals" in page) is has_intervals

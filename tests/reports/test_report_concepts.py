@@ -14,7 +14,7 @@ from concept_results import AREAS, HALF, UNITS, above, concepts_result
 from report_samples import HOSTILE
 
 from lrope_interp.commands.output import Output
-from lrope_interp.commands.probe import _print_claims
+from lrope_interp.commands.probe import print_claims
 from lrope_interp.reports.concepts.beside import AHEAD, OWN, UNDER, beside_table, plot_beside
 from lrope_interp.reports.concepts.codes import codes_frame, codes_panels, sparse_frame, sparse_panels
 from lrope_interp.reports.concepts.computed import MEANINGS, fits_table, spans_table
@@ -320,7 +320,7 @@ def test_a_claim_whose_interval_holds_zero_stands_nowhere(result: Result, capsys
     assert "add nothing that could be shown" in said["What they add"]
     assert best_sentence("increments", best_claims(even).iloc[0]).endswith("A control wins.")
     assert set(heat_map_frame(even, "increments")["mark"]) == {BEHIND}
-    _print_claims(even, Output())
+    print_claims(even, Output())
     cells = [line for line in capsys.readouterr().out.splitlines() if "0.010 [-0.010, 0.030]" in line]
     assert len(cells) == 3 and not any("]*" in line or "]+" in line for line in cells)
 
@@ -377,7 +377,7 @@ def test_tables_of_what_was_computed_hold_every_row_and_every_file_has_a_meaning
 def test_the_terminal_explains_intervals_and_marks_where_there_are_some(
     has_intervals: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _print_claims(concepts_result(has_intervals=has_intervals), Output())
+    print_claims(concepts_result(has_intervals=has_intervals), Output())
     said = capsys.readouterr().out
     assert ("[ ] 95 % interval" in said) is has_intervals
     assert ("stands against every control" in said) is has_intervals

@@ -35,7 +35,7 @@ def test_a_config_of_before_despacing_still_loads() -> None:
 
 
 def test_a_despaced_run_says_so_in_its_command_and_in_its_folder() -> None:
-    from lrope_interp.commands.train import run_name
+    from lrope_interp.commands.training import run_name
 
     config = train_config("tiny", despaced=True, seed=2)
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lrope_interp.commands.train import Recorded, Request, _resumed
+from lrope_interp.commands.training import Recorded, Request, _resumed
 from lrope_interp.errors import LRopeError
 from lrope_interp.folders import locked
 from lrope_interp.runs import read_run

@@ -161,7 +161,7 @@ def _require_hub() -> None:
 
 _INSTEAD = (
     "download the data set where there is a network and name its folder (hf:FOLDER or file:FOLDER), or use a "
-    "corpus that `lrope-interp corpora` lists."
+    "corpus that `lrope-interp list corpora` lists."
 )
 
 

@@ -1,4 +1,4 @@
-"""The page of `lrope-interp bench`: what learned increments cost as context grows."""
+"""The page of `lrope-interp study context`: what learned increments cost as context grows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def render_context_cost(result: Result) -> str:
     """Render the page of a bench result, from the saved result alone."""
     return Page(
         title="What learned increments cost as context grows",
-        kicker="lrope-interp bench",
+        kicker="lrope-interp study context",
         lead=sentences(result),
         facts={**_measured(result), **facts(result.provenance, result.created)},
         warnings=result.warnings,
@@ -37,8 +37,8 @@ def render_context_cost(result: Result) -> str:
 
 
 _CAVEATS = (
-    "Whether learned increments help: that takes paired runs, which lrope-interp replicate makes. Weights "
-    "are untrained; the increments differ from 1, but no cost depends on their values.",
+    "Whether learned increments help: that takes paired runs, which lrope-interp study replicate makes. "
+    "Weights are untrained; the increments differ from 1, but no cost depends on their values.",
     "One text at a time. With more texts a batch the products are larger and the small operations of the "
     "increment path weigh less.",
     "A decoded token includes the copy of all past keys and values that TransformerLens' cache makes for "

@@ -1,4 +1,4 @@
-"""The page of `lrope-interp distance --definitions`: are definitions and their uses drawn together?"""
+"""The page of `lrope-interp study definitions`: are definitions and their uses drawn together?"""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def render_definitions(result: Result) -> str:
     ]
     return Page(
         title="Are definitions and their uses drawn together?",
-        kicker="lrope-interp distance --definitions",
+        kicker="lrope-interp study definitions",
         lead=verdicts(result),
         facts=facts(result.provenance, result.created),
         warnings=result.warnings,

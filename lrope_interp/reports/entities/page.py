@@ -1,4 +1,4 @@
-"""The page of `lrope-interp entities`: the published test of names beside tests that hold the rest equal."""
+"""The page of `lrope-interp study entities`: the published test of names beside stricter ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def render_entities(result: Result) -> str:
     """Render the page of an entities result, from the saved result alone."""
     return Page(
         title="Are names read closer together?",
-        kicker="lrope-interp entities",
+        kicker="lrope-interp study entities",
         lead=sentences(result),
         facts=facts(result.provenance, result.created) | _coverage(result),
         warnings=result.warnings,

@@ -1,4 +1,4 @@
-"""The page of `lrope-interp replicate`: are the arms equal, and could the experiment have told?"""
+"""The page of `lrope-interp study replicate`: are the arms equal, and could the experiment have told?"""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def render_replication(result: Result) -> str:
     known = facts(result.provenance, result.created)
     return Page(
         title="Do learned increments cost anything?",
-        kicker="lrope-interp replicate",
+        kicker="lrope-interp study replicate",
         lead=[(f"{title[0].upper()}{title[1:]}", text) for title, text in sentences(result)],
         facts={**_experiment(result), **known},
         warnings=result.warnings,
@@ -213,5 +213,5 @@ def _caveats(result: Result) -> list[str]:
         f"validation documents is not in the intervals; these are the same {data.get('n_documents', '?')} "
         "documents throughout.",
         "An equal loss says nothing on what increments are used for, and a lower one not why it is lower.",
-        "Time and memory are not compared here: lrope-interp bench does that.",
+        "Time and memory are not compared here: lrope-interp study context does that.",
     ]

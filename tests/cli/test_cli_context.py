@@ -24,9 +24,9 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_bench_leaves_a_result_and_a_report_and_never_writes_twice_to_one_place(cli: Cli) -> None:
-    answer = cli("bench", *SHORT, "--arms", "per-layer")
+    answer = cli("study", "context", *SHORT, "--arms", "per-layer")
     assert answer.code == 0, answer.err
-    folder = Path("runs/bench")
+    folder = Path("runs/context")
     assert "fixed, per-layer at 16, 32 tokens, float32 on cpu" in answer.err
     assert answer.out.splitlines()[-1] == f"report  {folder / 'report.html'}"
     assert {"costs.csv", "flops.csv", "angles.csv"} <= {path.name for path in folder.iterdir()}
@@ -35,18 +35,20 @@ def test_bench_leaves_a_result_and_a_report_and_never_writes_twice_to_one_place(
     assert result.provenance["measured"]["threads"] >= 1
     assert result.provenance["model"] == "preset paper"
 
-    again = cli("bench", *SHORT, "--arms", "shared", "--json", "--quiet")
+    again = cli("study", "context", *SHORT, "--arms", "shared", "--json", "--quiet")
     assert again.code == 0, again.err
     payload = json.loads(again.out)
-    assert payload["result"] == "runs/bench-2"
+    assert payload["result"] == "runs/context-2"
     assert {line["arm"] for line in payload["costs"]} == {"fixed", "shared"}
     assert {line["verdict"] for line in payload["targets"]} == {"none"}
 
 
 def test_the_shape_of_a_run_can_be_measured(cli: Cli, run_copy: Path) -> None:
-    answer = cli("bench", *SHORT, "--arms", "shared", "--model", run_copy, "--skip-forward-above", "8")
+    answer = cli(
+        "study", "context", *SHORT, "--arms", "shared", "--model", run_copy, "--skip-forward-above", "8"
+    )
     assert answer.code == 0, answer.err
-    result = load_result(run_copy / "bench")
+    result = load_result(run_copy / "context")
     assert result.provenance["model"] == f"the shape of {run_copy.name}"
     assert result.provenance["config"]["d_model"] == 16
     assert "warning: no forward pass at 16, 32 tokens" in answer.err
@@ -60,8 +62,7 @@ def test_the_shape_of_a_run_can_be_measured(cli: Cli, run_copy: Path) -> None:
         (("--contexts", "512", "--max-context", "100"), "below the smallest of --contexts"),
         (("--arms", "fixed,per-lair"), "Did you mean 'per-layer'?"),
         (("--arms", "fixed"), "nothing to be compared with"),
-        (("--dtype", "int8"), "unknown dtype 'int8'"),
-        (("--preset", "huge"), "unknown preset 'huge'"),
+        (("--dtype", "int8"), "not one of 'auto', 'float32', 'bfloat16'"),
         (("--preset", "tiny", "--model", "runs/x"), "give one of them"),
         (("--model", "runs/nowhere"), "no run folder runs/nowhere"),
     ],
@@ -69,7 +70,7 @@ def test_the_shape_of_a_run_can_be_measured(cli: Cli, run_copy: Path) -> None:
 def test_bad_input_is_refused_and_nothing_is_left(
     cli: Cli, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
-    answer = cli("bench", *words)
+    answer = cli("study", "context", *words)
     assert (answer.code, answer.out) == (2, "")
     assert "Traceback" not in answer.err
     (line,) = [line for line in answer.err.splitlines() if line.startswith("Error: ")]

@@ -1,0 +1,279 @@
+"""What every analysis of the command line shares: options, run, text, and the folder of its result."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lrope_interp.commands import options
+from lrope_interp.commands.output import Output
+from lrope_interp.errors import LRopeError
+
+if TYPE_CHECKING:
+    from lrope_interp.folders import Reservation
+    from lrope_interp.models import LRopeTransformer
+    from lrope_interp.probes.capture.selection import Selection
+    from lrope_interp.results import Result
+    from lrope_interp.runs import Run
+
+INTERRUPTED = 130
+SHARED: dict[str, tuple[Any, Any]] = {  # what an option is, and its default
+    "model": (options.Model, None),
+    "data": (options.Data, None),
+    "text": (options.TextFile, None),
+    "gold": (options.GoldFile, None),
+    "max_bytes": (options.MaxBytes, options.MAX_BYTES),
+    "out": (options.Out, None),
+    "overwrite": (options.Overwrite, False),
+    "seed": (options.Seed, 0),
+    "device": (options.Device, "auto"),
+    "batch_size": (options.BatchSize, 16),
+    "encoding_errors": (options.EncodingErrors, "strict"),
+    "text_column": (options.TextColumn, "text"),
+    "as_json": (options.Json, False),
+    "quiet": (options.Quiet, False),
+}
+_READS = ("model", "data", "text", "gold")  # in ``--help`` these come first
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What analyses are asked in common, as it was typed; what a command lacks has its default.
+
+    Attributes:
+        command: Name of the command, and of the result folder inside the run.
+        output: What the command says, and how.
+    """
+
+    command: str
+    model: Path | None = None
+    data: str | None = None
+    text: Path | None = None
+    gold: Path | None = None
+    max_bytes: int | None = options.MAX_BYTES
+    out: Path | None = None
+    overwrite: bool = False
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int = 16
+    encoding_errors: str = "strict"
+    text_column: str = "text"
+    as_json: bool = False
+    quiet: bool = False
+    output: Output = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Find the voice."""
+        object.__setattr__(self, "output", Output(self.as_json, self.quiet))
+
+    @cached_property
+    def run(self) -> Run:
+        """The run of ``--model``, or the newest finished one, which is then named."""
+        from lrope_interp.folders import recover
+        from lrope_interp.runs import RUNS, newest_finished_run, read_run
+
+        for place in (RUNS,) if self.model is None else (self.model.absolute().parent, self.model):
+            recover(place)
+        if self.model is not None:
+            return read_run(self.model)
+        run = newest_finished_run(warn=self.output.warn)
+        recover(run.folder)
+        self.output.note(f"using {run.folder}, the newest finished run")
+        return run
+
+    def load_model(self, run: Run | None = None) -> LRopeTransformer:
+        """Load the model of the run, or of another one, onto ``--device``."""
+        from lrope_interp.training.process import set_malloc_thresholds
+
+        set_malloc_thresholds()
+        from lrope_interp.models import LRopeTransformer
+        from lrope_interp.training.distribution import resolve_device
+
+        folder = (run or self.run).folder
+        return LRopeTransformer.from_pretrained(folder, device=resolve_device(self.device))
+
+    def check_source(self) -> None:
+        """Refuse two texts."""
+        asked = {"--data": self.data, "--text": self.text, "--gold": self.gold}
+        given = [option for option, value in asked.items() if value is not None]
+        if len(given) > 1:
+            n = {2: "both", 3: "all"}[len(given)]
+            raise LRopeError(f"{' and '.join(given)} {n} say what to read: give one of them")
+
+    def select(self, *, spread: bool = False) -> Selection:
+        """Return held-out documents, checked against what the run was trained on.
+
+        Args:
+            spread: Whether a small share of each document of a corpus is read, not a large one of a few.
+        """
+        from lrope_interp.data import read_manifest
+        from lrope_interp.probes.capture.selection import select_corpus, select_gold, select_text
+
+        self.check_source()
+        manifest = read_manifest(self.run.folder)
+        limits = {"max_bytes": self.max_bytes or options.MAX_BYTES, "encoding_errors": self.encoding_errors}
+        if self.text is not None:
+            return select_text(manifest, self.text, **limits)
+        if self.gold is not None:
+            return select_gold(manifest, self.gold, **limits)
+        return select_corpus(manifest, self.data, text_column=self.text_column, spread=spread, **limits)
+
+    def held_out_run(self, path: Path | None, option: str, selection: Selection) -> LRopeTransformer | None:
+        """Load another run, which must not have been trained on what is scored, nor read it otherwise."""
+        if path is None:
+            return None
+        from lrope_interp.data import Reading, assert_held_out, read_manifest
+        from lrope_interp.runs import read_run
+
+        other = read_run(path)
+        manifest = read_manifest(other.folder)
+        is_despaced = any(document.is_despaced for document in selection.test)
+        if Reading.of(manifest).despaced != is_despaced:
+            raise LRopeError(
+                f"{option} {path}: one of the two runs was trained with --despaced and the other was not"
+            )
+        try:
+            assert_held_out(manifest, (*selection.dev, *selection.test))
+        except LRopeError as error:
+            raise LRopeError(f"{option} {path}: {error}") from None
+        return self.load_model(other)
+
+    def write(
+        self,
+        model: LRopeTransformer,
+        make: Callable[[], Result],
+        render: Callable[[Result], str],
+        *,
+        is_resumable: bool = False,
+    ) -> tuple[Result, Path]:
+        """Make a result and its report in a folder that appears whole or not at all.
+
+        The folder is reserved before anything is computed: one that cannot be written, or that another
+        process fills, is found at once.
+
+        Args:
+            model: What is analysed; its weights have the digest that they were loaded with.
+            make: Computes the result.
+            render: Turns the *saved* result into the report.
+            is_resumable: Whether `make` remembers what it did, so that an interruption says how to go on.
+
+        Returns:
+            The result as it was read back, and its folder.
+        """
+        from lrope_interp.folders import reserved
+        from lrope_interp.results import stamp
+
+        asked, again = self.out or self.run.folder / self.command, self._command_line()
+        try:
+            with reserved(
+                asked, self.command, overwrite=self.overwrite, is_numbered=self.out is None
+            ) as reservation:
+                known = {"model": self.run.folder.name, "model_sha256": model.weights_sha256}
+                made = stamp(make(), command=again, **known)
+                return save(made, render, asked, reservation)
+        except KeyboardInterrupt:
+            if not is_resumable:
+                raise
+            typer.echo(
+                f"interrupted: what was computed is kept. Go on where it stopped with: {again}", err=True
+            )
+            raise typer.Exit(INTERRUPTED) from None
+
+    def _command_line(self) -> str:
+        """Return the command as it was given, with the run that was chosen where none was named."""
+        words = ["lrope-interp", *sys.argv[1:]]
+        end = words.index("--") if "--" in words else len(words)  # what stands behind is text
+        named = [] if self.model is not None else ["--model", str(self.run.folder)]
+        return shlex.join([*words[:end], *named, *words[end:]])
+
+
+def shares(
+    command: str, *names: str, **defaults: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add options of `SHARED` to a command, which gets them as one `Analysis` before its own options.
+
+    Args:
+        command: See `Analysis`.
+        names: Which options.
+        defaults: Other defaults, by name.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = [*inspect.signature(function, eval_str=True).parameters.values()][1:]  # after the `Analysis`
+        own = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+        shared = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults.get(name, SHARED[name][1]),
+                annotation=SHARED[name][0],
+            )
+            for name in names
+        ]
+
+        def run(**values: Any) -> None:
+            common = {name: values.pop(name) for name in names}
+            function(Analysis(command, **common), **values)
+
+        reads = [one for one in shared if one.name in _READS]
+        every = [*reads, *own, *(one for one in shared if one not in reads)]
+        # typer reads the signature and nothing else
+        run.__signature__ = inspect.Signature(every)  # pyright: ignore[reportFunctionMemberAccess]
+        run.__annotations__ = {one.name: one.annotation for one in every}
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        return run
+
+    return decorate
+
+
+def save(
+    made: Result, render: Callable[[Result], str], asked: Path, reservation: Reservation
+) -> tuple[Result, Path]:
+    """Fill a reserved folder with a result and its report, and put it in its place.
+
+    A report that cannot be made or written takes no table with it.
+    """
+    from lrope_interp.folders import as_given
+    from lrope_interp.reports.kit.page import write_page
+    from lrope_interp.results import load_result, save_result
+
+    save_result(made, reservation.folder)
+    result, trouble = load_result(reservation.folder), None
+    try:
+        write_page(render(result), reservation.folder / "report.html")
+    except Exception as error:  # told below, when the tables are safe
+        trouble = error
+    wanted, folder = reservation.target, as_given(asked, reservation.settle())
+    if reservation.target != wanted:
+        typer.echo(
+            f"warning: {asked} was taken meanwhile, or cannot be replaced; the result is in {folder}",
+            err=True,
+        )
+    if isinstance(trouble, LRopeError | OSError | MemoryError):
+        raise LRopeError(
+            f"the result is whole and lies in {folder}, but without its page: "
+            f"{str(trouble) or 'out of memory'}"
+        ) from trouble
+    if trouble is not None:
+        typer.echo(f"the result is whole and lies in {folder}, but without its page", err=True)
+        raise trouble
+    return result, folder
+
+
+def close(result: Result, folder: Path, out: Output, **more: Any) -> None:
+    """Say what to mind and where the result lies; print the JSON summary, with `more` in it, if asked."""
+    for warning in result.warnings:
+        out.warn(warning)
+    out.line(f"result  {folder}")
+    out.line(f"report  {folder / 'report.html'}")
+    about = {"kind": result.kind, "headline": result.headline, **more}
+    about |= {"warnings": result.warnings, "provenance": result.provenance}
+    out.finish({"result": folder, "report": folder / "report.html", **about})
