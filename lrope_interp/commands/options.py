@@ -117,7 +117,8 @@ class CommandGroup(TyperGroup):
         panels: dict[str, list[tuple[str, str]]] = {}
         width = formatter.width - 6 - max(map(len, self.commands))
         for name, command in self.commands.items():
-            panel = command.rich_help_panel if isinstance(command.rich_help_panel, str) else "Commands"
+            panel = getattr(command, "rich_help_panel", None)
+            panel = panel if isinstance(panel, str) else "Commands"
             panels.setdefault(panel, []).append((name, command.get_short_help_str(width)))
         for panel, rows in panels.items():
             with formatter.section(panel):

@@ -103,7 +103,7 @@ def replicate(
 
 
 def _resolve(
-    arms: Sequence[str], n_seeds: int, given: Mapping[str, Any], out: Path | None, overwrite: bool
+    arms: tuple[str, ...], n_seeds: int, given: Mapping[str, Any], out: Path | None, overwrite: bool
 ) -> Replication:
     """Turn words into an experiment whose text and runs were looked at; nothing is written."""
     from lrope_interp.commands.training import run_name
