@@ -165,7 +165,7 @@ def peers_passed(steps: Frame) -> Frame:
     for (shape, dtype, device), table in steps.groupby(["shape", "dtype", "device"]):
         seconds = table.pivot_table(index=["run", "round"], columns="arm", values="seconds")
         for arm, peer in itertools.product(OURS, PEERS):
-            if peer in seconds:
+            if peer in seconds and arm in seconds:
                 ratios = seconds[peer] / seconds[arm]
                 by_run = ratios.groupby("run").median()
                 rows.append(
@@ -210,9 +210,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "training-speed")
     asked = parser.parse_args()
     settings = itertools.product(asked.shapes.split(","), asked.dtypes.split(","), _devices(asked.devices))
+    needed = ("roof", "fixed", "hf_llama")  # what the others are held against
+    arms = [*asked.arms.split(","), *(arm for arm in needed if arm not in asked.arms.split(","))]
     steps = pd.concat(
-        measure(asked.arms.split(","), Setting(*setting, asked.threads), asked.runs, asked.rounds)
-        for setting in settings
+        measure(arms, Setting(*setting, asked.threads), asked.runs, asked.rounds) for setting in settings
     )
     result = result_of(steps, f"make bench ARGS='{' '.join(sys.argv[1:])}'".replace(" ARGS=''", ""))
     save_result(result, asked.out)

@@ -1,4 +1,4 @@
-"""Does every statistic find what was planted, and nothing where nothing was (EVALUATION 7)?
+"""Does every statistic find what was planted, and nothing where nothing was?
 
     python -m benchmarks.trust [--runs 1000] [--checks beyond,coverage,...] [--out results/trust]
 

@@ -1,4 +1,4 @@
-"""Do the intervals cover, are the nulls uniform, and is a planted effect found (EVALUATION 7)?
+"""Do the intervals cover, are the nulls uniform, and is a planted effect found?
 
 Made-up gaps whose truth is known, one seed a run, seeds 0 to n - 1. Documents differ in their
 base rate, in the level of the signal and in how strongly it marks boundaries; gaps of a document

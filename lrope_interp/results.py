@@ -1,4 +1,4 @@
-"""What an analysis hands out: a frozen result, and its form on disk (DESIGN 6).
+"""What an analysis hands out: a frozen result, and its form on disk.
 
 A result is tidy tables plus provenance. Reports, notebooks and outside checks read the saved
 form alone: `result.json`, one CSV a table, and `gaps.parquet` where there are gaps. Nothing here
@@ -108,7 +108,7 @@ def provenance(
     model: str = "",
     model_sha256: str = "",
 ) -> dict[str, Any]:
-    """Build a result's provenance in the shape of DESIGN 6, with the versions of this environment.
+    """Build a result's provenance, with the versions of this environment.
 
     Args:
         config: The model's configuration (`model.cfg.to_dict()`).

@@ -1,4 +1,4 @@
-"""Results on disk: the same numbers back, the format of DESIGN 6, and clear refusals."""
+"""Results on disk: the same numbers back, the format on disk, and clear refusals."""
 
 from __future__ import annotations
 
