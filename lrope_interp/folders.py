@@ -108,7 +108,7 @@ class Reservation:
             self._move()
         is_replaced, self.folder = self.is_beside, self.target
         if is_replaced:  # the manifest says no more that this is to replace something
-            _write_manifest(self.folder, self.kind, (read_manifest(self.folder) or {}).get("files", {}))
+            _write_manifest(self.folder, self.kind, (folder_manifest(self.folder) or {}).get("files", {}))
         return self.target
 
     def _refuse_what_came_meanwhile(self) -> None:
@@ -121,7 +121,7 @@ class Reservation:
             came = {path.name for path in self.target.iterdir()} - {self.folder.name}
         else:
             _refuse_to_replace(self.target, self.target, self.kind, overwrite=True)
-            told = (read_manifest(self.folder) or {}).get("replaces", {})
+            told = (folder_manifest(self.folder) or {}).get("replaces", {})
             now = _told_apart(self.target) if self.is_beside else {}
             came = {name for name, digest in now.items() if name not in told or told[name] != digest}
         if came:
@@ -249,7 +249,7 @@ def held(folder: Path | str, kind: str) -> Iterator[Reservation]:
     target, old = folder, None
     with ExitStack() as stack:
         stack.enter_context(locked(folder))
-        if folder.name.endswith(".new") and "replaces" in (read_manifest(folder) or {}):
+        if folder.name.endswith(".new") and "replaces" in (folder_manifest(folder) or {}):
             target = folder.with_name(folder.name.removesuffix(".new"))
             if target.is_dir():
                 stack.enter_context(locked(target))
@@ -265,7 +265,7 @@ def resumed_folder(folder: Path | str) -> Path:
 
 def _is_begun(new: Path) -> bool:
     """Whether a folder is to replace another, and has come to where it can be resumed."""
-    said = read_manifest(new) or {}
+    said = folder_manifest(new) or {}
     first = "run.json" if said.get("kind") == RUN else "runs"
     return "replaces" in said and (new / first).exists()
 
@@ -290,7 +290,7 @@ def recover(parent: Path) -> None:
 
 def _tidy(path: Path) -> None:
     """Put back a folder that stepped aside, or remove what nobody fills any more."""
-    said, name, names = read_manifest(path) or {}, _LEFT.fullmatch(path.name), os.listdir(path)
+    said, name, names = folder_manifest(path) or {}, _LEFT.fullmatch(path.name), os.listdir(path)
     if path.suffix == ".old":
         kind = kind_of(path)
         for root, _, _ in os.walk(path, topdown=False) if kind is not None else ():
@@ -302,7 +302,7 @@ def _tidy(path: Path) -> None:
         if names and not os.path.lexists(place):
             path.rename(place)
             return
-    elif path.name == f".{path.parent.name}.partial" and read_manifest(path.parent) is not None:
+    elif path.name == f".{path.parent.name}.partial" and folder_manifest(path.parent) is not None:
         pass  # it was killed while it filled the folder from within, whose manifest goes first
     elif (names or path.suffix == ".partial") and all(_TORN_MANIFEST.fullmatch(one) for one in names):
         pass  # it was killed before it had said what it is
@@ -398,7 +398,7 @@ def _claim(stack: ExitStack, folder: Path, shown: Path | str) -> None:
             stack.callback(os.close, handle)
         if is_made:
             return
-        said = read_manifest(folder)
+        said = folder_manifest(folder)
         is_left = said is not None and (folder.name.endswith(".partial") or "replaces" in said)
         if handle is None or not (is_left or not any(folder.iterdir())):
             raise taken
@@ -498,7 +498,7 @@ def kind_of(folder: Path) -> str | None:
     Its manifest says it. A folder that is older than manifests is known by the content of `run.json` or
     `result.json`, or because it holds runs of arms.
     """
-    manifest = read_manifest(folder)
+    manifest = folder_manifest(folder)
     if manifest is not None:
         return manifest["kind"]
     run, result = _read_object(folder / "run.json"), _read_object(folder / "result.json")
@@ -516,7 +516,7 @@ def first_foreign(folder: Path, kind: str) -> str | None:
         folder: A folder of ours.
         kind: What it is, from `kind_of`.
     """
-    manifest, listed = read_manifest(folder), dict[str, str | None]()
+    manifest, listed = folder_manifest(folder), dict[str, str | None]()
     if kind == REPLICATE or (manifest is None and kind != RUN):  # the result names its tables
         tables = _read_object(folder / "result.json").get("tables")
         listed |= dict.fromkeys(("result.json", "result.json.part", "report.html", "gaps.parquet"))
@@ -591,7 +591,7 @@ def _raise(error: OSError) -> None:
 
 def record(folder: Path, kind: str, names: Iterable[str]) -> None:
     """Put into the manifest what the folder is, and the sha256 of files that will not change any more."""
-    before = read_manifest(folder) or {}
+    before = folder_manifest(folder) or {}
     listed = {name: _sha256(folder / name) for name in names if (folder / name).is_file()}
     listed = {**before.get("files", {}), **listed}
     listed.pop(MANIFEST_FILE, None)
@@ -607,7 +607,7 @@ def _write_manifest(
     )
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
+def folder_manifest(folder: Path) -> dict[str, Any] | None:
     """Return what the manifest of a folder says, or None if it has none of ours."""
     found = _read_object(folder / MANIFEST_FILE)
     is_ours = found.get("format") == MANIFEST_FORMAT and isinstance(found.get("kind"), str)

@@ -752,7 +752,7 @@ def test_a_manifest_of_another_form_is_none_of_ours(tmp_path: Path, replaces: ob
     run = write_run(tmp_path / "run.new")
     manifest = json.loads((run / MANIFEST_FILE).read_text())
     write_json_atomically(run / MANIFEST_FILE, {**manifest, "replaces": replaces})
-    assert folders.read_manifest(run) is None
+    assert folders.folder_manifest(run) is None
 
 
 def test_a_folder_is_on_the_disk_before_it_gets_its_name_and_its_name_is_after(

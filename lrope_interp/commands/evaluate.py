@@ -91,8 +91,8 @@ def _documents(asked: Analysis, max_bytes: int | None) -> tuple[tuple[Document, 
 
 def _at_most(whole: Sequence[Document], max_bytes: int | None, out: Output) -> tuple[Document, ...]:
     """Return the units of a text, or of one that is larger than what is asked for a sample."""
-    from lrope_interp.data.columns import sizes_of
-    from lrope_interp.data.selection import sample_documents
+    from lrope_interp.data.documents import sizes_of
+    from lrope_interp.data.held_out import sample_documents
     from lrope_interp.data.sources.files import LARGEST_WHOLE_FILE
 
     n_bytes = sum(sizes_of(whole))

@@ -95,7 +95,7 @@ def _character(text: str, at: str | None, start: int) -> int | None:
 
 def despaced_warnings(asked: Analysis, text: str) -> list[str]:
     """Say so where a model that never saw white space is shown some; the text stays as it was typed."""
-    from lrope_interp.data.despacing import without_space
+    from lrope_interp.data.labels.words import without_space
 
     if not _is_despaced(asked.run.folder) or without_space(text) == text:
         return []
@@ -117,7 +117,7 @@ def _is_despaced(run_folder: Path) -> bool:
 def _gold_text(path: Path, encoding_errors: str, is_despaced: bool) -> Document:
     """Return a gold file as one document, its words in their places."""
     from lrope_interp.data import Document
-    from lrope_interp.data.labels.gold import CORPUS, gold_documents
+    from lrope_interp.data.texts import CORPUS, gold_documents
 
     documents = gold_documents(path, encoding_errors=encoding_errors, is_despaced=is_despaced)
     between = "" if is_despaced else "\n"

@@ -8,7 +8,6 @@ from lrope_interp.data.alignment import (
     character_widths,
 )
 from lrope_interp.data.cache import cache_folder
-from lrope_interp.data.columns import hashes_of, in_hash_order, where
 from lrope_interp.data.corpora import (
     CORPORA,
     DEFAULT_CORPUS,
@@ -23,8 +22,19 @@ from lrope_interp.data.documents import (
     Corpus,
     CorpusPart,
     Document,
+    Reading,
     documents_sha256,
+    hashes_of,
+    in_hash_order,
     read_manifest,
+    where,
+)
+from lrope_interp.data.held_out import (
+    SharedShingles,
+    assert_held_out,
+    evaluation_documents,
+    piece_of,
+    shared_shingles,
 )
 from lrope_interp.data.labels.kinds import (
     LABELS,
@@ -34,17 +44,16 @@ from lrope_interp.data.labels.kinds import (
     label_gaps,
     stratum_masks,
 )
-from lrope_interp.data.reading import Reading
-from lrope_interp.data.selection import evaluation_documents, piece_of
-from lrope_interp.data.shingles import SharedShingles, shared_shingles
 from lrope_interp.data.sources.plain_text import language_of
-from lrope_interp.data.splits import SPLITS, assert_held_out
+from lrope_interp.data.splits import SPLITS
 from lrope_interp.data.texts import text_documents, text_splits
-from lrope_interp.data.tokens import document_hashes, training_stream, training_streams
 from lrope_interp.data.windows import (
     ScoringWindow,
     WindowSampler,
+    document_hashes,
     scoring_windows,
+    training_stream,
+    training_streams,
 )
 
 __all__ = [

@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lrope_interp.data.columns import hashes_of, where
-from lrope_interp.data.despacing import despaced_part
-from lrope_interp.data.documents import Corpus, CorpusPart, Document
-from lrope_interp.data.reading import Reading
-from lrope_interp.data.sources import files, hub, peoples_daily, reviews, speeches, standard_library, wiki
-from lrope_interp.data.sources.packages import is_installed
-from lrope_interp.data.stored import kept_documents
+from lrope_interp.data.documents import Corpus, CorpusPart, Document, Reading, hashes_of, where
+from lrope_interp.data.labels.words import despaced_part
+from lrope_interp.data.sources import files, hub, installed
+from lrope_interp.data.sources.installed import is_installed
+from lrope_interp.data.store import kept_documents
 from lrope_interp.errors import LRopeError, unknown, visible
 
 DEFAULT_CORPUS = "bilingual"
@@ -110,12 +108,12 @@ CORPORA: Mapping[str, CorpusInfo] = {
 }
 
 _PARTS: Mapping[str, tuple[Callable[[], CorpusPart], ...]] = {
-    "bilingual": (speeches.load, peoples_daily.load),
-    "english": (speeches.load,),
-    "chinese": (peoples_daily.load,),
-    "code": (standard_library.load,),
-    "reviews": (reviews.load,),
-    "wiki": (wiki.load,),
+    "bilingual": (installed.speeches, installed.peoples_daily),
+    "english": (installed.speeches,),
+    "chinese": (installed.peoples_daily,),
+    "code": (installed.standard_library,),
+    "reviews": (installed.reviews,),
+    "wiki": (installed.wiki,),
 }
 
 

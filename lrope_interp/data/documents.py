@@ -1,16 +1,22 @@
-"""Documents, the parts that hold them, and the corpus that a model is trained and tested on."""
+"""Documents, the parts that hold them, and the corpus that a model is trained and tested on.
+
+Documents of a file or a data set lie on the disk: what splitting needs of them (hashes, sizes, languages) is
+known without reading their text.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from lrope_interp.data.columns import hashes_of, sizes_of, where
-from lrope_interp.data.reading import Reading
+import numpy as np
+from jaxtyping import Bool, Int64
+
 from lrope_interp.data.splits import SPLITS, hash_splits
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.files import LARGE, ManifestFile, read_json
@@ -18,6 +24,50 @@ from lrope_interp.files import LARGE, ManifestFile, read_json
 MANIFEST_FILE = "data.json"
 MANIFEST_FORMAT = 1
 Grade = Literal["rule", "gold", "silver"]
+ENCODING_ERRORS = ("strict", "replace")
+_MOST_DIGITS = 4_000
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Options that decide which text a source gives.
+
+    Attributes:
+        encoding_errors: "strict" refuses bytes that are not UTF-8, "replace" puts U+FFFD there.
+        text_column: Which column of a table holds the text.
+        max_train_bytes: Read at most this many bytes of text, held-out documents included; 0 reads all.
+            White space that is removed counts.
+        despaced: Remove all white space from every document (see `labels.words`).
+    """
+
+    encoding_errors: str = "strict"
+    text_column: str = "text"
+    max_train_bytes: int = 0
+    despaced: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        if self.encoding_errors not in ENCODING_ERRORS:
+            raise unknown("value for encoding-errors", self.encoding_errors, ENCODING_ERRORS)
+        if not self.text_column:
+            raise LRopeError(
+                "--text-column is empty; the name of a column is wanted, as in --text-column text"
+            )
+        if self.max_train_bytes < 0:
+            raise LRopeError(
+                f"max_train_bytes must be at least 0 (which reads all), got {self.max_train_bytes}"
+            )
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> Reading:
+        """Return how the text of a run was read, given its ``data.json``."""
+        defaults = asdict(cls())
+        return cls(**{name: manifest.get(name, default) for name, default in defaults.items()})
+
+
+def any_integer(digits: str) -> int | float:
+    """Read an integer of JSON of any length: Python refuses thousands of digits, here they make infinity."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 @dataclass(frozen=True)
@@ -79,6 +129,68 @@ class Document:
     def source_sha256(self) -> str:
         """The sha256 that decided the split: of the whole document, even for a piece of it."""
         return self.cut_from or self.sha256
+
+
+class IndexedDocuments(Sequence[Document]):
+    """Documents that are read one at a time, and of which an index knows what splitting needs."""
+
+    @property
+    @abstractmethod
+    def hashes(self) -> list[str]:
+        """Hexadecimal sha256 of every document, in order."""
+
+    @property
+    @abstractmethod
+    def sizes(self) -> Int64[np.ndarray, " n_documents"]:
+        """UTF-8 bytes of every document, in order."""
+
+    @property
+    @abstractmethod
+    def languages(self) -> list[str]:
+        """Language of every document, in order."""
+
+    @abstractmethod
+    def take(self, rows: Int64[np.ndarray, " n_taken"]) -> IndexedDocuments:
+        """Return the documents at these places, in the order asked for."""
+
+
+def hashes_of(documents: Iterable[Document]) -> list[str]:
+    """Return the sha256 of every document."""
+    if isinstance(documents, IndexedDocuments):
+        return documents.hashes
+    return [document.sha256 for document in documents]
+
+
+def sizes_of(documents: Iterable[Document]) -> list[int]:
+    """Return the UTF-8 bytes of every document."""
+    if isinstance(documents, IndexedDocuments):
+        return documents.sizes.tolist()
+    return [document.n_bytes for document in documents]
+
+
+def languages_of(documents: Iterable[Document]) -> list[str]:
+    """Return the language of every document."""
+    if isinstance(documents, IndexedDocuments):
+        return documents.languages
+    return [document.language for document in documents]
+
+
+def where(documents: Sequence[Document], is_taken: Sequence[bool]) -> Sequence[Document]:
+    """Return the documents that a mask takes, in their order."""
+    if isinstance(documents, IndexedDocuments):
+        mask: Bool[np.ndarray, " n_documents"] = np.fromiter(is_taken, dtype=bool, count=len(documents))
+        return documents.take(np.flatnonzero(mask))
+    return tuple(document for document, is_in in zip(documents, is_taken, strict=True) if is_in)
+
+
+def in_hash_order(documents: Iterable[Document]) -> Iterator[Document]:
+    """Yield documents in the order of their sha256, those on disk one at a time."""
+    if isinstance(documents, IndexedDocuments):
+        hashes = documents.hashes
+        rows = np.array(sorted(range(len(hashes)), key=hashes.__getitem__), dtype=np.int64)
+        yield from documents.take(rows)
+    else:
+        yield from sorted(documents, key=lambda document: document.sha256)
 
 
 @dataclass(frozen=True)
@@ -162,7 +274,11 @@ class Corpus:
         document the model has seen counts as "train", whatever its hash says.
         """
         seen = frozenset(manifest["splits"]["train"]["sha256"])
-        return replace(self, parts=tuple(_held_out(part, seen) for part in self.parts))
+        parts = []
+        for part in self.parts:
+            overlap = seen.intersection(hashes_of(part.documents))
+            parts.append(replace(part, trained_on=overlap) if overlap else replace(part, held_out_share=1.0))
+        return replace(self, parts=tuple(parts))
 
     def manifest(self) -> dict[str, Any]:
         """Return what ``data.json`` of a run holds: sources, and the hash of every document."""
@@ -174,11 +290,22 @@ class Corpus:
                 "n_bytes": sum(sizes_of(documents)),
                 "sha256": sorted(hashes_of(documents)),
             }
+        sources = [
+            {
+                "part": part.name,
+                "language": part.language,
+                "held_out_share": part.held_out_share,
+                "n_documents": len(part.documents),
+                "n_bytes": sum(sizes_of(part.documents)),
+                **part.source,
+            }
+            for part in self.parts
+        ]
         return {
             "format": MANIFEST_FORMAT,
             "name": self.name,
             **asdict(self.reading),
-            "sources": [_source(part) for part in self.parts],
+            "sources": sources,
             "splits": splits,
         }
 
@@ -207,23 +334,3 @@ def documents_sha256(documents: Iterable[Document]) -> str:
     """Return one hash for a set of documents, independent of their order."""
     joined = "\n".join(sorted(hashes_of(documents)))
     return hashlib.sha256(joined.encode("ascii")).hexdigest()
-
-
-def _held_out(part: CorpusPart, seen: frozenset[str]) -> CorpusPart:
-    """Hold a part out as a whole if nothing of it was seen, else mark what was."""
-    overlap = seen.intersection(hashes_of(part.documents))
-    if overlap:
-        return replace(part, trained_on=frozenset(overlap))
-    return replace(part, held_out_share=1.0)
-
-
-def _source(part: CorpusPart) -> dict[str, Any]:
-    """Return the provenance of one part, with its sizes."""
-    return {
-        "part": part.name,
-        "language": part.language,
-        "held_out_share": part.held_out_share,
-        "n_documents": len(part.documents),
-        "n_bytes": sum(sizes_of(part.documents)),
-        **part.source,
-    }

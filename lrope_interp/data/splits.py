@@ -8,13 +8,9 @@ small that a split would be empty).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
 
 from lrope_interp.errors import LRopeError
-
-if TYPE_CHECKING:
-    from lrope_interp.data.documents import Document
 
 SPLITS = ("train", "fit", "dev", "test")
 HELD_OUT = ("fit", "dev", "test")
@@ -54,22 +50,6 @@ def require_documents(n_documents: int, name: str) -> None:
             "row; a text file gives one for every 2,000 bytes of paragraphs, so that about 8,000 bytes are "
             "the least and 1 MB or more makes sense. Separate paragraphs by blank lines or line ends."
         )
-
-
-def assert_held_out(manifest: Mapping[str, Any], documents: Iterable[Document]) -> None:
-    """Raise if the model of this ``data.json`` was trained on any of the documents.
-
-    Whole documents are compared, by the sha256 of their bytes; a piece counts as the document
-    that it was cut from. This does not show that no *sentence* is shared: see `shared_shingles`.
-    """
-    seen = frozenset(manifest["splits"]["train"]["sha256"])
-    for document in documents:
-        if seen.intersection((document.sha256, document.source_sha256)):
-            raise LRopeError(
-                f"the document {document.name!r} of {document.corpus} was in the training text of this "
-                "model, so a score on it would be no test; use documents that were held out "
-                "(Corpus.held_out_from)"
-            )
 
 
 def _split(fraction: float, held_out_share: float) -> str:

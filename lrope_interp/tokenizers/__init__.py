@@ -1,8 +1,16 @@
 """Text to token ids and back: bytes, a byte-level BPE trained on the text, or a Hugging Face file."""
 
 from lrope_interp.tokenizers.byte_tokenizer import EOS_ID, ByteTokenizer
-from lrope_interp.tokenizers.choice import BYTES, MAX_VOCAB, MIN_VOCAB, TokenizerChoice
-from lrope_interp.tokenizers.files import TOKENIZER_FILE, TOKENIZER_FORMAT, as_tokenizer, load_tokenizer
+from lrope_interp.tokenizers.files import (
+    BYTES,
+    MAX_VOCAB,
+    MIN_VOCAB,
+    TOKENIZER_FILE,
+    TOKENIZER_FORMAT,
+    TokenizerChoice,
+    as_tokenizer,
+    load_tokenizer,
+)
 from lrope_interp.tokenizers.protocol import Tokenizer
 
 __all__ = [

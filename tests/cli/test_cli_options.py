@@ -40,7 +40,7 @@ WATCHED = {
     "reserved": "lrope_interp.folders",
     "list_runs": "lrope_interp.runs",
     "read_text": "lrope_interp.data.sources.plain_text",
-    "gold_documents": "lrope_interp.data.labels.gold",
+    "gold_documents": "lrope_interp.data.texts",
     "text_documents": "lrope_interp.data.texts",
     "evaluation_documents": "lrope_interp.data",
     "load_corpus_for": "lrope_interp.data",

@@ -29,7 +29,7 @@ from lrope_interp.data import (
 )
 from lrope_interp.data import cache as cache_module
 from lrope_interp.data.cache import cached, folder_digest, source_code
-from lrope_interp.data.tokens import cached_stream, token_dtype
+from lrope_interp.data.windows import cached_stream, token_dtype
 from lrope_interp.errors import LRopeError
 from lrope_interp.tokenizers import ByteTokenizer
 
@@ -295,7 +295,7 @@ def test_the_hashes_of_a_stream_are_those_of_its_documents(texts: list[str], chu
     documents = [Document(str(k), text, "toy", "en") for k, text in enumerate(texts)]
     stream = training_stream(documents, ByteTokenizer())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lrope_interp.data.tokens._CHUNK_TOKENS", chunk)
+        patch.setattr("lrope_interp.data.windows._CHUNK_TOKENS", chunk)
         assert document_hashes(stream, ByteTokenizer()) == sorted(one.sha256 for one in documents)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lrope_interp.data import Document, label_gaps, load_corpus, piece_of, text_documents
-from lrope_interp.data.despacing import despaced
 from lrope_interp.data.labels.kinds import CODE_LABELS
+from lrope_interp.data.labels.words import despaced
 from lrope_interp.errors import LRopeError
 
 SOURCE = '''\

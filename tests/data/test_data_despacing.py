@@ -29,8 +29,8 @@ from lrope_interp.data import (
 )
 from lrope_interp.data.alignment import Kind, character_kinds
 from lrope_interp.data.corpora import _PARTS
-from lrope_interp.data.despacing import despaced, despaced_part, without_space
-from lrope_interp.data.tokens import document_hashes
+from lrope_interp.data.labels.words import despaced, despaced_part, without_space
+from lrope_interp.data.windows import document_hashes
 from lrope_interp.errors import LRopeError
 from lrope_interp.tokenizers import ByteTokenizer
 

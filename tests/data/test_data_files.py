@@ -17,9 +17,8 @@ from lrope_interp.data import (
     training_documents,
 )
 from lrope_interp.data.sources import files, hub
-from lrope_interp.data.sources.paragraphs import runs_of_paragraphs
-from lrope_interp.data.sources.plain_text import language_of, read_text
-from lrope_interp.data.stored import StoredDocuments
+from lrope_interp.data.sources.plain_text import language_of, read_text, runs_of_paragraphs
+from lrope_interp.data.store import StoredDocuments
 from lrope_interp.errors import LRopeError
 
 

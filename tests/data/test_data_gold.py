@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrope_interp.data import Document, label_gaps
-from lrope_interp.data.labels import gold
-from lrope_interp.data.labels.conllu import read_conllu
-from lrope_interp.data.labels.gold import SENTENCES_PER_DOCUMENT, _joined, gold_documents
+from lrope_interp.data import Document, label_gaps, texts
+from lrope_interp.data.texts import SENTENCES_PER_DOCUMENT, _joined, gold_documents, read_conllu
 from lrope_interp.errors import LRopeError
 
 UD = """\
@@ -250,7 +248,7 @@ def test_a_gold_file_that_memory_would_have_to_hold_is_refused_before_it_is_read
 ) -> None:
     path = tmp_path / "long.txt"
     path.write_bytes(b"one two three\n" * 1_000_000 + b"\xff")  # not UTF-8, far behind what is read
-    monkeypatch.setattr(gold, "_MOST_READ", 140)
+    monkeypatch.setattr(texts, "_MOST_READ", 140)
     with pytest.raises(LRopeError, match=r"more than 140 characters.*head -n"):
         gold_documents(path)
     path.write_bytes(b"one two three\n" * 10)

@@ -9,9 +9,9 @@ from row_samples import some_rows, write_rows
 
 from lrope_interp.data import SPLITS, Reading, evaluation_documents, load_corpus
 from lrope_interp.data.corpora import load_corpus_for, training_documents
-from lrope_interp.data.despacing import without_space
+from lrope_interp.data.labels.words import without_space
 from lrope_interp.data.sources import hub
-from lrope_interp.data.sources.hub import Request
+from lrope_interp.data.sources.hub import HubRequest
 from lrope_interp.errors import LRopeError
 
 
@@ -30,22 +30,22 @@ def data_set(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ("a/b", Request("a/b")),
-        ("a/b:en", Request("a/b", "en")),
-        ("a/b:en:test", Request("a/b", "en", "test")),
-        ("a/b:en:test:body", Request("a/b", "en", "test", "body")),
-        ("a/b::test", Request("a/b", None, "test")),
-        ("a/b:::body", Request("a/b", None, "train", "body")),
+        ("a/b", HubRequest("a/b")),
+        ("a/b:en", HubRequest("a/b", "en")),
+        ("a/b:en:test", HubRequest("a/b", "en", "test")),
+        ("a/b:en:test:body", HubRequest("a/b", "en", "test", "body")),
+        ("a/b::test", HubRequest("a/b", None, "test")),
+        ("a/b:::body", HubRequest("a/b", None, "train", "body")),
     ],
 )
-def test_a_name_is_read_field_by_field(words: str, wanted: Request) -> None:
-    assert Request.of(words) == wanted
+def test_a_name_is_read_field_by_field(words: str, wanted: HubRequest) -> None:
+    assert HubRequest.of(words) == wanted
 
 
 def test_a_folder_may_have_a_colon_in_its_name(tmp_path: Path) -> None:
     folder = tmp_path / "a:b"
     folder.mkdir()
-    assert Request.of(f"{folder}::test") == Request(str(folder), None, "test")
+    assert HubRequest.of(f"{folder}::test") == HubRequest(str(folder), None, "test")
 
 
 def test_the_rows_of_a_split_are_documents(data_set: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_data_set_out_of_reach_is_taken_from_the_cache(
 ) -> None:
     wanted = [one.text for one in load_corpus(f"hf:{data_set}").documents()]
 
-    def fail(request: Request) -> object:
+    def fail(request: HubRequest) -> object:
         raise LRopeError("the hub cannot be reached.")
 
     monkeypatch.setattr(hub, "_builder", fail)
@@ -95,7 +95,7 @@ def test_a_data_set_out_of_reach_is_taken_from_the_cache(
 def test_what_is_taken_from_the_cache_has_its_spaces_or_not_as_asked(
     data_set: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(request: Request) -> object:
+    def fail(request: HubRequest) -> object:
         raise LRopeError("the hub cannot be reached.")
 
     name = f"hf:{data_set}"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrope_interp.data import STRATA, Document, character_starts, default_labels, label_gaps, stratum_masks
-from lrope_interp.data.labels.segmentation import quiet_jieba, runs
+from lrope_interp.data.labels.words import quiet_jieba, runs
 from lrope_interp.errors import LRopeError
 
 anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrope_interp.data import Document, shared_shingles, shingles
+from lrope_interp.data import Document, held_out, shared_shingles
 from lrope_interp.errors import LRopeError
 
 
@@ -62,7 +62,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     texts = ["".join(rng.choice(list("abc"), 300)) for _ in range(20)]
     whole = shared_shingles(_documents(texts[:5]), _documents(texts[5:]), width=8)
-    monkeypatch.setattr(shingles, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(held_out, "_CHUNK_BYTES", 100)
     cut = shared_shingles(_documents(texts[:5]), _documents(texts[5:]), width=8)
     assert whole.n_shared == cut.n_shared > 0
     assert all(np.array_equal(a, b) for a, b in zip(whole.masks, cut.masks, strict=True))

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from lrope_interp.data import Document, piece_of
-from lrope_interp.data.despacing import despaced
-from lrope_interp.data.sources import wiki
+from lrope_interp.data.labels.words import despaced
+from lrope_interp.data.sources import installed
+from lrope_interp.data.spans.families import UNITS, unit_spans, units_of
 from lrope_interp.data.spans.prose import _title_index
-from lrope_interp.data.spans.units import UNITS, unit_spans, units_of
 from lrope_interp.errors import LRopeError
 
 PROSE = 'Mr. Ray\'s "old, well-known" dog (3.5 kg) ran; it 、slept.\n\nA title\n\nThe end…'
@@ -64,7 +64,7 @@ def test_words_are_gold_where_there_are_some() -> None:
 
 @pytest.fixture
 def one_title(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(wiki, "titles", lambda: ("New York",))
+    monkeypatch.setattr(installed, "wiki_titles", lambda: ("New York",))
     _title_index.cache_clear()
     yield
     _title_index.cache_clear()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lrope_interp.data import Document, default_labels, label_gaps
-from lrope_interp.data.despacing import despaced
+from lrope_interp.data.labels.words import despaced
 from lrope_interp.errors import LRopeError
 
 

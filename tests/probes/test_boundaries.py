@@ -14,7 +14,7 @@ from sklearn import metrics
 
 from lrope_interp.data import Document
 from lrope_interp.data.labels.kinds import label_gaps
-from lrope_interp.data.labels.segmentation import quiet_jieba
+from lrope_interp.data.labels.words import quiet_jieba
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.boundaries.boundaries import boundaries

@@ -13,7 +13,7 @@ from probe_samples import english
 from text_samples import ODD, at_first_bytes, contexts, held_out, made_up, training
 
 from lrope_interp.data import Document
-from lrope_interp.data.columns import IndexedDocuments
+from lrope_interp.data.documents import IndexedDocuments
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.boundaries.text_controls import LEAST_COUNT, MAX_CONTEXT, TextTables, text_signals
 from lrope_interp.probes.capture.joined_text import JoinedText, Sample

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers import models, normalizers, pre_tokenizers
 
 from lrope_interp.data import Document
-from lrope_interp.data.tokens import training_stream
+from lrope_interp.data.windows import training_stream
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeConfig, LRopeTransformer
 from lrope_interp.probes.capture.capture import capture

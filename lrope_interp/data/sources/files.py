@@ -1,25 +1,32 @@
-"""The user's own text: a file, or a folder of files, of plain text, JSON lines or Parquet."""
+"""The user's own text: a file, or a folder of files, of plain text or tables.
+
+Tables are JSON lines (also .gz and .zst) and Parquet; every row is a document.
+"""
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
-from collections.abc import Iterator
+import shlex
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from lrope_interp.data.documents import CorpusPart
-from lrope_interp.data.reading import Reading
-from lrope_interp.data.sources.paragraphs import RULE, runs_of_paragraphs
+from lrope_interp.data.documents import CorpusPart, Reading, any_integer
 from lrope_interp.data.sources.plain_text import (
     CODE_SUFFIXES,
     PROSE_SUFFIXES,
+    RULE,
     TEXT_SUFFIXES,
     checked_text,
     decoded_text,
     language_of,
+    runs_of_paragraphs,
 )
-from lrope_interp.data.sources.tables import JSON_LINES, PARQUET, is_table, table_pieces
-from lrope_interp.data.stored import Piece, StoredDocuments, store_documents
+from lrope_interp.data.store import Piece, StoredDocuments, store_documents
 from lrope_interp.errors import LRopeError, visible
 
 HELD_OUT_SHARE = 0.1
@@ -156,7 +163,9 @@ def _pieces(path: Path, files: list[Path], reading: Reading) -> Iterator[Piece]:
         elif file == path or file.stat().st_size > LARGEST_WHOLE_FILE:
             yield from _runs(file, name, reading)
         else:
-            yield from _whole(file, name, reading)
+            text = decoded_text(file, reading.encoding_errors)
+            if text.strip():
+                yield Piece(name, 0, text.encode("utf-8"), language_of(text, file.suffix))
 
 
 def _runs(file: Path, name: str, reading: Reading) -> Iterator[Piece]:
@@ -166,16 +175,194 @@ def _runs(file: Path, name: str, reading: Reading) -> Iterator[Piece]:
             yield Piece(name, number, text[first:last], language)
 
 
-def _whole(file: Path, name: str, reading: Reading) -> Iterator[Piece]:
-    """Yield a text file as one document, or nothing if it is blank."""
-    text = decoded_text(file, reading.encoding_errors)
-    if text.strip():
-        yield Piece(name, 0, text.encode("utf-8"), language_of(text, file.suffix))
-
-
 def visible_files(path: Path) -> Iterator[Path]:
     """Walk a folder in a fixed order, without hidden files and folders."""
     for folder, folders, files in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found = (Path(folder, name) for name in sorted(files) if not name.startswith("."))
         yield from (file for file in found if file.is_file())
+
+
+JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
+PARQUET = (".parquet",)
+TABLES = (*JSON_LINES, *PARQUET)
+_ROWS_AT_A_TIME = 256
+
+
+def is_table(path: Path) -> bool:
+    """Return whether the name of a file says that it holds rows."""
+    return path.name.lower().endswith(TABLES)
+
+
+def table_pieces(path: Path, name: str, reading: Reading) -> Iterator[Piece]:
+    """Yield one document a row; empty rows and nulls are skipped.
+
+    Args:
+        path: A file for which `is_table`.
+        name: What documents are named after.
+        reading: Which column, and what to do with bytes that are not UTF-8.
+
+    Raises:
+        LRopeError: The file is broken, lacks the column, or holds something else than text there;
+            the message has the row.
+    """
+    rows = _parquet_values if path.name.lower().endswith(PARQUET) else _json_values
+    for number, value in rows(path, reading):
+        text = text_of(value, f"{path}, row {number:,}", reading)
+        if text.strip():
+            yield Piece(name, number, text.encode("utf-8"), language_of(text))
+
+
+def text_of(value: object, place: str, reading: Reading) -> str:
+    """Return what stands in the text column of one row; a null is an empty text.
+
+    Args:
+        value: Text, or its bytes.
+        place: What to call the row in messages.
+        reading: What to do where there is no UTF-8 form.
+    """
+    if value is None:
+        return ""
+    try:
+        if isinstance(value, bytes):
+            return value.decode("utf-8", errors=reading.encoding_errors)
+        if isinstance(value, str):
+            value.encode("utf-8")
+            return value
+    except UnicodeDecodeError as error:
+        raise LRopeError(f"{place}: not UTF-8 at byte {error.start:,}; {_REPAIR}") from None
+    except UnicodeEncodeError as error:
+        if reading.encoding_errors == "replace":
+            return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        raise LRopeError(f"{place}: a lone surrogate at character {error.start:,}; {_REPAIR}") from None
+    raise LRopeError(
+        f"{place}: the column {reading.text_column!r} holds {_kind_of(value)}, and text is wanted; name "
+        "another with --text-column"
+    )
+
+
+def column_missing(place: str, column: str, columns: Iterable[str]) -> LRopeError:
+    """Say which columns there are instead."""
+    names = ", ".join(columns) or "none"
+    return LRopeError(f"{place} has no column {column!r}; there are: {names}. Name one with --text-column")
+
+
+_REPAIR = "repair it, or read it with --encoding-errors replace"
+_KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+
+
+def _kind_of(value: object) -> str:
+    return _KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+def _json_values(path: Path, reading: Reading) -> Iterator[tuple[int, object]]:
+    """Yield line numbers and what stands in the column of each line that is not blank."""
+    for number, line in _lines(path):
+        place = f"{path}, line {number:,}"
+        row = _parsed(line, place, reading)
+        if row is not None:
+            if reading.text_column not in row:
+                raise column_missing(place, reading.text_column, row)
+            yield number, row[reading.text_column]
+
+
+def _parsed(line: bytes, place: str, reading: Reading) -> Mapping[str, Any] | None:
+    """Parse one line; None if it is blank."""
+    if not line.strip():
+        return None
+    try:
+        row = json.loads(line.decode("utf-8", errors=reading.encoding_errors), parse_int=any_integer)
+    except UnicodeDecodeError as error:
+        raise LRopeError(f"{place}: not UTF-8 at byte {error.start:,} of the line; {_REPAIR}") from None
+    except (ValueError, RecursionError) as error:
+        raise LRopeError(f"{place}: not valid JSON ({error}); one object a line is wanted") from None
+    if not isinstance(row, dict):
+        raise LRopeError(f'{place}: {_kind_of(row)}, and an object is wanted, as in {{"text": "..."}}')
+    return row
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the numbered lines of a file, unpacked where its name says that it is packed."""
+    try:
+        with closing(_opener(path)()) as file:
+            for number, line in enumerate(file, start=1):
+                yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+    except FileNotFoundError:
+        raise LRopeError(f"there is no file {path}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        _unreadable(path, error)
+
+
+def _opener(path: Path) -> Callable[[], Any]:
+    name = path.name.lower()
+    if name.endswith(".gz"):
+        return lambda: gzip.open(path, "rb")
+    return (lambda: _zstandard_lines(path)) if name.endswith(".zst") else lambda: path.open("rb")
+
+
+def _zstandard_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file in the format of zstd."""
+    import pyarrow as pa
+
+    left = b""
+    with pa.input_stream(str(path), compression="zstd", buffer_size=1 << 20) as stream:
+        while raw := stream.read(1 << 20):
+            *whole, left = (left + raw).split(b"\n")
+            yield from whole
+    if left:
+        yield left
+
+
+def _parquet_values(path: Path, reading: Reading) -> Iterator[tuple[int, object]]:
+    """Yield row numbers, from 1, and what stands in the column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, memory_map=True) as table:
+            names = table.schema_arrow.names
+            if reading.text_column not in names:
+                raise column_missing(str(path), reading.text_column, names)
+            number = 0
+            batches = table.iter_batches(_ROWS_AT_A_TIME, columns=[reading.text_column], use_threads=False)
+            for batch in batches:
+                for value in _values(batch.column(0)):
+                    number += 1
+                    yield number, value
+    except FileNotFoundError:
+        raise LRopeError(f"there is no file {path}") from None
+    except (OSError, pa.ArrowException) as error:
+        _unreadable(path, error)
+
+
+def _values(column: Any) -> list[Any]:
+    """Return the values of an Arrow column; text as its bytes, which need not be UTF-8."""
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        return column.to_pylist()
+    return column.cast(pa.large_binary()).to_pylist()
+
+
+def _unreadable(path: Path, error: Exception) -> NoReturn:
+    """Say that a file is broken or cannot be opened."""
+    said = (getattr(error, "strerror", None) or str(error)).split("\n")[0]
+    if "too much memory" in said:  # what zstd says of a window above its default of 128 MiB
+        raise LRopeError(
+            f"{path} cannot be read: its window is {_zstandard_window(path)}, and at most 128 MiB is read. "
+            "Pack it again with a smaller one: "
+            f"zstd -dc --long=31 {shlex.quote(path.name)} | zstd -o smaller.jsonl.zst"
+        ) from None
+    raise LRopeError(f"{path} cannot be read ({said}); is it whole? Make or copy it again") from None
+
+
+def _zstandard_window(path: Path) -> str:
+    """Return the size of the window that the first frame of a file asks for (RFC 8878, 3.1.1.1)."""
+    with path.open("rb") as file:
+        header = file.read(6)
+    is_single = len(header) < 6 or header[4] & 0x20
+    if header[:4] != b"\x28\xb5\x2f\xfd" or is_single:
+        return "larger"
+    size = (1 << 10 + (header[5] >> 3)) * (8 + (header[5] & 7)) // 8
+    return f"{size / 2**30:g} GiB" if size >= 2**30 else f"{size / 2**20:g} MiB"

@@ -12,12 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lrope_interp.data.cache import cached_entries
-from lrope_interp.data.documents import CorpusPart
-from lrope_interp.data.reading import Reading
-from lrope_interp.data.sources.files import state_of, stored_part, visible_files
+from lrope_interp.data.documents import CorpusPart, Reading
+from lrope_interp.data.sources.files import column_missing, state_of, stored_part, text_of, visible_files
 from lrope_interp.data.sources.plain_text import language_of
-from lrope_interp.data.sources.tables import column_missing, text_of
-from lrope_interp.data.stored import TEXTS, Piece, StoredDocuments, reopened, store_documents
+from lrope_interp.data.store import TEXTS, Piece, StoredDocuments, reopened, store_documents
 from lrope_interp.errors import LRopeError
 
 PREFIX = "hf:"
@@ -25,7 +23,7 @@ FORM = "hf:NAME[:CONFIG[:SPLIT[:COLUMN]]]"
 
 
 @dataclass(frozen=True)
-class Request:
+class HubRequest:
     """What ``hf:NAME[:CONFIG[:SPLIT[:COLUMN]]]`` asks for; an empty field is as if left out.
 
     Attributes:
@@ -41,7 +39,7 @@ class Request:
     column: str | None = None
 
     @classmethod
-    def of(cls, words: str) -> Request:
+    def of(cls, words: str) -> HubRequest:
         """Read what stands behind ``hf:``; a folder on disk may have colons in its name."""
         fields = words.split(":")
         n_name = next((n for n in range(len(fields), 1, -1) if Path(":".join(fields[:n])).is_dir()), 1)
@@ -68,7 +66,7 @@ class Request:
 
 def absolute(words: str) -> str:
     """Return what stands behind ``hf:`` with the path of a local folder made absolute."""
-    name = Request.of(words).name
+    name = HubRequest.of(words).name
     path = Path(os.path.expanduser(name))
     return f"{path.absolute()}{words[len(name) :]}" if path.is_dir() else words
 
@@ -85,7 +83,7 @@ def load(words: str, reading: Reading) -> CorpusPart:
     Raises:
         LRopeError: The name is wrong, the hub cannot be reached, or a row has no text.
     """
-    request = Request.of(words)
+    request = HubRequest.of(words)
     reading = replace(reading, text_column=request.column or reading.text_column)
     asked = {
         "source": "hf",
@@ -127,7 +125,7 @@ def _kept(asked: Mapping[str, Any]) -> StoredDocuments | None:
     return None
 
 
-def _builder(request: Request) -> Any:
+def _builder(request: HubRequest) -> Any:
     """Find a data set, without reading its rows."""
     import datasets
 
@@ -165,7 +163,7 @@ _INSTEAD = (
 )
 
 
-def _pieces(builder: Any, request: Request, reading: Reading) -> Iterator[Piece]:
+def _pieces(builder: Any, request: HubRequest, reading: Reading) -> Iterator[Piece]:
     """Yield one document a row; empty rows and nulls are skipped."""
     place, column = f"hf:{request.name}", reading.text_column
     number = 0
@@ -188,7 +186,7 @@ def _pieces(builder: Any, request: Request, reading: Reading) -> Iterator[Piece]
         raise _failed(request, error, after=number) from None
 
 
-def _failed(request: Request, error: Exception, after: int = 0) -> LRopeError:
+def _failed(request: HubRequest, error: Exception, after: int = 0) -> LRopeError:
     """Say what the library said, in one line."""
     said = " ".join(str(error).split())
     where = f" after row {after:,}" if after else ""

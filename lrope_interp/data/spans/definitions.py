@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from lrope_interp.data.documents import Document
-from lrope_interp.data.labels.code import source_lines
+from lrope_interp.data.python_source import NOT_PYTHON, WHOLE_FILES, PythonSource, not_python
 from lrope_interp.errors import LRopeError
 
 CALL, METHOD, VARIABLE = KINDS = ("call", "method", "variable")
@@ -29,7 +28,6 @@ _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _SCOPES = (*_DEFINITIONS, ast.Lambda, *_COMPREHENSIONS)
 _AFTER_KEYWORD = re.compile(r"(?:async\s+)?(?:def|class)\s+(?=\w)")
 _OWN = ("self", "cls")
-_WHOLE_FILES = 512
 
 
 @dataclass(frozen=True)
@@ -130,19 +128,15 @@ class _Scope:
         return None
 
 
-class _Reader:
+class _Reader(PythonSource):
     """Reads one file: first all bindings, then all uses."""
 
     def __init__(self, text: str) -> None:
-        n_mark = len(text) - len(text.removeprefix("\ufeff"))
-        lines = source_lines(text[n_mark:])
-        self.text = text
-        self.starts = [start + n_mark for start, _ in lines]
-        self.lines = [line for _, line in lines]
+        super().__init__(text)
         self.names: list[Name] = []
         self.reads: list[tuple[_Scope | None, Name]] = []
         self.redirected: set[str] = set()
-        self._read_all(_parse("\n".join([*self.lines, ""])).body, _Scope(None), None)
+        self._read_all(self.tree.body, _Scope(None), None)
 
     def found(self) -> Definitions:
         """Return the pairs whose use follows its definition, and all names."""
@@ -171,13 +165,6 @@ class _Reader:
             scope.defined[text] = Name(kind, text, start, is_definition=True)
             self.names.append(scope.defined[text])
 
-    def place(self, line: int | None, column: int | None) -> int:
-        """Return the character that `ast` means by a line (from 1) and a column in bytes."""
-        assert line is not None
-        assert column is not None
-        before = self.lines[line - 1].encode("utf-8")[:column]
-        return self.starts[line - 1] + len(before.decode("utf-8", errors="ignore"))
-
     def _read_all(self, nodes: Sequence[ast.AST], scope: _Scope, klass: _Scope | None) -> None:
         for node in nodes:
             self._read(node, scope, klass)
@@ -199,8 +186,7 @@ class _Reader:
                 scope.binds(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and is_called:
             if node.value.id in _OWN:
-                end = self.place(node.end_lineno, node.end_col_offset)
-                self._use(klass, METHOD, node.attr, end - len(node.attr))
+                self._use(klass, METHOD, node.attr, self.end(node) - len(node.attr))
         elif isinstance(node, ast.Global | ast.Nonlocal):
             self.redirected.update(node.names)
         else:
@@ -261,26 +247,10 @@ def _bind_others(node: ast.AST, scope: _Scope) -> None:
         scope.binds(node.rest)
 
 
-@lru_cache(maxsize=_WHOLE_FILES)
+@lru_cache(maxsize=WHOLE_FILES)
 def _read(text: str) -> Definitions:
     """Return what a whole file defines and uses."""
     try:
         return _Reader(text).found()
-    except RecursionError:
-        raise _unreadable() from None
-
-
-def _parse(source: str) -> ast.Module:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise _unreadable() from None
-
-
-def _unreadable() -> LRopeError:
-    return LRopeError(
-        "what does not parse as Python has no known definitions (other languages, old versions, and "
-        "paragraphs of a file)"
-    )
+    except NOT_PYTHON:
+        raise not_python("definitions") from None

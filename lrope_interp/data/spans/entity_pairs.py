@@ -72,12 +72,11 @@ class EntityPair:
         return f"{self.first} {self.second}"
 
 
-def _listed(kind: str, names: str) -> list[EntityPair]:
-    words = (name.split() for name in names.split(","))
-    return [EntityPair(first, second, kind) for first, second in words]
-
-
-PAIRS: tuple[EntityPair, ...] = tuple(pair for kind, names in _NAMES.items() for pair in _listed(kind, names))
+PAIRS: tuple[EntityPair, ...] = tuple(
+    EntityPair(first, second, kind)
+    for kind, names in _NAMES.items()
+    for first, second in map(str.split, names.split(","))
+)
 
 
 def n_first_words(pairs: Sequence[EntityPair]) -> int:

@@ -1,4 +1,4 @@
-"""Families of concepts: the sets of span types that one probe tells apart, and where they come from.
+"""Families of concepts, the sets of span types that one probe tells apart, and units of text.
 
 | family | text | concepts | who says so |
 |---|---|---|---|
@@ -7,6 +7,8 @@
 | topics | `wiki` | eleven topics | what Wikipedia files the article under |
 | clauses | any prose | clause, other | punctuation |
 | code, calls | Python | kinds of tokens; definition, call, other | Python |
+
+Units are ways of cutting text into parts without asking what the parts are.
 """
 
 from __future__ import annotations
@@ -14,12 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lrope_interp.data import python_source
 from lrope_interp.data.documents import Document, Grade
-from lrope_interp.data.sources import wiki
-from lrope_interp.data.spans import code as code_spans
+from lrope_interp.data.sources import installed
 from lrope_interp.data.spans import prose as prose_spans
-from lrope_interp.data.spans.annotating import annotated
-from lrope_interp.data.spans.typed import OTHER, Spans
+from lrope_interp.data.spans.typed import OTHER, Span, Spans, annotated, is_whole, word_spans
 from lrope_interp.errors import LRopeError, unknown
 
 
@@ -59,11 +60,11 @@ def _has_entities(document: Document) -> bool:
 
 
 def _has_titles(document: Document) -> bool:
-    return document.corpus == wiki.NAME and not document.is_despaced
+    return document.corpus == installed.WIKI and not document.is_despaced
 
 
 def _has_topic(document: Document) -> bool:
-    return document.topic in wiki.TOPICS
+    return document.topic in installed.TOPICS
 
 
 def is_prose(document: Document) -> bool:
@@ -101,7 +102,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
         Family(
             "topics",
-            wiki.TOPICS,
+            installed.TOPICS,
             False,
             "words of at least four letters, up to 20 an article, by the topic of the article",
             "silver",
@@ -121,23 +122,23 @@ FAMILIES: Mapping[str, Family] = {
         ),
         Family(
             "code",
-            code_spans.TOKENS,
+            python_source.TOKENS,
             False,
             "tokens of Python by their kind",
             "rule",
             "Python source with its white space, such as --data code",
             is_code,
-            code_spans.code_tokens,
+            python_source.code_tokens,
         ),
         Family(
             "calls",
-            code_spans.CALLS,
+            python_source.CALLS,
             True,
             "names that def or class defines, and names that are called; other: all other names",
             "rule",
             "Python source with its white space, such as --data code",
             is_code,
-            code_spans.calls,
+            python_source.calls,
         ),
     )
 }
@@ -231,3 +232,92 @@ def _meant(name: str) -> dict[str, tuple[str, ...]]:
 
 def _plain(name: str) -> str:
     return "_".join(name.casefold().replace("-", " ").replace("_", " ").split())
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What text a unit needs, in words and as a test, and how one such text is cut."""
+
+    needs: str
+    can_tell: Callable[[Document], bool]
+    spans_of: Callable[[Document], list[Span]]
+
+
+def _words(document: Document) -> list[Span]:
+    spans = ((start, end) for start, end in word_spans(document).tolist())
+    return [span for span in spans if is_whole(document, *span)]
+
+
+def _entities(document: Document) -> list[Span]:
+    """Return the spans of entities and titles that are not "other"."""
+    return [
+        (start, end)
+        for name in ("entities", "titles")
+        if FAMILIES[name].can_tell(document)
+        for start, end, concept in FAMILIES[name].rows_of(document)
+        if concept != OTHER
+    ]
+
+
+def _has_names(document: Document) -> bool:
+    return _has_entities(document) or _has_titles(document)
+
+
+def _has_sentences(document: Document) -> bool:
+    return is_prose(document) and not document.is_despaced
+
+
+def _tokens(document: Document) -> list[Span]:
+    return [(start, end) for start, end, _ in python_source.code_tokens(document)]
+
+
+_CODE = "Python source with its white space"
+_UNITS: Mapping[str, _Unit] = {
+    "word": _Unit("prose", is_prose, _words),
+    "entity": _Unit(
+        "--data chinese or --data wiki", lambda one: _has_entities(one) or _has_titles(one), _entities
+    ),
+    "phrase": _Unit("prose", is_prose, prose_spans.phrases),
+    "clause": _Unit("prose", is_prose, prose_spans.clause_units),
+    "sentence": _Unit("prose with its white space", _has_sentences, prose_spans.sentences),
+    "token": _Unit(_CODE, is_code, _tokens),
+    "line": _Unit(_CODE, is_code, python_source.lines),
+    "scope": _Unit(_CODE, is_code, python_source.scopes),
+}
+UNITS = tuple(_UNITS)
+
+
+def unit_spans(unit: str, documents: Sequence[Document]) -> Spans:
+    """Return one kind of unit in those documents that have it.
+
+    Args:
+        unit: One of `UNITS`. "word": see the label `words`; of a text that brings words, those. "entity":
+            entities and titles, see `concepts`. "phrase": what stands between any punctuation marks,
+            brackets, quotes and dashes included. "clause": between commas and stronger marks
+            (``, . ; : ! ?`` and their Chinese forms, but not 、); longer than the clauses of the family
+            `clauses`. "sentence": by the rule of `sentences`. Phrases and clauses end with a paragraph
+            as well, and begin and end with a letter, mark or number; apostrophes and hyphens in words,
+            and points in numbers, end none. In code, "token" (comments included), "line" (indentation
+            included, blank ones left out) and "scope", the body of a block; scopes nest.
+        documents: Any documents. Of a piece, what touches its ends is left out.
+
+    Returns:
+        Spans of a single concept, named as the unit. Units other than scopes do not overlap.
+
+    Raises:
+        LRopeError: There is no such unit, or none in the documents.
+    """
+    if unit not in _UNITS:
+        raise unknown("unit", unit, UNITS)
+    found = _UNITS[unit]
+
+    def rows(document: Document) -> list[tuple[int, int, str]]:
+        return [(*span, unit) for span in found.spans_of(document)]
+
+    return annotated(documents, rows, found.can_tell, (unit,), f"the unit {unit} needs {found.needs}")
+
+
+def units_of(documents: Iterable[Document]) -> list[str]:
+    """Return the units that at least one of the documents can have; no document is cut."""
+    documents = tuple(documents)
+    return [name for name, unit in _UNITS.items() if any(map(unit.can_tell, documents))]

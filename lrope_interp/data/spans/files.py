@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections import defaultdict
@@ -13,12 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from lrope_interp.data.alignment import Kind, character_kinds, character_widths, code_points
-from lrope_interp.data.documents import Document
-from lrope_interp.data.labels.segmentation import silver_word_starts
-from lrope_interp.data.reading import any_integer
+from lrope_interp.data.documents import Document, any_integer
+from lrope_interp.data.labels.words import silver_word_starts
 from lrope_interp.data.sources.plain_text import language_of, opened
-from lrope_interp.data.spans.stretches import matched_stretches
-from lrope_interp.data.spans.typed import OTHER, Row, Spans
+from lrope_interp.data.spans.typed import OTHER, Row, Spans, matched_stretches
 from lrope_interp.errors import LRopeError
 
 CORPUS = "spans"
@@ -173,9 +172,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     with opened(path) as file:
         for number, raw in enumerate(_raw_lines(path, file), start=1):
             try:
-                line = (
-                    raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8") if number == 1 else raw.decode("utf-8")
-                )
+                line = (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).decode("utf-8")
             except UnicodeDecodeError as error:
                 raise LRopeError(
                     f"{path}, line {number:,}: not UTF-8 at byte {error.start:,} of the line "

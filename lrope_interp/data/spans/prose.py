@@ -16,11 +16,11 @@ from jaxtyping import Bool, Int64
 
 from lrope_interp.data.alignment import Kind, character_kinds
 from lrope_interp.data.documents import Document
-from lrope_interp.data.labels.segmentation import runs
-from lrope_interp.data.labels.sentences import paragraph_starts, sentence_starts
-from lrope_interp.data.labels.words import given_names
-from lrope_interp.data.sources import wiki
-from lrope_interp.data.spans.stretches import (
+from lrope_interp.data.labels.kinds import paragraph_starts, sentence_starts
+from lrope_interp.data.labels.words import given_names, runs
+from lrope_interp.data.sources import installed
+from lrope_interp.data.spans.typed import (
+    OTHER,
     Span,
     inner_marks,
     is_whole,
@@ -28,7 +28,6 @@ from lrope_interp.data.spans.stretches import (
     punctuation,
     word_spans,
 )
-from lrope_interp.data.spans.typed import OTHER
 
 Typed = tuple[int, int, str]
 TAGS = {
@@ -163,7 +162,7 @@ def _is_word(character: str) -> bool:
 def _title_index() -> dict[str, list[str]]:
     """Return the titles of two words or more by their first word, the longest first."""
     index: defaultdict[str, list[str]] = defaultdict(list)
-    for title in {_DISAMBIGUATION.sub("", title) for title in wiki.titles()}:
+    for title in {_DISAMBIGUATION.sub("", title) for title in installed.wiki_titles()}:
         first = _FIRST_WORD.match(title)
         if first and len(title.split()) > 1:
             index[first.group()].append(title)

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int64, UInt
 from torch import Tensor
 
 from lrope_interp.data import Document, ScoringWindow, scoring_windows
-from lrope_interp.data.tokens import token_dtype
+from lrope_interp.data.windows import token_dtype
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.captured import Captured

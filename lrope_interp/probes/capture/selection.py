@@ -24,12 +24,9 @@ from lrope_interp.data import (
     training_documents,
     where,
 )
-from lrope_interp.data.documents import unique_documents
-from lrope_interp.data.labels.gold import gold_documents
-from lrope_interp.data.reading import Reading
-from lrope_interp.data.selection import MAX_BYTES, piece_of
-from lrope_interp.data.shingles import SharedShingles, shared_shingles
-from lrope_interp.data.texts import text_documents, text_splits
+from lrope_interp.data.documents import Reading, unique_documents
+from lrope_interp.data.held_out import MAX_BYTES, SharedShingles, piece_of, shared_shingles
+from lrope_interp.data.texts import gold_documents, text_documents, text_splits
 from lrope_interp.errors import LRopeError
 
 HELD_OUT = ("fit", "dev", "test")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lrope_interp.data import Document
-from lrope_interp.data.selection import sample_documents
+from lrope_interp.data.held_out import sample_documents
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.cache import model_identity, remembered
 from lrope_interp.probes.capture.capture import Captured, Progress, capture, with_increments

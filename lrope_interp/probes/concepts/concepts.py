@@ -10,9 +10,8 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans.families import FAMILIES, family_spans, find_families
+from lrope_interp.data.spans.families import FAMILIES, family_spans, find_families, unit_spans, units_of
 from lrope_interp.data.spans.typed import Spans
-from lrope_interp.data.spans.units import unit_spans, units_of
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name

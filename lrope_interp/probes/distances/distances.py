@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64
 from lrope_interp.data import Document, language_of
 from lrope_interp.data.alignment import Kind, character_kinds
 from lrope_interp.data.labels.kinds import label_gaps
-from lrope_interp.data.spans.stretches import Span, word_spans
+from lrope_interp.data.spans.typed import Span, word_spans
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.distance import DistanceReads, Place, effective_distance

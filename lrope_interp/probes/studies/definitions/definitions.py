@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float64, Int64
 
 from lrope_interp.data import Document, shared_shingles
-from lrope_interp.data.selection import sample_documents
+from lrope_interp.data.held_out import sample_documents
 from lrope_interp.data.spans.definitions import KINDS
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lrope_interp.data import Document
-from lrope_interp.data.columns import languages_of, where
+from lrope_interp.data.documents import languages_of, where
 from lrope_interp.data.spans.entity_pairs import LETTERS, MARKS
 from lrope_interp.probes.capture.joined_text import Sample
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from lrope_interp.data import Document
-from lrope_interp.data.selection import sample_documents
+from lrope_interp.data.held_out import sample_documents
 from lrope_interp.data.spans.entity_pairs import PAIRS, EntityPair, n_first_words
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from lrope_interp.data import Corpus, Document, assert_held_out, load_corpus_for, shared_shingles
-from lrope_interp.data.columns import languages_of, where
+from lrope_interp.data.documents import languages_of, where
 from lrope_interp.data.spans.entity_pairs import EntityPair
 from lrope_interp.probes.capture.selection import Selection, describe
 from lrope_interp.probes.studies.entities.counts import ENGLISH

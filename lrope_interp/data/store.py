@@ -23,9 +23,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from lrope_interp.data.cache import cached, cached_entries
-from lrope_interp.data.columns import IndexedDocuments
-from lrope_interp.data.despacing import despaced, without_space
-from lrope_interp.data.documents import Document
+from lrope_interp.data.documents import Document, IndexedDocuments
+from lrope_interp.data.labels.words import despaced, without_space
 from lrope_interp.data.splits import SPLITS, require_documents
 from lrope_interp.errors import LRopeError
 
@@ -169,7 +168,7 @@ def store_documents(
     """
 
     def build(folder: Path) -> Mapping[str, Any]:
-        writer = _Writer(max_bytes, is_despaced)
+        writer = _StoreWriter(max_bytes, is_despaced)
         with (folder / _TEXT_FILE).open("wb", buffering=1 << 20) as file:
             for piece in read():
                 if not writer.add(piece, file.write):
@@ -233,7 +232,7 @@ def open_store(corpus: str, folder: Path, entry: Mapping[str, Any]) -> Store:
     )
 
 
-class _Writer:
+class _StoreWriter:
     """Collects the index while the text goes to the disk."""
 
     def __init__(self, max_bytes: int, is_despaced: bool) -> None:
