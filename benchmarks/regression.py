@@ -267,7 +267,7 @@ def _farthest(before: Sequence[Any], after: Sequence[Any]) -> float:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or value != value or str(value) == "<NA>"
+    return value is None or str(value) == "<NA>" or value != value
 
 
 def _digest(path: Path) -> str:

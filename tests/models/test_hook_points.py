@@ -155,43 +155,6 @@ def test_the_pattern_can_be_read_and_written(make_model):
     torch.testing.assert_close(raw, zeroed)
 
 
-def test_start_and_stop_compose_at_every_layer(make_model):
-    for mode in ("per_layer", "shared"):
-        model = make_model(increments=mode)
-        logits, cache = model.run_with_cache(tokens())
-        for layer in range(2):
-            resid = model(tokens(), stop_at_layer=layer)
-            torch.testing.assert_close(resid, cache["resid_pre", layer], atol=1e-5, rtol=1e-5)
-            resumed = model(resid, start_at_layer=layer, tokens=tokens())
-            torch.testing.assert_close(resumed, logits, atol=1e-5, rtol=1e-5)
-    with pytest.raises(LRopeError, match="tokens="):
-        model(resid, start_at_layer=1)
-
-
-def test_padding_is_invisible(make_model):
-    model = make_model()
-    row = torch.randint(0, 256, (1, 6), generator=torch.Generator().manual_seed(1))
-    pads = torch.full((1, 3), 256)
-    alone = model(row)
-    right = model(torch.cat([row, pads], 1), attention_mask=torch.tensor([[1] * 6 + [0] * 3]))
-    left = model(torch.cat([pads, row], 1), attention_mask=torch.tensor([[0] * 3 + [1] * 6]))
-    torch.testing.assert_close(right[:, :6], alone, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(left[:, 3:], alone, atol=1e-5, rtol=1e-5)
-    assert torch.isfinite(left).all()
-
-
-def test_bad_input_is_refused_with_what_to_do(make_model):
-    model = make_model()
-    with pytest.raises(LRopeError, match=r"n_ctx=32 cannot hold 34 tokens.*from_pretrained"):
-        model("x" * 33)
-    with pytest.raises(LRopeError, match=r"token ids must lie in 0\.\.256"):
-        model(torch.tensor([[1, 300]]))
-    with pytest.raises(LRopeError, match="residual"):
-        model(torch.randn(1, 4, M))
-    with pytest.raises(LRopeError, match="return_type"):
-        model(tokens(), return_type="los")
-
-
 def half(x: torch.Tensor) -> torch.Tensor:
     """Half of an activation and something of every place, so that no edit is lost by symmetry."""
     return 0.5 * x + torch.linspace(-0.1, 0.2, x.numel()).to(x).view(x.shape)

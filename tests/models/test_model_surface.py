@@ -195,9 +195,11 @@ def test_input_to_embed_starts_layer_zero_in_every_mode(make_model):
 @pytest.mark.parametrize(("mode", "per_head"), MODES)
 def test_start_and_stop_at_every_layer_compose(make_model, mode, per_head):
     model, tokens = make_model(increments=mode, per_head=per_head, n_layers=3), some_tokens()
-    logits = model(tokens)
+    logits, cache = model.run_with_cache(tokens)
     for start in range(4):
         resid = model(tokens, stop_at_layer=start)
+        entering = cache["resid_pre", start] if start < 3 else cache["resid_post", 2]
+        torch.testing.assert_close(resid, entering, atol=1e-5, rtol=1e-5)
         for stop in range(start, 4):
             middle = model(resid, start_at_layer=start, stop_at_layer=stop, tokens=tokens)
             end = model(middle, start_at_layer=stop, tokens=tokens)
@@ -391,6 +393,10 @@ def test_token_ids_may_be_integers_of_any_kind(make_model, dtype):
         (lambda model: model("abc", stop_at_layer=-3), r"stop_at_layer must lie in -2\.\.2; got -3"),
         (lambda model: model(torch.zeros(1, 4, 16), start_at_layer=3), "start_at_layer must lie"),
         (lambda model: model("abc", return_type="los", stop_at_layer=1), "return_type"),
+        (lambda model: model(torch.zeros(1, 4, 16), start_at_layer=1), "give tokens= with start_at_layer"),
+        (lambda model: model("x" * 33), r"n_ctx=32 cannot hold 34 tokens.*from_pretrained"),
+        (lambda model: model(torch.tensor([[1, 300]])), r"token ids must lie in 0\.\.256"),
+        (lambda model: model(torch.randn(1, 4, 16)), "for a residual give start_at_layer"),
         (lambda model: model([]), "list of texts"),
         (lambda model: model([97, 98]), r"torch\.tensor\(ids\)"),
         (lambda model: model.generate([], verbose=False), "list of texts"),
