@@ -33,7 +33,7 @@ import torch
 from lrope_interp import LRopeConfig, LRopeError, LRopeTransformer
 from lrope_interp.data import Document, evaluation_documents, load_corpus_for, read_manifest
 from lrope_interp.probes.ablations.attach import ablate, ablated
-from lrope_interp.probes.ablations.gap_masks import gap_mask
+from lrope_interp.probes.ablations.places import gap_mask
 from lrope_interp.probes.ablations.interventions import (
     at,
     freeze,

@@ -63,8 +63,8 @@ def ablate(
     asked.check_source()
     model = asked.load_model()
     from lrope_interp.probes.ablations.ablations import ablations
-    from lrope_interp.probes.ablations.gap_masks import PLACES
     from lrope_interp.probes.ablations.options import AblationOptions
+    from lrope_interp.probes.ablations.places import PLACES
     from lrope_interp.reports.ablations.page import render_ablations
 
     if where is not None and where not in PLACES:

@@ -17,7 +17,7 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations import passes as ablation_passes
 from lrope_interp.probes.ablations.ablations import ablations
 from lrope_interp.probes.ablations.options import AblationOptions
-from lrope_interp.probes.ablations.plan import Shape, passes, plan
+from lrope_interp.probes.ablations.plan import passes, plan
 from lrope_interp.probes.capture.capture import capture
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.evaluation.evaluation import evaluate
@@ -104,7 +104,7 @@ def test_each_term_of_the_split_equals_a_loop_written_by_hand(
 
 
 def test_the_default_suite_has_every_intervention_on_every_layer_in_at_most_64_passes(suite: Result) -> None:
-    arms = plan(AblationOptions(), Shape(6, 1), "words", [])
+    arms = plan(AblationOptions(), 6, 1, "words", [])
     assert 1 + len(passes(arms)) == 64
     names = {arm.intervention for arm in arms}
     assert names == {
@@ -124,7 +124,7 @@ def test_the_default_suite_has_every_intervention_on_every_layer_in_at_most_64_p
 
 
 def test_passes_are_shared_by_arms_that_write_the_same_and_skip_the_layers_below() -> None:
-    arms = plan(AblationOptions(suite="full"), Shape(3, 1), "words", ["whitespace"])
+    arms = plan(AblationOptions(suite="full"), 3, 1, "words", ["whitespace"])
     shared = passes(arms)
     whats = [arm.what() for arm in shared]
     assert len(set(whats)) == len(whats) < len(arms)
@@ -199,15 +199,15 @@ def test_the_batch_makes_no_difference(model: LRopeTransformer, few: Selection) 
 def test_a_run_that_was_killed_goes_on_where_it_was_and_ends_with_the_same_numbers(
     model: LRopeTransformer, few: Selection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, n_run = ablation_passes.Runner._batch, []
+    whole, n_run = ablation_passes._run_batch, []
 
-    def counted(self: ablation_passes.Runner, *arguments: object) -> np.ndarray:
+    def counted(*arguments: object) -> np.ndarray:
         n_run.append(1)
         if len(n_run) == 3 and not is_second:
             raise KeyboardInterrupt
-        return whole(self, *arguments)  # type: ignore[arg-type]
+        return whole(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ablation_passes.Runner, "_batch", counted)
+    monkeypatch.setattr(ablation_passes, "_run_batch", counted)
     is_second, options = False, AblationOptions(batch_size=5, seed=0)
     with pytest.raises(KeyboardInterrupt):
         ablations(model, few, options)

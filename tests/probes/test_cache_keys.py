@@ -22,7 +22,7 @@ from lrope_interp.data import cache
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models import controls as control_models
 from lrope_interp.models.frozen import ContextualIncrements, LexicalIncrements, attach_increments
-from lrope_interp.probes.ablations.passes import Runner
+from lrope_interp.probes.ablations.passes import run_arms
 from lrope_interp.probes.ablations.plan import Arm
 from lrope_interp.probes.boundaries import stride
 from lrope_interp.probes.boundaries.stride import stride_frame
@@ -232,7 +232,7 @@ def test_ablation_passes(
         model: Any, documents: Any, masks: Any, words: Any, fitted: Any, arms: Any, seed: int, size: int
     ) -> None:
         text = Text(lay_out(model, documents, (), predictions=False), masks, words)
-        Runner(model, fitted, seed, size).run(text, arms)
+        run_arms(model, fitted, text, arms, seed=seed, batch_size=size)
 
     arms = [
         replace(arm, intervention="one"),

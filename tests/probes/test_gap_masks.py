@@ -13,7 +13,7 @@ from lrope_interp.data import BYTE_CLASSES, Document
 from lrope_interp.data.labels.kinds import LABELS
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablations.gap_masks import PLACES, byte_mask, bytes_since, gap_mask, words_of
+from lrope_interp.probes.ablations.places import PLACES, byte_mask, bytes_since, gap_mask, words_of
 from lrope_interp.tokenizers.bpe import train_bpe
 
 MakeModel = Callable[..., LRopeTransformer]

@@ -10,15 +10,12 @@ import pandas as pd
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
-from lrope_interp.probes.ablations.examples import examples_frame
-from lrope_interp.probes.ablations.gap_masks import INSIDE_WORDS
 from lrope_interp.probes.ablations.options import AblationOptions
-from lrope_interp.probes.ablations.passes import Runner
-from lrope_interp.probes.ablations.places import Places
-from lrope_interp.probes.ablations.plan import LEXICAL, RESAMPLE, Arm, Shape, passes, plan
-from lrope_interp.probes.ablations.tables import Tables, increments_frame
+from lrope_interp.probes.ablations.passes import run_arms
+from lrope_interp.probes.ablations.places import INSIDE_WORDS, Places
+from lrope_interp.probes.ablations.plan import LEXICAL, RESAMPLE, Arm, passes, plan
+from lrope_interp.probes.ablations.tables import Tables, examples_frame, increments_frame
 from lrope_interp.probes.capture.capture import Progress, check_layers, lay_out, staged
-from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
 from lrope_interp.probes.capture.losses import Text
 from lrope_interp.probes.capture.selection import Selection
@@ -60,19 +57,37 @@ def ablations(
         raise LRopeError("there is no text to score: every test document is empty or stands in training text")
     check_layers(model, options.layers)
     places = Places(captured, options.seed)
-    shape = Shape(model.cfg.n_layers, model.cfg.n_heads if model.cfg.per_head else 1)
-    arms = plan(options, shape, places.local(options.where), places.occurring(FULL_PLACES))
+    n_heads = model.cfg.n_heads if model.cfg.per_head else 1
+    local, full = places.local(options.where), places.occurring(FULL_PLACES)
+    arms = plan(options, model.cfg.n_layers, n_heads, local, full)
     masks = {arm.where: places.mask(arm.where) for arm in arms if arm.where}
     on_fit = staged(on_progress, "fit")
     fitted = fit_increments(model, selection.fit, batch_size=options.batch_size, on_progress=on_fit)
-    runner = Runner(model, fitted, options.seed, options.batch_size)
-    outcomes = runner.run(Text(captured, masks, places.words()), passes(arms), on_progress)
+    outcomes = run_arms(
+        model,
+        fitted,
+        Text(captured, masks, places.words()),
+        passes(arms),
+        seed=options.seed,
+        batch_size=options.batch_size,
+        on_progress=on_progress,
+    )
     tables = Tables(captured, outcomes, is_scored, Bootstrap(options.seed))
-    frames = {**_frames(tables, arms, places), "increments": increments_frame(fitted)}
+    label = places.local("")
+    frames = {
+        "ablations": tables.ablations(arms),
+        "distances": tables.distances(arms, label or "", places.since(label)),
+        "attention": tables.attention(),
+        "examples": examples_frame(captured, outcomes, arms, is_scored),
+        "base": tables.base(),
+        "places": places.frame(sorted(masks)),
+        "passes": tables.passes(),
+        "increments": increments_frame(fitted),
+    }
     known = provenance(config=model.cfg.to_dict(), data=dict(selection.data), seed=options.seed)
     known |= {"fit": {"n_bytes": fitted.n_bytes, "n_documents": fitted.n_documents}, "suite": options.name}
     warnings = [*selection.warnings, *_warnings(model, tables, arms), *_of_places(frames["places"])]
-    if places.local("") is None:
+    if label is None:
         warnings.append(
             "the text has no words, lines, punctuation or white space: no local edits, no loss by distance"
         )
@@ -81,23 +96,8 @@ def ablations(
         provenance=known,
         headline=_headline(frames),
         tables=frames,
-        warnings=tuple([*warnings, *_of_tokens(captured, arms, fitted)]),
+        warnings=tuple([*warnings, *_of_tokens(tables, arms, fitted)]),
     )
-
-
-def _frames(tables: Tables, arms: Sequence[Arm], places: Places) -> dict[str, pd.DataFrame]:
-    label = places.local("")
-    nowhere = np.full(tables.captured.n_bytes, -1)
-    since = nowhere if label is None else places.since(label)
-    return {
-        "ablations": tables.ablations(arms),
-        "distances": tables.distances(arms, label or "", since),
-        "attention": tables.attention(),
-        "examples": examples_frame(tables.captured, tables.outcomes, arms, tables.is_scored),
-        "base": tables.base(),
-        "places": places.frame(sorted({arm.where for arm in arms if arm.where})),
-        "passes": tables.passes(),
-    }
 
 
 def _headline(frames: dict[str, pd.DataFrame]) -> dict[str, float | None]:
@@ -128,7 +128,7 @@ def _warnings(model: LRopeTransformer, tables: Tables, arms: Sequence[Arm]) -> l
         )
     if not any(arm.reads_attention for arm in arms):
         found.append("attention is looked at only where all increments of all layers are frozen")
-    units = tables.whole.units
+    units = tables.groups[0].units
     if not units.has_interval:
         found.append(f"no interval: {units.count} units of {units.n_documents} documents")
     elif not units.is_document:
@@ -147,16 +147,16 @@ def _of_places(places: pd.DataFrame) -> list[str]:
     ]
 
 
-def _of_tokens(captured: Captured, arms: Sequence[Arm], fitted: IncrementStatistics) -> list[str]:
+def _of_tokens(tables: Tables, arms: Sequence[Arm], fitted: IncrementStatistics) -> list[str]:
     """Say what tokens make of the words on the page."""
     found = []
-    is_new = np.diff(fitted.first)[captured.tokens] == 0
+    is_new = np.diff(fitted.first)[tables.captured.tokens] == 0
     if is_new.any() and any(arm.intervention in (LEXICAL, RESAMPLE) for arm in arms):
         found.append(
             f"{int(is_new.sum())} of {len(is_new)} tokens never occur in the fit text: `lexical` gives them "
             "their layer's mean, `resample` any of its increments"
         )
-    if not captured.has_byte_tokens:
+    if not tables.captured.has_byte_tokens:
         found.append(
             "tokens are longer than a byte: a byte's mean is its token's; a label marks the token that holds "
             "its gap; the loss of a token counts at its first byte, by whose class it goes"

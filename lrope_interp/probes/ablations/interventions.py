@@ -53,11 +53,7 @@ def freeze(value: float = 1.0) -> Intervention:
 
 def layer_mean(fitted: IncrementStatistics) -> Intervention:
     """Write the layer's mean: nothing varies any more, and the scale is kept."""
-
-    def write(increments: Tensor, hook: HookPoint) -> Tensor:
-        return _by_head(fitted.mean[hook.layer()], increments).expand_as(increments).clone()
-
-    return _fitting(fitted, write)
+    return _from_statistics(fitted, lambda hook: fitted.mean[hook.layer()])
 
 
 def lexical_mean(fitted: IncrementStatistics) -> Intervention:
@@ -67,12 +63,11 @@ def lexical_mean(fitted: IncrementStatistics) -> Intervention:
     the fit text lacks, which get the layer's mean.
     """
 
-    def write(increments: Tensor, hook: HookPoint) -> Tensor:
-        table = torch.from_numpy(fitted.lexical[hook.layer()]).to(increments)
-        means = table[:, _known_tokens(fitted, hook, "lexical_mean")].movedim(0, -1)
-        return means if increments.ndim == 3 else means[..., 0]
+    def means(hook: HookPoint) -> Float32[np.ndarray, "batch pos head"]:
+        tokens = _known_tokens(fitted, hook, "lexical_mean").cpu().numpy()
+        return np.moveaxis(fitted.lexical[hook.layer()][:, tokens], 0, -1)
 
-    return _fitting(fitted, write)
+    return _from_statistics(fitted, means)
 
 
 def same_byte_resample(fitted: IncrementStatistics, seed: int = 0) -> Intervention:
@@ -84,7 +79,7 @@ def same_byte_resample(fitted: IncrementStatistics, seed: int = 0) -> Interventi
     """
     _check_seed(seed)
 
-    def write(increments: Tensor, hook: HookPoint) -> Tensor:
+    def drawn(hook: HookPoint) -> Float32[np.ndarray, "batch pos head"]:
         tokens = _known_tokens(fitted, hook, "same_byte_resample").cpu().numpy()
         is_known = np.diff(fitted.first)[tokens] > 0
         low = np.where(is_known, fitted.first[tokens], 0)
@@ -93,10 +88,9 @@ def same_byte_resample(fitted: IncrementStatistics, seed: int = 0) -> Interventi
         for row, (draw, places) in enumerate(_draws(hook, seed, "same_byte_resample")):
             share[row, places] = draw.random(len(places))
         at = low + np.floor(share * (high - low)).astype(np.int64)
-        drawn = torch.from_numpy(fitted.values[hook.layer()][:, at]).to(increments).movedim(0, -1)
-        return drawn if increments.ndim == 3 else drawn[..., 0]
+        return np.moveaxis(fitted.values[hook.layer()][:, at], 0, -1)
 
-    return _fitting(fitted, write)
+    return _from_statistics(fitted, drawn)
 
 
 def shuffle(seed: int = 0) -> Intervention:
@@ -183,7 +177,8 @@ def at(
                 f"{list(increments.shape[:2])} [batch, pos]; make it of the same tokens, EOS included"
             )
         here = chosen.to(increments.device).expand(increments.shape[:2])
-        return torch.where(_with_heads(here, increments), inner(increments, hook), increments)
+        here = here.unsqueeze(-1) if increments.ndim == 3 else here
+        return torch.where(here, inner(increments, hook), increments)
 
     return write
 
@@ -320,12 +315,13 @@ def _draws(
     is_token = _stream(hook, name).is_token
     kept = np.ones(tokens.shape, dtype=bool) if is_token is None else is_token.cpu().numpy()
     return [
-        (_generator(seed, f"{hook.layer()} {_n_past(hook)} ".encode() + row[is_kept].tobytes()), places)
+        (generator(seed, f"{hook.layer()} {_n_past(hook)} ".encode() + row[is_kept].tobytes()), places)
         for row, is_kept, places in zip(tokens, kept, map(np.flatnonzero, kept), strict=True)
     ]
 
 
-def _generator(seed: int, what: bytes) -> np.random.Generator:
+def generator(seed: int, what: bytes) -> np.random.Generator:
+    """Return a stream of draws that the seed and the bytes decide, and nothing else."""
     digest = int.from_bytes(hashlib.blake2b(what, digest_size=8).digest(), "little")
     return np.random.Generator(np.random.Philox(key=np.array([seed, digest], dtype=np.uint64)))
 
@@ -389,29 +385,22 @@ def _a_token_later(
     return moved
 
 
-def _with_heads(per_token: Tensor, increments: Tensor) -> Tensor:
-    return per_token.unsqueeze(-1) if increments.ndim == 3 else per_token
-
-
-def _by_head(values: Float32[np.ndarray, " heads"], increments: Tensor) -> Tensor:
-    """Return one number a head, shaped to stand beside increments."""
-    heads = torch.from_numpy(values).to(increments)
-    return heads if increments.ndim == 3 else heads[0]
-
-
-def _fitting(fitted: IncrementStatistics, write: Intervention) -> Intervention:
-    """Check that the statistics are those of such a model before anything is written."""
+def _from_statistics(
+    fitted: IncrementStatistics, values_of: Callable[[HookPoint], Float32[np.ndarray, "*_ head"]]
+) -> Intervention:
+    """Write what fitted statistics say of a layer, once it is clear that they are those of such a model."""
     if not isinstance(fitted, IncrementStatistics):
         raise LRopeError(f"means are of fit_increments(model, documents); got {fitted!r:.60}")
 
-    def checked(increments: Tensor, hook: HookPoint) -> Tensor:
+    def write(increments: Tensor, hook: HookPoint) -> Tensor:
         n_layers, n_heads = fitted.mean.shape
-        wanted: Any = (hook.layer() < n_layers, increments.shape[2] if increments.ndim == 3 else 1)
-        if wanted != (True, n_heads):
+        if hook.layer() >= n_layers or n_heads != (increments.shape[2] if increments.ndim == 3 else 1):
             raise LRopeError(
                 f"the statistics are of {n_layers} layers with {n_heads} increments a token and do not fit "
                 f"{hook.name}; fit them with the model that is ablated"
             )
-        return write(increments, hook)
+        values = torch.from_numpy(values_of(hook)).to(increments)
+        values = values if increments.ndim == 3 else values[..., 0]  # one head stands for all
+        return values.expand_as(increments).clone()
 
-    return checked
+    return write

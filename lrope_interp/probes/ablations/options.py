@@ -21,7 +21,7 @@ class AblationOptions:
         layers: With `freeze`, one layer, or with `is_each` any of them; None for all.
         is_each: With `freeze`, whether each of the layers is frozen alone instead.
         where: With `freeze`, at which gaps only ("": at all); in a suite, at which gaps the local edits
-            are made ("": where words begin, or the text's nearest to it). See `gap_masks.PLACES`.
+            are made ("": where words begin, or the text's nearest to it). See `places.PLACES`.
         suite: "default" or "full", where `freeze` is None.
         heads: Whether single heads are frozen too (with `freeze`: instead), in a model that has
             increments per head.

@@ -1,28 +1,56 @@
-"""The places of a text at which interventions are made, token by token, and how many gaps each has."""
+"""The places of a text at which interventions are made: where labels hold, token by token.
+
+A label says what begins at a byte, and the increment there is the step taken on arriving at it: the
+gap before it. Names are those of `data.LABELS`, the byte classes, and `inside_words`: every byte of a
+word but its first.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Bool, Int64
+from torch import Tensor
 
-from lrope_interp.errors import LRopeError
-from lrope_interp.probes.ablations.gap_masks import (
-    bytes_since,
-    document_masks,
-    joined_mask,
-    token_mask,
-    words_of,
-)
+from lrope_interp.data import BYTE_CLASSES, Document, byte_class
+from lrope_interp.data.alignment import Kind, character_kinds, character_widths
+from lrope_interp.data.labels.kinds import LABELS, label_gaps
+from lrope_interp.data.sources.plain_text import language_of
+from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes.ablations.interventions import generator
 from lrope_interp.probes.ablations.plan import RANDOM
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.results import table
 
+INSIDE_WORDS = "inside_words"
+PLACES = (*LABELS, INSIDE_WORDS, *BYTE_CLASSES)
 LOCAL_PLACES = ("words", "despaced", "tokens", "lines", "punctuation", "whitespace")
-_COLUMNS = ("where", "n_gaps", "n_tokens", "n_known", "n_documents")
+NO_WORD = -1
+
+
+def gap_mask(model: LRopeTransformer, text: str | Document, where: str) -> Bool[Tensor, "1 pos"]:
+    """Return at which tokens of one text a label holds, as `model.to_tokens(text)` gives them.
+
+    Args:
+        model: Whose tokens; EOS, which leads, is never marked. See `token_mask`.
+        text: A document brings its gold words and its language along.
+        where: One of `PLACES`.
+
+    Raises:
+        LRopeError: No such label, or one that cannot be known of this text or never occurs in it.
+    """
+    document = text if isinstance(text, Document) else Document("text", text, "given", language_of(text))
+    starts = model.own_tokenizer().encode_spans(document.text)[1]
+    marked = token_mask(byte_mask([document], where), starts, where)
+    has_bos = model.to_tokens(document.text).shape[1] - len(starts)
+    mask = np.concatenate([np.zeros(has_bos, dtype=bool), marked])
+    if not mask.any():
+        raise _never(where, "this text")
+    return torch.from_numpy(mask)[None]
 
 
 class Places:
@@ -51,7 +79,14 @@ class Places:
 
     def occurring(self, names: Sequence[str]) -> list[str]:
         """Return those of some places that occur."""
-        return [name for name in names if self._occurs(name)]
+        found = []
+        for name in names:
+            try:
+                self.mask(name)
+            except LRopeError:
+                continue
+            found.append(name)
+        return found
 
     def local(self, asked: str) -> str | None:
         """Return at which gaps local edits are made: as asked for, or the first place that occurs, if any."""
@@ -60,10 +95,11 @@ class Places:
             return asked
         return next(iter(self.occurring(LOCAL_PLACES)), None)
 
-    def since(self, where: str) -> Int64[np.ndarray, " n_bytes"]:
+    def since(self, where: str | None) -> Int64[np.ndarray, " n_bytes"]:
         """Return how many bytes ago the last marked token began, -1 before the first of a document."""
         is_boundary = np.zeros(self._captured.n_bytes, dtype=bool)
-        is_boundary[self._captured.token_starts[self.mask(where)]] = True
+        if where is not None:
+            is_boundary[self._captured.token_starts[self.mask(where)]] = True
         return bytes_since(is_boundary, self._captured.document)
 
     def words(self) -> Int64[np.ndarray, " n_tokens"]:
@@ -73,23 +109,22 @@ class Places:
 
     def frame(self, names: Sequence[str]) -> pd.DataFrame:
         """Return how many gaps each place has, and in how many documents it can be known."""
-        n_documents = len(self._captured.documents)
         rows = [
             {
                 "where": name,
                 "n_gaps": int(self.mask(name).sum()),
                 "n_tokens": len(self._captured.tokens),
                 "n_known": self._n_known[name.removeprefix(RANDOM)],
-                "n_documents": n_documents,
+                "n_documents": len(self._captured.documents),
             }
             for name in names
         ]
-        return table(rows, _COLUMNS)
+        return table(rows, ("where", "n_gaps", "n_tokens", "n_known", "n_documents"))
 
     def _labelled(self, where: str) -> Bool[np.ndarray, " n_tokens"]:
         by_document = document_masks(self._captured.documents, where)
         self._n_known[where] = sum(mask is not None for mask in by_document)
-        marked = joined_mask(self._captured.documents, by_document, where)
+        marked = _joined(self._captured.documents, by_document, where)
         mask = token_mask(marked, self._captured.token_starts, where)
         if not mask.any():
             raise LRopeError(
@@ -104,15 +139,113 @@ class Places:
         is_free = np.ones(len(self._captured.tokens), dtype=bool)
         is_free[self._captured.token_offsets[:-1][np.diff(self._captured.token_offsets) > 0]] = False
         free = np.flatnonzero(is_free)
-        digest = int.from_bytes(hashlib.blake2b(where.encode(), digest_size=8).digest(), "little")
-        draw = np.random.Generator(np.random.Philox(key=np.array([self._seed, digest], dtype=np.uint64)))
+        draw = generator(self._seed, where.encode())
         mask = np.zeros(len(is_free), dtype=bool)
         mask[draw.choice(free, size=min(n_wanted, len(free)), replace=False)] = True
         return mask
 
-    def _occurs(self, name: str) -> bool:
+
+def byte_mask(documents: Sequence[Document], where: str) -> Bool[np.ndarray, " n_bytes"]:
+    """Return at which bytes of the joined documents a label holds.
+
+    Documents of which it cannot be known hold it nowhere.
+
+    Raises:
+        LRopeError: No such label; it can be known of no document, or occurs in none.
+    """
+    return _joined(documents, document_masks(documents, where), where)
+
+
+def document_masks(documents: Sequence[Document], where: str) -> list[Bool[np.ndarray, " n_bytes"] | None]:
+    """Return at which bytes of each document a label holds, None where it cannot be known.
+
+    Raises:
+        LRopeError: No such label, or it can be known of no document.
+    """
+    if where not in PLACES:
+        raise unknown("place", where, PLACES)
+    found, problems = [], []
+    for document in documents:
         try:
-            self.mask(name)
+            if where in BYTE_CLASSES:
+                mask = byte_class(document.text) == BYTE_CLASSES.index(where)
+            elif where == INSIDE_WORDS:
+                mask = (_words(document) != NO_WORD) & ~label_gaps(document, "words").is_boundary
+            else:
+                mask = label_gaps(document, where).is_boundary
+        except LRopeError as error:
+            problems.append(str(error))
+            mask = None
+        found.append(mask)
+    if problems and len(problems) == len(documents):
+        raise LRopeError(problems[0])
+    return found
+
+
+def token_mask(
+    is_marked: Bool[np.ndarray, " n_bytes"], starts: Int64[np.ndarray, " n_tokens"], where: str
+) -> Bool[np.ndarray, " n_tokens"]:
+    """Return which tokens a label marks, where tokens may be longer than a byte.
+
+    A label marks the token that holds its gap, even inside (" the" begins a word). A byte class goes by
+    the first byte, and `inside_words` marks tokens all of whose bytes are marked.
+
+    Args:
+        is_marked: At which bytes it holds.
+        starts: Where each token begins.
+        where: The label's name.
+    """
+    if where in BYTE_CLASSES:
+        return is_marked[starts]
+    combine = np.logical_and if where == INSIDE_WORDS else np.logical_or
+    return combine.reduceat(is_marked, starts) if len(starts) else np.zeros(0, dtype=bool)
+
+
+def words_of(documents: Sequence[Document]) -> Int64[np.ndarray, " n_bytes"]:
+    """Return the number of the word that each joined byte stands in; -1 between words and where unknown."""
+    n_words, found = 0, [np.zeros(0, dtype=np.int64)]
+    for document in documents:
+        try:
+            words = _words(document)
         except LRopeError:
-            return False
-        return True
+            words = np.full(document.n_bytes, NO_WORD)
+        found.append(np.where(words == NO_WORD, NO_WORD, words + n_words))
+        n_words += int(words.max(initial=NO_WORD)) + 1
+    return np.concatenate(found)
+
+
+def bytes_since(
+    is_boundary: Bool[np.ndarray, " n"], document: Int64[np.ndarray, " n"]
+) -> Int64[np.ndarray, " n"]:
+    """Return how many bytes ago the last boundary was, 0 at one; -1 before the first of a document."""
+    at = np.arange(len(is_boundary))
+    last = np.maximum.accumulate(np.where(is_boundary, at, -1))
+    is_same = (last >= 0) & (document[np.maximum(last, 0)] == document)
+    return np.where(is_same, at - last, -1)
+
+
+def _words(document: Document) -> Int64[np.ndarray, " n_bytes"]:
+    """Number the words of one document: from a word start to what is no letter, mark or number."""
+    is_start = label_gaps(document, "words").is_boundary
+    kinds = character_kinds(document.text)
+    in_word = np.repeat((kinds & Kind.WORD) != 0, character_widths(document.text))
+    number = np.cumsum(is_start) - 1
+    return np.where(in_word & (number >= 0), number, NO_WORD)
+
+
+def _joined(
+    documents: Sequence[Document], masks: Sequence[Bool[np.ndarray, " _"] | None], where: str
+) -> Bool[np.ndarray, " n_bytes"]:
+    """Join what `document_masks` gave, nothing standing for what is not known."""
+    blank = (np.zeros(document.n_bytes, dtype=bool) for document in documents)
+    found = [empty if mask is None else mask for mask, empty in zip(masks, blank, strict=True)]
+    joined = np.concatenate([np.zeros(0, dtype=bool), *found])
+    if not joined.any():
+        raise _never(where, "this text" if len(documents) == 1 else f"the {len(documents)} documents")
+    return joined
+
+
+def _never(where: str, what: str) -> LRopeError:
+    return LRopeError(
+        f"{where} never occurs in {what}, so there is nothing to intervene at; choose another label"
+    )

@@ -91,30 +91,15 @@ class Arm:
         }
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What of a model decides which arms there are.
-
-    Attributes:
-        n_layers: Its layers.
-        n_heads: Increments a token: the heads, or 1 where they share.
-    """
-
-    n_layers: int
-    n_heads: int
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """All of them."""
-        return tuple(range(self.n_layers))
-
-
-def plan(options: AblationOptions, shape: Shape, local: str | None, places: Sequence[str]) -> list[Arm]:
+def plan(
+    options: AblationOptions, n_layers: int, n_heads: int, local: str | None, places: Sequence[str]
+) -> list[Arm]:
     """Return the arms of a run, in the order in which they are reported.
 
     Args:
         options: What was asked for.
-        shape: Of the model.
+        n_layers: Of the model.
+        n_heads: Increments a token: the heads, or 1 where they share.
         local: At which gaps local edits are made; None leaves them out.
         places: At which gaps alone the full suite freezes to the mean.
 
@@ -122,18 +107,19 @@ def plan(options: AblationOptions, shape: Shape, local: str | None, places: Sequ
         LRopeError: Single heads are asked for and all heads share their increments, or layers together
             that are neither one nor all.
     """
-    if options.heads and shape.n_heads == 1:
+    if options.heads and n_heads == 1:
         raise LRopeError(
             "the heads of this model share their increments, so none can be ablated alone; train with "
             "--per-head for that"
         )
+    every = tuple(range(n_layers))
     if options.freeze is not None:
-        return _asked(options, shape)
-    arms = [arm for name in _EVERYWHERE for arm in _each_and_all(shape, name)]
-    arms += _each_and_all(shape, SCALE, parameter=DEFAULT_FACTOR)
-    arms += [arm for name in _LOCAL if local for arm in _each_and_all(shape, name, where=local)]
-    arms += _by_head(shape, MEAN, shape.layers, "") if options.heads else []
-    return arms + (_full(shape, places) if options.suite == "full" else [])
+        return _asked(options, every, n_heads)
+    arms = [arm for name in _EVERYWHERE for arm in _each_and_all(every, name)]
+    arms += _each_and_all(every, SCALE, parameter=DEFAULT_FACTOR)
+    arms += [arm for name in _LOCAL if local for arm in _each_and_all(every, name, where=local)]
+    arms += _by_head(MEAN, every, n_heads) if options.heads else []
+    return arms + (_full(every, places) if options.suite == "full" else [])
 
 
 def passes(arms: Sequence[Arm]) -> list[Arm]:
@@ -145,47 +131,41 @@ def passes(arms: Sequence[Arm]) -> list[Arm]:
     return list(found.values())
 
 
-def _asked(options: AblationOptions, shape: Shape) -> list[Arm]:
+def _asked(options: AblationOptions, every: tuple[int, ...], n_heads: int) -> list[Arm]:
+    """Return the arms of one intervention."""
     name = FROZEN[str(options.freeze)]
-    layers = shape.layers if options.layers is None else tuple(sorted(set(options.layers)))
+    layers = every if options.layers is None else tuple(sorted(set(options.layers)))
     if options.heads:
-        return _by_head(shape, name, layers, options.where)
-    if not options.is_each and layers == shape.layers:
+        return _by_head(name, layers, n_heads, options.where)
+    if not options.is_each and layers == every:
         return [Arm(name, ALL, layers, where=options.where)]
     if not options.is_each and len(layers) > 1:
         raise LRopeError(
-            f"layers {', '.join(map(str, layers))} together are neither one layer nor all {shape.n_layers}: "
+            f"layers {', '.join(map(str, layers))} together are neither one layer nor all {len(every)}: "
             "ask for each alone, or use ablated(model, ..., layers=[...]) in Python"
         )
     return [Arm(name, SINGLE, (layer,), layer, where=options.where) for layer in layers]
 
 
-def _each_and_all(shape: Shape, name: str, parameter: float = math.nan, where: str = "") -> list[Arm]:
-    how: dict[str, Any] = {"parameter": parameter, "where": where}
-    single = [Arm(name, SINGLE, (layer,), layer, **how) for layer in shape.layers]
-    return [*single, Arm(name, ALL, shape.layers, **how)]
-
-
-def _by_head(shape: Shape, name: str, layers: Sequence[int], where: str) -> list[Arm]:
-    return [
-        Arm(name, SINGLE, (layer,), layer, head, where=where)
-        for layer in layers
-        for head in range(shape.n_heads)
-    ]
-
-
-def _full(shape: Shape, places: Sequence[str]) -> list[Arm]:
+def _full(every: tuple[int, ...], places: Sequence[str]) -> list[Arm]:
     """Return what the full suite has beyond the default one."""
     factors = [factor for factor in FACTORS if factor != DEFAULT_FACTOR]
-    arms = [arm for factor in factors for arm in _each_and_all(shape, SCALE, parameter=factor)]
+    arms = [arm for factor in factors for arm in _each_and_all(every, SCALE, parameter=factor)]
     for name in (ONE, MEAN):
-        arms += [Arm(name, UP, shape.layers[: layer + 1], layer) for layer in shape.layers]
-        arms += [Arm(name, DOWN, shape.layers[layer:], layer) for layer in shape.layers]
-        several = shape.layers if shape.n_layers > 1 else ()
-        arms += [Arm(name, RESTORE, _all_but(shape, layer), layer) for layer in several]
-    arms += [arm for place in places for arm in _each_and_all(shape, MEAN, where=place)]
-    return arms + [Arm(MEAN, ALL, shape.layers, where=f"{RANDOM}{place}") for place in places]
+        arms += [Arm(name, UP, every[: layer + 1], layer) for layer in every]
+        arms += [Arm(name, DOWN, every[layer:], layer) for layer in every]
+        others = [(layer, every[:layer] + every[layer + 1 :]) for layer in every]
+        arms += [Arm(name, RESTORE, layers, layer) for layer, layers in others if layers]
+    arms += [arm for place in places for arm in _each_and_all(every, MEAN, where=place)]
+    return arms + [Arm(MEAN, ALL, every, where=f"{RANDOM}{place}") for place in places]
 
 
-def _all_but(shape: Shape, layer: int) -> tuple[int, ...]:
-    return tuple(one for one in shape.layers if one != layer)
+def _each_and_all(every: tuple[int, ...], name: str, **how: Any) -> list[Arm]:
+    single = [Arm(name, SINGLE, (layer,), layer, **how) for layer in every]
+    return [*single, Arm(name, ALL, every, **how)]
+
+
+def _by_head(name: str, layers: Sequence[int], n_heads: int, where: str = "") -> list[Arm]:
+    """Return an arm for every head of every layer."""
+    cells = [(layer, head) for layer in layers for head in range(n_heads)]
+    return [Arm(name, SINGLE, (layer,), layer, head, where=where) for layer, head in cells]

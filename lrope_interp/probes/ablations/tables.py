@@ -7,16 +7,17 @@ again, so that what makes one document harder than another cancels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 
 from lrope_interp.data import BYTE_CLASSES, byte_class
+from lrope_interp.data.alignment import byte_to_character
 from lrope_interp.probes.ablations.passes import Outcomes
 from lrope_interp.probes.ablations.plan import (
     BEYOND_RANDOM,
@@ -42,13 +43,18 @@ SPLIT_TERMS = {
     "split_total": (ONE, None),
 }
 DISTANCE_BINS = ((0, 0), (1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 16), (17, None))
+N_EXAMPLES = 8
+CONTEXT = 24
 ARM_COLUMNS = ("intervention", "parameter", "design", "layers", "layer", "head", "where")
 _ESTIMATE = ("value", "ci_low", "ci_high", "n", "n_units")
 _ABLATIONS = (*ARM_COLUMNS, "language", "metric", "byte_class", *_ESTIMATE, "n_documents")
 _DISTANCES = (*ARM_COLUMNS[:-1], "language", "label", "distance", "distance_high", *_ESTIMATE)
 _ATTENTION = ("intervention", "layer", "head", "language", "metric", "value", "ci_low", "ci_high")
 _ATTENTION += ("change", "change_low", "change_high", "n")
+_BASE = ("language", "nats_per_byte", "ci_low", "ci_high", "n", "n_units", "n_documents", "unit")
 _PASSES = (*ARM_COLUMNS, "first_layer", "blocks_run", "blocks_saved")
+_EXAMPLES = ("intervention", "design", "layers", "layer", "rank", "document", "character", "offset", "text")
+_EXAMPLES += ("value", "loss", "ablated")
 
 
 @dataclass(frozen=True)
@@ -66,10 +72,6 @@ class Group:
     byte_class: str
     at: Int64[np.ndarray, " n"]
     units: Units
-
-    def words(self) -> dict[str, Any]:
-        """Return the columns that name it."""
-        return {"language": self.language, "byte_class": self.byte_class}
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,12 @@ class Tables:
         kinds = np.concatenate([byte_class(one.text) for one in self.captured.documents])
         spoken = np.array([one.language for one in self.captured.documents])[self.captured.document]
         names = sorted(set(spoken.tolist()))
-        found = [self._group(ALL_LANGUAGES, ALL_CLASSES, self.is_scored)]
+        found = [self._group(self.is_scored)]
         for name in names if len(names) > 1 else []:
-            found.append(self._group(name, ALL_CLASSES, self.is_scored & (spoken == name)))
+            found.append(self._group(self.is_scored & (spoken == name), language=name))
         for number, name in enumerate(BYTE_CLASSES):
-            found.append(self._group(ALL_LANGUAGES, name, self.is_scored & (kinds == number)))
+            found.append(self._group(self.is_scored & (kinds == number), byte_class=name))
         return [one for one in found if len(one.at)]
-
-    @property
-    def whole(self) -> Group:
-        """All scored bytes."""
-        return self.groups[0]
 
     @cached_property
     def by_language(self) -> list[Group]:
@@ -118,53 +115,70 @@ class Tables:
             found = self.estimate(group, self.outcomes.loss)
             found |= {"language": group.language, "nats_per_byte": found["value"], "unit": group.units.word}
             rows.append(found | {"n_documents": group.units.n_documents})
-        names = ("language", "nats_per_byte", "ci_low", "ci_high", "n", "n_units", "n_documents", "unit")
-        return table(rows, names)
+        return table(rows, _BASE)
 
-    def ablations(self, arms: Iterable[Arm]) -> pd.DataFrame:
-        """Return every outcome of every arm, and the split of the loss for one layer and for all."""
-        arms = list(arms)
-        rows = [row for arm in arms for row in self._arm_rows(arm)]
-        rows += [row for terms in _splits(arms) for row in self._split_rows(terms)]
-        for arm, random in _beside_random(arms):
-            rows += self._difference_rows(BEYOND_RANDOM, arm, random)
+    def ablations(self, arms: Sequence[Arm]) -> pd.DataFrame:
+        """Return every outcome of every arm, and the paired differences of arms, in nats per byte.
+
+        These are the split of the loss into scale + lexical + contextual, for one layer and for all, and
+        what freezing at a place costs beyond freezing at as many random gaps.
+        """
+        rows = []
+        predicted = [self._group(self._is_predicted(group)) for group in self.groups]
+        for arm in arms:
+            number = self.outcomes.number(arm)
+            for group, at_tokens in zip(self.groups, predicted, strict=True):
+                for metric, amounts, over in (
+                    ("nats_per_byte", self.outcomes.change, group),
+                    ("kl", self.outcomes.kl, at_tokens),
+                    ("flips", self.outcomes.flips, at_tokens),
+                ):
+                    rows.append(self._row(arm, group, metric) | self.estimate(over, amounts[number]))
+        for name, upper, lower in [*_split_terms(arms), *_beside_random(arms)]:
+            amount = self.outcomes.change[self.outcomes.number(upper)].astype(np.float64)
+            if lower is not None:
+                amount = amount - self.outcomes.change[self.outcomes.number(lower)]
+            for group in self.groups:
+                row = self._row(upper, group, "nats_per_byte") | {"intervention": name}
+                rows.append(row | self.estimate(group, amount))
         return table(rows, _ABLATIONS)
 
     def distances(
         self, arms: Iterable[Arm], label: str, since: Int64[np.ndarray, " n_bytes"]
     ) -> pd.DataFrame:
         """Return the change by how many bytes ago the last boundary was."""
-        rows = []
-        bins = [(low, high, self._within(since, low, high)) for low, high in DISTANCE_BINS]
-        for arm in arms:
-            if arm.intervention not in SPLIT or arm.where:
-                continue
-            change = self.outcomes.change[self.number(arm)]
-            for low, high, inside in bins:
-                if len(inside.at):
-                    where = {
-                        "language": ALL_LANGUAGES,
-                        "label": label,
-                        "distance": low,
-                        "distance_high": high,
-                    }
-                    rows.append(arm.row() | where | self.estimate(inside, change))
+        bins = []
+        for low, high in DISTANCE_BINS:
+            is_inside = self.is_scored & (since >= low) & (since <= (np.inf if high is None else high))
+            where = {"language": ALL_LANGUAGES, "label": label, "distance": low, "distance_high": high}
+            bins.append((where, self._group(is_inside)))
+        rows = [
+            arm.row() | where | self.estimate(group, self.outcomes.change[self.outcomes.number(arm)])
+            for arm in arms
+            if arm.intervention in SPLIT and not arm.where
+            for where, group in bins
+            if len(group.at)
+        ]
         return table(rows, _DISTANCES)
 
     def attention(self) -> pd.DataFrame:
         """Return how far each head looks back and how much stays in the word, before and after."""
         rows = []
-        before = self.outcomes.attention.get(-1)
         for number, after in self.outcomes.attention.items():
             name = UNTOUCHED if number < 0 else self.outcomes.arms[number].intervention
             for group in self.by_language:
-                at = group.at[self.captured.is_token_start[group.at]]
+                is_start = self._is_predicted(group)
                 for metric, layer, head in np.ndindex(after.shape[:3]):
-                    assert before is not None
-                    values = (after[metric, layer, head, at], before[metric, layer, head, at])
-                    found = self._looks(at, *values, is_before=number < 0)
-                    where = {"intervention": name, "layer": layer, "head": head, "metric": METRICS[metric]}
-                    rows.append(where | {"language": group.language} | found)
+                    values = after[metric, layer, head].astype(np.float64)
+                    looked = self._group(is_start & ~np.isnan(values))
+                    found = self.estimate(looked, values)
+                    moved = dict.fromkeys(found, math.nan)
+                    if number >= 0:
+                        before = self.outcomes.attention[-1][metric, layer, head]
+                        moved = self.estimate(looked, values - before)
+                    found |= {"intervention": name, "layer": layer, "head": head, "metric": METRICS[metric]}
+                    found |= {"language": group.language, "change": moved["value"]}
+                    rows.append(found | {"change_low": moved["ci_low"], "change_high": moved["ci_high"]})
         return table(rows, _ATTENTION)
 
     def passes(self) -> pd.DataFrame:
@@ -181,93 +195,31 @@ class Tables:
 
     def estimate(self, group: Group, amount: Float[np.ndarray, " n_bytes"]) -> dict[str, Any]:
         """Return the mean of an amount over the bytes of a group, with its interval."""
-        return self._mean(group.at, group.units, amount[group.at].astype(np.float64))
+        own = amount[group.at].astype(np.float64)
+        value = float(own.mean()) if len(own) else math.nan
+        low, high = math.nan, math.nan
+        if group.units.has_interval:
+            low, high = interval(self.bootstrap.ratio(group.units, own, np.ones(len(own))))
+        return {"value": value, "ci_low": low, "ci_high": high, "n": len(own), "n_units": group.units.count}
 
-    def number(self, arm: Arm) -> int:
-        """Return the number of the pass that an arm shares with its equals."""
-        return self._number[arm.what()]
-
-    @cached_property
-    def _number(self) -> Mapping[tuple[Any, ...], int]:
-        return {arm.what(): number for number, arm in enumerate(self.outcomes.arms)}
-
-    def _mean(
-        self, at: Int64[np.ndarray, " n"], units: Units, amount: Float[np.ndarray, " n"]
-    ) -> dict[str, Any]:
-        found: dict[str, Any] = {"value": math.nan, "ci_low": math.nan, "ci_high": math.nan}
-        if len(at):
-            found["value"] = float(amount.mean())
-        if units.has_interval:
-            low, high = interval(self.bootstrap.ratio(units, amount, np.ones(len(at))))
-            found |= {"ci_low": low, "ci_high": high}
-        return found | {"n": len(at), "n_units": units.count}
-
-    def _group(self, language: str, name: str, inside: Bool[np.ndarray, " n_bytes"]) -> Group:
-        at = np.flatnonzero(inside)
-        return Group(language, name, at, Units.of(self.captured.document[at], self.captured.t[at]))
-
-    def _within(self, since: Int64[np.ndarray, " n_bytes"], low: int, high: int | None) -> Group:
-        inside = self.is_scored & (since >= low) & (since <= (np.inf if high is None else high))
-        return self._group(ALL_LANGUAGES, ALL_CLASSES, inside)
-
-    def _arm_rows(self, arm: Arm) -> list[dict[str, Any]]:
-        number, rows = self.number(arm), []
-        for group in self.groups:
-            predicted = self._predicted(group)
-            for metric, amounts, over in (
-                ("nats_per_byte", self.outcomes.change, group),
-                ("kl", self.outcomes.kl, predicted),
-                ("flips", self.outcomes.flips, predicted),
-            ):
-                found = self.estimate(over, amounts[number])
-                found["n_documents"] = group.units.n_documents
-                rows.append(arm.row() | group.words() | {"metric": metric} | found)
-        return rows
-
-    def _split_rows(self, terms: Mapping[str, Arm]) -> list[dict[str, Any]]:
-        """Return the terms of scale + lexical + contextual, each a paired difference of two arms."""
-        return [
-            row
-            for name, (upper, lower) in SPLIT_TERMS.items()
-            for row in self._difference_rows(name, terms[upper], None if lower is None else terms[lower])
-        ]
-
-    def _difference_rows(self, name: str, upper: Arm, lower: Arm | None) -> list[dict[str, Any]]:
-        """Return the paired difference of two arms, or of one and the untouched model."""
-        amount = self.outcomes.change[self.number(upper)].astype(np.float64)
-        if lower is not None:
-            amount = amount - self.outcomes.change[self.number(lower)]
-        rows = []
-        for group in self.groups:
-            found = self.estimate(group, amount) | {"n_documents": group.units.n_documents}
-            found |= {"metric": "nats_per_byte", "intervention": name}
-            rows.append(upper.row() | group.words() | found)
-        return rows
-
-    def _predicted(self, group: Group) -> Group:
-        """Return the bytes of a group at which a token begins: there a prediction was made."""
-        if self.captured.has_byte_tokens:
-            return group
-        inside = np.zeros(self.captured.n_bytes, dtype=bool)
-        inside[group.at] = True
-        return self._group(group.language, group.byte_class, inside & self.captured.is_token_start)
-
-    def _looks(
+    def _group(
         self,
-        at: Int64[np.ndarray, " n"],
-        after: Float[np.ndarray, " n"],
-        before: Float[np.ndarray, " n"],
-        is_before: bool,
-    ) -> dict[str, Any]:
-        known = ~np.isnan(after)
-        at, after, before = at[known], after[known].astype(np.float64), before[known].astype(np.float64)
-        if not len(at):
-            return dict.fromkeys(_ATTENTION[5:-1], math.nan) | {"n": 0}
-        units = Units.of(self.captured.document[at], self.captured.t[at])
-        found = self._mean(at, units, after)
-        moved = self._mean(at, units, after - before) if not is_before else dict.fromkeys(found, math.nan)
-        found |= {"change": moved["value"], "change_low": moved["ci_low"], "change_high": moved["ci_high"]}
-        return {name: found[name] for name in _ATTENTION[5:]}
+        is_inside: Bool[np.ndarray, " n_bytes"],
+        language: str = ALL_LANGUAGES,
+        byte_class: str = ALL_CLASSES,
+    ) -> Group:
+        at = np.flatnonzero(is_inside)
+        return Group(language, byte_class, at, Units.of(self.captured.document[at], self.captured.t[at]))
+
+    def _is_predicted(self, group: Group) -> Bool[np.ndarray, " n_bytes"]:
+        """Return at which bytes of a group a token begins: there a prediction was made."""
+        is_own = np.zeros(self.captured.n_bytes, dtype=bool)
+        is_own[group.at] = True
+        return is_own & self.captured.is_token_start
+
+    def _row(self, arm: Arm, group: Group, metric: str) -> dict[str, Any]:
+        where = {"language": group.language, "byte_class": group.byte_class, "metric": metric}
+        return arm.row() | where | {"n_documents": group.units.n_documents}
 
 
 def increments_frame(fitted: IncrementStatistics) -> pd.DataFrame:
@@ -287,20 +239,75 @@ def increments_frame(fitted: IncrementStatistics) -> pd.DataFrame:
     return table(rows, ("layer", "head", "mean", "sd", "lexical_share", "n"))
 
 
-def _beside_random(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
-    """Return each arm at a place with the one at as many random gaps."""
-    keys = {(arm.intervention, arm.design, arm.where): arm for arm in arms if arm.design == "all"}
+def examples_frame(
+    captured: Captured, outcomes: Outcomes, arms: Iterable[Arm], is_scored: Bool[np.ndarray, " n_bytes"]
+) -> pd.DataFrame:
+    """Return the targets that lose most, with 24 characters on either side.
+
+    Taken for the terms of the split on all layers, and for each layer's mean. Losses are summed over
+    the bytes of a character, in nats; two targets of one arm are never nearer than their contexts.
+
+    Args:
+        captured: The documents.
+        outcomes: What the passes gave.
+        arms: Which were run.
+        is_scored: Which bytes count as targets.
+    """
+    texts = [one.text for one in captured.documents]
+    text, offsets = "".join(texts), np.cumsum([0] + [len(one) for one in texts])
+    # The characters of all documents are numbered from end to end.
+    of_byte = np.concatenate([byte_to_character(one) + at for one, at in zip(texts, offsets, strict=False)])
+
+    def by_character(values: Shaped[np.ndarray, " n_bytes"]) -> Float[np.ndarray, " characters"]:
+        return np.bincount(of_byte, values, minlength=len(text))
+
+    is_target, loss = by_character(~is_scored) == 0, by_character(outcomes.loss)
+    rows: list[dict[str, Any]] = []
+    for arm in arms:
+        is_shown = (arm.intervention in SPLIT and arm.design == "all") or arm.intervention == MEAN
+        if not is_shown or arm.where or arm.head is not None or arm.design not in ("single", "all"):
+            continue
+        change = by_character(outcomes.change[outcomes.number(arm)])
+        for rank, target in enumerate(_worst(np.where(is_target, change, -np.inf)), start=1):
+            document = int(np.searchsorted(offsets, target, side="right")) - 1
+            low, high = offsets[document], offsets[document + 1]
+            for at in range(max(low, target - CONTEXT), min(high, target + CONTEXT + 1)):
+                where = arm.row() | {"rank": rank, "document": captured.documents[document].name}
+                where |= {"character": target - low, "offset": at - target, "text": text[at]}
+                rows.append(where | {"value": change[at], "loss": loss[at], "ablated": loss[at] + change[at]})
+    return table(rows, _EXAMPLES)
+
+
+def _worst(change: Float[np.ndarray, " characters"]) -> list[int]:
+    """Return the characters that lose most, the worst first, whose contexts do not overlap."""
+    found: list[int] = []
+    for at in np.argsort(-change, kind="stable").tolist():
+        if not change[at] > 0 or len(found) == N_EXAMPLES:
+            break
+        if all(abs(at - other) > 2 * CONTEXT for other in found):
+            found.append(at)
+    return found
+
+
+def _split_terms(arms: Sequence[Arm]) -> list[tuple[str, Arm, Arm | None]]:
+    """Return the differences of arms that make the split, where all three of them were run everywhere."""
+    by_layers: dict[tuple[Any, ...], dict[str, Arm]] = {}
+    for arm in arms:
+        if arm.intervention in SPLIT and not arm.where and arm.design in ("single", "all"):
+            by_layers.setdefault((arm.design, arm.layers, arm.head), {})[arm.intervention] = arm
     return [
-        (keys[name, design, where.removeprefix(RANDOM)], arm)
-        for (name, design, where), arm in keys.items()
-        if where.startswith(RANDOM)
+        (name, terms[upper], None if lower is None else terms[lower])
+        for terms in by_layers.values()
+        if len(terms) == len(SPLIT)
+        for name, (upper, lower) in SPLIT_TERMS.items()
     ]
 
 
-def _splits(arms: Sequence[Arm]) -> list[dict[str, Arm]]:
-    """Find where all three terms were run: everywhere, on one layer or on all of them."""
-    found: dict[tuple[Any, ...], dict[str, Arm]] = {}
-    for arm in arms:
-        if arm.intervention in SPLIT and not arm.where and arm.design in ("single", "all"):
-            found.setdefault((arm.design, arm.layers, arm.head), {})[arm.intervention] = arm
-    return [terms for terms in found.values() if len(terms) == len(SPLIT)]
+def _beside_random(arms: Sequence[Arm]) -> list[tuple[str, Arm, Arm]]:
+    """Return each arm at a place with the one at as many random gaps."""
+    keys = {(arm.intervention, arm.design, arm.where): arm for arm in arms if arm.design == "all"}
+    return [
+        (BEYOND_RANDOM, keys[name, design, where.removeprefix(RANDOM)], arm)
+        for (name, design, where), arm in keys.items()
+        if where.startswith(RANDOM)
+    ]
