@@ -33,7 +33,6 @@ import torch
 from lrope_interp import LRopeConfig, LRopeError, LRopeTransformer
 from lrope_interp.data import Document, evaluation_documents, load_corpus_for, read_manifest
 from lrope_interp.probes.ablations.attach import ablate, ablated
-from lrope_interp.probes.ablations.places import gap_mask
 from lrope_interp.probes.ablations.interventions import (
     at,
     freeze,
@@ -45,6 +44,7 @@ from lrope_interp.probes.ablations.interventions import (
     shuffle,
     then,
 )
+from lrope_interp.probes.ablations.places import gap_mask
 from lrope_interp.probes.capture.increment_statistics import fit_increments
 from lrope_interp.runs import newest_finished_run
 

@@ -65,7 +65,7 @@ def probe(
     from lrope_interp.data import read_manifest
     from lrope_interp.probes.concepts.concepts import concepts
     from lrope_interp.probes.concepts.options import ConceptOptions
-    from lrope_interp.probes.concepts.span_selection import select_spans
+    from lrope_interp.probes.concepts.spans import select_spans
     from lrope_interp.reports.concepts.page import render_concepts
 
     wanted = ConceptOptions(

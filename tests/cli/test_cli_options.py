@@ -49,7 +49,7 @@ WATCHED = {
     "select_corpus": "lrope_interp.probes.capture.selection",
     "select_text": "lrope_interp.probes.capture.selection",
     "select_gold": "lrope_interp.probes.capture.selection",
-    "select_spans": "lrope_interp.probes.concepts.span_selection",
+    "select_spans": "lrope_interp.probes.concepts.spans",
     "read_pairs": "lrope_interp.data.spans.entity_pairs",
     "resolve_device": "lrope_interp.training.distribution",
     "resolve_dtype": "lrope_interp.training.distribution",
@@ -387,7 +387,7 @@ def watch(
     from lrope_interp.models import LRopeTransformer
     from lrope_interp.probes.ablations.interventions import freeze
     from lrope_interp.probes.capture.selection import select_corpus
-    from lrope_interp.probes.concepts.span_selection import GivenSpans
+    from lrope_interp.probes.concepts.spans import GivenSpans
 
     selection = select_corpus(read_manifest(run_copy), max_bytes=200)
     given, mean = object.__new__(GivenSpans), freeze(1.0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from lrope_interp.data import Document
 from lrope_interp.data.spans.typed import Spans
-from lrope_interp.probes.concepts.span_sample import SpanSample
+from lrope_interp.probes.concepts.spans import SpanSample
 
 SYLLABLES = ("ba", "de", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu")
 

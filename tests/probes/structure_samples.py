@@ -9,7 +9,7 @@ import numpy as np
 from lrope_interp.data import Document
 from lrope_interp.data.spans.typed import Spans
 from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.concepts.structured_text import StructuredText
+from lrope_interp.probes.concepts.units import StructuredText
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
 
 

@@ -34,12 +34,12 @@ from lrope_interp.probes.capture.controls import untrained
 from lrope_interp.probes.capture.increment_statistics import fit_increments
 from lrope_interp.probes.capture.losses import Text
 from lrope_interp.probes.capture.training_sample import capture_training_sample
-from lrope_interp.probes.concepts import span_reads
+from lrope_interp.probes.concepts import reads as reads_module
 from lrope_interp.probes.concepts.erasing import fit_layers
-from lrope_interp.probes.concepts.erasure_passes import run_erased
+from lrope_interp.probes.concepts.erasures import run_erased
 from lrope_interp.probes.concepts.features import JOINT_PLUS, NONE, FeatureSet
-from lrope_interp.probes.concepts.probe_runs import run_probes
-from lrope_interp.probes.concepts.span_reads import Reader
+from lrope_interp.probes.concepts.probes import run_probes
+from lrope_interp.probes.concepts.reads import Reader
 from lrope_interp.probes.statistics.erasure import LeaceEraser
 from lrope_interp.tokenizers import ByteTokenizer
 
@@ -160,7 +160,7 @@ def test_untrained_models(key_of: KeyOf, models: Any, monkeypatch: pytest.Monkey
 def test_what_models_do_at_spans(
     key_of: KeyOf, models: Any, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(span_reads, "UNTRAINED_SEEDS", (0,))  # one random head takes less time than five
+    monkeypatch.setattr(reads_module, "UNTRAINED_SEEDS", (0,))  # one random head takes less time than five
     hidden = (np.array([1, 5]), [np.array([1, 6]), np.zeros(0, dtype=np.int64)])
     parts = {"model": (models[0], models[1][:3]), "documents": (DOCUMENTS, ORDERS), "hidden": hidden}
     twins = (make_model(increments="fixed"), [make_model(seed=1, increments="fixed")])
@@ -214,7 +214,11 @@ def test_passes_with_something_erased(key_of: KeyOf, models: Any) -> None:
         "erasers": ({1: [eraser()]}, [{1: [eraser(0)]}, {1: [eraser(1)]}, {1: [eraser(2)]}, {0: [eraser()]}]),
         "batch_size": (4, [5]),
     }
-    assert_every_part_counts(key_of, run_erased, parts)
+
+    def call(model: Any, documents: Any, erasers: Any, batch_size: int) -> None:
+        run_erased(model, lay_out(model, documents, (), predictions=False), erasers, batch_size)
+
+    assert_every_part_counts(key_of, call, parts)
 
 
 def test_ablation_passes(

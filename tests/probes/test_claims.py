@@ -12,7 +12,6 @@ import pytest
 from concept_samples import random_by_type, sample_of
 from scipy import sparse
 
-from lrope_interp.probes.concepts import claims as claims_module
 from lrope_interp.probes.concepts.claims import BEYOND, DOCUMENT, TYPE, UNMEASURED, WINS, Claims, _verdict
 from lrope_interp.probes.concepts.features import (
     BYTE_WINDOW,
@@ -23,10 +22,10 @@ from lrope_interp.probes.concepts.features import (
     NONE,
     UNTRAINED,
     FeatureSet,
+    ngrams,
 )
-from lrope_interp.probes.concepts.probe_runs import run_probes
-from lrope_interp.probes.concepts.span_controls import ngrams
-from lrope_interp.probes.concepts.span_sample import SpanSample
+from lrope_interp.probes.concepts.probes import run_probes
+from lrope_interp.probes.concepts.spans import SpanSample
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
 from lrope_interp.probes.statistics.logistic import beside
 from lrope_interp.probes.statistics.probe_scores import Estimate, Scorer
@@ -181,17 +180,25 @@ def test_a_gain_counts_by_its_lower_bound_alone_and_less_that_of_the_untrained_m
     is_adding: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    claims = Claims(*planted, Bootstrap(0))
-    spread = np.linspace(-1, 1, claims.bootstrap.n_resamples)
+    sample, every = planted
+    spread = np.linspace(-1, 1, Bootstrap(0).n_resamples)
     losses = {
         JOINT: Estimate(0.6, 0.6 + 0 * spread),
         JOINT_PLUS: Estimate(0.5, 0.5 - half * spread),
         JOINT_UNTRAINED: Estimate(0.6 - untrained, 0.6 - untrained + 0 * spread),
     }
-    monkeypatch.setattr(claims_module, "_by_document", lambda one: one)
-    monkeypatch.setattr(claims_module, "_by_type", lambda one: one)
-    monkeypatch.setattr(Scorer, "binary_loss", lambda _, one, number: losses[one.of.control])
-    found = claims.claims().iloc[0]
+
+    def loss(_: Scorer, log_p: np.ndarray, number: int) -> Estimate:
+        """The loss of the control whose log-probabilities these are."""
+        (control,) = (
+            one.of.control
+            for one in every
+            if any(np.shares_memory(log_p, own) for own in (one.by_document, one.by_type))
+        )
+        return losses[control]
+
+    monkeypatch.setattr(Scorer, "binary_loss", loss)
+    found = Claims(sample, every, Bootstrap(0)).claims().iloc[0]
     assert found["gain"] == found["type_gain"] == pytest.approx(0.1)
     assert found["gain_low"] == pytest.approx(0.1 - 0.95 * half, abs=1e-3)
     assert bool(found["is_adding"]) is is_adding

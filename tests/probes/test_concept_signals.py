@@ -11,7 +11,7 @@ from concept_samples import words
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.capture import lay_out
 from lrope_interp.probes.concepts.features import Sources
-from lrope_interp.probes.concepts.signals import normalised, structure_signals
+from lrope_interp.probes.concepts.reads import normalised, structure_signals
 
 N_TRAIN = 4
 
@@ -33,7 +33,7 @@ def sources(make_model: Callable[..., LRopeTransformer]) -> Sources:
 def test_signals_are_those_of_the_test_bytes_in_units_of_the_train_mean(sources: Sources) -> None:
     captured, read = sources.captured, sources.model["increments"]
     start = int(captured.offsets[N_TRAIN])
-    test, signals = structure_signals(captured, sources, N_TRAIN)
+    test, signals = structure_signals(sources, N_TRAIN)
     assert [one.name for one in test.documents] == ["words-4", "words-5"]
     assert test.byte.tobytes() == b"".join(one.encoded for one in test.documents)
     wanted = read[..., start:] / read[..., :start].mean(axis=-1, keepdims=True)
@@ -46,7 +46,7 @@ def test_tables_hold_the_means_of_the_train_text(sources: Sources) -> None:
     captured = sources.captured
     start = int(captured.offsets[N_TRAIN])
     own = normalised(sources, N_TRAIN)
-    _, signals = structure_signals(captured, sources, N_TRAIN)
+    _, signals = structure_signals(sources, N_TRAIN)
     train, test = captured.byte[:start], captured.byte[start:]
     for at, byte in enumerate(test):
         alike = np.flatnonzero(train == byte)

@@ -20,12 +20,12 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.concepts import concepts as concepts_module
-from lrope_interp.probes.concepts import span_reads
+from lrope_interp.probes.concepts import reads as reads_module
 from lrope_interp.probes.concepts.claims import WINS
 from lrope_interp.probes.concepts.concepts import concepts
 from lrope_interp.probes.concepts.options import ConceptOptions
-from lrope_interp.probes.concepts.span_reads import Reader
-from lrope_interp.probes.concepts.span_selection import GivenSpans, select_spans
+from lrope_interp.probes.concepts.reads import Reader
+from lrope_interp.probes.concepts.spans import GivenSpans, select_spans
 from lrope_interp.results import Result, load_result, save_result
 
 MakeModel = Callable[..., LRopeTransformer]
@@ -160,7 +160,7 @@ def test_killed_and_gone_on_gives_the_same_numbers_without_reading_again(
     with pytest.raises(KeyboardInterrupt):
         concepts(model, selection, OPTIONS, spans=colours, on_progress=kill)
     assert sum(stage.startswith("reading: untrained") for stage in seen) == 5
-    monkeypatch.setattr(span_reads, "capture", None)  # whoever reads again fails
+    monkeypatch.setattr(reads_module, "capture", None)  # whoever reads again fails
     again = concepts(model, selection, OPTIONS, spans=colours)
     for name, frame in result.tables.items():
         pd.testing.assert_frame_equal(again.tables[name], frame)

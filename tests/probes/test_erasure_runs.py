@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from lrope_interp.data.spans.typed import OTHER, Spans
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.capture import capture
-from lrope_interp.probes.concepts import erasure_passes
+from lrope_interp.probes.concepts import erasures as erasures_module
 from lrope_interp.probes.concepts.erasing import MarkedText, erase, fit_eraser
 from lrope_interp.probes.concepts.erasures import ErasureOptions, erasures
 from lrope_interp.tokenizers.bpe import train_bpe
@@ -69,16 +69,16 @@ def test_batch_size_changes_no_number(make_model: MakeModel, is_per_head: bool, 
 def test_a_run_that_was_killed_goes_on_and_a_finished_one_is_not_run_again(
     model: LRopeTransformer, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, seen = erasure_passes._Runner.batch, []
+    whole, seen = erasures_module._run_batch, []
     options = replace(OPTIONS, batch_size=8)
 
-    def counted(self: erasure_passes._Runner, batch: Sequence) -> np.ndarray:
+    def counted(*given: Any) -> np.ndarray:
         seen.append(1)
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return whole(self, batch)
+        return whole(*given)
 
-    monkeypatch.setattr(erasure_passes._Runner, "batch", counted)
+    monkeypatch.setattr(erasures_module, "_run_batch", counted)
     with pytest.raises(KeyboardInterrupt):
         erasures(model, FIT, TEST, IS_SCORED, options)
     resumed = erasures(model, FIT, TEST, IS_SCORED, options)

@@ -11,13 +11,13 @@ from structure_samples import both_languages, planted, signal, text_of, unmarked
 
 from lrope_interp.data import BYTE_CLASSES, Document, byte_class
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.concepts.gap_contrast import (
+from lrope_interp.probes.concepts.structure import (
     CONTRAST_COLUMNS,
     MIN_GAPS,
     contrast_designs,
     contrast_rows,
 )
-from lrope_interp.probes.concepts.structured_text import StructuredText
+from lrope_interp.probes.concepts.units import StructuredText
 
 
 def contrasts(text: StructuredText, name: str = "") -> pd.DataFrame:

@@ -9,11 +9,38 @@ from structure_samples import both_languages, planted, signal, text_of, unmarked
 
 from lrope_interp.data import Document
 from lrope_interp.data.spans.typed import Spans
-from lrope_interp.probes.concepts.gap_tree import Brackets, Sentences, balanced_gaps, tree_brackets
 from lrope_interp.probes.concepts.structure import structure_tables
-from lrope_interp.probes.concepts.structured_text import StructuredText
-from lrope_interp.probes.concepts.tree_scores import METRICS, TREE_COLUMNS, Trees, shape_rows, tree_rows
+from lrope_interp.probes.concepts.trees import (
+    METRICS,
+    TREE_COLUMNS,
+    Brackets,
+    Sentences,
+    Trees,
+    balanced_gaps,
+    shape_rows,
+    tree_rows,
+)
+from lrope_interp.probes.concepts.units import StructuredText
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
+
+
+def tree_brackets(gaps: np.ndarray) -> set[tuple[int, int]]:
+    """Return the spans [start, stop) of n + 1 leaves that cutting at the largest gap first gives.
+
+    gaps[k] stands between leaf k and k + 1; equal gaps are cut from the left. Single leaves and the
+    whole are left out.
+    """
+    found: set[tuple[int, int]] = set()
+    todo = [(0, len(gaps) + 1)]
+    while todo:
+        start, stop = todo.pop()
+        if stop - start < 2:
+            continue
+        if (start, stop) != (0, len(gaps) + 1):
+            found.add((start, stop))
+        cut = start + 1 + int(np.argmax(gaps[start : stop - 1]))
+        todo += [(start, cut), (cut, stop)]
+    return found
 
 
 def test_cutting_at_the_largest_gap_by_hand() -> None:

@@ -9,8 +9,8 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.concepts.span_sample import sample_spans
-from lrope_interp.probes.concepts.sparse_paths import sparse_path
+from lrope_interp.probes.concepts.probes import sparse_path
+from lrope_interp.probes.concepts.spans import sample_spans
 from lrope_interp.probes.statistics.code_length import online_code
 from lrope_interp.probes.statistics.logistic import (
     TYPE_FOLDS,

@@ -11,14 +11,14 @@ import pytest
 from structure_samples import both_languages, planted, signal, text_of, unmarked
 
 from lrope_interp.data import Document
-from lrope_interp.probes.concepts.matched_pairs import (
+from lrope_interp.probes.concepts.structure import (
     MAX_PAIRS,
     PAIR_COLUMNS,
     WordPairs,
     pair_designs,
     pair_rows,
 )
-from lrope_interp.probes.concepts.structured_text import StructuredText
+from lrope_interp.probes.concepts.units import StructuredText
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
 from lrope_interp.probes.statistics.strata import Strata, informative
 
@@ -184,7 +184,7 @@ def test_the_draw_keeps_the_rarer_kind_and_is_the_same_every_time(monkeypatch: p
     text = text_of(documents, units, {})
     (every,) = [one for one in pair_designs(text) if one.unit == "phrase"]
     assert len(every.first) < MAX_PAIRS
-    monkeypatch.setattr("lrope_interp.probes.concepts.matched_pairs.MAX_PAIRS", 400)
+    monkeypatch.setattr("lrope_interp.probes.concepts.structure.MAX_PAIRS", 400)
     few, again = (next(one for one in pair_designs(text) if one.unit == "phrase") for _ in range(2))
     assert 300 < len(few.first) <= 400
     assert abs(int(few.strata.is_one.sum()) - 200) < 50

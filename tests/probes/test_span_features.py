@@ -13,12 +13,14 @@ from lrope_interp.data.spans.typed import Spans
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.capture import lay_out
 from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.concepts.span_controls import byte_window, ngrams, static_position
-from lrope_interp.probes.concepts.span_features import (
+from lrope_interp.probes.concepts.features import (
     PLACES,
     WINDOW,
     SpanTokens,
+    byte_window,
+    ngrams,
     position_features,
+    static_position,
     token_window,
     window_features,
 )

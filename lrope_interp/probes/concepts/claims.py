@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32
 
 from lrope_interp.probes.capture.controls import RANDOM_HEAD
 from lrope_interp.probes.concepts.features import (
@@ -29,8 +28,8 @@ from lrope_interp.probes.concepts.features import (
     STATIC_POSITION,
     UNTRAINED,
 )
-from lrope_interp.probes.concepts.probe_runs import CONTROL_SEEDS, Outcome
-from lrope_interp.probes.concepts.span_sample import SpanSample
+from lrope_interp.probes.concepts.probes import CONTROL_SEEDS, Outcome
+from lrope_interp.probes.concepts.spans import SpanSample
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
 from lrope_interp.probes.statistics.probe_scores import Estimate, Scorer
 from lrope_interp.results import table
@@ -96,15 +95,19 @@ class Claims:
                 found[one.of.key, TYPE, concept] = [self.scorer.roc_auc_within(one.by_type, number, fold)]
         return found
 
+    @property
+    def _chance(self) -> Estimate:
+        """The ROC-AUC of the majority class."""
+        return Estimate(0.5, np.full(self.bootstrap.n_resamples, 0.5))
+
     def probes(self) -> pd.DataFrame:
         """Return `probes.csv`: every score of every set."""
         rows = [row for one in self.outcomes for row in self._scores(one)]
         shares = np.bincount(self.sample.task.y[~self.sample.is_test], minlength=self.sample.task.n_classes)
         majority = self.scorer.mean(self.scorer.y == int(shares.argmax()))
         rows.append(self._row(MAJORITY, "", None, DOCUMENT) | _metric(ALL, "accuracy", majority))
-        chance = Estimate(0.5, np.full(self.bootstrap.n_resamples, 0.5))
         rows += [
-            self._row(MAJORITY, "", None, split) | _metric(concept, "roc_auc", chance)
+            self._row(MAJORITY, "", None, split) | _metric(concept, "roc_auc", self._chance)
             for split in (DOCUMENT, TYPE)
             for concept in self.sample.shown
         ]
@@ -154,26 +157,24 @@ class Claims:
         }
 
     def _scores(self, one: Outcome) -> Iterable[dict[str, Any]]:
-        """Return the rows of one set: by seed, and their mean where there are several."""
+        """Return the rows of one set: by seed, and their mean and range where there are several.
+
+        Beside them are control tasks, selectivity, and the length of the code.
+        """
         key = one.of.key
         for split in (DOCUMENT, TYPE):
             log_ps = list(one.by_document) if split == DOCUMENT else [one.by_type]
-            seeds = range(len(log_ps)) if len(log_ps) > 1 else [None]
-            for seed, log_p in zip(seeds, log_ps, strict=True):
-                row = self._row(*key, split, seed)
+            for seed, log_p in enumerate(log_ps):
+                row = self._row(*key, split, seed if len(log_ps) > 1 else None)
                 yield row | _metric(ALL, "accuracy", self.scorer.accuracy(log_p))
                 yield row | _metric(ALL, "log_loss", self.scorer.log_loss(log_p))
                 for concept in self.sample.shown:
-                    areas = self.areas[key, split, concept]
-                    yield row | _metric(concept, "roc_auc", areas[seed or 0])
-            if len(log_ps) > 1:
-                for concept in self.sample.shown:
-                    yield self._row(*key, split) | _range(concept, self.areas[key, split, concept])
-        yield from self._beside_labels(one)
-
-    def _beside_labels(self, one: Outcome) -> Iterable[dict[str, Any]]:
-        """Return control tasks, selectivity, and the length of the code."""
-        row = self._row(*one.of.key, DOCUMENT)
+                    yield row | _metric(concept, "roc_auc", self.areas[key, split, concept][seed])
+            for concept in self.sample.shown if len(log_ps) > 1 else ():
+                values = [area.value for area in self.areas[key, split, concept]]
+                found = {"concept": concept, "metric": "roc_auc", "value": float(np.mean(values))}
+                yield self._row(*key, split) | found | {"ci_low": min(values), "ci_high": max(values)}
+        row = self._row(*key, DOCUMENT)
         for seed, right in zip(CONTROL_SEEDS, one.is_control_right, strict=False):
             known = row | {"control": CONTROL_TASK, "seed": seed}
             yield known | _metric(ALL, "accuracy", self.scorer.mean(right))
@@ -236,7 +237,7 @@ class Claims:
             for name, key in keys.items()
             if key in self.by_key
         }
-        found[MAJORITY] = Estimate(0.5, np.full(self.bootstrap.n_resamples, 0.5))
+        found[MAJORITY] = self._chance
         return {name: one for name, one in found.items() if not math.isnan(one.value)}
 
     def _gains(self, features: str, layer: int | None, number: int) -> dict[str, Any]:
@@ -245,13 +246,18 @@ class Claims:
         other = self.by_key.get((JOINT_UNTRAINED, features, layer))
         row: dict[str, Any] = {}
         lows = []
-        for name, log_p_of in (("gain", _by_document), ("type_gain", _by_type)):
-            before = self.scorer.binary_loss(log_p_of(joint), number)
-            gain = before.minus(self.scorer.binary_loss(log_p_of(plus), number))
+        for name in ("gain", "type_gain"):
+
+            def loss(one: Outcome, is_by_type: bool = name == "type_gain") -> Estimate:
+                log_p = one.by_type if is_by_type else one.by_document[0]
+                return self.scorer.binary_loss(log_p, number)
+
+            before = loss(joint)
+            gain = before.minus(loss(plus))
             row |= _named(name, gain) | {f"{name}_untrained": math.nan}
             lows.append(gain.interval[0])
             if other is not None:
-                untrained = before.minus(self.scorer.binary_loss(log_p_of(other), number))
+                untrained = before.minus(loss(other))
                 row[f"{name}_untrained"] = untrained.value
                 lows.append(gain.minus(untrained).interval[0])
         row["is_adding"] = other is not None and _are_above(lows)
@@ -263,29 +269,9 @@ def _metric(concept: str, metric: str, estimate: Estimate) -> dict[str, Any]:
     return {"concept": concept, "metric": metric, "value": estimate.value, "ci_low": low, "ci_high": high}
 
 
-def _range(concept: str, estimates: Sequence[Estimate]) -> dict[str, Any]:
-    """Return the mean over seeds; its interval is their range."""
-    values = [one.value for one in estimates]
-    return {
-        "concept": concept,
-        "metric": "roc_auc",
-        "value": float(np.mean(values)),
-        "ci_low": min(values),
-        "ci_high": max(values),
-    }
-
-
 def _named(name: str, estimate: Estimate) -> dict[str, float]:
     low, high = estimate.interval
     return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
-
-
-def _by_document(one: Outcome) -> Float32[np.ndarray, "n_test classes"]:
-    return one.by_document[0]
-
-
-def _by_type(one: Outcome) -> Float32[np.ndarray, "n_test classes"]:
-    return one.by_type
 
 
 def _are_above(bounds: Sequence[float]) -> bool:

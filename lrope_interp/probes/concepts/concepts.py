@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans.families import FAMILIES, family_spans, find_families, unit_spans, units_of
+from lrope_interp.data.spans.families import family_spans, find_families, unit_spans, units_of
 from lrope_interp.data.spans.typed import Spans
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
@@ -22,51 +22,42 @@ from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.concepts.claims import BEYOND, Claims
 from lrope_interp.probes.concepts.erasing import MarkedText
 from lrope_interp.probes.concepts.erasures import ErasureOptions, erasures
-from lrope_interp.probes.concepts.examples import examples_frame
-from lrope_interp.probes.concepts.features import Features, Sources
+from lrope_interp.probes.concepts.features import Features, SpanTokens
 from lrope_interp.probes.concepts.options import INCREMENTS, RESID, ConceptOptions
-from lrope_interp.probes.concepts.probe_runs import run_probes
-from lrope_interp.probes.concepts.signals import normalised, structure_signals
-from lrope_interp.probes.concepts.span_features import SpanTokens
-from lrope_interp.probes.concepts.span_reads import Reader
-from lrope_interp.probes.concepts.span_sample import SpanSample, sample_spans
-from lrope_interp.probes.concepts.sparse_paths import COLUMNS as SPARSE_COLUMNS
-from lrope_interp.probes.concepts.sparse_paths import sparse_path
+from lrope_interp.probes.concepts.probes import SPARSE_COLUMNS, run_probes, sparse_path
+from lrope_interp.probes.concepts.reads import Reader, Sources, normalised, structure_signals
+from lrope_interp.probes.concepts.spans import SpanSample, SpansOf, sample_spans
 from lrope_interp.probes.concepts.structure import structure_tables
+from lrope_interp.probes.concepts.tables import examples_frame, spans_frame
 from lrope_interp.probes.statistics.bootstrap import BLOCK_BYTES, MIN_DOCUMENTS, Bootstrap
 from lrope_interp.results import Result, provenance, table
 
-SpansOf = Callable[[Sequence[Document]], Spans]
 GIVEN = "spans"
-_SPANS = ("family", "concept", "split", "n", "n_types", "n_documents", "source", "grade")
 
 
 @dataclass(frozen=True)
-class _Text:
-    """The documents of an analysis, those of test last."""
+class SplitText:
+    """The documents of an analysis, joined: those that probes are fitted on, and those of test last.
 
-    selection: Selection
+    Attributes:
+        captured: The documents and their tokens.
+        n_train: How many documents are not test.
+        is_scored: Of the test bytes; False where training text has the same 64 bytes.
+    """
+
     captured: Captured
     n_train: int
-
-    @classmethod
-    def of(cls, model: LRopeTransformer, selection: Selection) -> _Text:
-        train = (*selection.fit, *selection.dev)
-        captured = lay_out(model, (*train, *selection.test), (), predictions=False)
-        return cls(selection, captured, len(train))
+    is_scored: Bool[np.ndarray, " test_bytes"]
 
     @property
     def documents(self) -> tuple[Document, ...]:
+        """All of them."""
         return self.captured.documents
 
     @property
     def is_test(self) -> Bool[np.ndarray, " documents"]:
+        """Which of them are test."""
         return np.arange(len(self.documents)) >= self.n_train
-
-    @property
-    def is_scored(self) -> Bool[np.ndarray, " test_bytes"]:
-        """False where training text has the same 64 bytes."""
-        return ~np.concatenate([np.zeros(0, dtype=bool), *self.selection.shared["test"]])
 
     def unshared(self, spans: Spans) -> Spans:
         """Leave out test spans of which training text has a part."""
@@ -106,14 +97,36 @@ def concepts(
     Raises:
         LRopeError: No such concept or layer, too few spans, or increments of a model that has none.
     """
-    _check(model, options)
+    layers = check_layers(model, options.layers)
+    if increments_name(model) == "fixed" and set(options.features) != {RESID}:
+        raise LRopeError(
+            "the increments of this model are all 1, so there is nothing in them to decode; probe its "
+            "hidden states (--features resid), or another model"
+        )
     if twin is not None:
         _check_twin(twin, model)
-    text = _Text.of(model, selection)
+    train = (*selection.fit, *selection.dev)
+    captured = lay_out(model, (*train, *selection.test), (), predictions=False)
+    is_scored = ~np.concatenate([np.zeros(0, dtype=bool), *selection.shared["test"]])
+    text = SplitText(captured, len(train), is_scored)
     samples, warnings = _samples(text, options, spans)
-    sources = _sources(model, twin, text, samples, options, on_progress)
+    hidden_at = np.zeros(0, dtype=np.int64)
+    if RESID in options.features:
+        last = [SpanTokens.of(captured, sample.spans).last for sample in samples]
+        hidden_at = captured.token_starts[np.unique(np.concatenate(last))].astype(np.int64)
+    reader, fit = Reader(text.documents, hidden_at, options.batch_size, on_progress), selection.fit
+    seeds = UNTRAINED_SEEDS if model.cfg.increments != "fixed" else ()
+    sources = Sources(
+        captured=captured,
+        layers=layers,
+        model=reader.trained(model, fit),
+        untrained=tuple(reader.untrained(model, fit, seed) for seed in seeds),
+        twin=None if twin is None else reader.twin(twin, model, fit),
+        hidden_at=hidden_at,
+        cfg=model.cfg,
+    )
     identity = {"model": model_identity(model), "twin": None if twin is None else model_identity(twin)}
-    identity |= {"layers": list(sources.layers), "calibration": [one.sha256 for one in selection.fit]}
+    identity |= {"layers": list(layers), "calibration": [one.sha256 for one in fit]}
     bootstrap = Bootstrap(options.seed)
     frames: dict[str, list[pd.DataFrame]] = {}
     for sample in samples:
@@ -124,7 +137,7 @@ def concepts(
         )
         claims = Claims(sample, outcomes, bootstrap)
         own = {"claims": claims.claims(), "probes": claims.probes(), "fits": claims.fits()}
-        own["spans"] = _spans_frame(sample)
+        own["spans"] = spans_frame(sample)
         own["examples"] = examples_frame(sample, sources, normalised(sources, text.n_train))
         if options.is_full:
             own["sparse"] = _sparse(sample, features, options)
@@ -144,15 +157,6 @@ def concepts(
     )
 
 
-def _check(model: LRopeTransformer, options: ConceptOptions) -> None:
-    check_layers(model, options.layers)
-    if increments_name(model) == "fixed" and set(options.features) != {RESID}:
-        raise LRopeError(
-            "the increments of this model are all 1, so there is nothing in them to decode; probe its "
-            "hidden states (--features resid), or another model"
-        )
-
-
 def _check_twin(twin: LRopeTransformer, model: LRopeTransformer) -> None:
     """Refuse a twin that the model's random heads cannot read, or that reads other tokens."""
     if increments_name(twin) != "fixed":
@@ -167,7 +171,7 @@ def _check_twin(twin: LRopeTransformer, model: LRopeTransformer) -> None:
 
 
 def _samples(
-    text: _Text, options: ConceptOptions, given: SpansOf | None
+    text: SplitText, options: ConceptOptions, given: SpansOf | None
 ) -> tuple[list[SpanSample], list[str]]:
     """Return the spans of every family that is asked for; without names those that can be had."""
     if given is not None:
@@ -194,36 +198,8 @@ def _samples(
     return samples, warnings
 
 
-def _sources(
-    model: LRopeTransformer,
-    twin: LRopeTransformer | None,
-    text: _Text,
-    samples: Sequence[SpanSample],
-    options: ConceptOptions,
-    on_progress: Progress | None,
-) -> Sources:
-    """Read the model and its controls over all documents."""
-    hidden_at = np.zeros(0, dtype=np.int64)
-    if RESID in options.features:
-        last = [SpanTokens.of(text.captured, sample.spans).last for sample in samples]
-        hidden_at = text.captured.token_starts[np.unique(np.concatenate(last))].astype(np.int64)
-    reader = Reader(text.documents, hidden_at, options.batch_size, on_progress)
-    fit = text.selection.fit
-    has_heads = model.cfg.increments != "fixed"
-    seeds = UNTRAINED_SEEDS if has_heads else ()
-    return Sources(
-        captured=text.captured,
-        layers=check_layers(model, options.layers),
-        model=reader.trained(model, fit),
-        untrained=tuple(reader.untrained(model, fit, seed) for seed in seeds),
-        twin=None if twin is None else reader.twin(twin, model, fit),
-        hidden_at=hidden_at,
-        cfg=model.cfg,
-    )
-
-
 def _structure(
-    text: _Text, sources: Sources, bootstrap: Bootstrap, on_progress: Progress | None
+    text: SplitText, sources: Sources, bootstrap: Bootstrap, on_progress: Progress | None
 ) -> dict[str, pd.DataFrame]:
     """Return the tables of gaps, pairs and trees of the test documents."""
     test = text.documents[text.n_train :]
@@ -233,7 +209,7 @@ def _structure(
             units[name] = unit_spans(name, test)
         except LRopeError:  # none of these documents has one
             continue
-    captured, signals = structure_signals(text.captured, sources, text.n_train)
+    captured, signals = structure_signals(sources, text.n_train)
     return structure_tables(captured, signals, units, text.is_scored, bootstrap, on_progress)
 
 
@@ -252,7 +228,7 @@ def _sparse(sample: SpanSample, features: Features, options: ConceptOptions) -> 
 
 def _erasures(
     model: LRopeTransformer,
-    text: _Text,
+    text: SplitText,
     sample: SpanSample,
     options: ConceptOptions,
     on_progress: Progress | None,
@@ -270,34 +246,13 @@ def _erasures(
 
 
 def _marked(
-    text: _Text, sample: SpanSample, *, is_test: bool
+    text: SplitText, sample: SpanSample, *, is_test: bool
 ) -> tuple[MarkedText, Int64[np.ndarray, " documents"]]:
     """Return the train or the test documents that have spans of a family, and their numbers."""
     own = sample.spans.take(sample.is_test == is_test)
     number = np.unique(own.document)
     documents = tuple(text.documents[one] for one in number.tolist())
     return MarkedText(documents, replace(own, document=np.searchsorted(number, own.document))), number
-
-
-def _spans_frame(sample: SpanSample) -> pd.DataFrame:
-    family = FAMILIES.get(sample.family)
-    rows = []
-    for number, concept in enumerate(sample.spans.concepts):
-        for split, is_own in (("train", ~sample.is_test), ("test", sample.is_test)):
-            own = is_own & (sample.spans.concept == number)
-            rows.append(
-                {
-                    "family": sample.family,
-                    "concept": concept,
-                    "split": split,
-                    "n": int(own.sum()),
-                    "n_types": len(np.unique(sample.types[own])),
-                    "n_documents": len(np.unique(sample.spans.document[own])),
-                    "source": "the user's own" if family is None else family.summary,
-                    "grade": "" if family is None else family.grade,
-                }
-            )
-    return table(rows, _SPANS)
 
 
 def _headline(claims: pd.DataFrame) -> dict[str, float | None]:

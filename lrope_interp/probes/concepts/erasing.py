@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -122,7 +122,7 @@ class FittedLayers:
 
     fitters: Mapping[int, LeaceFitter]
     mean: Float64[np.ndarray, "layers heads"]
-    shuffled: Mapping[int, Sequence[LeaceFitter]] = field(default_factory=dict)
+    shuffled: Mapping[int, Sequence[LeaceFitter]]
 
 
 def fit_eraser(
@@ -171,16 +171,43 @@ def fit_layers(
     check_has_heads(model)
     kept = check_layers(model, layers)
     identity = model_identity(model) | marked.identity() | {"layers": list(kept), "shuffles": list(shuffles)}
-    n_classes = len(marked.spans.concepts) + 1
+    n_classes, n_heads = len(marked.spans.concepts) + 1, model.cfg.n_heads if model.cfg.per_head else 1
 
-    def blank() -> FittedLayers:
-        return _nothing_fitted(model, n_classes * (1 + len(shuffles)), kept)
+    def blank() -> LeaceFitter:
+        """The classes of the text and of every shuffle of it lie side by side in one wide fitter."""
+        return LeaceFitter(model.cfg.d_model, n_classes * (1 + len(shuffles)))
 
     def read() -> Float64[np.ndarray, "layers numbers"]:
+        fitters, mean = [blank() for _ in kept], np.zeros((len(kept), n_heads), dtype=np.float64)
         texts = (marked, *map(marked.shuffled, shuffles))
-        return _packed(_read(model, texts, blank(), batch_size, on_progress))
+        captured = lay_out(model, marked.documents, (), predictions=False)
+        todo = document_windows(captured, model.cfg.n_ctx, OVERLAP)
+        for done, batch in in_batches(todo, max(1, batch_size)):
+            to = np.concatenate([item.to(captured) for item in batch])
+            numbers = torch.from_numpy(np.stack([one.concept_at[to] + 1 for one in texts], axis=1))
+            classes = F.one_hot(numbers, num_classes=n_classes).flatten(1)
+            for row, (x, increments) in enumerate(_states(model, captured, batch, kept)):
+                fitters[row].update(x, classes)
+                mean[row] += increments.sum(dim=1).numpy() / max(1, len(captured.tokens))
+            if on_progress is not None:
+                on_progress("erasers", done, len(todo))
+        rows = [
+            np.concatenate([[one.n], own, one.mean.numpy(), one.scatter.numpy().ravel()])
+            for one, own in zip(fitters, mean, strict=True)
+        ]
+        return np.stack(rows)
 
-    return _split(_unpacked(remembered(identity, read, _KIND, _MOST), blank()), n_classes)
+    packed = remembered(identity, read, _KIND, _MOST)
+    fitters, shuffled = {}, {}
+    for layer, row in zip(kept, packed, strict=True):
+        wide, rest = blank(), row[1 + n_heads :]
+        both = len(wide.mean)
+        wide.n = int(row[0])
+        wide.mean = torch.from_numpy(rest[:both].copy())
+        wide.scatter = torch.from_numpy(rest[both:].reshape(both, both).copy())
+        starts = range(0, wide.n_classes, n_classes)
+        fitters[layer], *shuffled[layer] = (wide.of_classes(slice(at, at + n_classes)) for at in starts)
+    return FittedLayers(fitters, packed[:, 1 : 1 + n_heads], shuffled)
 
 
 def check_has_heads(model: LRopeTransformer) -> None:
@@ -197,36 +224,11 @@ def check_has_heads(model: LRopeTransformer) -> None:
         )
 
 
-def _read(
-    model: LRopeTransformer,
-    texts: Sequence[MarkedText],
-    fitted: FittedLayers,
-    batch_size: int,
-    on_progress: Progress | None,
-) -> FittedLayers:
-    """Run all windows, and take in what each scores; markings of the same documents side by side."""
-    captured = lay_out(model, texts[0].documents, (), predictions=False)
-    todo = document_windows(captured, model.cfg.n_ctx, OVERLAP)
-    n_classes = len(texts[0].spans.concepts) + 1
-    for done, batch in in_batches(todo, max(1, batch_size)):
-        to = np.concatenate([item.to(captured) for item in batch])
-        numbers = torch.from_numpy(np.stack([one.concept_at[to] + 1 for one in texts], axis=1))
-        classes = F.one_hot(numbers, num_classes=n_classes).flatten(1)
-        states = _states(model, captured, batch, tuple(fitted.fitters))
-        for row, (layer, fitter) in enumerate(fitted.fitters.items()):
-            x, increments = states[layer]
-            fitter.update(x, classes)
-            fitted.mean[row] += increments.sum(dim=1).numpy() / max(1, len(captured.tokens))
-        if on_progress is not None:
-            on_progress("erasers", done, len(todo))
-    return fitted
-
-
 @torch.no_grad()
 def _states(
     model: LRopeTransformer, captured: Captured, batch: Sequence[DocumentWindow], layers: tuple[int, ...]
-) -> dict[int, tuple[Float[Tensor, "scored d_model"], Float64[Tensor, "heads scored"]]]:
-    """Return what each head reads at the tokens that a batch scores, and what it makes of them."""
+) -> list[tuple[Float[Tensor, "scored d_model"], Float64[Tensor, "heads scored"]]]:
+    """Return for each layer what its head reads at the tokens that a batch scores, and makes of them."""
     kept: dict[str, Tensor] = {}
     names = [f"blocks.{layer}.hook_increments{end}" for layer in layers for end in ("_in", "")]
 
@@ -239,51 +241,15 @@ def _states(
         fwd_hooks=[(name, keep) for name in names],
         stop_at_layer=max(layers) + 1,
     )
-    return {
-        layer: (
+    return [
+        (
             at_tokens(kept[f"blocks.{layer}.hook_increments_in"].movedim(-1, 0), batch).T,
             at_tokens(by_head(kept[f"blocks.{layer}.hook_increments"]), batch).cpu().double(),
         )
         for layer in layers
-    }
+    ]
 
 
 def by_head(increments: Float[Tensor, "batch pos *head"]) -> Float[Tensor, "heads batch pos"]:
     """Put the heads first; one where all share their increments."""
     return increments.movedim(-1, 0) if increments.ndim == 3 else increments.unsqueeze(0)
-
-
-def _nothing_fitted(model: LRopeTransformer, n_classes: int, layers: tuple[int, ...]) -> FittedLayers:
-    n_heads = model.cfg.n_heads if model.cfg.per_head else 1
-    fitters = {layer: LeaceFitter(model.cfg.d_model, n_classes) for layer in layers}
-    return FittedLayers(fitters, np.zeros((len(layers), n_heads), dtype=np.float64))
-
-
-def _packed(fitted: FittedLayers) -> Float64[np.ndarray, "layers numbers"]:
-    """Return everything as one array that can be remembered."""
-    rows = [
-        np.concatenate([[one.n], mean, one.mean.numpy(), one.scatter.numpy().ravel()])
-        for one, mean in zip(fitted.fitters.values(), fitted.mean, strict=True)
-    ]
-    return np.stack(rows)
-
-
-def _unpacked(packed: Float64[np.ndarray, "layers numbers"], fitted: FittedLayers) -> FittedLayers:
-    """Undo `_packed`, into fitters of the same sizes."""
-    n_heads = fitted.mean.shape[1]
-    for at, (fitter, row) in enumerate(zip(fitted.fitters.values(), packed, strict=True)):
-        both = len(fitter.mean)
-        fitter.n = int(row[0])
-        fitted.mean[at] = row[1 : 1 + n_heads]
-        fitter.mean = torch.from_numpy(row[1 + n_heads : 1 + n_heads + both].copy())
-        fitter.scatter = torch.from_numpy(row[1 + n_heads + both :].reshape(both, both).copy())
-    return fitted
-
-
-def _split(wide: FittedLayers, n_classes: int) -> FittedLayers:
-    """Take fitters of several markings side by side apart; the first is the one that is meant."""
-    fitters, shuffled = {}, {}
-    for layer, fitter in wide.fitters.items():
-        starts = range(0, fitter.n_classes, n_classes)
-        fitters[layer], *shuffled[layer] = (fitter.of_classes(slice(at, at + n_classes)) for at in starts)
-    return FittedLayers(fitters, wide.mean, shuffled)

@@ -10,10 +10,15 @@ space is not; what LEACE does beyond it has to do with the concept.
 What the numbers do not show: a head may read the concept in a way that is not linear and survives;
 and what goes along with the concept, as capitals go along with names, is erased with it. Neither
 comparison moves states as far as LEACE does; states_moved says how far.
+
+Batches of windows are the outer loop of the passes, as in `ablations.passes`: the untouched model leaves the
+residual stream before every layer, so that a pass begins at the layer in which something is erased.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,17 +26,21 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Float64, Int64
+import torch
+from jaxtyping import Bool, Float32, Float64, Int64
+from torch import Tensor
 
 from lrope_interp.data.spans.typed import OTHER
 from lrope_interp.errors import LRopeError
-from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, check_layers
+from lrope_interp.models import HookPoint, LRopeTransformer
+from lrope_interp.probes.capture.cache import forget, model_identity, remembered
+from lrope_interp.probes.capture.capture import BATCH_SIZE, OVERLAP, Progress, check_layers, lay_out
 from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.concepts.erasing import FittedLayers, MarkedText, check_has_heads, fit_layers
-from lrope_interp.probes.concepts.erasure_passes import Erased, run_erased
+from lrope_interp.probes.capture.losses import Text, Untouched, at_predictions, at_tokens
+from lrope_interp.probes.capture.windows import DocumentWindow, document_windows, in_batches
+from lrope_interp.probes.concepts.erasing import MarkedText, by_head, check_has_heads, erase, fit_layers
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
-from lrope_interp.probes.statistics.erasure import LeaceEraser, LeaceFitter
+from lrope_interp.probes.statistics.erasure import LeaceEraser
 from lrope_interp.results import table
 
 LEACE, RANDOM, SHUFFLED = "leace", "random", "shuffled"
@@ -40,11 +49,18 @@ ALL = "all"
 COLUMNS = ("family", "concept", "layer", "arm", "metric", "value", "ci_low", "ci_high", "n")
 COLUMNS += ("n_documents", "rank", "seed")
 
+KIND = "erasures"
+_BATCHES = "erasure_batches"
+_MOST = 16
+_MOST_BATCHES = 1_000
+_COMPARED = {DIFFERENCE: RANDOM, BEYOND_SHUFFLED: SHUFFLED}
+
 Weight: TypeAlias = Int64[np.ndarray, " n_bytes"] | Bool[np.ndarray, " n_bytes"]
 Values: TypeAlias = Float64[np.ndarray, " n_bytes"]
-_Erasers: TypeAlias = Mapping[str, Sequence[LeaceEraser]]
-
-_COMPARED = {DIFFERENCE: RANDOM, BEYOND_SHUFFLED: SHUFFLED}
+Effect: TypeAlias = Mapping[str, Values]
+"""What one kind of erasure did at every byte: the "change" of the normalised increment either way, the
+increment "before" and "after", and the "nats" that are lost more. All are linear, so that effects can be
+averaged and subtracted."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +134,24 @@ def erasures(
     layers = check_layers(model, range(1, model.cfg.n_layers) if options.layers is None else options.layers)
     if not layers:
         raise LRopeError("no layer is left to erase in: layers 1 and up are, unless others are named")
-    fitted = fit_layers(model, fit, layers, options.batch_size, on_progress, _shuffles(fit, options))
-    erasers = {layer: _erasers(fitted, layer, options) for layer in layers}
+    # A shuffle of the concepts for each seed; none where shuffling would change nothing.
+    can_shuffle = len(np.unique(fit.spans.concept)) > 1
+    shuffles = tuple(_seed(options.seed, number) for number in range(options.n_shuffled * can_shuffle))
+    fitted = fit_layers(model, fit, layers, options.batch_size, on_progress, shuffles)
+    erasers: dict[int, dict[str, list[LeaceEraser]]] = {}
+    for layer, fitter in fitted.fitters.items():
+        leace = fitter.eraser()
+        seeds = [_seed(options.seed, layer, number) for number in range(options.n_random)]
+        by_arm = {
+            LEACE: [leace],
+            RANDOM: [fitter.random_eraser(seed, leace.rank) for seed in seeds],
+            SHUFFLED: [one.eraser() for one in fitted.shuffled[layer]],
+        }
+        erasers[layer] = {arm: own for arm, own in by_arm.items() if own}
     in_order = {layer: [one for own in by_arm.values() for one in own] for layer, by_arm in erasers.items()}
-    erased = run_erased(model, test.documents, in_order, options.batch_size, on_progress)
-    measures = _Measures(test, erased.captured, is_scored, Bootstrap(options.seed))
+    captured = lay_out(model, test.documents, (), predictions=False)
+    before, after, nats = run_erased(model, captured, in_order, options.batch_size, on_progress)
+    measures = _Measures(test, captured, is_scored, Bootstrap(options.seed))
     found: list[dict[str, Any]] = []
     for at, (layer, fitter) in enumerate(fitted.fitters.items()):
         known = {
@@ -131,47 +160,43 @@ def erasures(
             "rank": erasers[layer][LEACE][0].rank,
             "seed": options.seed,
         }
-        arms = _arms(erased, at, fitted.mean[at], erasers[layer])
-        rows = [*_moved(fit, fitter, erasers[layer]), *measures.rows(arms, set(fit.concept_at.tolist()))]
-        found += [known | row for row in rows]
+        moved = {
+            arm: float(np.mean([one.distance for one in own])) / fitter.spread
+            for arm, own in erasers[layer].items()
+        }
+        moved |= {name: moved[LEACE] - moved[other] for name, other in _COMPARED.items() if other in moved}
+        counted = {"ci_low": np.nan, "ci_high": np.nan, "n": fitter.n, "n_documents": len(fit.documents)}
+        for arm, value in moved.items():
+            row = {"concept": ALL, "arm": arm, "metric": "states_moved", "value": value}
+            found.append(known | row | counted)
+        mean = fitted.mean[at][:, None]
+        arms = _arms(before[at] / mean, after[at] / mean, nats[at], erasers[layer])
+        found += [known | row for row in measures.rows(arms, set(fit.concept_at.tolist()))]
     return table(found, COLUMNS)
 
 
-@dataclass(frozen=True)
-class _Arm:
-    """Numbers at every byte; all are linear, so that arms can be averaged and subtracted.
-
-    Attributes:
-        change: By how much the normalised increment moved, either way; mean over heads.
-        before: The normalised increment of the untouched model.
-        after: The one with something erased.
-        nats: How much more is lost.
-    """
-
-    change: Values
-    before: Values
-    after: Values
-    nats: Values
-
-    def less(self, other: _Arm) -> _Arm:
-        """Subtract another arm of the same bytes."""
-        names = ("change", "before", "after", "nats")
-        return _Arm(*(getattr(self, name) - getattr(other, name) for name in names))
-
-
-def _arms(erased: Erased, at: int, mean: Float[np.ndarray, " heads"], erasers: _Erasers) -> dict[str, _Arm]:
+def _arms(
+    before: Float64[np.ndarray, "heads n_bytes"],
+    after: Float64[np.ndarray, "erasers heads n_bytes"],
+    nats: Float32[np.ndarray, "erasers n_bytes"],
+    erasers: Mapping[str, Sequence[LeaceEraser]],
+) -> dict[str, Effect]:
     """Return what each kind of erasure did in one layer on average, and LEACE less the others."""
-    before = erased.before[at] / mean[:, None]
-    after = erased.after[at] / mean[:, None]
     change = np.abs(after - before)
     of_eraser = np.array([name for name, own in erasers.items() for _ in own])
-    arms = {}
+    arms: dict[str, Effect] = {}
     for name in erasers:
         own = of_eraser == name
-        moved, written = (values[own].mean(axis=(0, 1)) for values in (change, after))
-        nats = erased.nats[at, own].mean(axis=0, dtype=np.float64)
-        arms[name] = _Arm(moved, before.mean(axis=0), written, nats)
-    return arms | {name: arms[LEACE].less(arms[other]) for name, other in _COMPARED.items() if other in arms}
+        arms[name] = {
+            "change": change[own].mean(axis=(0, 1)),
+            "before": before.mean(axis=0),
+            "after": after[own].mean(axis=(0, 1)),
+            "nats": nats[own].mean(axis=0, dtype=np.float64),
+        }
+    for name, other in _COMPARED.items():
+        if other in arms:
+            arms[name] = {key: values - arms[other][key] for key, values in arms[LEACE].items()}
+    return arms
 
 
 @dataclass(frozen=True)
@@ -183,7 +208,7 @@ class _Measures:
     is_scored: Bool[np.ndarray, " n_bytes"]
     bootstrap: Bootstrap
 
-    def rows(self, arms: dict[str, _Arm], fitted: set[int]) -> Iterator[dict[str, Any]]:
+    def rows(self, arms: Mapping[str, Effect], fitted: set[int]) -> Iterator[dict[str, Any]]:
         """Yield the rows of one layer, for concepts that were erased and occur."""
         for number, concept in enumerate(self.test.spans.concepts):
             is_own = self.test.concept_at == number
@@ -196,20 +221,20 @@ class _Measures:
                         yield {"concept": concept, "arm": arm, "metric": metric} | estimate
 
     def _estimates(
-        self, arm: _Arm, number: int, is_own: Bool[np.ndarray, " n_bytes"]
+        self, arm: Effect, number: int, is_own: Bool[np.ndarray, " n_bytes"]
     ) -> dict[str, dict[str, Any]]:
         is_near, is_gap = self._near(number), self._is_gap
-        starts = [
-            self._starts(self.test.spans.concept == number),
-            self._starts(self.test.spans.concept != number),
-        ]
+        starts = []
+        for is_counted in (self.test.spans.concept == number, self.test.spans.concept != number):
+            first = self.test.edges[0][is_counted]
+            starts.append(np.bincount(first, minlength=self.captured.n_bytes) * is_gap)
         return {
-            "increment_change": self._mean(arm.change, is_gap & is_own),
-            "increment_change_elsewhere": self._mean(arm.change, is_gap & ~is_own),
-            "contrast_before": self._mean(arm.before, *starts),
-            "contrast_after": self._mean(arm.after, *starts),
-            "nats_per_byte": self._mean(arm.nats, self.is_scored),
-            "nats_per_byte_concept": self._mean(arm.nats, self.is_scored & is_near),
+            "increment_change": self._mean(arm["change"], is_gap & is_own),
+            "increment_change_elsewhere": self._mean(arm["change"], is_gap & ~is_own),
+            "contrast_before": self._mean(arm["before"], *starts),
+            "contrast_after": self._mean(arm["after"], *starts),
+            "nats_per_byte": self._mean(arm["nats"], self.is_scored),
+            "nats_per_byte_concept": self._mean(arm["nats"], self.is_scored & is_near),
         }
 
     def _mean(self, values: Values, weight: Weight, other: Weight | None = None) -> dict[str, Any]:
@@ -228,11 +253,6 @@ class _Measures:
         upper, lower = (values * weight)[self.is_scored], weight[self.is_scored].astype(np.float64)
         value = float(upper.sum() / lower.sum()) if lower.sum() else np.nan
         return value, self.bootstrap.ratio(self._units, upper, lower)
-
-    def _starts(self, spans: Bool[np.ndarray, " spans"]) -> Int64[np.ndarray, " n_bytes"]:
-        """Count the spans that begin at each gap."""
-        first = self.test.edges[0][spans]
-        return np.bincount(first, minlength=self.captured.n_bytes) * self._is_gap
 
     def _near(self, number: int) -> Bool[np.ndarray, " n_bytes"]:
         """Return where a span of the concept is, or the byte after one in the same document."""
@@ -253,38 +273,8 @@ class _Measures:
         return Units.of(self.captured.document[self.is_scored], self.captured.t[self.is_scored])
 
 
-def _shuffles(fit: MarkedText, options: ErasureOptions) -> tuple[int, ...]:
-    """Return a seed for each shuffle of the concepts; none where shuffling would change nothing."""
-    can_shuffle = len(np.unique(fit.spans.concept)) > 1
-    return tuple(_seed(options.seed, number) for number in range(options.n_shuffled * can_shuffle))
-
-
-def _erasers(fitted: FittedLayers, layer: int, options: ErasureOptions) -> _Erasers:
-    """Return the eraser of a layer, and by arm those beside it."""
-    fitter = fitted.fitters[layer]
-    leace = fitter.eraser()
-    seeds = [_seed(options.seed, layer, number) for number in range(options.n_random)]
-    found = {
-        LEACE: [leace],
-        RANDOM: [fitter.random_eraser(seed, leace.rank) for seed in seeds],
-        SHUFFLED: [one.eraser() for one in fitted.shuffled[layer]],
-    }
-    return {arm: own for arm, own in found.items() if own}
-
-
 def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
-
-
-def _moved(fit: MarkedText, fitter: LeaceFitter, erasers: _Erasers) -> Iterator[dict[str, Any]]:
-    """Yield how far the states of one layer move."""
-    values = {
-        arm: float(np.mean([one.distance for one in own])) / fitter.spread for arm, own in erasers.items()
-    }
-    values |= {name: values[LEACE] - values[other] for name, other in _COMPARED.items() if other in values}
-    counted = {"ci_low": np.nan, "ci_high": np.nan, "n": fitter.n, "n_documents": len(fit.documents)}
-    for arm, value in values.items():
-        yield {"concept": ALL, "arm": arm, "metric": "states_moved", "value": value} | counted
 
 
 def _check(fit: MarkedText, test: MarkedText, is_scored: Bool[np.ndarray, " _"]) -> None:
@@ -297,3 +287,105 @@ def _check(fit: MarkedText, test: MarkedText, is_scored: Bool[np.ndarray, " _"])
         raise LRopeError(f"is_scored has {len(is_scored)} bytes and the test text {len(test.concept_at)}")
     if not is_scored.any():
         raise LRopeError("no byte of the test text is scored")
+
+
+def run_erased(
+    model: LRopeTransformer,
+    captured: Captured,
+    erasers: Mapping[int, Sequence[LeaceEraser]],
+    batch_size: int,
+    on_progress: Progress | None = None,
+) -> tuple[
+    Float32[np.ndarray, "layers heads n_bytes"],
+    Float32[np.ndarray, "layers erasers heads n_bytes"],
+    Float32[np.ndarray, "layers erasers n_bytes"],
+]:
+    """Run every eraser over every document.
+
+    What a batch gave is remembered, so that a run that was killed goes on there; and so is the whole.
+
+    Args:
+        model: With an increment head in each of the layers; it is left as it is.
+        captured: What is read: documents and their tokens.
+        erasers: One or more for each layer, as many of each; one is at work at a time.
+        batch_size: Windows at a time.
+        on_progress: Told "erasures", window-passes done, and all of them.
+
+    Returns:
+        At the first byte of every token, and 0 at its others: increments of the untouched model; those of the
+        layer in which something is erased; how much more is lost, in nats.
+    """
+    text = Text(captured, {}, np.full(len(captured.tokens), -1, dtype=np.int64))
+    n_heads = model.cfg.n_heads if model.cfg.per_head else 1
+    n_arms = len(next(iter(erasers.values())))
+    shape = (len(erasers), n_heads + n_arms * (n_heads + 1))
+    known = model_identity(model)
+    said = known | {
+        "documents": [one.sha256 for one in captured.documents],
+        "erasers": {str(layer): [_sha256(one) for one in own] for layer, own in erasers.items()},
+        "batch_size": max(1, batch_size),
+    }
+    run = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    identity = {"run": run, "is_hooked": known["is_hooked"]}
+
+    def read() -> Float32[np.ndarray, "channels n_bytes"]:
+        todo = document_windows(captured, model.cfg.n_ctx, OVERLAP)
+        n_passes = 1 + len(erasers) * n_arms
+        channels = np.zeros((shape[0] * shape[1], captured.n_bytes), dtype=np.float32)
+        for done, batch in in_batches(todo, max(1, batch_size)):
+            channels[:, np.concatenate([item.to(captured) for item in batch])] = remembered(
+                identity | {"done": done},
+                lambda batch=batch: _run_batch(model, text, batch, erasers),
+                _BATCHES,
+                _MOST_BATCHES,
+            )
+            if on_progress is not None:
+                on_progress("erasures", done * n_passes, len(todo) * n_passes)
+        forget(_BATCHES, run)
+        return channels
+
+    channels = remembered(identity, read, KIND, _MOST).reshape(*shape, -1)
+    arms = channels[:, n_heads:].reshape(len(erasers), n_arms, n_heads + 1, -1)
+    return channels[:, :n_heads], arms[:, :, :-1], arms[:, :, -1]
+
+
+@torch.inference_mode()
+def _run_batch(
+    model: LRopeTransformer,
+    text: Text,
+    batch: Sequence[DocumentWindow],
+    erasers: Mapping[int, Sequence[LeaceEraser]],
+) -> Float32[np.ndarray, "channels scored"]:
+    """Run one batch: for each layer its increments, and for each eraser increments and loss."""
+    one, found = Untouched.of(model, text, batch, is_looked_at=False), []
+    for layer, own in erasers.items():
+        found.append(at_tokens(by_head(one.clean[f"blocks.{layer}.hook_increments"]), batch))
+        for eraser in own:
+            increments, nats = _erased(model, one, layer, eraser)
+            found += [at_tokens(by_head(increments), batch), at_predictions(nats, batch)]
+    return torch.cat(found).float().cpu().numpy()
+
+
+def _erased(
+    model: LRopeTransformer, one: Untouched, layer: int, eraser: LeaceEraser
+) -> tuple[Tensor, Tensor]:
+    """Run one eraser on one batch, from its layer on."""
+    kept: list[Tensor] = []
+
+    def keep(increments: Tensor, hook: HookPoint) -> None:
+        del hook
+        kept.append(increments.clone())
+
+    hooks = [
+        (f"blocks.{layer}.hook_increments_in", erase(eraser)),
+        (f"blocks.{layer}.hook_increments", keep),
+    ]
+    logits = model.run_with_hooks(
+        one.streams[layer], start_at_layer=layer, tokens=one.tokens, fwd_hooks=hooks
+    )
+    return kept[0], one.compared(logits)[0]
+
+
+def _sha256(eraser: LeaceEraser) -> str:
+    parts = (eraser.mean, eraser.left, eraser.right)
+    return hashlib.sha256(b"".join(one.contiguous().numpy().tobytes() for one in parts)).hexdigest()

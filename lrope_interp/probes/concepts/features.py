@@ -1,27 +1,30 @@
-"""Everything that a concept is decoded from: what is claimed, and every control beside it."""
+"""Everything that a concept is decoded from: what is claimed, and every control beside it.
+
+Of a span are read the increments at its edges, inside and around it, and the distances across it. Features
+are counted in tokens. A token that a span cuts belongs to it, so that with tokens longer than a byte a span
+may read a little more than its own characters.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32, Int, Int64
 from scipy import sparse
 
-from lrope_interp.models import LRopeConfig
+from lrope_interp.data import Document
+from lrope_interp.data.spans.typed import Spans
 from lrope_interp.models.rotary import inverse_frequencies
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import RANDOM_HEAD, UNTRAINED_SEEDS
 from lrope_interp.probes.capture.readouts import HIDDEN
 from lrope_interp.probes.concepts.options import INCREMENTS, POSITIONS, RESID
-from lrope_interp.probes.concepts.span_controls import byte_window, ngrams, static_position
-from lrope_interp.probes.concepts.span_features import SpanTokens, position_features, window_features
-from lrope_interp.probes.concepts.span_reads import INCREMENTS as READ_INCREMENTS
-from lrope_interp.probes.concepts.span_reads import PREDICTIONS, Reads
-from lrope_interp.probes.concepts.span_sample import SpanSample
+from lrope_interp.probes.concepts.reads import PREDICTIONS, Sources
+from lrope_interp.probes.concepts.spans import SpanSample
 from lrope_interp.probes.statistics.logistic import Matrix, beside
 
 NONE, MAJORITY, CONTROL_TASK = "none", "majority", "control_task"
@@ -30,29 +33,14 @@ UNTRAINED, FIXED = "untrained", "fixed"
 JOINT, JOINT_PLUS, JOINT_UNTRAINED = "joint", "joint_plus", "joint_untrained"
 OF_TEXT = (BYTE_WINDOW, NGRAM, STATIC_POSITION, ENTROPY)
 OF_MODELS = (UNTRAINED, RANDOM_HEAD, FIXED)
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What models did at the tokens of all documents.
-
-    Attributes:
-        captured: The documents and their tokens.
-        layers: The layers that are probed; reads hold all layers of the model.
-        model: Of the model that is explained.
-        untrained: Of control models, one a seed.
-        twin: Of a fixed model, if there is one.
-        hidden_at: Joined bytes at which residual streams were kept.
-        cfg: The model's configuration.
-    """
-
-    captured: Captured
-    layers: tuple[int, ...]
-    model: Reads
-    untrained: tuple[Reads, ...]
-    twin: Reads | None
-    hidden_at: np.ndarray
-    cfg: LRopeConfig
+WINDOW = 3
+PLACES = tuple(f"before_{k}" for k in range(WINDOW, 0, -1))
+PLACES += ("first", "mean", "last")
+PLACES += tuple(f"after_{k}" for k in range(1, WINDOW + 1))
+DISTANCES = ("across", "per_token", "before", "after")
+LONGEST_NGRAM = 3
+MOST_NGRAMS = 20_000
+_LENGTHS = 24
 
 
 @dataclass(frozen=True)
@@ -124,8 +112,6 @@ class Features:
 
     def names(self, kind: str, layer: int | None) -> list[str]:
         """Return what each feature of a set is called, with its layer where there are several."""
-        from lrope_interp.probes.concepts.span_features import DISTANCES, PLACES
-
         planes = tuple(f"plane_{k}" for k in range(self.sources.cfg.d_head // 2))
         places = {INCREMENTS: PLACES, POSITIONS: DISTANCES + planes}.get(kind)
         if places is None:
@@ -142,17 +128,16 @@ class Features:
         if self.sources.twin is not None:
             seeds[FIXED] = 1
         for control, n_seeds in seeds.items():
-            if n_seeds:
-                yield FeatureSet(control, kind, layer, self._seeded(control, kind, layer, n_seeds))
+            matrices = tuple(
+                lambda control=control, seed=seed: self._layer(control, kind, layer, seed)
+                for seed in range(n_seeds)
+            )
+            if matrices:
+                yield FeatureSet(control, kind, layer, matrices)
         yield FeatureSet(JOINT_PLUS, kind, layer, (lambda: self._beside_joint(NONE, kind, layer),))
         if self.sources.untrained:
             more = (lambda: self._beside_joint(UNTRAINED, kind, layer),)
             yield FeatureSet(JOINT_UNTRAINED, kind, layer, more)
-
-    def _seeded(
-        self, control: str, kind: str, layer: int | None, n_seeds: int
-    ) -> tuple[Callable[[], Matrix], ...]:
-        return tuple(lambda seed=seed: self._layer(control, kind, layer, seed) for seed in range(n_seeds))
 
     def _layer(
         self, control: str, kind: str, layer: int | None, seed: int
@@ -165,33 +150,25 @@ class Features:
         return found.reshape(len(found), -1) if layer is None else found[:, self.sources.layers.index(layer)]
 
     def _all_layers(self, control: str, kind: str, seed: int) -> Float32[np.ndarray, "n layers features"]:
-        layers = list(self.sources.layers)
-        reads = self._reads(control, seed)
+        sources, layers = self.sources, list(self.sources.layers)
+        reads = sources.model
+        if control == UNTRAINED:
+            reads = sources.untrained[seed]
+        elif control == FIXED:
+            assert sources.twin is not None
+            reads = sources.twin
         if kind == RESID:
-            captured = self.sources.captured
-            at = np.searchsorted(self.sources.hidden_at, captured.token_starts[self.at.last])
+            at = np.searchsorted(sources.hidden_at, sources.captured.token_starts[self.at.last])
             return reads[HIDDEN][layers][:, at].transpose(1, 0, 2)
-        values = self._values(control, reads, seed)[layers]
+        if control in (RANDOM_HEAD, FIXED):
+            n_heads = sources.model[INCREMENTS].shape[1]
+            values = reads[RANDOM_HEAD][:, seed * n_heads : (seed + 1) * n_heads][layers]
+        else:
+            values = reads[INCREMENTS][layers]
         if kind == INCREMENTS:
             return window_features(values, self.at)
-        inv_freq = inverse_frequencies(
-            self.sources.cfg.d_head, self.sources.cfg.rope_base, torch.device("cpu")
-        )
+        inv_freq = inverse_frequencies(sources.cfg.d_head, sources.cfg.rope_base, torch.device("cpu"))
         return position_features(values, self.at, inv_freq.double().numpy())
-
-    def _reads(self, control: str, seed: int) -> Reads:
-        if control == UNTRAINED:
-            return self.sources.untrained[seed]
-        if control == FIXED:
-            assert self.sources.twin is not None
-            return self.sources.twin
-        return self.sources.model
-
-    def _values(self, control: str, reads: Reads, seed: int) -> Float[np.ndarray, "layers heads n_tokens"]:
-        if control not in (RANDOM_HEAD, FIXED):
-            return reads[READ_INCREMENTS]
-        n_heads = self.sources.model[READ_INCREMENTS].shape[1]
-        return reads[RANDOM_HEAD][:, seed * n_heads : (seed + 1) * n_heads]
 
     def _entropies(self) -> Float32[np.ndarray, "n features"]:
         return window_features(self.sources.model[PREDICTIONS], self.at)[:, 0]
@@ -204,16 +181,193 @@ class Features:
     def _joint(self) -> sparse.csr_matrix:
         """Everything that needs no increments, side by side."""
         is_test = self.sample.is_test
-        text = sparse.csr_matrix(
-            sparse.hstack(
-                [
-                    byte_window(self._tokens, self.at, self.sources.cfg.d_vocab),
-                    ngrams(self.sample.texts, ~is_test),
-                ]
-            )
-        )
+        window = byte_window(self._tokens, self.at, self.sources.cfg.d_vocab)
+        text = sparse.csr_matrix(sparse.hstack([window, ngrams(self.sample.texts, ~is_test)]))
         dense = [static_position(self.sample.documents, self.sample.spans), self._entropies()]
         return sparse.csr_matrix(beside(np.concatenate(dense, axis=1), text, is_test))
 
     def _beside_joint(self, control: str, kind: str, layer: int | None) -> Matrix:
         return beside(self._layer(control, kind, layer, 0), self._joint, self.sample.is_test)
+
+
+@dataclass(frozen=True)
+class SpanTokens:
+    """Where spans lie among the joined tokens of captured documents.
+
+    Attributes:
+        first: The token that holds the first byte of each.
+        last: The token that holds its last byte.
+        start: The first token of its document.
+        stop: The token past the last one of its document.
+    """
+
+    first: Int64[np.ndarray, " n"]
+    last: Int64[np.ndarray, " n"]
+    start: Int64[np.ndarray, " n"]
+    stop: Int64[np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, captured: Captured, spans: Spans) -> SpanTokens:
+        """Find them; the spans' document numbers are those of `captured.documents`."""
+        first, past = spans.bytes_of(captured.documents)
+        edges = captured.token_starts
+        return cls(
+            np.searchsorted(edges, first, side="right") - 1,
+            np.searchsorted(edges, past - 1, side="right") - 1,
+            captured.token_offsets[spans.document],
+            captured.token_offsets[spans.document + 1],
+        )
+
+    @property
+    def length(self) -> Int64[np.ndarray, " n"]:
+        """Tokens of each."""
+        return self.last - self.first + 1
+
+    def around(self) -> tuple[Int64[np.ndarray, "n around"], Bool[np.ndarray, "n around"]]:
+        """Return the tokens before and after each in their order, and which of them the document has."""
+        steps = np.arange(1, WINDOW + 1)
+        at = np.concatenate([self.first[:, None] - steps[::-1], self.last[:, None] + steps], axis=1)
+        is_there = (at >= self.start[:, None]) & (at < self.stop[:, None])
+        return np.where(is_there, at, self.first[:, None]), is_there
+
+
+def window_features(
+    values: Float[np.ndarray, "layers heads n_tokens"], at: SpanTokens
+) -> Float32[np.ndarray, "n layers features"]:
+    """Return the values at `PLACES` of every span, head after head.
+
+    Args:
+        values: One number a token, such as increments or entropies.
+        at: Where the spans are.
+
+    Returns:
+        For each layer heads x 9 features. What lies outside of the document is the layer's mean.
+    """
+    around, is_there = at.around()
+    centre = values.mean(axis=-1, dtype=np.float64).astype(np.float32)[..., None, None]
+    beside = np.where(is_there, values[..., around], centre)
+    sums = _sums(values)
+    mean = (sums[..., at.last + 1] - sums[..., at.first]) / at.length
+    inside = np.stack([values[..., at.first], mean, values[..., at.last]], axis=-1)
+    parts = [beside[..., :WINDOW], inside, beside[..., WINDOW:]]
+    return _by_span(np.concatenate(parts, axis=-1))
+
+
+def position_features(
+    increments: Float[np.ndarray, "layers heads n_tokens"],
+    at: SpanTokens,
+    inv_freq: Float[np.ndarray, " planes"],
+) -> Float32[np.ndarray, "n layers features"]:
+    """Return the distances across and beside every span, and what rotary planes make of the first.
+
+    Args:
+        increments: One a token.
+        at: Where the spans are.
+        inv_freq: The angle of each plane for a distance of 1; attention sees the cosines alone.
+
+    Returns:
+        For each layer and head: the summed increments from the first to the last token, the same a
+        token, from up to three tokens before to the first, from the last to up to three after; and
+        the cosine of each plane's angle across.
+    """
+    sums = _sums(increments)
+    left, right = np.maximum(at.first - WINDOW, at.start), np.minimum(at.last + WINDOW, at.stop - 1)
+    across = sums[..., at.last + 1] - sums[..., at.first + 1]
+    before = sums[..., at.first + 1] - sums[..., left + 1]
+    after = sums[..., right + 1] - sums[..., at.last + 1]
+    distances = np.stack([across, across / np.maximum(at.length - 1, 1), before, after], axis=-1)
+    planes = np.cos(across[..., None] * inv_freq)
+    return _by_span(np.concatenate([distances, planes], axis=-1))
+
+
+def token_window(
+    tokens: Int[np.ndarray, " n_tokens"], at: SpanTokens, nothing: int
+) -> Int64[np.ndarray, "n places"]:
+    """Return the ids around and in every span: 3 before, its first 4 and last 4, 3 after.
+
+    Args:
+        tokens: The ids.
+        at: Where the spans are.
+        nothing: Stands where the document or the span ends.
+    """
+    around, is_there = at.around()
+    inside = np.arange(WINDOW + 1)
+    head, tail = at.first[:, None] + inside, at.last[:, None] - inside[::-1]
+    places = [
+        (around[:, :WINDOW], is_there[:, :WINDOW]),
+        (np.minimum(head, at.last[:, None]), head <= at.last[:, None]),
+        (np.maximum(tail, at.first[:, None]), tail >= at.first[:, None]),
+        (around[:, WINDOW:], is_there[:, WINDOW:]),
+    ]
+    return np.concatenate([np.where(known, tokens[place], nothing) for place, known in places], axis=1)
+
+
+def _sums(values: Float[np.ndarray, "layers heads n"]) -> Float[np.ndarray, "layers heads n_and_one"]:
+    """Return sums up to each token, float64, from 0."""
+    sums = np.cumsum(values, axis=-1, dtype=np.float64)
+    return np.concatenate([np.zeros((*sums.shape[:-1], 1)), sums], axis=-1)
+
+
+def _by_span(
+    features: Float[np.ndarray, "layers heads n width"],
+) -> Float32[np.ndarray, "n layers features"]:
+    moved = features.transpose(2, 0, 1, 3)
+    return moved.reshape(*moved.shape[:2], -1).astype(np.float32)
+
+
+def byte_window(tokens: Int[np.ndarray, " n_tokens"], at: SpanTokens, d_vocab: int) -> sparse.csr_matrix:
+    """Return the ids in and around every span, one-hot by place: what any look-up of bytes can know.
+
+    Args:
+        tokens: The joined ids (bytes, in a byte model).
+        at: Where the spans are.
+        d_vocab: Number of ids; one more stands for "nothing there".
+    """
+    window = token_window(tokens, at, nothing=d_vocab)
+    columns = window + np.arange(window.shape[1]) * (d_vocab + 1)
+    return _one_hot(columns, window.shape[1] * (d_vocab + 1))
+
+
+def ngrams(texts: Sequence[str], is_train: Bool[np.ndarray, " n"]) -> sparse.csr_matrix:
+    """Return which character n-grams (1 to 3, case as it is) each span has, and which whole text it is.
+
+    The vocabulary is that of the train spans: the 20,000 commonest n-grams, and every text.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    counter = CountVectorizer(
+        analyzer="char",
+        lowercase=False,
+        ngram_range=(1, LONGEST_NGRAM),
+        binary=True,
+        max_features=MOST_NGRAMS,
+    )
+    train = [text for text, is_own in zip(texts, is_train, strict=True) if is_own]
+    counter.fit(train)
+    found = sparse.csr_matrix(counter.transform(texts), dtype=np.float32)
+    known = {text: number for number, text in enumerate(sorted({*train}))}
+    number = np.array([known.get(text, len(known)) for text in texts], dtype=np.int64)
+    whole = _one_hot(number[:, None], len(known) + 1)[:, : len(known)]
+    return sparse.csr_matrix(sparse.hstack([found, whole]))
+
+
+def static_position(documents: Sequence[Document], spans: Spans) -> Float32[np.ndarray, "n features"]:
+    """Return length and place of every span: in bytes, in characters, and since the line began."""
+    first, past = spans.bytes_of(documents)
+    sizes = np.array([one.n_bytes for one in documents], dtype=np.int64)
+    t = first - (np.cumsum(sizes) - sizes)[spans.document]
+    n_bytes, n_characters = past - first, spans.end - spans.start
+    rows = zip(spans.document.tolist(), spans.start.tolist(), strict=True)
+    line_starts = [documents[number].text.rfind("\n", 0, start) + 1 for number, start in rows]
+    in_line = spans.start - np.array(line_starts, dtype=np.int64)
+    columns = [t, np.log1p(t), t / sizes[spans.document], in_line, np.log1p(in_line)]
+    columns += [n_bytes, np.log(n_bytes), n_characters, np.log(n_characters)]
+    lengths = np.minimum(n_characters, _LENGTHS)[:, None] == np.arange(1, _LENGTHS + 1)
+    return np.concatenate([np.stack(columns, axis=1), lengths], axis=1).astype(np.float32)
+
+
+def _one_hot(columns: Int64[np.ndarray, "n places"], width: int) -> sparse.csr_matrix:
+    """Return a row of ones and zeros for each row of column numbers."""
+    n, places = columns.shape
+    ones = np.ones(n * places, dtype=np.float32)
+    return sparse.csr_matrix((ones, columns.ravel(), np.arange(0, n * places + 1, places)), shape=(n, width))

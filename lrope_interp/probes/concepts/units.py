@@ -11,14 +11,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64, Shaped
 
-from lrope_interp.data.alignment import Kind, character_kinds, character_starts
 from lrope_interp.data.spans.typed import Spans
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
 from lrope_interp.results import ALL_LANGUAGES
 
-INCREMENTS = ""
 LAYERLESS = ("entropy", "surprisal")
 SMALLEST = ("word", "token")
 """Levels that the others are made of: of prose, and of code."""
@@ -55,28 +53,6 @@ class Stretches:
 
 
 @dataclass(frozen=True)
-class Column:
-    """One signal of one layer and head; several arrays where a control was drawn several times.
-
-    Attributes:
-        control: Its name; "" for the increments.
-        layer: None for a signal that has no layers.
-        head: None where a layer has one head.
-        draws: Its value at every byte, for each draw.
-    """
-
-    control: str
-    layer: int | None
-    head: int | None
-    draws: tuple[Float32[np.ndarray, " n_bytes"], ...]
-
-    @property
-    def where(self) -> dict[str, Any]:
-        """What a row says about its signal."""
-        return {"layer": self.layer, "head": self.head, "control": self.control}
-
-
-@dataclass(frozen=True)
 class StructuredText:
     """Documents, the units that they are made of, and what was read at their bytes.
 
@@ -99,29 +75,29 @@ class StructuredText:
 
     def __post_init__(self) -> None:
         """Refuse signals of another text."""
-        for name, given in self.signals.items():
-            for one in [given] if isinstance(given, np.ndarray) else given:
-                if one.shape[-1] != self.captured.n_bytes or one.shape[0] not in (1, self.n_layers):
+        n_layers = len(self.captured.layers)
+        for name in self.signals:
+            for one in self._draws(name):
+                if one.shape[-1] != self.captured.n_bytes or one.shape[0] not in (1, n_layers):
                     raise LRopeError(
-                        f"signal {name or 'increments'!r} must be [{self.n_layers} layers or 1, heads, "
+                        f"signal {name or 'increments'!r} must be [{n_layers} layers or 1, heads, "
                         f"{self.captured.n_bytes} bytes], not {list(one.shape)}; read it from the same "
                         "documents and layers as the increments"
                     )
 
-    @property
-    def n_layers(self) -> int:
-        """How many layers were captured."""
-        return len(self.captured.layers)
-
-    def columns(self, name: str) -> Iterator[Column]:
-        """Give each layer and head of a signal."""
-        given = self.signals[name]
-        draws = [given] if isinstance(given, np.ndarray) else list(given)
+    def columns(self, name: str) -> Iterator[tuple[dict[str, Any], list[Float32[np.ndarray, " n_bytes"]]]]:
+        """Give each layer and head of a signal: what rows say of it, and every draw's value at every byte."""
+        draws = self._draws(name)
         n_layers, n_heads = draws[0].shape[:2]
-        has_layers = name not in LAYERLESS and n_layers == self.n_layers
+        has_layers = name not in LAYERLESS and n_layers == len(self.captured.layers)
         for at, head in np.ndindex(n_layers, n_heads):
             layer = self.captured.layers[at] if has_layers else None
-            yield Column(name, layer, head if n_heads > 1 else None, tuple(one[at, head] for one in draws))
+            where = {"layer": layer, "head": head if n_heads > 1 else None}
+            yield where, [one[at, head] for one in draws]
+
+    def _draws(self, name: str) -> list[Signal]:
+        given = self.signals[name]
+        return [given] if isinstance(given, np.ndarray) else list(given)
 
     @cached_property
     def stretches(self) -> dict[str, Stretches]:
@@ -141,7 +117,8 @@ class StructuredText:
             own = is_open[one.document]
             parts.append(Stretches(one.document[own], one.first[own], one.past[own]))
             is_open &= ~one.in_documents(n_documents)
-        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS]
+        names = ("document", "first", "past")
+        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
         order = np.lexsort((columns[2], columns[1]))
         return Stretches(*(column[order] for column in columns))
 
@@ -149,18 +126,6 @@ class StructuredText:
     def words(self) -> Stretches:
         """The smallest units: words of prose, tokens of code."""
         return self.first_known(SMALLEST)
-
-    @cached_property
-    def kinds(self) -> Int64[np.ndarray, " n_bytes"]:
-        """The kind of the character that begins at each byte; 0 at bytes that continue one."""
-        kinds = np.zeros(self.captured.n_bytes, dtype=np.int64)
-        for offset, document in zip(self.captured.offsets, self.captured.documents, strict=False):
-            kinds[offset + character_starts(document.text)] = character_kinds(document.text)
-        return kinds
-
-    def count(self, kind: Kind) -> Int64[np.ndarray, " n_bytes_and_one"]:
-        """Return how many characters of a kind begin before each byte, and in all."""
-        return np.append(0, np.cumsum((self.kinds & kind) != 0))
 
     @cached_property
     def spoken(self) -> Shaped[np.ndarray, " n_documents"]:
@@ -176,9 +141,6 @@ class StructuredText:
     def units_at(self, at: Int64[np.ndarray, " n"]) -> Units:
         """Return what is resampled of places given by their bytes."""
         return Units.of(self.captured.document[at], self.captured.t[at])
-
-
-_FIELDS = ("document", "first", "past")
 
 
 def estimate(

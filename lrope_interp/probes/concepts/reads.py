@@ -1,0 +1,267 @@
+"""What models do at the tokens of some documents, kept piece by piece, so that a killed analysis goes on.
+
+A piece is some documents in a row. What was read of it is remembered by the model, the documents and
+what was asked for; a later analysis of the same text finds it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from lrope_interp.data import Document
+from lrope_interp.models import LRopeConfig, LRopeTransformer
+from lrope_interp.models.controls import random_heads, randomised_control
+from lrope_interp.probes.capture.cache import model_identity, remembered
+from lrope_interp.probes.capture.capture import OVERLAP, Progress, capture
+from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.probes.capture.controls import (
+    RANDOM_HEAD,
+    UNTRAINED_OVERLAP,
+    UNTRAINED_SEEDS,
+    calibration_tokens,
+)
+from lrope_interp.probes.capture.ngrams import NgramMeans
+from lrope_interp.probes.capture.readouts import HIDDEN, Readout, ResidualReads, head_readout
+from lrope_interp.probes.concepts.options import INCREMENTS
+from lrope_interp.probes.concepts.units import Signal
+
+KIND = "span-reads"
+PREDICTIONS = "predictions"
+_KEPT = 128
+_PIECE_BYTES = 150_000
+_LENGTHS = {"lexical": 1, "ngram_3": 3}
+
+Reads = Mapping[str, Float32[np.ndarray, "..."]]
+"""By name [layers, width, n_tokens]; "hidden" is [layers, n_hidden, d_model]."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What models did at the tokens of all documents.
+
+    Attributes:
+        captured: The documents and their tokens.
+        layers: The layers that are probed; reads hold all layers of the model.
+        model: Of the model that is explained.
+        untrained: Of control models, one a seed.
+        twin: Of a fixed model, if there is one.
+        hidden_at: Joined bytes at which residual streams were kept.
+        cfg: The model's configuration.
+    """
+
+    captured: Captured
+    layers: tuple[int, ...]
+    model: Reads
+    untrained: tuple[Reads, ...]
+    twin: Reads | None
+    hidden_at: np.ndarray
+    cfg: LRopeConfig
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads models over the same documents.
+
+    Attributes:
+        documents: All that is read, in the order of the joined tokens.
+        hidden_at: Joined bytes, rising, at which residual streams are kept; they begin tokens.
+        batch_size: Windows at a time; it changes no number.
+        on_progress: Told the stage, bytes done and bytes in all.
+    """
+
+    documents: tuple[Document, ...]
+    hidden_at: Int64[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    batch_size: int = 16
+    on_progress: Progress | None = None
+
+    def trained(self, model: LRopeTransformer, calibration: Sequence[Document]) -> Reads:
+        """Read increments, predictions, and the stream through random heads, five a layer.
+
+        Args:
+            model: The model that is explained.
+            calibration: Documents on which the spread of the random heads is matched.
+        """
+        readouts: tuple[Readout, ...] = ()
+        if model.cfg.increments != "fixed":
+            readouts = (head_readout(RANDOM_HEAD, self._random_heads(model, calibration)),)
+        return self._read(model, "model", readouts, {"calibration": _hashes(calibration)})
+
+    def untrained(self, model: LRopeTransformer, calibration: Sequence[Document], seed: int) -> Reads:
+        """Read increments and the stream of a control model that never learned."""
+        tokens = calibration_tokens(calibration, model.cfg.n_ctx, model.own_tokenizer())
+        control = randomised_control(model, tokens.to(model.cfg.device), seed)
+        stage = f"untrained {seed + 1}/{len(UNTRAINED_SEEDS)}"
+        return self._read(control, stage, (), {}, is_control=True)
+
+    def twin(self, twin: LRopeTransformer, model: LRopeTransformer, calibration: Sequence[Document]) -> Reads:
+        """Read the stream of a fixed model, through the random heads that are put on the model's too.
+
+        A fixed model has no increments to read; what a head could make of its stream is the question.
+        """
+        heads = self._random_heads(model, calibration)[:1]
+        said = {"heads": model_identity(model), "calibration": _hashes(calibration)}
+        return self._read(twin, "fixed", (head_readout(RANDOM_HEAD, heads),), said)
+
+    def _random_heads(self, model: LRopeTransformer, calibration: Sequence[Document]) -> list:
+        tokens = calibration_tokens(calibration, model.cfg.n_ctx, model.own_tokenizer())
+        return [random_heads(model, tokens.to(model.cfg.device), seed) for seed in UNTRAINED_SEEDS]
+
+    def _read(
+        self,
+        model: LRopeTransformer,
+        stage: str,
+        readouts: tuple[Readout, ...],
+        said: Mapping[str, object],
+        is_control: bool = False,
+    ) -> Reads:
+        """Read piece after piece, and put what was read together; controls are not asked to predict."""
+        known = model_identity(model) | {"heads": [one.name for one in readouts], "is_control": is_control}
+        known |= dict(said)
+        cfg = model.cfg
+        widths = {INCREMENTS: (cfg.n_layers, cfg.n_heads if cfg.per_head else 1)}
+        widths |= {} if is_control else {PREDICTIONS: (1, 3)}
+        widths |= {one.name: (cfg.n_layers, one.width) for one in readouts}
+        found: list[dict[str, np.ndarray]] = []
+        n_done, n_bytes = 0, sum(one.n_bytes for one in self.documents)
+        for piece, hidden_at in self._pieces():
+            residual = ResidualReads(readouts, hidden_at if len(hidden_at) else None)
+            flat = remembered(
+                known | {"documents": _hashes(piece), "hidden": hidden_at.tolist()},
+                lambda piece=piece, of=residual: self._flat(model, piece, of, is_control),
+                KIND,
+                _KEPT,
+            )
+            n_kept = cfg.n_layers * len(hidden_at) * cfg.d_model
+            n_tokens = (len(flat) - n_kept) // sum(layers * width for layers, width in widths.values())
+            parts, at = {}, 0
+            for name, (layers, width) in widths.items():
+                size = layers * width * n_tokens
+                parts[name] = flat[at : at + size].reshape(layers, width, n_tokens)
+                at += size
+            parts[HIDDEN] = flat[at:].reshape(cfg.n_layers, len(hidden_at), cfg.d_model)
+            found.append(parts)
+            n_done += sum(one.n_bytes for one in piece)
+            if self.on_progress is not None:
+                self.on_progress(f"reading: {stage}", n_done, n_bytes)
+        axes = {HIDDEN: 1}
+        return {
+            name: np.concatenate([one[name] for one in found], axis=axes.get(name, -1)) for name in found[0]
+        }
+
+    def _pieces(self) -> Iterator[tuple[tuple[Document, ...], Int64[np.ndarray, " m"]]]:
+        """Yield documents of about 150 kB together, each with its own places of `hidden_at`."""
+        piece: list[Document] = []
+        start = at = 0
+        for number, document in enumerate(self.documents):
+            piece.append(document)
+            at += document.n_bytes
+            if at - start >= _PIECE_BYTES or number + 1 == len(self.documents):
+                inside = self.hidden_at[(self.hidden_at >= start) & (self.hidden_at < at)] - start
+                yield tuple(piece), inside
+                piece, start = [], at
+
+    def _flat(
+        self,
+        model: LRopeTransformer,
+        documents: tuple[Document, ...],
+        residual: ResidualReads,
+        is_control: bool,
+    ) -> Float32[np.ndarray, " n"]:
+        """Run a model over a piece, and lay everything that was read end to end."""
+        captured = capture(
+            model,
+            documents,
+            predictions=not is_control,
+            residual=residual,
+            overlap=UNTRAINED_OVERLAP if is_control else OVERLAP,
+            batch_size=self.batch_size,
+        )
+        at_bytes = [captured.increments]
+        if not is_control:
+            predictions = (captured.entropy, captured.surprisal, captured.entropy_next)
+            at_bytes.append(np.stack(predictions)[None])
+        at_tokens = [captured.at_tokens(one) for one in (*at_bytes, *captured.readouts.values())]
+        return np.concatenate([one.astype(np.float32).ravel() for one in (*at_tokens, captured.hidden)])
+
+
+def _hashes(documents: Sequence[Document]) -> list[str]:
+    return [one.sha256 for one in documents]
+
+
+def normalised(sources: Sources, n_train: int) -> Float32[np.ndarray, "layers heads n_tokens"]:
+    """Return increments in units of the layer's mean over the first `n_train` documents."""
+    return _normalised(sources.model[INCREMENTS][list(sources.layers)], sources.captured, n_train)
+
+
+def structure_signals(
+    sources: Sources, n_train: int
+) -> tuple[Captured, Mapping[str, Signal | Sequence[Signal]]]:
+    """Return the test documents, and increments ("") and controls at their bytes, 0 inside tokens.
+
+    "lexical" is the mean increment of the token on the train documents, "ngram_3" that of the last three:
+    what tables of bytes know, as far as they were seen there.
+
+    Args:
+        sources: What models did at all documents.
+        n_train: How many documents are not test.
+    """
+    layers, captured = list(sources.layers), sources.captured
+    byte, token = int(captured.offsets[n_train]), int(captured.token_offsets[n_train])
+
+    def of(values: np.ndarray) -> Float32[np.ndarray, "layers heads n_bytes"]:
+        out = np.zeros((*values.shape[:2], captured.n_bytes - byte), dtype=np.float32)
+        out[..., captured.token_starts[token:] - byte] = values[..., token:]
+        return out
+
+    own = normalised(sources, n_train)
+    signals: dict[str, Signal | Sequence[Signal]] = {"": of(own)}
+    test = _part(captured, n_train, len(captured.documents), sources.layers, of(own))
+    at_train = np.zeros((*own.shape[:2], byte), dtype=np.float32)
+    at_train[..., captured.token_starts[:token]] = own[..., :token]
+    means = NgramMeans.of([_part(captured, 0, n_train, sources.layers, at_train)])
+    signals |= {name: means.at(test, length) * test.is_token_start for name, length in _LENGTHS.items()}
+    predictions = sources.model[PREDICTIONS]
+    signals["entropy"], signals["surprisal"] = (of(predictions[:, k : k + 1]) for k in (0, 1))
+    if sources.untrained:
+        every = [_normalised(one[INCREMENTS][layers], captured, n_train) for one in sources.untrained]
+        signals["untrained"] = [of(one) for one in every]
+    if RANDOM_HEAD in sources.model:
+        n_heads = own.shape[1]
+        drawn = sources.model[RANDOM_HEAD][layers]
+        parts = [drawn[:, seed * n_heads : (seed + 1) * n_heads] for seed in range(len(UNTRAINED_SEEDS))]
+        signals[RANDOM_HEAD] = [of(_normalised(one, captured, n_train)) for one in parts]
+    return test, signals
+
+
+def _normalised(
+    values: Float32[np.ndarray, "layers heads n_tokens"], captured: Captured, n_train: int
+) -> Float32[np.ndarray, "layers heads n_tokens"]:
+    stop = int(captured.token_offsets[n_train])
+    mean = values[..., :stop].mean(axis=-1, dtype=np.float64, keepdims=True)
+    return (values / mean).astype(np.float32)
+
+
+def _part(
+    captured: Captured,
+    first: int,
+    last: int,
+    layers: tuple[int, ...],
+    increments: Float32[np.ndarray, "layers heads n_bytes"],
+) -> Captured:
+    """Return the layout of the documents from `first` up to `last`, with increments."""
+    start, stop = int(captured.offsets[first]), int(captured.offsets[last])
+    tokens = slice(int(captured.token_offsets[first]), int(captured.token_offsets[last]))
+    return replace(
+        captured,
+        documents=captured.documents[first:last],
+        offsets=captured.offsets[first : last + 1] - start,
+        byte=captured.byte[start:stop],
+        layers=layers,
+        increments=increments,
+        tokens=captured.tokens[tokens],
+        token_starts=captured.token_starts[tokens] - start,
+    )
