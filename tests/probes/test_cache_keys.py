@@ -23,7 +23,7 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.models import controls as control_models
 from lrope_interp.models.frozen import ContextualIncrements, LexicalIncrements, attach_increments
 from lrope_interp.probes.ablations.passes import run_arms
-from lrope_interp.probes.ablations.plan import Arm
+from lrope_interp.probes.ablations.plan import AblationArm
 from lrope_interp.probes.boundaries import stride
 from lrope_interp.probes.boundaries.stride import stride_frame
 from lrope_interp.probes.capture import cache as remembered
@@ -39,7 +39,7 @@ from lrope_interp.probes.concepts.erasing import fit_layers
 from lrope_interp.probes.concepts.erasures import run_erased
 from lrope_interp.probes.concepts.features import JOINT_PLUS, NONE, FeatureSet
 from lrope_interp.probes.concepts.probes import run_probes
-from lrope_interp.probes.concepts.reads import Reader
+from lrope_interp.probes.concepts.reads import ModelReader
 from lrope_interp.probes.statistics.erasure import LeaceEraser
 from lrope_interp.tokenizers import ByteTokenizer
 
@@ -168,7 +168,7 @@ def test_what_models_do_at_spans(
     def call(
         model: Any, documents: Any, hidden: Any, fit: Any, seed: int | None = None, twin: Any = None
     ) -> Any:
-        reader = Reader(documents, hidden)
+        reader = ModelReader(documents, hidden)
         if twin is not None:
             return reader.twin(twin, model, fit)
         return reader.trained(model, fit) if seed is None else reader.untrained(model, fit, seed)
@@ -230,7 +230,7 @@ def test_ablation_passes(
         fitted = fit_increments(make_model(), DOCUMENTS)
     n = len(lay_out(make_model(), DOCUMENTS, (), predictions=False).tokens)
     few, many = np.arange(n) < 5, np.arange(n) < 6
-    arm = Arm("mean", "single", (0,), layer=0)
+    arm = AblationArm("mean", "single", (0,), layer=0)
 
     def call(
         model: Any, documents: Any, masks: Any, words: Any, fitted: Any, arms: Any, seed: int, size: int

@@ -24,7 +24,7 @@ from lrope_interp.probes.concepts import reads as reads_module
 from lrope_interp.probes.concepts.claims import WINS
 from lrope_interp.probes.concepts.concepts import concepts
 from lrope_interp.probes.concepts.options import ConceptOptions
-from lrope_interp.probes.concepts.reads import Reader
+from lrope_interp.probes.concepts.reads import ModelReader
 from lrope_interp.probes.concepts.spans import GivenSpans, select_spans
 from lrope_interp.results import Result, load_result, save_result
 
@@ -101,7 +101,7 @@ def test_controls_are_calibrated_on_fit_alone(
     twin = make_model(seed=4, n_ctx=64, increments="fixed")
     seen: dict[str, list[Any]] = {"trained": [], "untrained": [], "twin": [], "probes": []}
     for name in ("trained", "untrained", "twin"):
-        monkeypatch.setattr(Reader, name, lambda *given, of=name: seen[of].append(given[1:]) or {})
+        monkeypatch.setattr(ModelReader, name, lambda *given, of=name: seen[of].append(given[1:]) or {})
     monkeypatch.setattr(
         concepts_module, "run_probes", lambda *given, **_: (seen["probes"].append(given), _stop())
     )
@@ -133,9 +133,9 @@ def test_the_batch_size_changes_nothing_that_is_read(
 ) -> None:
     monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path / "a"))
     at = np.array([0, 3, 40, 90], dtype=np.int64)
-    wanted = Reader(selection.test, at).trained(model, selection.fit)
+    wanted = ModelReader(selection.test, at).trained(model, selection.fit)
     monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path / "b"))
-    found = Reader(selection.test, at, batch_size=3).trained(model, selection.fit)
+    found = ModelReader(selection.test, at, batch_size=3).trained(model, selection.fit)
     assert found.keys() == wanted.keys() == {"increments", "predictions", "random_head", "hidden"}
     for name, values in wanted.items():
         np.testing.assert_allclose(found[name], values, atol=1e-5)

@@ -14,7 +14,7 @@ from lrope_interp.data import Document
 from lrope_interp.probes.concepts.structure import (
     MAX_PAIRS,
     PAIR_COLUMNS,
-    WordPairs,
+    PairedWords,
     pair_designs,
     pair_rows,
 )
@@ -90,7 +90,7 @@ def test_pairs_are_matched_on_every_count_and_told_apart_by_unit() -> None:
     words += [(1, 0, 2), (1, 2, 4), (1, 5, 7)]
     clauses = [(0, 0, 5), (0, 7, 15), (0, 17, 19), (1, 0, 4), (1, 5, 7)]
     text = text_of([english, chinese], {"word": words, "clause": clauses}, {})
-    pairs = WordPairs.of(text)
+    pairs = PairedWords.of(text)
     assert len(pairs.first) == 15 + 3
     found = {}
     for document, a, b, same in zip(
@@ -108,7 +108,7 @@ def test_pairs_are_matched_on_every_count_and_told_apart_by_unit() -> None:
     unscored = np.ones(text.captured.n_bytes, dtype=bool)
     unscored[5] = False
     crossing = sum(a < 5 <= b for document, a, b in found if document == 0)
-    assert len(WordPairs.of(replace(text, is_scored=unscored)).first) == 18 - crossing
+    assert len(PairedWords.of(replace(text, is_scored=unscored)).first) == 18 - crossing
 
 
 def scores(text: StructuredText, name: str = "") -> pd.DataFrame:

@@ -13,7 +13,7 @@ from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.ablations.options import AblationOptions
 from lrope_interp.probes.ablations.passes import run_arms
 from lrope_interp.probes.ablations.places import INSIDE_WORDS, Places
-from lrope_interp.probes.ablations.plan import LEXICAL, RESAMPLE, Arm, passes, plan
+from lrope_interp.probes.ablations.plan import LEXICAL, RESAMPLE, AblationArm, passes, plan
 from lrope_interp.probes.ablations.tables import Tables, examples_frame, increments_frame
 from lrope_interp.probes.capture.capture import Progress, check_layers, lay_out, staged
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
@@ -119,7 +119,7 @@ def _headline(frames: dict[str, pd.DataFrame]) -> dict[str, float | None]:
     }
 
 
-def _warnings(model: LRopeTransformer, tables: Tables, arms: Sequence[Arm]) -> list[str]:
+def _warnings(model: LRopeTransformer, tables: Tables, arms: Sequence[AblationArm]) -> list[str]:
     found = []
     if increments_name(model) == "fixed":
         found.append(
@@ -147,7 +147,7 @@ def _of_places(places: pd.DataFrame) -> list[str]:
     ]
 
 
-def _of_tokens(tables: Tables, arms: Sequence[Arm], fitted: IncrementStatistics) -> list[str]:
+def _of_tokens(tables: Tables, arms: Sequence[AblationArm], fitted: IncrementStatistics) -> list[str]:
     """Say what tokens make of the words on the page."""
     found = []
     is_new = np.diff(fitted.first)[tables.captured.tokens] == 0

@@ -43,7 +43,7 @@ from lrope_interp.probes.ablations.plan import (
     SCALE,
     SHIFT,
     SHUFFLE,
-    Arm,
+    AblationArm,
 )
 from lrope_interp.probes.capture.attention import METRICS, AttentionReads
 from lrope_interp.probes.capture.cache import forget, model_identity, remembered
@@ -70,7 +70,7 @@ class Outcomes:
         attention: By arm number (-1: untouched): `attention.METRICS`, layer, head, byte.
     """
 
-    arms: tuple[Arm, ...]
+    arms: tuple[AblationArm, ...]
     n_layers: int
     loss: Float32[np.ndarray, " n_bytes"]
     change: Float32[np.ndarray, "arms n_bytes"]
@@ -78,7 +78,7 @@ class Outcomes:
     flips: Float32[np.ndarray, "arms n_bytes"]
     attention: Mapping[int, Float32[np.ndarray, "metrics layers heads n_bytes"]] = field(default_factory=dict)
 
-    def number(self, arm: Arm) -> int:
+    def number(self, arm: AblationArm) -> int:
         """Return the number of the pass that an arm shares with its equals."""
         return self._numbers[arm.what()]
 
@@ -91,7 +91,7 @@ def run_arms(
     model: LRopeTransformer,
     fitted: IncrementStatistics,
     text: Text,
-    arms: Sequence[Arm],
+    arms: Sequence[AblationArm],
     *,
     seed: int,
     batch_size: int,
@@ -161,7 +161,7 @@ def _run_batch(
     interventions: Mapping[str, Intervention],
     text: Text,
     batch: Sequence[DocumentWindow],
-    arms: Sequence[Arm],
+    arms: Sequence[AblationArm],
 ) -> Float32[np.ndarray, "channels scored"]:
     """Run one batch: the loss, the outcomes arm by arm, and the attention that was looked at."""
     one = Untouched.of(model, text, batch, any(arm.reads_attention for arm in arms))
@@ -190,7 +190,9 @@ def _run_batch(
     return torch.cat([*rows, *looked_at]).float().cpu().numpy()
 
 
-def _written(arm: Arm, one: Untouched, interventions: Mapping[str, Intervention]) -> dict[int, Intervention]:
+def _written(
+    arm: AblationArm, one: Untouched, interventions: Mapping[str, Intervention]
+) -> dict[int, Intervention]:
     """Return what is written to each layer of an arm."""
     what = scale(arm.parameter) if arm.intervention == SCALE else interventions[arm.intervention]
     if arm.where:

@@ -27,7 +27,7 @@ _LOCAL = (LOCAL, LOCAL_COMPENSATED)
 
 
 @dataclass(frozen=True)
-class Arm:
+class AblationArm:
     """One intervention at one set of layers.
 
     Attributes:
@@ -93,7 +93,7 @@ class Arm:
 
 def plan(
     options: AblationOptions, n_layers: int, n_heads: int, local: str | None, places: Sequence[str]
-) -> list[Arm]:
+) -> list[AblationArm]:
     """Return the arms of a run, in the order in which they are reported.
 
     Args:
@@ -122,50 +122,50 @@ def plan(
     return arms + (_full(every, places) if options.suite == "full" else [])
 
 
-def passes(arms: Sequence[Arm]) -> list[Arm]:
+def passes(arms: Sequence[AblationArm]) -> list[AblationArm]:
     """Return one arm for each forward pass; of equal ones one that reads attention, if any does."""
-    found: dict[tuple[Any, ...], Arm] = {}
+    found: dict[tuple[Any, ...], AblationArm] = {}
     for arm in arms:
         if arm.what() not in found or arm.reads_attention:
             found[arm.what()] = arm
     return list(found.values())
 
 
-def _asked(options: AblationOptions, every: tuple[int, ...], n_heads: int) -> list[Arm]:
+def _asked(options: AblationOptions, every: tuple[int, ...], n_heads: int) -> list[AblationArm]:
     """Return the arms of one intervention."""
     name = FROZEN[str(options.freeze)]
     layers = every if options.layers is None else tuple(sorted(set(options.layers)))
     if options.heads:
         return _by_head(name, layers, n_heads, options.where)
     if not options.is_each and layers == every:
-        return [Arm(name, ALL, layers, where=options.where)]
+        return [AblationArm(name, ALL, layers, where=options.where)]
     if not options.is_each and len(layers) > 1:
         raise LRopeError(
             f"layers {', '.join(map(str, layers))} together are neither one layer nor all {len(every)}: "
             "ask for each alone, or use ablated(model, ..., layers=[...]) in Python"
         )
-    return [Arm(name, SINGLE, (layer,), layer, where=options.where) for layer in layers]
+    return [AblationArm(name, SINGLE, (layer,), layer, where=options.where) for layer in layers]
 
 
-def _full(every: tuple[int, ...], places: Sequence[str]) -> list[Arm]:
+def _full(every: tuple[int, ...], places: Sequence[str]) -> list[AblationArm]:
     """Return what the full suite has beyond the default one."""
     factors = [factor for factor in FACTORS if factor != DEFAULT_FACTOR]
     arms = [arm for factor in factors for arm in _each_and_all(every, SCALE, parameter=factor)]
     for name in (ONE, MEAN):
-        arms += [Arm(name, UP, every[: layer + 1], layer) for layer in every]
-        arms += [Arm(name, DOWN, every[layer:], layer) for layer in every]
+        arms += [AblationArm(name, UP, every[: layer + 1], layer) for layer in every]
+        arms += [AblationArm(name, DOWN, every[layer:], layer) for layer in every]
         others = [(layer, every[:layer] + every[layer + 1 :]) for layer in every]
-        arms += [Arm(name, RESTORE, layers, layer) for layer, layers in others if layers]
+        arms += [AblationArm(name, RESTORE, layers, layer) for layer, layers in others if layers]
     arms += [arm for place in places for arm in _each_and_all(every, MEAN, where=place)]
-    return arms + [Arm(MEAN, ALL, every, where=f"{RANDOM}{place}") for place in places]
+    return arms + [AblationArm(MEAN, ALL, every, where=f"{RANDOM}{place}") for place in places]
 
 
-def _each_and_all(every: tuple[int, ...], name: str, **how: Any) -> list[Arm]:
-    single = [Arm(name, SINGLE, (layer,), layer, **how) for layer in every]
-    return [*single, Arm(name, ALL, every, **how)]
+def _each_and_all(every: tuple[int, ...], name: str, **how: Any) -> list[AblationArm]:
+    single = [AblationArm(name, SINGLE, (layer,), layer, **how) for layer in every]
+    return [*single, AblationArm(name, ALL, every, **how)]
 
 
-def _by_head(name: str, layers: Sequence[int], n_heads: int, where: str = "") -> list[Arm]:
+def _by_head(name: str, layers: Sequence[int], n_heads: int, where: str = "") -> list[AblationArm]:
     """Return an arm for every head of every layer."""
     cells = [(layer, head) for layer in layers for head in range(n_heads)]
-    return [Arm(name, SINGLE, (layer,), layer, head, where=where) for layer, head in cells]
+    return [AblationArm(name, SINGLE, (layer,), layer, head, where=where) for layer, head in cells]

@@ -27,7 +27,7 @@ from lrope_interp.probes.ablations.plan import (
     RANDOM,
     SPLIT,
     UNTOUCHED,
-    Arm,
+    AblationArm,
 )
 from lrope_interp.probes.capture.attention import METRICS
 from lrope_interp.probes.capture.captured import Captured
@@ -117,7 +117,7 @@ class Tables:
             rows.append(found | {"n_documents": group.units.n_documents})
         return table(rows, _BASE)
 
-    def ablations(self, arms: Sequence[Arm]) -> pd.DataFrame:
+    def ablations(self, arms: Sequence[AblationArm]) -> pd.DataFrame:
         """Return every outcome of every arm, and the paired differences of arms, in nats per byte.
 
         These are the split of the loss into scale + lexical + contextual, for one layer and for all, and
@@ -144,7 +144,7 @@ class Tables:
         return table(rows, _ABLATIONS)
 
     def distances(
-        self, arms: Iterable[Arm], label: str, since: Int64[np.ndarray, " n_bytes"]
+        self, arms: Iterable[AblationArm], label: str, since: Int64[np.ndarray, " n_bytes"]
     ) -> pd.DataFrame:
         """Return the change by how many bytes ago the last boundary was."""
         bins = []
@@ -217,7 +217,7 @@ class Tables:
         is_own[group.at] = True
         return is_own & self.captured.is_token_start
 
-    def _row(self, arm: Arm, group: Group, metric: str) -> dict[str, Any]:
+    def _row(self, arm: AblationArm, group: Group, metric: str) -> dict[str, Any]:
         where = {"language": group.language, "byte_class": group.byte_class, "metric": metric}
         return arm.row() | where | {"n_documents": group.units.n_documents}
 
@@ -240,7 +240,10 @@ def increments_frame(fitted: IncrementStatistics) -> pd.DataFrame:
 
 
 def examples_frame(
-    captured: Captured, outcomes: Outcomes, arms: Iterable[Arm], is_scored: Bool[np.ndarray, " n_bytes"]
+    captured: Captured,
+    outcomes: Outcomes,
+    arms: Iterable[AblationArm],
+    is_scored: Bool[np.ndarray, " n_bytes"],
 ) -> pd.DataFrame:
     """Return the targets that lose most, with 24 characters on either side.
 
@@ -289,9 +292,9 @@ def _worst(change: Float[np.ndarray, " characters"]) -> list[int]:
     return found
 
 
-def _split_terms(arms: Sequence[Arm]) -> list[tuple[str, Arm, Arm | None]]:
+def _split_terms(arms: Sequence[AblationArm]) -> list[tuple[str, AblationArm, AblationArm | None]]:
     """Return the differences of arms that make the split, where all three of them were run everywhere."""
-    by_layers: dict[tuple[Any, ...], dict[str, Arm]] = {}
+    by_layers: dict[tuple[Any, ...], dict[str, AblationArm]] = {}
     for arm in arms:
         if arm.intervention in SPLIT and not arm.where and arm.design in ("single", "all"):
             by_layers.setdefault((arm.design, arm.layers, arm.head), {})[arm.intervention] = arm
@@ -303,7 +306,7 @@ def _split_terms(arms: Sequence[Arm]) -> list[tuple[str, Arm, Arm | None]]:
     ]
 
 
-def _beside_random(arms: Sequence[Arm]) -> list[tuple[str, Arm, Arm]]:
+def _beside_random(arms: Sequence[AblationArm]) -> list[tuple[str, AblationArm, AblationArm]]:
     """Return each arm at a place with the one at as many random gaps."""
     keys = {(arm.intervention, arm.design, arm.where): arm for arm in arms if arm.design == "all"}
     return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,18 +18,24 @@ from lrope_interp.probes.capture.cache import model_identity
 from lrope_interp.probes.capture.capture import Captured, Progress, check_layers, lay_out
 from lrope_interp.probes.capture.controls import UNTRAINED_SEEDS
 from lrope_interp.probes.capture.selection import Selection
-from lrope_interp.probes.concepts.claims import BEYOND, Claims
+from lrope_interp.probes.concepts.claims import Claims
 from lrope_interp.probes.concepts.erasing import MarkedText
 from lrope_interp.probes.concepts.erasures import ErasureOptions, erasures
 from lrope_interp.probes.concepts.features import Features, SpanTokens
-from lrope_interp.probes.concepts.options import INCREMENTS, RESID, ConceptOptions
-from lrope_interp.probes.concepts.probes import SPARSE_COLUMNS, run_probes, sparse_path
-from lrope_interp.probes.concepts.reads import Reader, Sources, normalised, structure_signals
+from lrope_interp.probes.concepts.options import RESID, ConceptOptions
+from lrope_interp.probes.concepts.probes import run_probes
+from lrope_interp.probes.concepts.reads import ModelReader, Sources, normalised, structure_signals
 from lrope_interp.probes.concepts.spans import SpanSample, SpansOf, sample_spans
 from lrope_interp.probes.concepts.structure import structure_tables
-from lrope_interp.probes.concepts.tables import examples_frame, spans_frame
-from lrope_interp.probes.statistics.bootstrap import BLOCK_BYTES, MIN_DOCUMENTS, Bootstrap
-from lrope_interp.results import Result, provenance, table
+from lrope_interp.probes.concepts.tables import (
+    examples_frame,
+    headline,
+    spans_frame,
+    sparse_frame,
+    warnings_of,
+)
+from lrope_interp.probes.statistics.bootstrap import Bootstrap
+from lrope_interp.results import Result, provenance
 
 GIVEN = "spans"
 
@@ -114,7 +119,7 @@ def concepts(
     if RESID in options.features:
         last = [SpanTokens.of(captured, sample.spans).last for sample in samples]
         hidden_at = captured.token_starts[np.unique(np.concatenate(last))].astype(np.int64)
-    reader, fit = Reader(text.documents, hidden_at, options.batch_size, on_progress), selection.fit
+    reader, fit = ModelReader(text.documents, hidden_at, options.batch_size, on_progress), selection.fit
     seeds = UNTRAINED_SEEDS if model.cfg.increments != "fixed" else ()
     sources = Sources(
         captured=captured,
@@ -140,7 +145,7 @@ def concepts(
         own["spans"] = spans_frame(sample)
         own["examples"] = examples_frame(sample, sources, normalised(sources, text.n_train))
         if options.is_full:
-            own["sparse"] = _sparse(sample, features, options)
+            own["sparse"] = sparse_frame(sample, features, options.seed)
             own |= _erasures(model, text, sample, options, on_progress)
         for name, frame in own.items():
             frames.setdefault(name, []).append(frame)
@@ -151,9 +156,9 @@ def concepts(
     return Result(
         kind="concepts",
         provenance=known,
-        headline=_headline(tables["claims"]),
+        headline=headline(tables["claims"]),
         tables=tables,
-        warnings=tuple([*selection.warnings, *warnings, *_warnings(samples, tables, options)]),
+        warnings=tuple([*selection.warnings, *warnings, *warnings_of(samples, tables, options)]),
     )
 
 
@@ -213,19 +218,6 @@ def _structure(
     return structure_tables(captured, signals, units, text.is_scored, bootstrap, on_progress)
 
 
-def _sparse(sample: SpanSample, features: Features, options: ConceptOptions) -> pd.DataFrame:
-    """Return `sparse.csv`: of all increments together, or of what else is probed first."""
-    kind = INCREMENTS if INCREMENTS in options.features else options.features[0]
-    layer = features.sources.layers[-1] if kind == RESID else None
-    x, names = features.claimed(kind, layer), features.names(kind, layer)
-    rows = [
-        {"features": kind, "layer": layer} | row
-        for concept in sample.shown
-        for row in sparse_path(sample, concept, x, names, options.seed)
-    ]
-    return table(rows, SPARSE_COLUMNS)
-
-
 def _erasures(
     model: LRopeTransformer,
     text: SplitText,
@@ -253,44 +245,3 @@ def _marked(
     number = np.unique(own.document)
     documents = tuple(text.documents[one] for one in number.tolist())
     return MarkedText(documents, replace(own, document=np.searchsorted(number, own.document))), number
-
-
-def _headline(claims: pd.DataFrame) -> dict[str, float | None]:
-    """Return how many claims stand, and how many add something to all controls of the text."""
-    return {
-        "n_claims": float(len(claims)),
-        "n_beyond_controls": float(claims["verdict"].tolist().count(BEYOND)),
-        "n_adding": float(claims["is_adding"].to_numpy(bool).sum()),
-        "best_above": None if claims.empty else float(np.nanmax(claims["above"].to_numpy(float))),
-    }
-
-
-def _warnings(
-    samples: Sequence[SpanSample], tables: Mapping[str, pd.DataFrame], options: ConceptOptions
-) -> list[str]:
-    found = []
-    if options.is_full and "erasures" not in tables:
-        found.append("nothing was erased: that needs layers from 1 on, with increment heads of their own")
-    for sample in samples:
-        if sample.rare:
-            found.append(f"{sample.family}: too few spans of {', '.join(sample.rare)}")
-        if sample.n_left_out:
-            found.append(
-                f"{sample.family}: {len(sample.spans):,} spans are probed, drawn from "
-                f"{len(sample.spans) + sample.n_left_out:,}"
-            )
-    n_fits, n_failed = (int(tables["fits"][name].to_numpy(int).sum()) for name in ("n_fits", "n_unconverged"))
-    if n_failed:
-        found.append(f"{n_failed} of {n_fits} probes did not converge; their scores are a little too low")
-    if np.isnan(tables["claims"]["above_low"].to_numpy(float)).all():
-        found.append("no interval: too few test documents, so nothing is claimed")
-    elif (n_documents := int(tables["claims"]["n_documents"].to_numpy(int).min())) < MIN_DOCUMENTS:
-        found.append(
-            f"{n_documents} documents are scored, fewer than {MIN_DOCUMENTS}: intervals draw blocks of "
-            f"{BLOCK_BYTES:,} bytes of them again, which makes them somewhat too narrow"
-        )
-    if np.isnan(tables["claims"]["untrained_auc"].to_numpy(float)).all():
-        found.append("no untrained model can be made of one without increment heads, so nothing is claimed")
-    n_claims = len(tables["claims"])
-    found.append(f"claims tested, each at 95 % and uncorrected, so that some stand by chance: {n_claims}")
-    return found

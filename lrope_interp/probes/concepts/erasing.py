@@ -38,7 +38,7 @@ _KIND = "erasers"
 _MOST = 16
 
 
-class Erasure:
+class ErasingHook:
     """A hook that erases, and counts how often it fired: `run_with_hooks` raises if it never did.
 
     Attributes:
@@ -57,9 +57,9 @@ class Erasure:
         return self.eraser(x)
 
 
-def erase(eraser: LeaceEraser) -> Erasure:
+def erase(eraser: LeaceEraser) -> ErasingHook:
     """Return a hook that erases, for `blocks.N.hook_increments_in` or any other state of that width."""
-    return Erasure(eraser)
+    return ErasingHook(eraser)
 
 
 @dataclass(frozen=True)

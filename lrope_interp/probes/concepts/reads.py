@@ -63,7 +63,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Reader:
+class ModelReader:
     """Reads models over the same documents.
 
     Attributes:

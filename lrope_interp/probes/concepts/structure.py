@@ -210,7 +210,7 @@ def _ratio(means: Float[np.ndarray, "*resamples sides"]) -> Float[np.ndarray, "*
 
 
 @dataclass(frozen=True)
-class WordPairs:
+class PairedWords:
     """Pairs of words of one document.
 
     Attributes:
@@ -228,7 +228,7 @@ class WordPairs:
     stratum: Int64[np.ndarray, " n"]
 
     @classmethod
-    def of(cls, text: StructuredText) -> WordPairs:
+    def of(cls, text: StructuredText) -> PairedWords:
         """Pair every word with the six that follow it in its document.
 
         Pairs more than 1,023 bytes apart and pairs across text that is not scored are left out.
@@ -288,7 +288,7 @@ def pair_designs(text: StructuredText) -> list[PairDesign]:
     Of a language at most 20,000 pairs of a level are used, by a seeded draw: half of one unit and
     half not, or all of the rarer kind. Drawing each kind at one rate leaves what is expected as it is.
     """
-    pairs, n_documents = WordPairs.of(text), len(text.captured.documents)
+    pairs, n_documents = PairedWords.of(text), len(text.captured.documents)
     designs = []
     for unit, units in text.stretches.items():
         if unit in SMALLEST:

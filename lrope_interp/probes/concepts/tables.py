@@ -1,6 +1,8 @@
-"""How many spans there are of each concept, and passages that show it with the increments around it."""
+"""What a result says beside the claims: its spans, passages, sparse paths, headline and warnings."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,8 +10,13 @@ from jaxtyping import Float32
 
 from lrope_interp.data import character_starts
 from lrope_interp.data.spans.families import FAMILIES
+from lrope_interp.probes.concepts.claims import BEYOND
+from lrope_interp.probes.concepts.features import Features
+from lrope_interp.probes.concepts.options import INCREMENTS, RESID, ConceptOptions
+from lrope_interp.probes.concepts.probes import SPARSE_COLUMNS, sparse_path
 from lrope_interp.probes.concepts.reads import Sources
 from lrope_interp.probes.concepts.spans import SpanSample
+from lrope_interp.probes.statistics.bootstrap import BLOCK_BYTES, MIN_DOCUMENTS
 from lrope_interp.results import table
 
 PASSAGES = 3
@@ -74,3 +81,58 @@ def examples_frame(
                 for row, layer in enumerate(sources.layers):
                     rows.append(known | {"layer": layer, "value": float(values[row, place])})
     return table(rows, _EXAMPLES)
+
+
+def sparse_frame(sample: SpanSample, features: Features, seed: int) -> pd.DataFrame:
+    """Return `sparse.csv`: of all increments together, or of what else is probed first."""
+    kind = INCREMENTS if INCREMENTS in features.kinds else features.kinds[0]
+    layer = features.sources.layers[-1] if kind == RESID else None
+    x, names = features.claimed(kind, layer), features.names(kind, layer)
+    rows = [
+        {"features": kind, "layer": layer} | row
+        for concept in sample.shown
+        for row in sparse_path(sample, concept, x, names, seed)
+    ]
+    return table(rows, SPARSE_COLUMNS)
+
+
+def headline(claims: pd.DataFrame) -> dict[str, float | None]:
+    """Return how many claims stand, and how many add something to all controls of the text."""
+    return {
+        "n_claims": float(len(claims)),
+        "n_beyond_controls": float(claims["verdict"].tolist().count(BEYOND)),
+        "n_adding": float(claims["is_adding"].to_numpy(bool).sum()),
+        "best_above": None if claims.empty else float(np.nanmax(claims["above"].to_numpy(float))),
+    }
+
+
+def warnings_of(
+    samples: Sequence[SpanSample], tables: Mapping[str, pd.DataFrame], options: ConceptOptions
+) -> list[str]:
+    """Say what a reader must know of the spans, the probes and the intervals before believing the claims."""
+    found = []
+    if options.is_full and "erasures" not in tables:
+        found.append("nothing was erased: that needs layers from 1 on, with increment heads of their own")
+    for sample in samples:
+        if sample.rare:
+            found.append(f"{sample.family}: too few spans of {', '.join(sample.rare)}")
+        if sample.n_left_out:
+            found.append(
+                f"{sample.family}: {len(sample.spans):,} spans are probed, drawn from "
+                f"{len(sample.spans) + sample.n_left_out:,}"
+            )
+    n_fits, n_failed = (int(tables["fits"][name].to_numpy(int).sum()) for name in ("n_fits", "n_unconverged"))
+    if n_failed:
+        found.append(f"{n_failed} of {n_fits} probes did not converge; their scores are a little too low")
+    if np.isnan(tables["claims"]["above_low"].to_numpy(float)).all():
+        found.append("no interval: too few test documents, so nothing is claimed")
+    elif (n_documents := int(tables["claims"]["n_documents"].to_numpy(int).min())) < MIN_DOCUMENTS:
+        found.append(
+            f"{n_documents} documents are scored, fewer than {MIN_DOCUMENTS}: intervals draw blocks of "
+            f"{BLOCK_BYTES:,} bytes of them again, which makes them somewhat too narrow"
+        )
+    if np.isnan(tables["claims"]["untrained_auc"].to_numpy(float)).all():
+        found.append("no untrained model can be made of one without increment heads, so nothing is claimed")
+    n_claims = len(tables["claims"])
+    found.append(f"claims tested, each at 95 % and uncorrected, so that some stand by chance: {n_claims}")
+    return found
