@@ -171,12 +171,10 @@ def contrast_rows(
             for name, own in groups:
                 means = np.array([_standardised(one.sum(axis=0)[own], n[own]) for one in sums])
                 means = means if is_usable[own].all() else np.full_like(means, math.nan)
-                value, low, high = estimate(
-                    _ratio(means).tolist(),
-                    None
-                    if drawn is None
-                    else lambda own=own, of=drawn: _ratio(_standardised(*(one[:, own] for one in of))),
-                )
+                resampled = None
+                if drawn is not None:
+                    resampled = _ratio(_standardised(*(one[:, own] for one in drawn)))
+                value, low, high = estimate(_ratio(means).tolist(), resampled)
                 between, within = means.mean(axis=0).tolist()
                 n_between, n_within = n[own].sum(axis=0).astype(int).tolist()
                 found = {"byte_class": name, "between": between, "within": within, "ratio": value}
@@ -337,12 +335,10 @@ def pair_rows(text: StructuredText, designs: Sequence[PairDesign], signal: str) 
             for metric, found in scored.items():
                 value, low, high = math.nan, math.nan, math.nan
                 if found:
-                    value, low, high = estimate(
-                        [one.value for one in found],
-                        (lambda of=found[0], units=design.units: of.resampled(text.bootstrap, units))
-                        if design.units.has_interval
-                        else None,
-                    )
+                    resampled = None
+                    if len(found) == 1 and design.units.has_interval:
+                        resampled = found[0].resampled(text.bootstrap, design.units)
+                    value, low, high = estimate([one.value for one in found], resampled)
                 rows.append(said | {"metric": metric, "value": value, "ci_low": low, "ci_high": high})
     return rows
 

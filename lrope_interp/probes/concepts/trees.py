@@ -240,8 +240,8 @@ def _rows(
         where = {"unit": design.unit, "language": design.language, "n": int(design.own.sum())}
         where |= said | {"n_documents": design.units.n_documents}
         for at, metric in enumerate(METRICS):
-            resample = None if resampled is None else lambda at=at, of=resampled: of[at]
-            value, low, high = estimate([float(one[at]) for one in values], resample)
+            drawn = None if resampled is None else resampled[at]
+            value, low, high = estimate([float(one[at]) for one in values], drawn)
             rows.append(where | {"metric": metric, "value": value, "ci_low": low, "ci_high": high})
     return rows
 

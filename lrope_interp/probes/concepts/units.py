@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -144,7 +144,7 @@ class StructuredText:
 
 
 def estimate(
-    values: Sequence[float], resample: Callable[[], Float[np.ndarray, " resamples"]] | None
+    values: Sequence[float], resampled: Float[np.ndarray, " resamples"] | None
 ) -> tuple[float, float, float]:
     """Return a value and its interval.
 
@@ -153,6 +153,6 @@ def estimate(
     """
     if len(values) > 1:
         return float(np.mean(values)), float(np.min(values)), float(np.max(values))
-    if resample is None or math.isnan(values[0]):
+    if resampled is None or math.isnan(values[0]):
         return values[0], math.nan, math.nan
-    return values[0], *interval(resample())
+    return values[0], *interval(resampled)
