@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, ndtri
 
-from lrope_interp.probes.statistics.beyond import Covariates, Sample
+from lrope_interp.probes.boundaries.beyond import HeldFixed, LabelledGaps
 
 FORMS = ("tanh", "log", "step")
 _CLASS_SHARES = (0.55, 0.2, 0.15, 0.06, 0.04)
@@ -30,14 +30,14 @@ class Planted:
     """One split, and signals on it.
 
     Attributes:
-        sample: Covariates, label and documents.
+        sample: HeldFixed, label and documents.
         t: The place of each gap in its document.
         shaped: A function of entropy and nothing else.
         noisy: The same, with noise and a level of each document.
         extra: A signal of stand-alone AUC 0.60 that knows nothing of entropy.
     """
 
-    sample: Sample
+    sample: LabelledGaps
     t: np.ndarray
     shaped: np.ndarray
     noisy: np.ndarray
@@ -60,9 +60,9 @@ def plant(seed: int, form: str, n_documents: int = 60, length: int = 150, auc: f
     log_odds += 0.3 * surprisal + 0.2 * np.tanh(rise) + 0.3 * level[1]
     is_boundary = rng.random(n) < expit(log_odds)
     odds = np.stack([log_odds + rng.normal(size=n), rng.normal(size=n)], axis=1)
-    covariates = Covariates(byte_class, entropy, rise, surprisal, log_bigram, odds)
+    held = HeldFixed(byte_class, entropy, rise, surprisal, log_bigram, odds)
     return Planted(
-        Sample(covariates, is_boundary, document),
+        LabelledGaps(held, is_boundary, document),
         np.tile(np.arange(1, length + 1), n_documents),
         shaped,
         shaped + 0.3 * shaped.std() * (rng.normal(size=n) + level[2]),

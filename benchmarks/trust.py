@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.planted import FORMS, plant
-from lrope_interp.probes.statistics.beyond import BeyondTest
+from lrope_interp.probes.boundaries.beyond import BeyondTest
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
 
 Line = dict[str, Any]

@@ -17,9 +17,10 @@ import typer
 from lrope_interp.cli import app
 from lrope_interp.models import LRopeConfig
 from lrope_interp.probes.ablations.options import AblationOptions
+from lrope_interp.probes.boundaries import beyond
 from lrope_interp.probes.boundaries.options import BoundaryOptions
 from lrope_interp.probes.concepts.options import ConceptOptions
-from lrope_interp.probes.statistics import beyond, bootstrap, equivalence, nulls
+from lrope_interp.probes.statistics import bootstrap, equivalence, nulls
 from lrope_interp.probes.statistics import ranking as statistics
 from lrope_interp.training.config import PRESETS, TrainConfig
 

@@ -14,19 +14,19 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks import trust
 from benchmarks.planted import Planted, plant
-from lrope_interp.probes.statistics import beyond
-from lrope_interp.probes.statistics.beyond import BEYOND_COLUMNS, LEAST_BINNED, BeyondTest, Sample
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
-from lrope_interp.probes.statistics.class_logit import (
+from lrope_interp.probes.boundaries import beyond
+from lrope_interp.probes.boundaries.beyond import BEYOND_COLUMNS, LEAST_BINNED, BeyondTest, LabelledGaps
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, draw_gaps, hold_out
+from lrope_interp.probes.statistics.curves import (
     CLASS_RIDGE,
     SHARED_RIDGE,
+    Axis,
     Grouped,
+    Spline,
     fit_logit,
     log_likelihood,
 )
-from lrope_interp.probes.statistics.drawn_gaps import draw_gaps, hold_out
-from lrope_interp.probes.statistics.splines import Axis, Spline
-from lrope_interp.probes.statistics.within_bins import WithinBins, joint_bins, ranks_within
+from lrope_interp.probes.statistics.strata import WithinBins, joint_bins, ranks_within
 
 BOOT = Bootstrap(n_resamples=500)
 
@@ -43,8 +43,8 @@ def test_two_hundred_bins_of_few_gaps_say_nothing_instead_of_nothing_beyond(
     monkeypatch.setattr(beyond, "LEAST_BINNED", LEAST_BINNED)
     fit, test = plant(0, "tanh"), plant(1, "tanh")
     short = test.sample.document < 20
-    sample = Sample(
-        test.sample.covariates.taken(np.flatnonzero(short)),
+    sample = LabelledGaps(
+        test.sample.held.taken(np.flatnonzero(short)),
         test.sample.is_boundary[short],
         test.sample.document[short],
     )
@@ -57,7 +57,7 @@ def test_two_hundred_bins_of_few_gaps_say_nothing_instead_of_nothing_beyond(
     assert math.isnan(bins["p"])
 
 
-def make_test(fit: Sample, test: Sample) -> BeyondTest:
+def make_test(fit: LabelledGaps, test: LabelledGaps) -> BeyondTest:
     t = np.arange(len(test.document))
     return BeyondTest(fit, test, Units.of(test.document, t), BOOT)
 
@@ -99,9 +99,7 @@ def test_rows_have_the_columns_of_the_table_and_numbers_that_fit_together() -> N
 
 def test_without_log_odds_there_is_no_lexical_row() -> None:
     fit, test = planted_pair()
-    bare = [
-        replace(one.sample, covariates=replace(one.sample.covariates, log_odds=None)) for one in (fit, test)
-    ]
+    bare = [replace(one.sample, held=replace(one.sample.held, log_odds=None)) for one in (fit, test)]
     rows = make_test(*bare).of_signal(fit.extra, test.extra)
     assert [row["baseline"] for row in rows] == ["M0", "bins"]
 
@@ -109,8 +107,7 @@ def test_without_log_odds_there_is_no_lexical_row() -> None:
 def test_more_covariates_are_held_fixed_too() -> None:
     fit, test = planted_pair(auc=0.75)
     knowing = [
-        replace(one.sample, covariates=replace(one.sample.covariates, more={"extra": one.extra}))
-        for one in (fit, test)
+        replace(one.sample, held=replace(one.sample.held, more={"extra": one.extra})) for one in (fit, test)
     ]
     rows = make_test(*knowing).of_signal(fit.extra, test.extra)
     assert not any(row["is_beyond"] for row in rows[:2])
@@ -141,7 +138,7 @@ def test_the_label_itself_is_beyond_and_a_constant_is_not() -> None:
 
 def test_a_label_that_the_byte_class_decides_leaves_nothing_beyond() -> None:
     fit, test = planted_pair()
-    pure = [replace(one.sample, is_boundary=one.sample.covariates.byte_class == 2) for one in (fit, test)]
+    pure = [replace(one.sample, is_boundary=one.sample.held.byte_class == 2) for one in (fit, test)]
     rows = by_baseline(make_test(*pure).of_signal(fit.extra, test.extra))
     assert rows["M0"]["base_auc"] == pytest.approx(1.0)
     assert rows["M0"]["delta_auc"] == pytest.approx(0, abs=1e-6)
@@ -170,12 +167,12 @@ def test_ties_constants_and_classes_that_fit_lacks_are_survived() -> None:
     fit, test = planted_pair(auc=0.75)
     odd = []
     for one in (fit, test):
-        c = one.sample.covariates
+        c = one.sample.held
         surprisal = np.where(np.arange(len(c.surprisal)) % 2, 0.0, c.surprisal)
         changed = replace(c, rise=np.zeros_like(c.rise), surprisal=surprisal, entropy=np.round(c.entropy))
-        odd.append(replace(one.sample, covariates=changed))
-    unseen = np.where(np.arange(len(test.extra)) < 50, 99, odd[1].covariates.byte_class)
-    odd[1] = replace(odd[1], covariates=replace(odd[1].covariates, byte_class=unseen))
+        odd.append(replace(one.sample, held=changed))
+    unseen = np.where(np.arange(len(test.extra)) < 50, 99, odd[1].held.byte_class)
+    odd[1] = replace(odd[1], held=replace(odd[1].held, byte_class=unseen))
     rows = make_test(*odd).of_signal(1.0 * (fit.extra > 0.5), 1.0 * (test.extra > 0.5))
     assert all(row["is_beyond"] for row in rows)
     assert all(np.isfinite(row["bits"]) for row in rows[:2])
@@ -186,10 +183,10 @@ def test_the_order_of_documents_and_rounding_change_nothing() -> None:
     turned = []
     for one in (fit, test):
         at = np.argsort(-one.sample.document, kind="stable")
-        c = one.sample.covariates.taken(at)
+        c = one.sample.held.taken(at)
         c = replace(c, entropy=c.entropy * (1 + 1e-9))
         number = one.sample.document.max() - one.sample.document[at]
-        turned.append((Sample(c, one.sample.is_boundary[at], number), one.extra[at]))
+        turned.append((LabelledGaps(c, one.sample.is_boundary[at], number), one.extra[at]))
     once = make_test(fit.sample, test.sample).of_signal(fit.extra, test.extra)
     again = make_test(turned[0][0], turned[1][0]).of_signal(turned[0][1], turned[1][1])
     for a, b in zip(once, again, strict=True):
@@ -288,7 +285,7 @@ def test_joint_bins_are_of_equal_size_and_keep_ties_together() -> None:
 @pytest.mark.parametrize("form", ["tanh", "log", "step"])
 def test_a_function_of_entropy_leaves_nothing_within_bins(form: str) -> None:
     test = plant(3, form)
-    c = test.sample.covariates
+    c = test.sample.held
     bins = WithinBins(c.entropy, c.surprisal, test.sample.is_boundary, Units.of(test.sample.document, test.t))
     assert np.abs(bins.left_of(test.shaped)).max() < 1e-6
     assert bins.p(bins.left_of(test.shaped)) == 1

@@ -24,7 +24,7 @@ from lrope_interp.probes.boundaries.rows import METRICS, SCORE_COLUMNS, WORD_MET
 from lrope_interp.probes.capture.capture import capture
 from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.selection import Selection
-from lrope_interp.probes.capture.signals import Column, Signal
+from lrope_interp.probes.capture.signals import Signal, SignalColumn
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
 from lrope_interp.results import Result, load_result, save_result
 
@@ -338,7 +338,7 @@ def test_dev_chooses_alignment_and_sign(bilingual: Selection) -> None:
         return values
 
     values = {split: at_last_byte(split) for split in gaps}
-    column = Column(Signal("x", lambda captured: captured.entropy), None, None, values)
+    column = SignalColumn(Signal("x", lambda captured: captured.entropy), None, None, values)
     scored = Scorer(gaps["dev"], gaps["test"], Bootstrap(n_resamples=50)).score(column)
     chosen = {row["stratum"]: row for row in scored.choices}
     assert (chosen["han"]["align"], chosen["han"]["sign"]) == ("last", -1)

@@ -31,9 +31,8 @@ from lrope_interp.probes.capture import controls
 from lrope_interp.probes.capture.cache import model_identity
 from lrope_interp.probes.capture.capture import capture, lay_out
 from lrope_interp.probes.capture.controls import untrained
-from lrope_interp.probes.capture.increment_statistics import fit_increments
+from lrope_interp.probes.capture.increment_statistics import capture_training_sample, fit_increments
 from lrope_interp.probes.capture.losses import Text
-from lrope_interp.probes.capture.training_sample import capture_training_sample
 from lrope_interp.probes.concepts import reads as reads_module
 from lrope_interp.probes.concepts.erasing import fit_layers
 from lrope_interp.probes.concepts.erasures import run_erased

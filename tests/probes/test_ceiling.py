@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lrope_interp.probes.statistics.ceiling import REGULARISATIONS, fit_probe
+from lrope_interp.probes.boundaries.ceiling import REGULARISATIONS, fit_probe
 from lrope_interp.probes.statistics.ranking import roc_auc
 
 

@@ -27,8 +27,8 @@ from lrope_interp.probes.concepts.features import (
 from lrope_interp.probes.concepts.probes import run_probes
 from lrope_interp.probes.concepts.spans import SpanSample
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
+from lrope_interp.probes.statistics.estimates import Estimate, SpanScorer
 from lrope_interp.probes.statistics.logistic import beside
-from lrope_interp.probes.statistics.probe_scores import Estimate, Scorer
 from lrope_interp.probes.statistics.ranking import roc_auc
 
 UNKNOWN = {"is_hooked": True}  # nothing is remembered
@@ -188,7 +188,7 @@ def test_a_gain_counts_by_its_lower_bound_alone_and_less_that_of_the_untrained_m
         JOINT_UNTRAINED: Estimate(0.6 - untrained, 0.6 - untrained + 0 * spread),
     }
 
-    def loss(_: Scorer, log_p: np.ndarray, number: int) -> Estimate:
+    def loss(_: SpanScorer, log_p: np.ndarray, number: int) -> Estimate:
         """The loss of the control whose log-probabilities these are."""
         (control,) = (
             one.of.control
@@ -197,7 +197,7 @@ def test_a_gain_counts_by_its_lower_bound_alone_and_less_that_of_the_untrained_m
         )
         return losses[control]
 
-    monkeypatch.setattr(Scorer, "binary_loss", loss)
+    monkeypatch.setattr(SpanScorer, "binary_loss", loss)
     found = Claims(sample, every, Bootstrap(0)).claims().iloc[0]
     assert found["gain"] == found["type_gain"] == pytest.approx(0.1)
     assert found["gain_low"] == pytest.approx(0.1 - 0.95 * half, abs=1e-3)
@@ -211,7 +211,7 @@ def test_on_new_types_a_probe_of_noise_is_at_chance_though_its_folds_differ_in_t
     share = np.array([(y[fold != k] == 1).mean() for k in range(5)])[fold]  # all that noise teaches
     logit = np.log(share / (1 - share)) + rng.normal(0, 0.01, size=4_000)
     log_p = -np.logaddexp(0, np.stack([logit, -logit], axis=1)).astype(np.float32)
-    scorer = Scorer(y, document, np.zeros_like(y), Bootstrap(0))
+    scorer = SpanScorer(y, document, np.zeros_like(y), Bootstrap(0))
     assert scorer.roc_auc(log_p, 1).value < 0.3
     found = scorer.roc_auc_within(log_p, 1, fold)
     areas = [roc_auc(logit[own], y[own] == 1) for own in (fold == k for k in range(5))]

@@ -12,7 +12,7 @@ from lrope_interp.probes.boundaries.choice import Choice
 from lrope_interp.probes.boundaries.comparisons import difference_rows, share_rows
 from lrope_interp.probes.boundaries.harness import Trial
 from lrope_interp.probes.boundaries.significance import null_rows, with_p_values
-from lrope_interp.probes.capture.signals import Column, Kind, Signal, Target
+from lrope_interp.probes.capture.signals import Kind, Signal, SignalColumn, Target
 
 
 def trial(
@@ -30,7 +30,7 @@ def trial(
     rng = np.random.default_rng(zlib.crc32(repr((name, layer, head, seed)).encode()))
     signal = Signal(name, lambda captured: captured.entropy, kind, seed=seed)
     only = Target("words", "characters", ("characters",), "lead") if kind == "ceiling" else None
-    column = Column(signal, layer, head, {}, only)
+    column = SignalColumn(signal, layer, head, {}, only)
     null = auc - 0.1 + 0.05 * rng.normal(size=999) if has_null else None
     shared = np.random.default_rng(0).normal(size=500) * 0.05
     return Trial(

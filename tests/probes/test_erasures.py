@@ -32,7 +32,6 @@ from lrope_interp.data import Document
 from lrope_interp.data.spans.typed import OTHER, Spans
 from lrope_interp.models import HookPoint, LRopeTransformer
 from lrope_interp.probes.capture.capture import capture
-from lrope_interp.probes.capture.readouts import ResidualReads
 from lrope_interp.probes.concepts.erasing import MarkedText, erase, fit_eraser, fit_layers
 from lrope_interp.probes.concepts.erasures import COLUMNS, erasures
 
@@ -294,7 +293,7 @@ def test_every_token_is_fitted_on_once_whatever_windows_it_is_read_in(model: LRo
     assert max(document.n_bytes for document in FIT.documents) > 2 * N_CTX
     n_bytes = sum(document.n_bytes for document in FIT.documents)
     fitter = fit_layers(model, FIT, [LAYER], batch_size=5).fitters[LAYER]
-    whole = capture(model, FIT.documents, layers=[LAYER], residual=ResidualReads((), np.arange(n_bytes)))
+    whole = capture(model, FIT.documents, layers=[LAYER], hidden_at=np.arange(n_bytes))
     states = whole.hidden[0].astype(np.float64)
     assert fitter.n == n_bytes
     np.testing.assert_allclose(fitter.mean[:16], states.mean(axis=0), atol=1e-6)

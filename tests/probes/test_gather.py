@@ -12,9 +12,8 @@ from probe_samples import english, select
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.boundaries.leaderboard import SPLITS, Computing, gather, twin_columns
-from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.capture.capture import COSINE, capture
 from lrope_interp.probes.capture.gaps import Gaps
-from lrope_interp.probes.capture.readouts import COSINE, ResidualReads
 from lrope_interp.probes.capture.selection import Selection
 
 MakeModel = Callable[..., LRopeTransformer]
@@ -93,6 +92,6 @@ def test_a_twin_is_read_itself_on_each_split(make_model: MakeModel, selection: S
     found = twin_columns(twin, selection, [0, 1], Computing(64))
     assert [(one.signal.name, one.layer) for one in found] == [("cosine_fixed", 0), ("cosine_fixed", 1)]
     for split in ("dev", "test"):
-        read = capture(twin, getattr(selection, split), residual=ResidualReads((COSINE,)))
+        read = capture(twin, getattr(selection, split), readouts=(COSINE,))
         for one in found:
             assert np.array_equal(one.values[split], read.readouts[COSINE.name][one.layer, 0])

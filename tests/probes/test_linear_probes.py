@@ -11,13 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.concepts.probes import sparse_path
 from lrope_interp.probes.concepts.spans import sample_spans
-from lrope_interp.probes.statistics.code_length import online_code
 from lrope_interp.probes.statistics.logistic import (
     TYPE_FOLDS,
     Prober,
     Task,
     control_labels,
     grouped_folds,
+    online_code,
     standardised,
     type_split,
 )

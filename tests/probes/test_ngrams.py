@@ -16,9 +16,9 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.boundaries import jieba as jieba_control
 from lrope_interp.probes.boundaries.jieba import jieba_signal
-from lrope_interp.probes.capture.capture import Captured, capture
-from lrope_interp.probes.capture.controls import byte_mean
-from lrope_interp.probes.capture.ngrams import ngram_means
+from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.probes.capture.controls import byte_mean, ngram_means
 
 N_LAYERS = 3
 

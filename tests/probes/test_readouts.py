@@ -11,9 +11,8 @@ import torch
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import random_heads
-from lrope_interp.probes.boundaries.ceiling import fit_ceilings
-from lrope_interp.probes.boundaries.hidden_sample import HiddenSample
-from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.boundaries.ceiling import HiddenSample, fit_ceilings
+from lrope_interp.probes.capture.capture import COSINE, capture, linear_readout
 from lrope_interp.probes.capture.controls import (
     UNTRAINED_SEEDS,
     calibration_tokens,
@@ -21,7 +20,6 @@ from lrope_interp.probes.capture.controls import (
     random_head_readout,
 )
 from lrope_interp.probes.capture.gaps import Gaps
-from lrope_interp.probes.capture.readouts import COSINE, ResidualReads, linear_readout
 from lrope_interp.probes.capture.selection import Selection
 
 MakeModel = Callable[..., LRopeTransformer]
@@ -36,7 +34,7 @@ def streams(model: LRopeTransformer, document: Document) -> dict[int, np.ndarray
 
 
 def test_the_cosine_is_that_of_neighbouring_states(tiny_model: LRopeTransformer) -> None:
-    captured = capture(tiny_model, [SHORT], residual=ResidualReads((COSINE,)))
+    captured = capture(tiny_model, [SHORT], readouts=(COSINE,))
     for layer, stream in streams(tiny_model, SHORT).items():
         a, b = stream[1:], stream[:-1]
         wanted = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
@@ -49,9 +47,7 @@ def test_a_linear_readout_is_a_matrix_product(tiny_model: LRopeTransformer) -> N
         layer: (rng.normal(size=(16, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32))
         for layer in (0, 1)
     }
-    captured = capture(
-        tiny_model, [SHORT], residual=ResidualReads((linear_readout("probe", weights),)), batch_size=3
-    )
+    captured = capture(tiny_model, [SHORT], readouts=(linear_readout("probe", weights),), batch_size=3)
     for layer, stream in streams(tiny_model, SHORT).items():
         wanted = stream[1:] @ weights[layer][0] + weights[layer][1]
         np.testing.assert_allclose(captured.readouts["probe"][layer], wanted.T, atol=1e-4)
@@ -65,8 +61,8 @@ def test_a_random_head_reads_the_trained_trunk_with_the_trained_spread(
     layers = [0] if config.get("increments") == "shared" else [0, 1]
     tokens = calibration_tokens(bilingual.fit, model.cfg.n_ctx)
     heads = random_heads(model, tokens, 1)
-    reads = ResidualReads((random_head_readout(model, bilingual.fit),))
-    captured = capture(model, [SHORT], layers=layers, residual=reads)
+    reads = (random_head_readout(model, bilingual.fit),)
+    captured = capture(model, [SHORT], layers=layers, readouts=reads)
     _, cache = model.run_with_cache(tokens)
     for layer in layers:
         stream = torch.tensor(streams(model, SHORT)[layer])[None]
@@ -92,7 +88,7 @@ def test_hidden_states_are_kept_where_they_were_asked_for(
     gaps = Gaps.of(bilingual.fit, ["words"])
     sample = HiddenSample.of(gaps, n_states=300)
     assert 200 < len(sample.at) <= 300
-    captured = capture(tiny_model, bilingual.fit, residual=ResidualReads(hidden_at=sample.at), batch_size=7)
+    captured = capture(tiny_model, bilingual.fit, hidden_at=sample.at, batch_size=7)
     starts = np.cumsum([0] + [one.n_bytes for one in bilingual.fit])
     for number in range(0, len(sample.at), 37):
         at = int(sample.at[number])
@@ -131,7 +127,7 @@ def test_a_label_that_one_document_holds_alone_leaves_no_ceiling_and_no_crash(
     documents = (marked, *(Document(f"p{n}", f"word {n} " * 20, "x", "en") for n in range(3)))
     gaps = Gaps.of(documents, ["punctuation", "whitespace"])
     sample = HiddenSample.of(gaps)
-    captured = capture(tiny_model, documents, residual=ResidualReads(hidden_at=sample.at))
+    captured = capture(tiny_model, documents, hidden_at=sample.at)
     ceilings = fit_ceilings(captured, gaps, sample)
-    assert {target.label for target in ceilings.targets[0]} <= {"whitespace"}
-    assert [len(ceilings.probes[layer]) for layer in (0, 1)] == [len(ceilings.targets[0])] * 2
+    assert {target.label for target, _ in ceilings[0]} <= {"whitespace"}
+    assert len(ceilings[0]) == len(ceilings[1])

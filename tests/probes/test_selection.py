@@ -22,7 +22,7 @@ from lrope_interp.probes.capture.selection import (
     select_gold,
     select_text,
 )
-from lrope_interp.probes.capture.signals import Column, Signal
+from lrope_interp.probes.capture.signals import Signal, SignalColumn
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
 
 
@@ -193,7 +193,7 @@ def test_only_documents_in_the_script_of_a_short_text_choose_for_it(
     script = "cjk" if is_chinese else "latin"
     assert any(f"in {script} script" in said for said in selection.warnings)
     (dev, on_dev), (test, on_test) = _planted(selection, "dev"), _planted(selection, "test")
-    column = Column(
+    column = SignalColumn(
         Signal("x", lambda captured: captured.entropy), None, None, {"dev": on_dev, "test": on_test}
     )
     scored = Scorer(dev, test, Bootstrap(n_resamples=20)).score(column)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lrope_interp.probes.statistics.words import (
+from lrope_interp.probes.boundaries.words import (
     Runs,
     pk_counts,
     token_counts,

@@ -45,12 +45,19 @@ from lrope_interp.probes.ablations.plan import (
     SHUFFLE,
     AblationArm,
 )
-from lrope_interp.probes.capture.attention import METRICS, AttentionReads
 from lrope_interp.probes.capture.cache import forget, model_identity, remembered
 from lrope_interp.probes.capture.capture import OVERLAP, Progress
+from lrope_interp.probes.capture.captured import DocumentWindow, document_windows, in_batches
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics
-from lrope_interp.probes.capture.losses import OUTCOMES, Text, Untouched, at_predictions, at_tokens
-from lrope_interp.probes.capture.windows import DocumentWindow, document_windows, in_batches
+from lrope_interp.probes.capture.losses import (
+    LOOKS,
+    OUTCOMES,
+    AttentionReads,
+    Text,
+    Untouched,
+    at_predictions,
+    at_tokens,
+)
 
 KIND = "ablations"
 _MOST_BATCHES = 1_000
@@ -67,7 +74,7 @@ class Outcomes:
         change: How much more each arm loses there, in nats.
         kl: KL(untouched || ablated) of the prediction, in nats.
         flips: 1 where the likeliest token is another one.
-        attention: By arm number (-1: untouched): `attention.METRICS`, layer, head, byte.
+        attention: By arm number (-1: untouched): `losses.LOOKS`, layer, head, byte.
     """
 
     arms: tuple[AblationArm, ...]
@@ -113,7 +120,7 @@ def run_arms(
     seen = [-1, *seen] if seen else []
     width = 1 + len(OUTCOMES) * len(arms)
     channels = np.zeros((width, text.captured.n_bytes), dtype=np.float32)
-    shape = (len(METRICS), model.cfg.n_layers, model.cfg.n_heads, text.captured.n_bytes)
+    shape = (len(LOOKS), model.cfg.n_layers, model.cfg.n_heads, text.captured.n_bytes)
     looks = np.full((len(seen), *shape), np.nan, dtype=np.float32)
     known = model_identity(model)
     said = known | {

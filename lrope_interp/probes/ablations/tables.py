@@ -29,9 +29,9 @@ from lrope_interp.probes.ablations.plan import (
     UNTOUCHED,
     AblationArm,
 )
-from lrope_interp.probes.capture.attention import METRICS
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics
+from lrope_interp.probes.capture.losses import LOOKS
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
 from lrope_interp.results import ALL_LANGUAGES, table
 
@@ -176,7 +176,7 @@ class Tables:
                     if number >= 0:
                         before = self.outcomes.attention[-1][metric, layer, head]
                         moved = self.estimate(looked, values - before)
-                    found |= {"intervention": name, "layer": layer, "head": head, "metric": METRICS[metric]}
+                    found |= {"intervention": name, "layer": layer, "head": head, "metric": LOOKS[metric]}
                     found |= {"language": group.language, "change": moved["value"]}
                     rows.append(found | {"change_low": moved["ci_low"], "change_high": moved["ci_high"]})
         return table(rows, _ATTENTION)

@@ -18,7 +18,7 @@ import torch
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
-from lrope_interp.probes.boundaries.beyond import BEYOND_TABLE, BeyondRows
+from lrope_interp.probes.boundaries.beyond import BEYOND_TABLE, beyond_rows
 from lrope_interp.probes.boundaries.comparisons import (
     DIFFERENCE_COLUMNS,
     SHARE_COLUMNS,
@@ -55,10 +55,11 @@ from lrope_interp.probes.boundaries.tables import (
     strata_frame,
     unscored_frame,
 )
-from lrope_interp.probes.capture.capture import Captured, Progress, capture, token_start_mask
+from lrope_interp.probes.capture.capture import Progress, capture, token_start_mask
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import Field, Gaps, Label
 from lrope_interp.probes.capture.selection import Selection
-from lrope_interp.probes.capture.signals import SIGNALS, Column, columns
+from lrope_interp.probes.capture.signals import SIGNALS, SignalColumn, columns
 from lrope_interp.probes.statistics.bootstrap import MIN_DOCUMENTS, MIN_UNITS, Bootstrap
 from lrope_interp.results import Result, provenance, table
 from lrope_interp.tokenizers import ByteTokenizer
@@ -125,7 +126,15 @@ def boundaries(
     nulls = Nulls(gaps["test"], material.captured["test"], options.seed)
     scorer = Scorer(gaps["dev"], gaps["test"], bootstrap, nulls, check_align(options.align))
     scored = _score_all(scorer, found, on_progress)
-    beyond = BeyondRows(material, gaps, selection, scorer, bootstrap).rows(on_progress)
+    beyond = beyond_rows(
+        scorer,
+        gaps["fit"],
+        material.captured,
+        material.columns,
+        material.tables,
+        selection.training,
+        on_progress,
+    )
     tables = _tables(scorer, scored, material) | {"beyond": _beyond_frame(beyond)}
     tables["stride"] = stride_frame(model, material.captured["test"], options.batch_size)
     if beside.match is not None:
@@ -188,7 +197,7 @@ def _same_tokens(other: LRopeTransformer, model: LRopeTransformer, option: str) 
     return other
 
 
-def _score_all(scorer: Scorer, found: Sequence[Column], on_progress: Progress | None) -> list[Scored]:
+def _score_all(scorer: Scorer, found: Sequence[SignalColumn], on_progress: Progress | None) -> list[Scored]:
     """Score every column, several at once: most of the work is done outside of Python's lock."""
     for one in found:
         scorer.refuse_constant(one)

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 
 from lrope_interp.probes.boundaries.choice import Choice
+from lrope_interp.probes.boundaries.words import Runs, pk_counts, token_counts, windowdiff_counts
 from lrope_interp.probes.capture.gaps import Field
-from lrope_interp.probes.capture.signals import Column
+from lrope_interp.probes.capture.signals import SignalColumn
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Histograms, interval
 from lrope_interp.probes.statistics.ranking import Confusion, Curve, Ranking
-from lrope_interp.probes.statistics.words import Runs, pk_counts, token_counts, windowdiff_counts
 
 WORD_LABELS = ("words", "words_merged", "despaced", "tokens")
 SEGMENT_LABELS = (*WORD_LABELS, "sentences", "lines", "scopes")
@@ -44,7 +44,7 @@ class Ranked:
         ranking: Their order.
     """
 
-    column: Column
+    column: SignalColumn
     one: Field
     values: Num[np.ndarray, " n"]
     ranking: Ranking

@@ -20,11 +20,11 @@ from lrope_interp.probes.boundaries.choice import AlignedColumn, Choice, choose_
 from lrope_interp.probes.boundaries.estimates import NOTHING, Estimate, Estimator, Ranked
 from lrope_interp.probes.boundaries.null_draws import Nulls
 from lrope_interp.probes.boundaries.rows import METRICS, counts, score_row, who
+from lrope_interp.probes.boundaries.words import Runs
 from lrope_interp.probes.capture.gaps import ALIGNMENTS, Field, Gaps
-from lrope_interp.probes.capture.signals import Column
+from lrope_interp.probes.capture.signals import SignalColumn
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
 from lrope_interp.probes.statistics.ranking import Curve, Ranking
-from lrope_interp.probes.statistics.words import Runs
 
 FALLBACK_STRATUM = "characters"
 
@@ -44,7 +44,7 @@ class Trial:
         same_byte: The same-byte statistic, and its draws under the null.
     """
 
-    column: Column
+    column: SignalColumn
     label: str
     stratum: str
     choice: Choice
@@ -100,7 +100,7 @@ class Scorer:
         runs = {id(one): Runs.of(gaps.document[one.gaps], gaps.character[one.gaps]) for one in fields}
         return Estimator(self.bootstrap, runs)
 
-    def score(self, column: Column) -> Scored:
+    def score(self, column: SignalColumn) -> Scored:
         """Choose on dev and score on test, in every stratum and for every label.
 
         Raises:
@@ -127,7 +127,7 @@ class Scorer:
 
     def choose(
         self,
-        column: Column,
+        column: SignalColumn,
         on_dev: AlignedColumn,
         one: Field,
         label: str,
@@ -140,11 +140,11 @@ class Scorer:
         alignments = column.alignments(possible)
         return Choice(alignments[0]) if dev is None else choose_on(dev, on_dev, label, alignments)
 
-    def aligned(self, column: Column, one: Field, choice: Choice) -> np.ndarray:
+    def aligned(self, column: SignalColumn, one: Field, choice: Choice) -> np.ndarray:
         """Return the values of a column in a field of test, aligned and signed as dev chose."""
         return choice.sign * self.test.characters.align(column.values["test"], one.gaps, choice.align)
 
-    def _unlabelled(self, column: Column) -> list[dict[str, Any]]:
+    def _unlabelled(self, column: SignalColumn) -> list[dict[str, Any]]:
         """Return empty rows for labels that no document of a stratum has, so that they are not overlooked."""
         known = {(one.stratum, label) for one in self.test_fields for label in one.labels}
         nothing = {"align": "", "n": 0, "n_positive": 0, "n_documents": 0}
@@ -156,7 +156,7 @@ class Scorer:
             for metric in METRICS
         ]
 
-    def refuse_constant(self, column: Column) -> None:
+    def refuse_constant(self, column: SignalColumn) -> None:
         """Raise if a signal of the model has one value at every test gap; a control may have."""
         may_be = column.signal.is_rule or column.signal.kind != "layer"
         if not may_be and self._is_constant(column):
@@ -166,7 +166,7 @@ class Scorer:
                 "gaps apart; train the model, or mend the signal"
             )
 
-    def _is_constant(self, column: Column) -> bool:
+    def _is_constant(self, column: SignalColumn) -> bool:
         values = column.values["test"][self.test.strata["bytes"]]
         return len(values) > 0 and bool((values == values[0]).all())
 
@@ -192,7 +192,7 @@ class Scorer:
                 return dev
         return None
 
-    def _rank(self, column: Column, one: Field, choice: Choice) -> Ranked:
+    def _rank(self, column: SignalColumn, one: Field, choice: Choice) -> Ranked:
         values = self.aligned(column, one, choice)
         if self._is_constant(column):  # summed over its bytes it would tell wide characters from narrow ones
             values = np.zeros_like(values)
@@ -236,12 +236,12 @@ class Scorer:
         return Trial(*where, shifted, self.nulls.same_byte(one, label, choice.align, ranked.ranking))
 
 
-def has_nulls(column: Column) -> bool:
+def has_nulls(column: SignalColumn) -> bool:
     """Whether a column gets p values: layers and signals of the whole model, not every layer of a control."""
     return column.signal.seed is None and (column.signal.kind == "layer" or column.layer is None)
 
 
-def has_curves(column: Column) -> bool:
+def has_curves(column: SignalColumn) -> bool:
     """Whether curves are kept: of what has p values, of the byte table and of the ceiling."""
     return has_nulls(column) or column.signal.kind == "ceiling" or column.signal.name in _TABLES
 

@@ -11,7 +11,7 @@ from lrope_interp.data import Document, character_starts
 from lrope_interp.data.alignment import Kind, character_kinds
 from lrope_interp.data.labels.words import quiet_jieba, silver_word_starts
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.capture.capture import Captured
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.signals import Signal
 
 

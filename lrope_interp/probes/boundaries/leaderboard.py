@@ -5,28 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.boundaries.ceiling import Ceilings, fit_ceilings
-from lrope_interp.probes.boundaries.hidden_sample import HiddenSample
+from lrope_interp.probes.boundaries.ceiling import (
+    HiddenSample,
+    ceiling_columns,
+    ceiling_readouts,
+    fit_ceilings,
+)
 from lrope_interp.probes.boundaries.jieba import jieba_signal
 from lrope_interp.probes.boundaries.text_controls import TextTables, text_signals
-from lrope_interp.probes.capture.capture import Captured, Progress, capture, staged
+from lrope_interp.probes.capture.capture import COSINE, Progress, capture, staged
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import (
     RULES,
     byte_mean,
+    ngram_means,
     random_head_readout,
     residual_signals,
     unseen_bytes_note,
     untrained,
 )
 from lrope_interp.probes.capture.gaps import Gaps
-from lrope_interp.probes.capture.ngrams import ngram_means
-from lrope_interp.probes.capture.readouts import COSINE, ResidualReads
+from lrope_interp.probes.capture.increment_statistics import capture_training_sample
 from lrope_interp.probes.capture.selection import Selection
-from lrope_interp.probes.capture.signals import SIGNALS, Column, Signal, all_columns, columns
-from lrope_interp.probes.capture.training_sample import capture_training_sample
+from lrope_interp.probes.capture.signals import SIGNALS, Signal, SignalColumn, all_columns, columns
 
 SPLITS = ("fit", "dev", "test")
 SCORED_SPLITS = ("dev", "test")
@@ -57,7 +63,7 @@ class Material:
     """
 
     captured: Mapping[str, Captured]
-    columns: Sequence[Column]
+    columns: Sequence[SignalColumn]
     tables: TextTables | None
     notes: Sequence[str] = field(default=())
 
@@ -79,11 +85,10 @@ def gather(
         how: Batch size and progress.
     """
     sample = HiddenSample.of(gaps["fit"])
-    on_fit = ResidualReads((COSINE,), hidden_at=sample.at)
-    captured = {"fit": _captured(model, selection.fit, layers, on_fit, how, "fit")}
+    captured = {"fit": _captured(model, selection.fit, layers, (COSINE,), how, "fit", sample.at)}
     ceilings = fit_ceilings(captured["fit"], gaps["fit"], sample, how.on_progress)
     captured["fit"] = without_hidden(captured["fit"])
-    reads = ResidualReads((COSINE, random_head_readout(model, selection.fit), *ceilings.readouts()))
+    reads = (COSINE, random_head_readout(model, selection.fit), *ceiling_readouts(ceilings))
     for split in SCORED_SPLITS:
         captured[split] = _captured(model, getattr(selection, split), layers, reads, how, split)
     scored = {split: captured[split] for split in SCORED_SPLITS}
@@ -98,7 +103,7 @@ def gather(
     found = [
         *all_columns(list(SIGNALS.values()), captured),
         *all_columns(signals, scored),
-        *_ceiling_columns(ceilings, scored),
+        *ceiling_columns(ceilings, scored),
     ]
     notes += unseen_bytes_note(captured["fit"], captured["test"])
     return Material(captured, found, tables, notes)
@@ -106,15 +111,13 @@ def gather(
 
 def twin_columns(
     twin: LRopeTransformer, selection: Selection, layers: Sequence[int], how: Computing
-) -> list[Column]:
+) -> list[SignalColumn]:
     """Return the cosine of neighbouring states in a model with fixed positions, layer by layer."""
     kept = [layer for layer in layers if layer < twin.cfg.n_layers]
     if not kept:
         raise LRopeError(f"the fixed model has layers 0 to {twin.cfg.n_layers - 1}, none of those scored")
     captured = {
-        split: _captured(
-            twin, getattr(selection, split), kept, ResidualReads((COSINE,)), how, f"fixed {split}"
-        )
+        split: _captured(twin, getattr(selection, split), kept, (COSINE,), how, f"fixed {split}")
         for split in SCORED_SPLITS
     }
     return columns(Signal(TWIN, lambda one: one.readouts[COSINE.name]), captured)
@@ -129,22 +132,20 @@ def _captured(
     model: LRopeTransformer,
     documents: Sequence[Document],
     layers: Sequence[int],
-    residual: ResidualReads,
+    readouts: Sequence[Readout],
     how: Computing,
     split: str,
+    hidden_at: np.ndarray | None = None,
 ) -> Captured:
     return capture(
         model,
         documents,
         layers=layers,
-        residual=residual,
+        readouts=readouts,
+        hidden_at=hidden_at,
         batch_size=how.batch_size,
         on_progress=how.stage(f"capturing {split}"),
     )
-
-
-def _ceiling_columns(ceilings: Ceilings, captured: Mapping[str, Captured]) -> list[Column]:
-    return ceilings.columns(captured) if ceilings.readouts() else []
 
 
 def _counted(

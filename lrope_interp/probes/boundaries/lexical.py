@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int64, UInt32
 
 from lrope_interp.data.alignment import code_points
-from lrope_interp.probes.capture.capture import Captured
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import Gaps
 
 

@@ -16,9 +16,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 
 from lrope_interp.probes.boundaries.harness import Scored
-from lrope_interp.probes.capture.capture import Captured
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import Gaps
-from lrope_interp.probes.capture.signals import Column
+from lrope_interp.probes.capture.signals import SignalColumn
 
 MATCH_COLUMNS = (
     *("layer", "head", "other_layer", "other_head", "spearman", "label", "stratum"),
@@ -90,7 +90,7 @@ def match_rows(
     return rows
 
 
-def matched_columns(columns: Sequence[Column]) -> list[Column]:
+def matched_columns(columns: Sequence[SignalColumn]) -> list[SignalColumn]:
     """Return the columns of increments, which are what is matched."""
     return [one for one in columns if one.signal.name == "increments"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lrope_interp.probes.boundaries.lexical import lexical_codes
-from lrope_interp.probes.capture.capture import Captured
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import Field, Gaps
 from lrope_interp.probes.statistics.nulls import SameByte, Shifts, Turned
 from lrope_interp.probes.statistics.ranking import Ranking

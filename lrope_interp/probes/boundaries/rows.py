@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from lrope_interp.probes.capture.gaps import Field
-from lrope_interp.probes.capture.signals import Column
+from lrope_interp.probes.capture.signals import SignalColumn
 
 SCORE_COLUMNS = (
     *("signal", "kind", "layer", "head", "label", "stratum", "align", "sign", "metric", "value", "raw_value"),
@@ -24,7 +24,7 @@ def score_row(**known: Any) -> dict[str, Any]:
     return {name: known.get(name, math.nan if name in _ESTIMATES else None) for name in SCORE_COLUMNS}
 
 
-def who(column: Column) -> dict[str, Any]:
+def who(column: SignalColumn) -> dict[str, Any]:
     """Return what a row says about its signal."""
     signal = column.signal
     said = {"signal": signal.name, "kind": signal.kind, "seed": signal.seed}

@@ -7,7 +7,8 @@ import pandas as pd
 
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.cache import model_identity, remembered
-from lrope_interp.probes.capture.capture import Captured, capture_unhurried
+from lrope_interp.probes.capture.capture import capture_unhurried
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.results import table
 
 CHECKED_TOKENS = 1_000

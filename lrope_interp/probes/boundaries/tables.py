@@ -11,9 +11,9 @@ import pandas as pd
 
 from lrope_interp.data import BYTE_CLASSES, byte_class
 from lrope_interp.probes.boundaries.rows import SCORE_COLUMNS, score_row
-from lrope_interp.probes.capture.capture import Captured
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import Gaps
-from lrope_interp.probes.capture.signals import Column
+from lrope_interp.probes.capture.signals import SignalColumn
 from lrope_interp.results import ALL_LANGUAGES, table
 
 
@@ -115,7 +115,7 @@ def strata_frame(gaps: Gaps) -> pd.DataFrame:
     return table(rows[::-1], ("stratum", "n", "n_documents", "n_units", "unit"))
 
 
-def gaps_frame(gaps: Gaps, found: Sequence[Column]) -> pd.DataFrame:
+def gaps_frame(gaps: Gaps, found: Sequence[SignalColumn]) -> pd.DataFrame:
     """Return one row a test gap: where it is, what is true of it, and every signal's byte value.
 
     `character` is the number of its character in the document; a character's "last" and "sum"

@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64, Integer
 
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.capture.capture import Captured
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.joined_text import WINDOW, JoinedText, Sample, Windows, counted
 from lrope_interp.probes.capture.signals import Signal
 from lrope_interp.probes.statistics.suffixes import (

@@ -1,29 +1,34 @@
 """Read a model over whole documents: the one caller of `run_with_cache`.
 
 Documents are cut into overlapping windows, windows of all documents share batches, and every
-token is read in the window that gives it the most context (EVALUATION 1). Every window is padded
+token is read in the window that gives it the most context. Every window is padded
 to n_ctx, so that neither the batch size nor the company of a document changes its numbers.
-What is read at a token is stored at its first byte (see `windowing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int64, UInt
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int64, UInt
 from torch import Tensor
 
 from lrope_interp.data import Document, ScoringWindow, scoring_windows
 from lrope_interp.data.windows import token_dtype
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.capture.readouts import NO_RESIDUAL, ResidualReads
-from lrope_interp.probes.capture.windows import DocumentWindow, document_windows, in_batches, window_tokens
+from lrope_interp.models.increments import IncrementHead
+from lrope_interp.probes.capture.captured import (
+    Captured,
+    DocumentWindow,
+    document_windows,
+    in_batches,
+    window_tokens,
+)
 from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -31,15 +36,27 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 BATCH_SIZE = 16
 OVERLAP = 0.5
+HIDDEN = "hidden"
+_AFTER = 4  # a window of `window_sums` ends at most a quarter of its length after the later token ...
+_BEFORE = 8  # ... and keeps an eighth of context before the earlier one
 
 
 @dataclass(frozen=True)
-class _Pass:
-    """How windows are run: up to which block (None: all of the model), how many at once, what is read."""
+class Readout:
+    """A function of the residual stream before a layer, read during capture.
 
-    stop: int | None
-    batch_size: int
-    residual: ResidualReads = NO_RESIDUAL
+    At a million bytes, six layers of a 256-dimensional stream are 6 GB. What is wanted of it is a few
+    numbers a byte: a probe's score, a random head's increment, the cosine between neighbours.
+
+    Attributes:
+        name: Its key in `Captured.readouts`.
+        width: How many numbers it gives a token.
+        function: From the layer and its stream [batch, pos, d_model] to [batch, pos, width].
+    """
+
+    name: str
+    width: int
+    function: Callable[[int, Float[Tensor, "batch pos d_model"]], Float[Tensor, "batch pos width"]]
 
 
 def capture(
@@ -48,7 +65,8 @@ def capture(
     *,
     layers: Sequence[int] | None = None,
     predictions: bool = True,
-    residual: ResidualReads = NO_RESIDUAL,
+    readouts: Sequence[Readout] = (),
+    hidden_at: Int64[np.ndarray, " sampled"] | None = None,
     overlap: float = OVERLAP,
     batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
@@ -61,17 +79,17 @@ def capture(
         layers: Which layers' increments to keep; None for all, empty for none.
         predictions: Whether to compute entropy and surprisal. Without them the forward pass stops
             after the last layer asked for.
-        residual: What else to read, from the residual stream before each of the layers.
+        readouts: What else to read, from the residual stream before each of the layers.
+        hidden_at: Joined bytes, rising, at which to keep the stream itself; they must begin tokens.
         overlap: The share of a window that is read for context only. Everything that is scored as a
             finding has one half.
         batch_size: Windows at a time; it bounds the memory and changes nothing else.
         on_progress: Told after every batch: "capture", windows done, windows in all.
     """
     kept = check_layers(model, layers)
-    out = lay_out(model, documents, kept, predictions, residual)
-    stop = None if predictions else max(kept, default=-1) + 1
+    out = lay_out(model, documents, kept, predictions, readouts, hidden_at)
     todo = document_windows(out, model.cfg.n_ctx, overlap)
-    _fill(model, out, todo, _Pass(stop, batch_size, residual), on_progress)
+    _fill(model, out, todo, batch_size, readouts, on_progress)
     for values in (out.entropy, out.entropy_next) if predictions and not out.has_byte_tokens else ():
         values[:] = out.at_every_byte(values[out.token_starts])
     return out
@@ -91,7 +109,7 @@ def capture_unhurried(
         DocumentWindow(0, ScoringWindow(max(0, at + 1 - n_ctx), at + 1, at))
         for at in range(span.start + 1, span.stop + 1)
     ]
-    _fill(model, out, todo, _Pass(max(kept, default=-1) + 1, batch_size), None)
+    _fill(model, out, todo, batch_size)
     return out.at_tokens(out.increments)[..., span]
 
 
@@ -112,9 +130,8 @@ def capture_windows(
         todo: The windows, in any order.
         batch_size: Windows at a time.
     """
-    how = _Pass(max(laid_out.layers, default=-1) + 1, batch_size)
     for _, batch in in_batches(todo, max(1, batch_size)):
-        read = _forward(model, _window_tokens(model, batch, laid_out), laid_out.layers, how)
+        read = _forward(model, _window_tokens(model, batch, laid_out), laid_out.layers)
         for row, item in enumerate(batch):
             yield item, read["increments"][:, :, row]
 
@@ -141,18 +158,6 @@ def capture_pattern(
         _, cache = model.run_with_cache(tokens, names_filter=name, stop_at_layer=layer + 1)
     query = token + 1 - window.start
     return window.start, cache[name][0, head, query, : query + 1].float().cpu().numpy()
-
-
-def with_increments(
-    model: LRopeTransformer,
-    documents: Sequence[Document],
-    layers: tuple[int, ...],
-    increments: Float32[np.ndarray, "layers heads n_bytes"],
-) -> Captured:
-    """Return what `capture` without predictions returns, given increments that were captured before."""
-    out = lay_out(model, documents, layers, predictions=False)
-    out.increments[...] = increments
-    return out
 
 
 def check_layers(model: LRopeTransformer, layers: Sequence[int] | None) -> tuple[int, ...]:
@@ -208,7 +213,8 @@ def lay_out(
     documents: Sequence[Document],
     layers: tuple[int, ...],
     predictions: bool,
-    residual: ResidualReads = NO_RESIDUAL,
+    readouts: Sequence[Readout] = (),
+    hidden_at: Int64[np.ndarray, " sampled"] | None = None,
 ) -> Captured:
     """Return what `capture` fills, with zeros; it is all the memory that grows with the documents."""
     joined = np.frombuffer(b"".join(document.encoded for document in documents), dtype=np.uint8)
@@ -216,22 +222,24 @@ def lay_out(
     n_heads = model.cfg.n_heads if model.cfg.per_head else 1
     entropy, entropy_next, surprisal = np.zeros((3, len(joined) if predictions else 0), dtype=np.float32)
     tokens, token_starts = encoded(model.own_tokenizer(), documents)
-    widths = {one.name: (len(layers), one.width, len(joined)) for one in residual.readouts}
-    n_hidden = 0 if residual.hidden_at is None else len(residual.hidden_at)
+    shapes = {one.name: (len(layers), one.width, len(joined)) for one in readouts}
+    hidden_at = np.zeros(0, dtype=np.int64) if hidden_at is None else hidden_at
     return Captured(
-        tuple(documents),
-        offsets.astype(np.int64),
-        joined,
-        layers,
-        np.zeros((len(layers), n_heads, len(joined)), dtype=np.float32),
-        entropy,
-        entropy_next,
-        surprisal,
-        tokens,
-        token_starts,
-        {name: np.zeros(shape, dtype=np.float32) for name, shape in widths.items()},
-        np.zeros((len(layers) if n_hidden else 0, n_hidden, model.cfg.d_model), dtype=np.float32),
-        np.zeros(0, dtype=np.int64) if residual.hidden_at is None else residual.hidden_at,
+        documents=tuple(documents),
+        offsets=offsets.astype(np.int64),
+        byte=joined,
+        layers=layers,
+        increments=np.zeros((len(layers), n_heads, len(joined)), dtype=np.float32),
+        entropy=entropy,
+        entropy_next=entropy_next,
+        surprisal=surprisal,
+        tokens=tokens,
+        token_starts=token_starts,
+        readouts={name: np.zeros(shape, dtype=np.float32) for name, shape in shapes.items()},
+        hidden=np.zeros(
+            (len(layers) if len(hidden_at) else 0, len(hidden_at), model.cfg.d_model), dtype=np.float32
+        ),
+        hidden_at=hidden_at,
     )
 
 
@@ -239,13 +247,15 @@ def _fill(
     model: LRopeTransformer,
     out: Captured,
     todo: Sequence[DocumentWindow],
-    how: _Pass,
-    on_progress: Progress | None,
+    batch_size: int,
+    readouts: Sequence[Readout] = (),
+    on_progress: Progress | None = None,
 ) -> None:
     """Run all windows, a batch at a time, and store what each scores."""
-    for done, batch in in_batches(todo, max(1, how.batch_size)):
+    predictions = len(out.entropy) > 0
+    for done, batch in in_batches(todo, max(1, batch_size)):
         tokens = _window_tokens(model, batch, out)
-        read = _forward(model, tokens, out.layers, how)
+        read = _forward(model, tokens, out.layers, predictions, readouts, len(out.hidden_at) > 0)
         for row, item in enumerate(batch):
             _store(out, item, {name: values[..., row, :] for name, values in read.items()})
         if on_progress is not None:
@@ -259,28 +269,36 @@ def _window_tokens(
 
 
 def _forward(
-    model: LRopeTransformer, tokens: Int[Tensor, "batch pos"], layers: tuple[int, ...], how: _Pass
+    model: LRopeTransformer,
+    tokens: Int[Tensor, "batch pos"],
+    layers: tuple[int, ...],
+    predictions: bool = False,
+    readouts: Sequence[Readout] = (),
+    has_hidden: bool = False,
 ) -> dict[str, Float[np.ndarray, "..."]]:
     """One forward pass: increments as layer, head, batch, pos; predictions as batch, pos.
 
     Readouts come as layer, width, batch, pos, the residual stream itself as layer, d_model, batch, pos.
     """
     increments = [f"blocks.{layer}.hook_increments" for layer in layers]
-    streams = [f"blocks.{layer}.hook_resid_pre" for layer in layers] if how.residual else []
+    streams = [f"blocks.{layer}.hook_resid_pre" for layer in layers] if readouts or has_hidden else []
+    stop = None if predictions else max(layers, default=-1) + 1
     tokens = tokens.to(model.cfg.device)
     with torch.inference_mode():
-        logits, cache = model.run_with_cache(
-            tokens, names_filter=[*increments, *streams], stop_at_layer=how.stop
-        )
-        read = {} if how.stop is not None else _predictions(logits, tokens)
+        logits, cache = model.run_with_cache(tokens, names_filter=[*increments, *streams], stop_at_layer=stop)
+        read = _predictions(logits, tokens) if predictions else {}
         if layers:
             by_layer = [cache[name] for name in increments]
             by_layer = [one if one.ndim == 3 else one.unsqueeze(-1) for one in by_layer]
             read["increments"] = torch.stack(by_layer).permute(0, 3, 1, 2)
-        if layers and streams:
-            read |= how.residual.read(
-                {layer: cache[name] for layer, name in zip(layers, streams, strict=True)}
-            )
+        if streams:
+            by_layer = {layer: cache[name] for layer, name in zip(layers, streams, strict=True)}
+            for one in readouts:
+                read[one.name] = torch.stack(
+                    [one.function(layer, x).permute(2, 0, 1) for layer, x in by_layer.items()]
+                )
+            if has_hidden:
+                read[HIDDEN] = torch.stack([x.permute(2, 0, 1) for x in by_layer.values()])
     return {name: values.float().cpu().numpy() for name, values in read.items()}
 
 
@@ -307,15 +325,105 @@ def _store(out: Captured, item: DocumentWindow, read: dict[str, Float[np.ndarray
         out.surprisal[to] = read["surprisal"][before]
     for name, values in out.readouts.items():
         values[..., to] = read[name][..., here]
-    if len(out.hidden_at):
-        _store_hidden(out, to, read["hidden"][..., here])
+    if len(out.hidden_at) and len(out.layers):
+        at = np.searchsorted(to, out.hidden_at)
+        inside = np.flatnonzero((at < len(to)) & (out.hidden_at <= to[-1] if len(to) else False))
+        kept = inside[to[at[inside]] == out.hidden_at[inside]]
+        out.hidden[:, kept] = read[HIDDEN][..., here][:, :, at[kept]].transpose(0, 2, 1)
 
 
-def _store_hidden(
-    out: Captured, to: Int64[np.ndarray, " scored"], hidden: Float[np.ndarray, "layers d_model scored"]
-) -> None:
-    """Keep the residual stream of those scored tokens that were asked for."""
-    at = np.searchsorted(to, out.hidden_at)
-    inside = np.flatnonzero((at < len(to)) & (out.hidden_at <= to[-1] if len(to) else False))
-    kept = inside[to[at[inside]] == out.hidden_at[inside]]
-    out.hidden[:, kept] = hidden[:, :, at[kept]].transpose(0, 2, 1)
+def _cosine(layer: int, stream: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos 1"]:
+    """Cosine of each state with the one before; 1 at the first index, which is EOS."""
+    del layer
+    cosine = F.cosine_similarity(stream[:, 1:], stream[:, :-1], dim=-1)
+    return F.pad(cosine, (1, 0), value=1.0).unsqueeze(-1)
+
+
+COSINE = Readout("cosine", 1, _cosine)
+
+
+def head_readout(name: str, heads: Sequence[Mapping[int, IncrementHead]]) -> Readout:
+    """Read increments through other heads than the model's own; they steer nothing.
+
+    Args:
+        name: Of the readout.
+        heads: For each seed, the head of each layer.
+    """
+    n_out = next(iter(heads[0].values())).W_out.shape[-1]
+
+    def read(layer: int, stream: Tensor) -> Tensor:
+        pre = [one[layer].read_out(one[layer].hidden(stream)) for one in heads]
+        return torch.cat([one[layer].squash(p) for one, p in zip(heads, pre, strict=True)], dim=-1)
+
+    return Readout(name, len(heads) * n_out, read)
+
+
+def linear_readout(
+    name: str, weights: Mapping[int, tuple[Float32[np.ndarray, "d_model _"], Float32[np.ndarray, " _"]]]
+) -> Readout:
+    """Read scores of linear probes: for each layer a matrix and a bias."""
+    tensors = {layer: (torch.from_numpy(w), torch.from_numpy(b)) for layer, (w, b) in weights.items()}
+    width = next(iter(tensors.values()))[0].shape[1]
+
+    def read(layer: int, stream: Tensor) -> Tensor:
+        matrix, bias = (one.to(stream.device) for one in tensors[layer])
+        return stream.float() @ matrix + bias
+
+    return Readout(name, width, read)
+
+
+def most_tokens(n_ctx: int) -> int:
+    """Return the longest distance that is measured in windows of n_ctx tokens."""
+    return n_ctx - max(1, n_ctx // _AFTER) - max(2, n_ctx // _BEFORE)
+
+
+def window_sums(
+    model: LRopeTransformer,
+    laid_out: Captured,
+    document: Int64[np.ndarray, " n"],
+    first: Int64[np.ndarray, " n"],
+    last: Int64[np.ndarray, " n"],
+    *,
+    batch_size: int = BATCH_SIZE,
+    on_progress: Progress | None = None,
+) -> Float64[np.ndarray, "n layers heads"]:
+    """Return the sum of the increments after token `first`, up to token `last`, of every pair.
+
+    It is the distance that attention uses: both tokens are read in one window, which ends shortly after the
+    later one. Increments stitched from several windows have been read with different contexts, and
+    attention never sees their sum.
+
+    Args:
+        model: Any LRopeTransformer.
+        laid_out: The documents, from `lay_out`.
+        document: Number of the document of each pair.
+        first: The earlier token, counted in its document.
+        last: The later one, at most `most_tokens` further on.
+        batch_size: Windows at a time.
+        on_progress: Told about every window.
+    """
+    n_ctx = model.cfg.n_ctx
+    assert len(first) == 0 or int((last - first).max()) <= most_tokens(n_ctx)
+    length = np.diff(laid_out.token_offsets)[document] + 1
+    grid = max(1, n_ctx // _AFTER)  # windows end at a few places of each document only: pairs share them
+    stops = np.minimum(-(-(last + 2) // grid) * grid, length)  # token t stands at index t + 1
+    windows, which = np.unique(np.stack([document, stops]), axis=1, return_inverse=True)
+    starts = np.maximum(0, windows[1] - n_ctx)
+    todo = [
+        DocumentWindow(number, ScoringWindow(start, stop, max(start, 1)))
+        for number, stop, start in zip(*windows.tolist(), starts.tolist(), strict=True)
+    ]
+    n_heads = model.cfg.n_heads if model.cfg.per_head else 1
+    sums = np.zeros((len(first), len(laid_out.layers), n_heads))
+    order = np.argsort(which.ravel(), kind="stable")
+    edges = np.searchsorted(which.ravel()[order], np.arange(len(todo) + 1))
+    for done, (item, increments) in enumerate(capture_windows(model, laid_out, todo, batch_size=batch_size)):
+        rows = order[edges[done] : edges[done + 1]]
+        positions = np.cumsum(increments, axis=-1, dtype=np.float64)
+        here = 1 - item.window.start
+        sums[rows] = np.moveaxis(
+            positions[..., last[rows] + here] - positions[..., first[rows] + here], -1, 0
+        )
+        if on_progress is not None:
+            on_progress("windows", done + 1, len(todo))
+    return sums

@@ -1,4 +1,4 @@
-"""What a layer's increments are on average: fitted once on text of their own, then written into others.
+"""What increments are on text of their own: means that ablations write, a sample for tables by n-gram.
 
 An ablation that took its means from the text that it scores would know the answer in part. Here
 they come from `fit` documents and are frozen.
@@ -13,10 +13,14 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from lrope_interp.data import Document
+from lrope_interp.data.held_out import sample_documents
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.cache import model_identity, remembered
-from lrope_interp.probes.capture.capture import BATCH_SIZE, Captured, Progress, capture, with_increments
+from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, capture, lay_out
+from lrope_interp.probes.capture.captured import Captured
+
+SAMPLE_BYTES = 300_000
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,14 @@ class IncrementStatistics:
         counts = np.bincount(captured.tokens, minlength=d_vocab)
         first = np.append(0, np.cumsum(counts))
         mean = values.mean(axis=-1, dtype=np.float64)
+        known = np.flatnonzero(counts)
+        lexical = np.repeat(mean[..., None], len(counts), axis=-1)
+        sums = np.add.reduceat(values, first[known], axis=-1, dtype=np.float64)
+        lexical[..., known] = sums / counts[known]
         return cls(
             mean=mean.astype(np.float32),
             sd=values.std(axis=-1, dtype=np.float64).astype(np.float32),
-            lexical=_token_means(values, first, mean),
+            lexical=lexical.astype(np.float32),
             values=values,
             first=first,
             n_bytes=captured.n_bytes,
@@ -98,24 +106,57 @@ def fit_increments(
         on_progress: Told about the forward passes.
     """
     layers = tuple(range(model.cfg.n_layers))
+    captured = _captured(model, documents, layers, "fit", batch_size, on_progress)
+    return IncrementStatistics.of(captured, model.cfg.d_vocab)
+
+
+def capture_training_sample(
+    model: LRopeTransformer,
+    training: Sequence[Document],
+    layers: Sequence[int],
+    *,
+    batch_size: int,
+    on_progress: Progress | None = None,
+) -> Captured:
+    """Capture increments on at most 300,000 bytes a language of training text; remembered between runs.
+
+    Tables of mean increments by n-gram would be handicapped if they came from the fit documents
+    alone, since the model has seen fifty times as much. Counting increments needs a forward pass, though,
+    so that a sample of the training text has to do; tables that count text alone use all of it.
+
+    Args:
+        model: The model.
+        training: What it was trained on.
+        layers: Which layers.
+        batch_size: Windows at a time.
+        on_progress: Told about the forward passes.
+    """
+    documents = sample_documents(training, SAMPLE_BYTES)
+    return _captured(model, documents, tuple(layers), "training sample", batch_size, on_progress)
+
+
+def _captured(
+    model: LRopeTransformer,
+    documents: Sequence[Document],
+    layers: tuple[int, ...],
+    what: str,
+    batch_size: int,
+    on_progress: Progress | None,
+) -> Captured:
+    """Return what `capture` without predictions returns, its increments from the cache where they are."""
 
     def read() -> Float32[np.ndarray, "layers heads n_bytes"]:
         return capture(
-            model, documents, predictions=False, batch_size=batch_size, on_progress=on_progress
+            model,
+            documents,
+            layers=layers,
+            predictions=False,
+            batch_size=batch_size,
+            on_progress=on_progress,
         ).increments
 
-    identity = model_identity(model) | {"what": "fit", "documents": [one.sha256 for one in documents]}
-    increments = remembered(identity, read)
-    return IncrementStatistics.of(with_increments(model, documents, layers, increments), model.cfg.d_vocab)
-
-
-def _token_means(
-    values: Float32[np.ndarray, "layers heads n"],
-    first: Int64[np.ndarray, " ids_and_one"],
-    mean: np.ndarray,
-) -> Float32[np.ndarray, "layers heads d_vocab"]:
-    counts = np.diff(first)
-    known = np.flatnonzero(counts)
-    out = np.repeat(mean[..., None], len(counts), axis=-1)
-    out[..., known] = np.add.reduceat(values, first[known], axis=-1, dtype=np.float64) / counts[known]
-    return out.astype(np.float32)
+    hashes = [one.sha256 for one in documents]
+    identity = model_identity(model) | {"what": what, "documents": hashes, "layers": list(layers)}
+    captured = lay_out(model, documents, layers, predictions=False)
+    captured.increments[...] = remembered(identity, read)
+    return captured

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float32, Num, Shaped
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.capture.capture import Captured
+from lrope_interp.probes.capture.captured import Captured
 
 SignalFunction: TypeAlias = Callable[[Captured], Shaped[np.ndarray, "..."]]
 Kind: TypeAlias = Literal["layer", "control", "ceiling"]
@@ -101,7 +101,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Column:
+class SignalColumn:
     """One signal, layer and head: a number for every byte of each split.
 
     Attributes:
@@ -141,7 +141,7 @@ class Column:
         return possible[:1] if self.signal.is_per_character else possible
 
 
-def columns(signal: Signal, captured: Mapping[str, Captured]) -> list[Column]:
+def columns(signal: Signal, captured: Mapping[str, Captured]) -> list[SignalColumn]:
     """Evaluate a signal on every split and take it apart into columns.
 
     Raises:
@@ -149,17 +149,19 @@ def columns(signal: Signal, captured: Mapping[str, Captured]) -> list[Column]:
     """
     values = {split: _evaluate(signal, material) for split, material in captured.items()}
     if all(array.ndim == 1 for array in values.values()):
-        return [Column(signal, None, None, values)]
+        return [SignalColumn(signal, None, None, values)]
     layers = next(iter(captured.values())).layers
     n_heads = next(iter(values.values())).shape[1]
     return [
-        Column(signal, layer, head if n_heads > 1 else None, {s: a[at, head] for s, a in values.items()})
+        SignalColumn(
+            signal, layer, head if n_heads > 1 else None, {s: a[at, head] for s, a in values.items()}
+        )
         for at, layer in enumerate(layers)
         for head in range(n_heads)
     ]
 
 
-def all_columns(signals: Sequence[Signal], captured: Mapping[str, Captured]) -> list[Column]:
+def all_columns(signals: Sequence[Signal], captured: Mapping[str, Captured]) -> list[SignalColumn]:
     """Evaluate several signals, in their order."""
     return [column for signal in signals for column in columns(signal, captured)]
 

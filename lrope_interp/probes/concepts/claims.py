@@ -31,7 +31,7 @@ from lrope_interp.probes.concepts.features import (
 from lrope_interp.probes.concepts.probes import CONTROL_SEEDS, Outcome
 from lrope_interp.probes.concepts.spans import SpanSample
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
-from lrope_interp.probes.statistics.probe_scores import Estimate, Scorer
+from lrope_interp.probes.statistics.estimates import Estimate, SpanScorer
 from lrope_interp.results import table
 
 BEYOND, WINS, UNMEASURED = "beyond controls", "control wins", "not measured"
@@ -74,14 +74,14 @@ class Claims:
         return {one.of.key: one for one in self.outcomes}
 
     @cached_property
-    def scorer(self) -> Scorer:
+    def scorer(self) -> SpanScorer:
         """Scores the test spans."""
         sample = self.sample
         first, _ = sample.spans.bytes_of(sample.documents)
         sizes = np.cumsum([0] + [one.n_bytes for one in sample.documents])
         t = first - sizes[sample.spans.document]
         own = sample.is_test
-        return Scorer(sample.spans.concept[own], sample.spans.document[own], t[own], self.bootstrap)
+        return SpanScorer(sample.spans.concept[own], sample.spans.document[own], t[own], self.bootstrap)
 
     @cached_property
     def areas(self) -> dict[tuple[Key, str, str], list[Estimate]]:

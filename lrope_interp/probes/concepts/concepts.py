@@ -15,7 +15,8 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.capture.cache import model_identity
-from lrope_interp.probes.capture.capture import Captured, Progress, check_layers, lay_out
+from lrope_interp.probes.capture.capture import Progress, check_layers, lay_out
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import UNTRAINED_SEEDS
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.concepts.claims import Claims

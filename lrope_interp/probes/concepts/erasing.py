@@ -29,9 +29,14 @@ from lrope_interp.models import HookPoint, LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.capture.cache import model_identity, remembered
 from lrope_interp.probes.capture.capture import BATCH_SIZE, OVERLAP, Progress, check_layers, lay_out
-from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.probes.capture.captured import (
+    Captured,
+    DocumentWindow,
+    document_windows,
+    in_batches,
+    window_tokens,
+)
 from lrope_interp.probes.capture.losses import at_tokens
-from lrope_interp.probes.capture.windows import DocumentWindow, document_windows, in_batches, window_tokens
 from lrope_interp.probes.statistics.erasure import LeaceEraser, LeaceFitter
 
 _KIND = "erasers"

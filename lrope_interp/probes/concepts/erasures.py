@@ -35,9 +35,8 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import HookPoint, LRopeTransformer
 from lrope_interp.probes.capture.cache import forget, model_identity, remembered
 from lrope_interp.probes.capture.capture import BATCH_SIZE, OVERLAP, Progress, check_layers, lay_out
-from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.probes.capture.captured import Captured, DocumentWindow, document_windows, in_batches
 from lrope_interp.probes.capture.losses import Text, Untouched, at_predictions, at_tokens
-from lrope_interp.probes.capture.windows import DocumentWindow, document_windows, in_batches
 from lrope_interp.probes.concepts.erasing import MarkedText, by_head, check_has_heads, erase, fit_layers
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
 from lrope_interp.probes.statistics.erasure import LeaceEraser

@@ -19,9 +19,9 @@ from scipy import sparse
 from lrope_interp.data import Document
 from lrope_interp.data.spans.typed import Spans
 from lrope_interp.models.rotary import inverse_frequencies
+from lrope_interp.probes.capture.capture import HIDDEN
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import RANDOM_HEAD, UNTRAINED_SEEDS
-from lrope_interp.probes.capture.readouts import HIDDEN
 from lrope_interp.probes.concepts.options import INCREMENTS, POSITIONS, RESID
 from lrope_interp.probes.concepts.reads import PREDICTIONS, Sources
 from lrope_interp.probes.concepts.spans import SpanSample

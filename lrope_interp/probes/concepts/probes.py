@@ -22,8 +22,7 @@ from lrope_interp.probes.capture.cache import remembered
 from lrope_interp.probes.capture.capture import Progress
 from lrope_interp.probes.concepts.features import JOINT, JOINT_PLUS, JOINT_UNTRAINED, NONE, FeatureSet
 from lrope_interp.probes.concepts.spans import SpanSample
-from lrope_interp.probes.statistics.code_length import OnlineCode, online_code
-from lrope_interp.probes.statistics.logistic import Prober, control_labels
+from lrope_interp.probes.statistics.logistic import OnlineCode, Prober, control_labels, online_code
 
 KIND = "probes"
 CONTROL_SEEDS = (0, 1, 2, 3, 4)

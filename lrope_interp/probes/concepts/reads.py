@@ -16,16 +16,22 @@ from lrope_interp.data import Document
 from lrope_interp.models import LRopeConfig, LRopeTransformer
 from lrope_interp.models.controls import random_heads, randomised_control
 from lrope_interp.probes.capture.cache import model_identity, remembered
-from lrope_interp.probes.capture.capture import OVERLAP, Progress, capture
+from lrope_interp.probes.capture.capture import (
+    HIDDEN,
+    OVERLAP,
+    Progress,
+    Readout,
+    capture,
+    head_readout,
+)
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import (
     RANDOM_HEAD,
     UNTRAINED_OVERLAP,
     UNTRAINED_SEEDS,
+    NgramMeans,
     calibration_tokens,
 )
-from lrope_interp.probes.capture.ngrams import NgramMeans
-from lrope_interp.probes.capture.readouts import HIDDEN, Readout, ResidualReads, head_readout
 from lrope_interp.probes.concepts.options import INCREMENTS
 from lrope_interp.probes.concepts.units import Signal
 
@@ -128,10 +134,9 @@ class ModelReader:
         found: list[dict[str, np.ndarray]] = []
         n_done, n_bytes = 0, sum(one.n_bytes for one in self.documents)
         for piece, hidden_at in self._pieces():
-            residual = ResidualReads(readouts, hidden_at if len(hidden_at) else None)
             flat = remembered(
                 known | {"documents": _hashes(piece), "hidden": hidden_at.tolist()},
-                lambda piece=piece, of=residual: self._flat(model, piece, of, is_control),
+                lambda piece=piece, at=hidden_at: self._flat(model, piece, readouts, at, is_control),
                 KIND,
                 _KEPT,
             )
@@ -168,7 +173,8 @@ class ModelReader:
         self,
         model: LRopeTransformer,
         documents: tuple[Document, ...],
-        residual: ResidualReads,
+        readouts: tuple[Readout, ...],
+        hidden_at: Int64[np.ndarray, " m"],
         is_control: bool,
     ) -> Float32[np.ndarray, " n"]:
         """Run a model over a piece, and lay everything that was read end to end."""
@@ -176,7 +182,8 @@ class ModelReader:
             model,
             documents,
             predictions=not is_control,
-            residual=residual,
+            readouts=readouts,
+            hidden_at=hidden_at,
             overlap=UNTRAINED_OVERLAP if is_control else OVERLAP,
             batch_size=self.batch_size,
         )

@@ -12,7 +12,8 @@ import pandas as pd
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.capture.capture import BATCH_SIZE, Captured, Progress, capture
+from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, capture
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.selection import describe
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
 from lrope_interp.results import ALL_LANGUAGES, Result, provenance, table

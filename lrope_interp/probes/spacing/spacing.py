@@ -15,7 +15,8 @@ from lrope_interp.data.labels.kinds import label_gaps
 from lrope_interp.data.sources.plain_text import language_of
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.capture.capture import Captured, capture, capture_pattern, check_layers
+from lrope_interp.probes.capture.capture import capture, capture_pattern, check_layers
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.selection import describe
 from lrope_interp.probes.spacing.shown import Shown
 from lrope_interp.results import Result, provenance, table

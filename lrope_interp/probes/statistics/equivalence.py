@@ -20,7 +20,7 @@ from scipy import special, stats
 from lrope_interp.errors import LRopeError
 
 MARGINS = (0.002, 0.003, 0.005)
-"""The margins that are always shown, in nats per byte (EVALUATION 6)."""
+"""The margins that are always shown, in nats per byte."""
 MARGIN = 0.003
 ALPHA = 0.05
 POWER = 0.8

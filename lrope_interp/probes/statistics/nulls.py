@@ -1,4 +1,4 @@
-"""What a score would be if signal and label did not belong together (EVALUATION 2).
+"""What a score would be if signal and label did not belong together.
 
 Two nulls, which ask different things. The **circular shift** turns the labels of each document
 against the signal: it keeps how both cluster within a document and how documents differ, and

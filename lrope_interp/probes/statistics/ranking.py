@@ -1,4 +1,4 @@
-"""How well one number a gap separates boundaries from the rest (EVALUATION 2).
+"""How well one number a gap separates boundaries from the rest.
 
 Every estimator is a function of the same curve: sort once by `Ranking`, count the positives of a
 label along it once by `Curve`, then read off whatever is asked. Higher values mean "boundary";

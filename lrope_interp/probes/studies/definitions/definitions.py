@@ -18,11 +18,18 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import randomised_control
 from lrope_interp.models.rotary import inverse_frequencies
-from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, capture, lay_out, staged
+from lrope_interp.probes.capture.capture import (
+    BATCH_SIZE,
+    Progress,
+    capture,
+    lay_out,
+    most_tokens,
+    staged,
+    window_sums,
+)
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import calibration_tokens
 from lrope_interp.probes.capture.selection import FIT_BYTES, Selection, describe
-from lrope_interp.probes.capture.window_sums import most_tokens, window_sums
 from lrope_interp.probes.studies.definitions.pairs import Pairs
 from lrope_interp.probes.studies.definitions.search import MOST_PAIRS, Found, find_pairs, whole_files
 from lrope_interp.probes.studies.definitions.statistics import (

@@ -15,7 +15,8 @@ from lrope_interp.data.spans.entity_pairs import PAIRS, EntityPair, n_first_word
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
-from lrope_interp.probes.capture.capture import BATCH_SIZE, Captured, Progress, staged
+from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, staged
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.statistics.bootstrap import Bootstrap

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Int64
 from scipy.stats import t as student
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.statistics.splines import Spline
+from lrope_interp.probes.statistics.curves import Spline
 
 LEAST_NAMES = 20
 """Occurrences of names below which nothing is estimated."""

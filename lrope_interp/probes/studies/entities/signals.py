@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.capture.capture import Captured, Progress, capture, staged
+from lrope_interp.probes.capture.capture import Progress, capture, staged
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import RANDOM_HEAD, random_head, random_head_readout, untrained
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics
-from lrope_interp.probes.capture.readouts import ResidualReads
 from lrope_interp.probes.studies.entities.units import EntityUnits
 
 INCREMENTS, LEXICAL, UNTRAINED = "increments", "lexical", "untrained"
@@ -61,12 +61,11 @@ def read_signals(
         batch_size: Windows at a time.
         on_progress: Told about every forward pass.
     """
-    reads = ResidualReads((random_head_readout(model, fit),))
     captured = capture(
         model,
         documents,
         predictions=predictions,
-        residual=reads,
+        readouts=(random_head_readout(model, fit),),
         batch_size=batch_size,
         on_progress=on_progress,
     )

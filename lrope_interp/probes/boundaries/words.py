@@ -1,4 +1,4 @@
-"""How well calls cut text into segments: word tokens found, Pk and WindowDiff (EVALUATION 2).
+"""How well calls cut text into segments: word tokens found, Pk and WindowDiff.
 
 Gaps count one character each; the gap before character c separates c - 1 from c. Gaps that follow
 each other in a document form a *run*, and its two edges count as boundaries in both

@@ -1,4 +1,4 @@
-"""What log-probabilities of spans are worth: areas, accuracies, losses, and their intervals.
+"""Numbers with their resamples, and what log-probabilities of spans are worth: areas, accuracies, losses.
 
 Whole documents are drawn again; every score of one task sees the same resamples, so that differences
 are paired.
@@ -60,7 +60,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Scorer:
+class SpanScorer:
     """Scores the test spans of one task.
 
     Attributes:
