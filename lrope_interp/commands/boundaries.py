@@ -41,7 +41,6 @@ def boundaries(
     asked.check_source()
     model = asked.load_model()
     layers = options.pick_layers(layer, model.cfg.n_layers)
-    from lrope_interp.probes.boundaries.boundaries import Beside
     from lrope_interp.probes.boundaries.boundaries import boundaries as score
     from lrope_interp.probes.boundaries.options import BoundaryOptions
     from lrope_interp.reports.boundaries.page import render_boundaries
@@ -51,12 +50,10 @@ def boundaries(
 
     def make() -> Result:
         selection = asked.select()
-        beside = Beside(
-            twin=asked.held_out_run(fixed_model, "--fixed-model", selection),
-            match=asked.held_out_run(match, "--match", selection),
-        )
+        twin = asked.held_out_run(fixed_model, "--fixed-model", selection)
+        other = asked.held_out_run(match, "--match", selection)
         with asked.output.progress() as on_progress:
-            return score(model, selection, wanted, beside=beside, on_progress=on_progress)
+            return score(model, selection, wanted, twin=twin, match=other, on_progress=on_progress)
 
     result, folder = asked.write(model, make, render_boundaries)
     print_scores(result, asked.output)

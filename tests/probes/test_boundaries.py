@@ -18,9 +18,8 @@ from lrope_interp.data.labels.words import quiet_jieba
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.boundaries.boundaries import boundaries
-from lrope_interp.probes.boundaries.harness import Scorer
+from lrope_interp.probes.boundaries.harness import METRICS, SCORE_COLUMNS, WORD_METRICS, Scorer
 from lrope_interp.probes.boundaries.options import BoundaryOptions
-from lrope_interp.probes.boundaries.rows import METRICS, SCORE_COLUMNS, WORD_METRICS
 from lrope_interp.probes.capture.capture import capture
 from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.selection import Selection

@@ -24,8 +24,8 @@ from lrope_interp.models import controls as control_models
 from lrope_interp.models.frozen import ContextualIncrements, LexicalIncrements, attach_increments
 from lrope_interp.probes.ablations.passes import run_arms
 from lrope_interp.probes.ablations.plan import AblationArm
-from lrope_interp.probes.boundaries import stride
-from lrope_interp.probes.boundaries.stride import stride_frame
+from lrope_interp.probes.boundaries import tables
+from lrope_interp.probes.boundaries.tables import stride_frame
 from lrope_interp.probes.capture import cache as remembered
 from lrope_interp.probes.capture import controls
 from lrope_interp.probes.capture.cache import model_identity
@@ -126,7 +126,7 @@ def test_the_training_sample(key_of: KeyOf, models: Any) -> None:
 
 def test_the_stride_check(key_of: KeyOf, models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def call(model: LRopeTransformer, of: LRopeTransformer, documents: Any, layers: Any, n: int) -> None:
-        monkeypatch.setattr(stride, "CHECKED_TOKENS", n)
+        monkeypatch.setattr(tables, "CHECKED_TOKENS", n)
         stride_frame(model, capture(of, documents, layers=layers, predictions=False), batch_size=8)
 
     parts = {

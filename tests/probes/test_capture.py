@@ -13,7 +13,7 @@ from probe_samples import chinese, english
 from lrope_interp.data import Document, scoring_windows
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.boundaries.stride import stride_frame, stride_note
+from lrope_interp.probes.boundaries.tables import stride_frame, stride_note
 from lrope_interp.probes.capture.capture import capture, capture_pattern, capture_unhurried
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.evaluation.evaluation import evaluate

@@ -8,10 +8,8 @@ import zlib
 import numpy as np
 import pytest
 
-from lrope_interp.probes.boundaries.choice import Choice
-from lrope_interp.probes.boundaries.comparisons import difference_rows, share_rows
-from lrope_interp.probes.boundaries.harness import Trial
-from lrope_interp.probes.boundaries.significance import null_rows, with_p_values
+from lrope_interp.probes.boundaries.comparisons import difference_rows, null_rows, share_rows, with_p_values
+from lrope_interp.probes.boundaries.harness import Choice, Trial
 from lrope_interp.probes.capture.signals import Kind, Signal, SignalColumn, Target
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrope_interp.probes.boundaries.errors import confident_errors
+from lrope_interp.probes.boundaries.comparisons import confident_errors
 
 
 def test_the_farthest_on_their_side_come_first() -> None:

@@ -11,10 +11,10 @@ from probe_samples import english, select
 
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.boundaries.leaderboard import SPLITS, Computing, gather, twin_columns
+from lrope_interp.probes.boundaries.signals import gather, twin_columns
 from lrope_interp.probes.capture.capture import COSINE, capture
 from lrope_interp.probes.capture.gaps import Gaps
-from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.capture.selection import HELD_OUT, Selection
 
 MakeModel = Callable[..., LRopeTransformer]
 OF_BYTES = {"spacebyte", "character_start"}
@@ -36,8 +36,8 @@ def selection() -> Selection:
 
 def columns(model: LRopeTransformer, selection: Selection) -> dict[tuple[str, str], np.ndarray]:
     """Return the values of every column, by name and split."""
-    gaps = {split: Gaps.of(getattr(selection, split), ["whitespace"]) for split in SPLITS}
-    found = gather(model, selection, gaps, [0, 1], Computing(64)).columns
+    gaps = {split: Gaps.of(getattr(selection, split), ["whitespace"]) for split in HELD_OUT}
+    _, found, _, _ = gather(model, selection, gaps, [0, 1], batch_size=64)
     return {(one.name, split): values for one in found for split, values in one.values.items()}
 
 
@@ -89,7 +89,7 @@ def test_a_signal_is_made_from_the_model_that_is_asked_about(
 
 def test_a_twin_is_read_itself_on_each_split(make_model: MakeModel, selection: Selection) -> None:
     twin = make_model(seed=3, increments="fixed")
-    found = twin_columns(twin, selection, [0, 1], Computing(64))
+    found = twin_columns(twin, selection, [0, 1], batch_size=64)
     assert [(one.signal.name, one.layer) for one in found] == [("cosine_fixed", 0), ("cosine_fixed", 1)]
     for split in ("dev", "test"):
         read = capture(twin, getattr(selection, split), readouts=(COSINE,))

@@ -14,8 +14,8 @@ from text_samples import ODD, held_out, made_up, training
 from lrope_interp.data import Document, label_gaps
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.boundaries import jieba as jieba_control
-from lrope_interp.probes.boundaries.jieba import jieba_signal
+from lrope_interp.probes.boundaries import text_controls as jieba_control
+from lrope_interp.probes.boundaries.text_controls import jieba_signal
 from lrope_interp.probes.capture.capture import capture
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import byte_mean, ngram_means

@@ -67,7 +67,7 @@ def test_the_seed_of_ablations_draws_replacements_and_intervals(
 
 # An analysis, and what of it draws: each must be given the seed.
 DRAWING = {
-    "boundaries": ("lrope_interp.probes.boundaries.boundaries", ["Bootstrap", "Nulls"]),
+    "boundaries": ("lrope_interp.probes.boundaries.boundaries", ["Bootstrap"]),
     "ablations": ("lrope_interp.probes.ablations.ablations", ["Places", "run_arms", "Bootstrap"]),
     "entities": ("lrope_interp.probes.studies.entities.entities", ["Bootstrap"]),
     "definition_uses": (

@@ -10,19 +10,13 @@ from scipy import stats
 from sklearn import metrics
 
 from benchmarks.trust_statistics import coverage
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Histograms, Units, interval, paired_interval
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Histograms, Units, interval
 from lrope_interp.probes.statistics.ranking import (
     MAX_ROC_POINTS,
     Confusion,
     Curve,
     Ranking,
-    average_precision,
-    best_threshold,
-    f1_at,
-    mcc,
-    prevalence_threshold,
     roc_auc,
-    roc_curve,
 )
 
 
@@ -38,13 +32,15 @@ def sample(seed: int, n: int = 500, levels: int | None = None) -> tuple[np.ndarr
 def test_scores_are_those_of_scikit_learn(seed: int, levels: int | None) -> None:
     values, is_boundary = sample(seed, levels=levels)
     assert roc_auc(values, is_boundary) == pytest.approx(metrics.roc_auc_score(is_boundary, values))
-    assert average_precision(values, is_boundary) == pytest.approx(
+    assert Curve.of(values, is_boundary).average_precision() == pytest.approx(
         metrics.average_precision_score(is_boundary, values)
     )
     for threshold in (-1.0, 0.0, 0.5, 2.0):
         called = values >= threshold
-        assert f1_at(values, is_boundary, threshold) == pytest.approx(metrics.f1_score(is_boundary, called))
-        assert mcc(values, is_boundary, threshold) == pytest.approx(
+        assert Confusion.at(values, is_boundary, threshold).f1() == pytest.approx(
+            metrics.f1_score(is_boundary, called)
+        )
+        assert Confusion.at(values, is_boundary, threshold).mcc() == pytest.approx(
             metrics.matthews_corrcoef(is_boundary, called)
         )
 
@@ -60,14 +56,14 @@ def test_a_tie_counts_one_half_by_brute_force() -> None:
 def test_the_best_threshold_is_that_of_trying_every_value() -> None:
     values, is_boundary = sample(4, levels=3)
     tried = {float(v): metrics.f1_score(is_boundary, values >= v) for v in np.unique(values)}
-    chosen = best_threshold(values, is_boundary)
+    chosen = Curve.of(values, is_boundary).best_threshold()
     assert tried[chosen] == pytest.approx(max(tried.values()))
-    assert f1_at(values, is_boundary, chosen) == pytest.approx(max(tried.values()))
+    assert Confusion.at(values, is_boundary, chosen).f1() == pytest.approx(max(tried.values()))
 
 
 def test_the_curve_is_scikit_learns_and_has_few_points() -> None:
     values, is_boundary = sample(5, n=5000)
-    false, true = roc_curve(values, is_boundary)
+    false, true = Curve.of(values, is_boundary).roc()
     wanted = metrics.roc_curve(is_boundary, values, drop_intermediate=False)
     assert len(false) <= MAX_ROC_POINTS
     assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
@@ -81,8 +77,8 @@ def test_ranking_again_gives_the_same_curve() -> None:
     assert again.roc_auc() == roc_auc(values, is_boundary)
     backwards = Curve.of(-values, is_boundary, Ranking.of(values).reversed())
     assert backwards.roc_auc() == pytest.approx(1 - again.roc_auc())
-    assert backwards.average_precision() == average_precision(-values, is_boundary)
-    assert backwards.best_threshold() == best_threshold(-values, is_boundary)
+    assert backwards.average_precision() == Curve.of(-values, is_boundary).average_precision()
+    assert backwards.best_threshold() == Curve.of(-values, is_boundary).best_threshold()
     assert (Ranking.of(values).group_of[values == values.max()] == 0).all()
 
 
@@ -90,10 +86,9 @@ def test_ranking_again_gives_the_same_curve() -> None:
 def test_gaps_of_one_kind_have_no_score(is_boundary: np.ndarray) -> None:
     values = np.arange(9.0)
     assert math.isnan(roc_auc(values, is_boundary))
-    assert math.isnan(average_precision(values, is_boundary))
-    assert math.isnan(best_threshold(values, is_boundary))
-    assert math.isnan(f1_at(values, is_boundary, math.nan))
-    assert len(roc_curve(values, is_boundary)[0]) == 0
+    assert math.isnan(Curve.of(values, is_boundary).average_precision())
+    assert math.isnan(Curve.of(values, is_boundary).best_threshold())
+    assert len(Curve.of(values, is_boundary).roc()[0]) == 0
 
 
 def test_nothing_at_all_has_no_score() -> None:
@@ -104,7 +99,7 @@ def test_a_label_scores_one_against_itself_and_a_shuffle_about_one_half() -> Non
     _, is_boundary = sample(7, n=20_000)
     own = is_boundary.astype(np.float32)
     assert roc_auc(own, is_boundary) == 1
-    assert average_precision(own, is_boundary) == 1
+    assert Curve.of(own, is_boundary).average_precision() == 1
     shuffled = np.random.default_rng(0).permutation(own)
     assert roc_auc(shuffled, is_boundary) == pytest.approx(0.5, abs=0.02)
 
@@ -136,7 +131,7 @@ def test_resampling_histograms_is_resampling_documents() -> None:
             metrics.average_precision_score(is_boundary[drawn], values[drawn]), abs=1e-5
         )
         called = values >= 0.7
-        f1 = boot.f1(units, called, is_boundary)[row]
+        f1 = boot.of_calls(units, called, is_boundary)["f1"][row]
         assert f1 == pytest.approx(metrics.f1_score(is_boundary[drawn], called[drawn]), abs=1e-6)
 
 
@@ -218,9 +213,7 @@ def test_resamples_without_a_value_are_left_out_but_not_hidden() -> None:
 def test_resampled_ratios_are_those_of_the_drawn_documents() -> None:
     values, is_boundary, document, t = clustered(5, n_documents=60, n=30)
     units, boot, called = Units.of(document, t), Bootstrap(seed=2, n_resamples=25), values >= 0.7
-    fast = {
-        name: getattr(boot, name)(units, called, is_boundary) for name in ("mcc", "precision", "recall", "f1")
-    }
+    fast = boot.of_calls(units, called, is_boundary)
     means = boot.ratio(units, values, np.ones(len(values)))
     for row, weights in enumerate(boot.weights(60).astype(int)):
         drawn = np.concatenate([np.flatnonzero(document == u) for u in np.repeat(np.arange(60), weights)])
@@ -235,14 +228,14 @@ def test_resampled_ratios_are_those_of_the_drawn_documents() -> None:
 def test_a_ratio_over_nothing_is_unknown() -> None:
     _, is_boundary, document, t = clustered(5, n_documents=60, n=30)
     units, boot, none = Units.of(document, t), Bootstrap(n_resamples=5), np.zeros(1800, dtype=bool)
-    assert np.isnan(boot.precision(units, none, is_boundary)).all()
-    assert np.isnan(boot.recall(units, is_boundary, none)).all()
-    assert np.isnan(boot.mcc(units, none, is_boundary)).all()
+    assert np.isnan(boot.of_calls(units, none, is_boundary)["precision"]).all()
+    assert np.isnan(boot.of_calls(units, is_boundary, none)["recall"]).all()
+    assert np.isnan(boot.of_calls(units, none, is_boundary)["mcc"]).all()
 
 
 def test_an_interval_holds_the_middle_95_of_100() -> None:
     resampled = np.arange(1001) / 1000
-    assert interval(resampled) == paired_interval(resampled, np.zeros(1001)) == (0.025, 0.975)
+    assert interval(resampled) == (0.025, 0.975)
 
 
 def test_the_interval_of_a_difference_is_paired() -> None:
@@ -251,7 +244,7 @@ def test_the_interval_of_a_difference_is_paired() -> None:
     one = boot.roc_auc(Histograms.of(Ranking.of(values), units), is_boundary)
     noisy = values + np.random.default_rng(2).normal(scale=0.3, size=len(values)).astype(np.float32)
     two = boot.roc_auc(Histograms.of(Ranking.of(noisy), units), is_boundary)
-    low, high = paired_interval(one, two)
+    low, high = interval(one - two)
     assert 0 < low < roc_auc(values, is_boundary) - roc_auc(noisy, is_boundary) < high
     assert high - low < 0.5 * np.subtract(*interval(one)[::-1])
 
@@ -260,10 +253,9 @@ def test_the_interval_of_a_difference_is_paired() -> None:
 def test_the_prevalence_threshold_calls_the_closest_share_that_ties_allow(share: float) -> None:
     values, is_boundary = sample(8, levels=2)
     shares = {float(v): float((values >= v).mean()) for v in np.unique(values)}
-    chosen = prevalence_threshold(values, share)
+    chosen = Curve.of(values, is_boundary).prevalence_threshold(share)
     assert abs(shares[chosen] - share) == pytest.approx(min(abs(x - share) for x in shares.values()))
-    assert Curve.of(values, is_boundary).prevalence_threshold(share) == chosen
-    assert math.isnan(prevalence_threshold(np.zeros(0), share))
+    assert math.isnan(Curve.of(np.zeros(0), np.zeros(0, dtype=bool)).prevalence_threshold(share))
 
 
 def test_precision_and_recall_are_those_of_scikit_learn() -> None:

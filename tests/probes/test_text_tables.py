@@ -15,8 +15,14 @@ from text_samples import ODD, at_first_bytes, contexts, held_out, made_up, train
 from lrope_interp.data import Document
 from lrope_interp.data.documents import IndexedDocuments
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.boundaries.text_controls import LEAST_COUNT, MAX_CONTEXT, TextTables, text_signals
-from lrope_interp.probes.capture.joined_text import JoinedText, Sample
+from lrope_interp.probes.boundaries.text_controls import (
+    LEAST_COUNT,
+    MAX_CONTEXT,
+    JoinedText,
+    TextTables,
+    text_sample,
+    text_signals,
+)
 
 
 @pytest.fixture(scope="module")
@@ -144,22 +150,22 @@ class Reading(IndexedDocuments):
 def test_no_more_is_read_than_asked_for_and_hashes_decide_what() -> None:
     documents = [english(number) for number in range(40)]
     read: list[str] = []
-    sample = Sample.of(Reading(documents, read), 2_000)
+    sample, is_all = text_sample(Reading(documents, read), 2_000)
     in_order = sorted(documents, key=lambda one: one.sha256)
-    assert len(read) == len(sample.documents) < 10
+    assert len(read) == len(sample) < 10
     assert read == [one.name for one in in_order[: len(read)]]
-    assert 1_990 < sample.n_bytes <= 2_000
-    assert not sample.is_all
-    assert sample.documents == Sample.of(documents[::-1], 2_000).documents
+    assert 1_990 < sum(one.n_bytes for one in sample) <= 2_000
+    assert not is_all
+    assert sample == text_sample(documents[::-1], 2_000)[0]
     assert "in the order of hashes" in TextTables.of(documents, 2_000).sample
     assert TextTables.of(documents).sample.endswith("in 40 documents")
 
 
 def test_a_text_that_fits_exactly_is_all_of_it() -> None:
     documents = training(2)
-    sample = Sample.of(documents, sum(one.n_bytes for one in documents))
-    assert sample.is_all
-    assert sorted(one.sha256 for one in sample.documents) == sorted(one.sha256 for one in documents)
+    sample, is_all = text_sample(documents, sum(one.n_bytes for one in documents))
+    assert is_all
+    assert sorted(one.sha256 for one in sample) == sorted(one.sha256 for one in documents)
 
 
 def test_joined_text_knows_every_first_byte() -> None:

@@ -15,7 +15,7 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import randomised_control
 from lrope_interp.probes.boundaries.boundaries import boundaries
 from lrope_interp.probes.boundaries.options import BoundaryOptions
-from lrope_interp.probes.boundaries.stride import stride_frame
+from lrope_interp.probes.boundaries.tables import stride_frame
 from lrope_interp.probes.capture.capture import capture, capture_pattern, capture_unhurried, token_start_mask
 from lrope_interp.probes.capture.controls import byte_mean, calibration_tokens
 from lrope_interp.probes.capture.gaps import Characters, Gaps

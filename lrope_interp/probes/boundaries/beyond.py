@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from lrope_interp.data import Document, byte_class
-from lrope_interp.probes.boundaries.choice import AlignedColumn
 from lrope_interp.probes.boundaries.harness import FALLBACK_STRATUM, Scorer
 from lrope_interp.probes.boundaries.label_odds import LabelOdds, cross_fitted
 from lrope_interp.probes.boundaries.text_controls import TextTables
@@ -338,8 +337,7 @@ def beyond_rows(
         for column in tested:
             # The first byte or the last, each one state of the model. A sum over bytes is left out: no
             # covariate of one byte holds a function of a sum fixed.
-            on_dev = AlignedColumn(scorer.dev, column.values["dev"])
-            choice = scorer.choose(column, on_dev, own["test"], label, ("lead", "last"))
+            choice = scorer.choose(column, own["test"], label, ("lead", "last"))
             if choice.align not in tests:
                 samples = {}
                 for split, one in own.items():
@@ -353,8 +351,7 @@ def beyond_rows(
                 gaps[split].characters.align(column.values[split], own[split].gaps, choice.align)
                 for split in ("fit", "test")
             )
-            where = {"signal": column.signal.name, "layer": column.layer, "head": column.head}
-            where |= {"label": label, "stratum": stratum, "align": choice.align}
+            where = column.place | {"label": label, "stratum": stratum, "align": choice.align}
             rows += [where | row for row in tests[choice.align].of_signal(on_fit, on_test, choice.sign)]
         if on_progress is not None:
             on_progress("beyond surprisal", done, len(cells))
@@ -362,7 +359,7 @@ def beyond_rows(
 
 
 def _has_both(one: Field | None, label: str) -> bool:
-    return one is not None and 0 < one.labels[label].sum() < len(one.gaps)
+    return one is not None and bool(0 < one.labels[label].sum() < len(one.gaps))
 
 
 def _numbers(captured: Captured, tables: TextTables | None) -> dict[str, Num[np.ndarray, " n_bytes"]]:

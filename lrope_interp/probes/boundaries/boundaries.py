@@ -7,10 +7,8 @@ controls, nulls and the ceiling -> tables.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import torch
@@ -21,66 +19,50 @@ from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.boundaries.beyond import BEYOND_TABLE, beyond_rows
 from lrope_interp.probes.boundaries.comparisons import (
     DIFFERENCE_COLUMNS,
+    ERROR_COLUMNS,
+    NULL_COLUMNS,
     SHARE_COLUMNS,
     difference_rows,
+    error_rows,
+    null_rows,
     share_rows,
+    with_p_values,
 )
-from lrope_interp.probes.boundaries.errors import ERROR_COLUMNS, error_rows
-from lrope_interp.probes.boundaries.harness import FALLBACK_STRATUM, Scored, Scorer, check_align, trials_of
-from lrope_interp.probes.boundaries.leaderboard import (
-    SCORED_SPLITS,
-    SPLITS,
-    Computing,
-    Material,
-    gather,
-    twin_columns,
+from lrope_interp.probes.boundaries.harness import (
+    FALLBACK_STRATUM,
+    SCORE_COLUMNS,
+    Scored,
+    Scorer,
+    over_seeds,
+    prevalence_rows,
 )
-from lrope_interp.probes.boundaries.matching import (
-    CORRELATION_COLUMNS,
-    MATCH_COLUMNS,
-    correlation_rows,
-    match_rows,
-    matched_columns,
-)
-from lrope_interp.probes.boundaries.null_draws import Nulls
-from lrope_interp.probes.boundaries.options import BoundaryOptions
-from lrope_interp.probes.boundaries.rows import prevalence_rows
-from lrope_interp.probes.boundaries.significance import NULL_COLUMNS, null_rows, with_p_values
-from lrope_interp.probes.boundaries.stride import stride_frame, stride_note
+from lrope_interp.probes.boundaries.matching import match_tables
+from lrope_interp.probes.boundaries.options import BoundaryOptions, check_align
+from lrope_interp.probes.boundaries.signals import SCORED_SPLITS, gather, twin_columns
 from lrope_interp.probes.boundaries.tables import (
     classes_frame,
     gaps_frame,
     labels_frame,
-    scores_frame,
     strata_frame,
+    stride_frame,
+    stride_note,
     unscored_frame,
 )
-from lrope_interp.probes.capture.capture import Progress, capture, token_start_mask
-from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.probes.capture.capture import Progress, capture, staged, token_start_mask
 from lrope_interp.probes.capture.gaps import Field, Gaps, Label
-from lrope_interp.probes.capture.selection import Selection
-from lrope_interp.probes.capture.signals import SIGNALS, SignalColumn, columns
+from lrope_interp.probes.capture.selection import HELD_OUT, Selection
+from lrope_interp.probes.capture.signals import SignalColumn
 from lrope_interp.probes.statistics.bootstrap import MIN_DOCUMENTS, MIN_UNITS, Bootstrap
 from lrope_interp.results import Result, provenance, table
 from lrope_interp.tokenizers import ByteTokenizer
 
 HEADLINE_SIGNALS = ("increments", "byte_mean", "token_mean", "untrained", "entropy", "surprisal", "ceiling")
-
-
-@dataclass(frozen=True)
-class Beside:
-    """Other models to hold beside the one that is tested.
-
-    Attributes:
-        twin: A model with fixed positions, whose neighbouring states are compared as a control.
-        match: A run of another seed, whose layers are matched with those of the model.
-    """
-
-    twin: LRopeTransformer | None = None
-    match: LRopeTransformer | None = None
-
-
-DEFAULTS, NOTHING_BESIDE = BoundaryOptions(), Beside()
+DEFAULTS = BoundaryOptions()
+_CURVE = ("signal", "layer", "head", "label", "stratum")
+_CHOICES = (
+    *("signal", "layer", "head", "label", "stratum", "seed"),
+    *("align", "sign", "threshold", "prevalence_threshold", "dev_roc_auc"),
+)
 
 
 def boundaries(
@@ -88,7 +70,8 @@ def boundaries(
     selection: Selection,
     options: BoundaryOptions = DEFAULTS,
     *,
-    beside: Beside = NOTHING_BESIDE,
+    twin: LRopeTransformer | None = None,
+    match: LRopeTransformer | None = None,
     on_progress: Progress | None = None,
 ) -> Result:
     """Score increments and controls as detectors of boundaries, all through one harness.
@@ -102,7 +85,9 @@ def boundaries(
         model: A trained model whose increments are learned.
         selection: Documents, from `select_corpus`, `select_text` or `select_gold`.
         options: Which layers and labels, and how.
-        beside: Other models, whose documents must be held out too.
+        twin: A model with fixed positions, whose neighbouring states are compared as a control. The
+            documents must be held out from it too.
+        match: A run of another seed, whose layers are matched with those of the model; the same holds.
         on_progress: Told the stage, what is done of it and all of it.
 
     Returns:
@@ -115,36 +100,63 @@ def boundaries(
     Raises:
         LRopeError: A fixed model, an unknown layer or label, a constant signal, nothing to score.
     """
-    kept, notes = options.layers_for(model)
+    layers, notes = options.layers_for(model)
+    _check_beside(model, twin, match)
     gaps = _gaps(model, selection, options.labels_for(selection))
-    how = Computing(options.batch_size, on_progress)
-    material = gather(model, selection, gaps, kept, how)
-    found = [*material.columns]
-    if beside.twin is not None:
-        found += twin_columns(_twin(beside.twin, model), selection, kept, how)
-    bootstrap = Bootstrap(options.seed)
-    nulls = Nulls(gaps["test"], material.captured["test"], options.seed)
-    scorer = Scorer(gaps["dev"], gaps["test"], bootstrap, nulls, check_align(options.align))
-    scored = _score_all(scorer, found, on_progress)
-    beyond = beyond_rows(
-        scorer,
-        gaps["fit"],
-        material.captured,
-        material.columns,
-        material.tables,
-        selection.training,
-        on_progress,
+    batch_size, has_byte_tokens = options.batch_size, model.own_tokenizer().name == ByteTokenizer.name
+
+    captured, found, counts, said = gather(
+        model, selection, gaps, layers, batch_size=batch_size, on_progress=on_progress
     )
-    tables = _tables(scorer, scored, material) | {"beyond": _beyond_frame(beyond)}
-    tables["stride"] = stride_frame(model, material.captured["test"], options.batch_size)
-    if beside.match is not None:
-        other = _Other(_other(beside.match, model), selection, how)
-        tables |= other.tables(scorer, material.captured["test"], scored)
-    notes += [*material.notes, *_token_size_notes(model, tables)]
+    if twin is not None:
+        found += twin_columns(twin, selection, layers, batch_size=batch_size, on_progress=on_progress)
+
+    bootstrap, align = Bootstrap(options.seed), check_align(options.align)
+    scorer = Scorer(gaps["dev"], gaps["test"], bootstrap, captured["test"], align)
+    scored = _score_all(scorer, found, on_progress)
+    trials = [trial for one in scored for trial in one.trials if not math.isnan(trial.auc)]
+    nulls = null_rows(trials)
+    scores = [row for one in scored for row in one.scores]
+    with_p_values(scores, nulls)
+    scores += [row for one in scorer.test_fields for row in prevalence_rows(one)]
+    beyond = beyond_rows(scorer, gaps["fit"], captured, found, counts, selection.training, on_progress)
+
+    tables = {
+        "scores": table([*scores, *over_seeds(scores)], SCORE_COLUMNS),
+        "nulls": table(nulls, NULL_COLUMNS),
+        "differences": table(difference_rows(trials), DIFFERENCE_COLUMNS),
+        "shares": table(share_rows(trials), SHARE_COLUMNS),
+        "errors": table(error_rows(scorer, trials), ERROR_COLUMNS),
+        "roc": table([row for one in scored for row in one.roc], (*_CURVE, "fpr", "tpr")),
+        "precision_recall": table(
+            [row for one in scored for row in one.precision_recall], (*_CURVE, "recall", "precision")
+        ),
+        "choices": table([row for one in scored for row in one.choices], _CHOICES),
+        "classes": classes_frame(captured["test"]),
+        "labels": labels_frame(scorer.test),
+        "strata": strata_frame(scorer.test),
+        "beyond": table(beyond, BEYOND_TABLE),
+        "stride": stride_frame(model, captured["test"], batch_size),
+    }
+    if match is not None:
+        other = {
+            split: capture(
+                match,
+                getattr(selection, split),
+                layers=(0,) if match.cfg.increments == "shared" else None,
+                predictions=False,
+                batch_size=batch_size,
+                on_progress=staged(on_progress, f"capturing the other run's {split}"),
+            )
+            for split in SCORED_SPLITS
+        }
+        tables |= match_tables(scorer, captured["test"], scored, other)
+    notes += said
+    notes += stride_note(tables["stride"], model.cfg.n_ctx, "bytes" if has_byte_tokens else "tokens")
     headline = _headline(tables["scores"])
-    if model.own_tokenizer().name != ByteTokenizer.name:
+    if not has_byte_tokens:
         tables["unscored"] = unscored_frame(gaps["test"])
-        headline |= _unscored_headline(tables["unscored"])
+        headline["gaps inside tokens, not scored"] = float(tables["unscored"]["n_unscored"].tolist()[0])
         notes += _token_notes(tables["unscored"])
     return Result(
         kind="boundaries",
@@ -156,14 +168,26 @@ def boundaries(
     )
 
 
-def _token_size_notes(model: LRopeTransformer, tables: Mapping[str, pd.DataFrame]) -> list[str]:
-    has_byte_tokens = model.own_tokenizer().name == ByteTokenizer.name
-    return stride_note(tables["stride"], model.cfg.n_ctx, "bytes" if has_byte_tokens else "tokens")
+def _check_beside(
+    model: LRopeTransformer, twin: LRopeTransformer | None, match: LRopeTransformer | None
+) -> None:
+    """Refuse models that cannot be held beside the one that is tested."""
+    if twin is not None and increments_name(twin) != "fixed":
+        raise LRopeError(
+            "--fixed-model wants a run with fixed increments; those of this one are "
+            f"{increments_name(twin).replace('_', ' ')}"
+        )
+    if match is not None and match.cfg.increments == "fixed":
+        raise LRopeError("--match wants a run that learned its increments; this one is fixed")
+    for other, option in ((twin, "--fixed-model"), (match, "--match")):
+        if other is not None and other.own_tokenizer().fingerprint != model.own_tokenizer().fingerprint:
+            raise LRopeError(f"{option} wants a run with the same tokenizer, or gaps cannot be compared")
 
 
 def _gaps(model: LRopeTransformer, selection: Selection, labels: Sequence[str]) -> dict[str, Gaps]:
+    """Find and label the gaps of every split, and refuse text that has none to score."""
     gaps = {}
-    for split in SPLITS:
+    for split in HELD_OUT:
         documents = getattr(selection, split)
         mask = token_start_mask(model, documents)
         gaps[split] = Gaps.of(documents, labels, selection.shared.get(split), mask)
@@ -174,27 +198,6 @@ def _gaps(model: LRopeTransformer, selection: Selection, labels: Sequence[str]) 
                 "characters, or the training text contains all of it; choose text that the model has not seen"
             )
     return gaps
-
-
-def _twin(twin: LRopeTransformer, model: LRopeTransformer) -> LRopeTransformer:
-    if increments_name(twin) != "fixed":
-        raise LRopeError(
-            "--fixed-model wants a run with fixed increments; those of this one are "
-            f"{increments_name(twin).replace('_', ' ')}"
-        )
-    return _same_tokens(twin, model, "--fixed-model")
-
-
-def _other(other: LRopeTransformer, model: LRopeTransformer) -> LRopeTransformer:
-    if other.cfg.increments == "fixed":
-        raise LRopeError("--match wants a run that learned its increments; this one is fixed")
-    return _same_tokens(other, model, "--match")
-
-
-def _same_tokens(other: LRopeTransformer, model: LRopeTransformer, option: str) -> LRopeTransformer:
-    if other.own_tokenizer().fingerprint != model.own_tokenizer().fingerprint:
-        raise LRopeError(f"{option} wants a run with the same tokenizer, or gaps cannot be compared")
-    return other
 
 
 def _score_all(scorer: Scorer, found: Sequence[SignalColumn], on_progress: Progress | None) -> list[Scored]:
@@ -210,86 +213,24 @@ def _score_all(scorer: Scorer, found: Sequence[SignalColumn], on_progress: Progr
     return scored
 
 
-def _tables(scorer: Scorer, scored: Sequence[Scored], material: Material) -> dict[str, pd.DataFrame]:
-    trials = trials_of(scored)
-    rows = [row for one in scored for row in one.scores]
-    nulls = null_rows(trials)
-    with_p_values(rows, nulls)
-    rows += [row for one in scorer.test_fields for row in prevalence_rows(one)]
-    return {
-        "scores": scores_frame(rows),
-        "nulls": table(nulls, NULL_COLUMNS),
-        "differences": table(difference_rows(trials), DIFFERENCE_COLUMNS),
-        "shares": table(share_rows(trials), SHARE_COLUMNS),
-        "errors": table(error_rows(scorer, trials), ERROR_COLUMNS),
-        "roc": table([row for one in scored for row in one.roc], (*_CURVE, "fpr", "tpr")),
-        "precision_recall": table(
-            [row for one in scored for row in one.precision_recall], (*_CURVE, "recall", "precision")
-        ),
-        "choices": table([row for one in scored for row in one.choices], _CHOICES),
-        "classes": classes_frame(material.captured["test"]),
-        "labels": labels_frame(scorer.test),
-        "strata": strata_frame(scorer.test),
-    }
-
-
-_CURVE = ("signal", "layer", "head", "label", "stratum")
-_CHOICES = (
-    *("signal", "layer", "head", "label", "stratum", "seed"),
-    *("align", "sign", "threshold", "prevalence_threshold", "dev_roc_auc"),
-)
-
-
-def _beyond_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    return table(rows, BEYOND_TABLE)
-
-
-@dataclass(frozen=True)
-class _Other:
-    """A run to match with: its increments go through the same harness, on the same gaps."""
-
-    model: LRopeTransformer
-    selection: Selection
-    how: Computing
-
-    def tables(self, scorer: Scorer, own: Captured, scored: Sequence[Scored]) -> dict[str, pd.DataFrame]:
-        captured = {
-            split: capture(
-                self.model,
-                getattr(self.selection, split),
-                layers=(0,) if self.model.cfg.increments == "shared" else None,
-                predictions=False,
-                batch_size=self.how.batch_size,
-                on_progress=self.how.stage(f"capturing the other run's {split}"),
-            )
-            for split in SCORED_SPLITS
-        }
-        plain = Scorer(scorer.dev, scorer.test, scorer.bootstrap, None, scorer.align)
-        theirs = [plain.score(one) for one in matched_columns(columns(SIGNALS["increments"], captured))]
-        correlations = correlation_rows(scorer.test, own, captured["test"])
-        return {
-            "correlations": table(correlations, CORRELATION_COLUMNS),
-            "matches": table(match_rows(correlations, scored, theirs), MATCH_COLUMNS),
-        }
-
-
 def _headline(scores: pd.DataFrame) -> dict[str, float | None]:
-    """Name the AUC of every layer and of its controls, among all gaps between characters."""
+    """Name the AUC of every layer and of its controls, among all gaps between characters.
+
+    "L0 whitespace roc_auc", "byte_mean L0 whitespace roc_auc", "entropy words roc_auc".
+    """
     shown = scores[
         (scores["metric"] == "roc_auc")
         & (scores["stratum"] == FALLBACK_STRATUM)
         & scores["signal"].isin(HEADLINE_SIGNALS)
         & scores["seed"].isna()
     ]
-    names = map(_headline_name, *(shown[name] for name in ("signal", "layer", "head", "label")))
-    return {
-        name: None if math.isnan(value) else value
-        for name, value in zip(names, shown["value"].tolist(), strict=True)
-    }
-
-
-def _unscored_headline(unscored: pd.DataFrame) -> dict[str, float]:
-    return {"gaps inside tokens, not scored": float(unscored["n_unscored"].tolist()[0])}
+    found: dict[str, float | None] = {}
+    keys = zip(*(shown[name].tolist() for name in ("signal", "layer", "head", "label", "value")), strict=True)
+    for signal, layer, head, label, value in keys:
+        place = "" if pd.isna(layer) else f"L{layer}" + ("" if pd.isna(head) else f"H{head}")
+        words = ["" if signal == "increments" else signal, place, label, "roc_auc"]
+        found[" ".join(word for word in words if word)] = None if math.isnan(value) else value
+    return found
 
 
 def _token_notes(unscored: pd.DataFrame) -> list[str]:
@@ -302,13 +243,6 @@ def _token_notes(unscored: pd.DataFrame) -> list[str]:
         f"token and are not scored, with them {', '.join(hidden)}. What is scored are gaps before a token; "
         "token_mean is the layer's mean increment by token, and a class is that of a token's first byte"
     ]
-
-
-def _headline_name(signal: str, layer: Any, head: Any, label: str) -> str:
-    """Name a figure: "L0 whitespace roc_auc", "byte_mean L0 whitespace roc_auc", "entropy words roc_auc"."""
-    place = "" if pd.isna(layer) else f"L{layer}" + ("" if pd.isna(head) else f"H{head}")
-    words = ["" if signal == "increments" else signal, place, label, "roc_auc"]
-    return " ".join(word for word in words if word)
 
 
 def _warnings(scorer: Scorer, scored: Sequence[Scored]) -> list[str]:

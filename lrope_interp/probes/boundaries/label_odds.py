@@ -7,6 +7,7 @@ found characters, not structure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 
 from lrope_interp.data import Document, in_hash_order, label_gaps, piece_of
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.capture.joined_text import PAD, JoinedText
+from lrope_interp.probes.boundaries.text_controls import PAD, JoinedText
 from lrope_interp.probes.statistics.suffixes import find, paired, runs_of
 
 MAX_BYTES = 4_000_000
@@ -89,16 +90,22 @@ class LabelOdds:
         left = max_bytes
         for document in in_hash_order(documents):
             piece = piece_of(document, left)
-            found = _labelled(piece, label)
-            if found is not None and piece.text:
-                texts.append(JoinedText.of([piece]))
-                boundaries.append(found[0][texts[-1].first_byte])
-            left -= piece.n_bytes * (SILVER_COST if found is not None and found[1] == "silver" else 1)
+            cost = piece.n_bytes
+            with suppress(LRopeError):  # it cannot be labelled
+                found = label_gaps(piece, label)
+                cost *= SILVER_COST if found.grade == "silver" else 1
+                if piece.text:
+                    texts.append(JoinedText.of([piece]))
+                    boundaries.append(found.is_boundary[texts[-1].first_byte])
+            left -= cost
             if piece is not document or left <= 0:
                 break
         if not texts:
             return None
-        text = JoinedText(*(np.concatenate([getattr(one, name) for one in texts]) for name in _FIELDS))
+        points, places = (
+            np.concatenate([getattr(one, name) for one in texts]) for name in ("point", "place")
+        )
+        text = JoinedText(points, places)
         return cls._counted(text, np.concatenate(boundaries), text.follows)
 
     @classmethod
@@ -158,7 +165,10 @@ def cross_fitted(
     """
     if n_folds < 2:
         raise LRopeError(f"cross-fitting needs at least 2 folds, got {n_folds}")
-    text, fold = JoinedText.of(documents), _folds(documents, n_folds)
+    text, names = JoinedText.of(documents), [document.source_sha256 for document in documents]
+    # Whole documents go to folds in the order of their hashes; equal ones go together.
+    rank = {name: number for number, name in enumerate(sorted(set(names)))}
+    fold = np.array([rank[name] % n_folds for name in names], dtype=np.int64)
     of_byte = np.repeat(np.arange(len(text.point)), text.width)
     character, is_first = of_byte[gaps], text.first_byte[of_byte[gaps]] == gaps
     fold_of = np.repeat(fold, [len(document.text) for document in documents])
@@ -174,27 +184,9 @@ def cross_fitted(
     return out
 
 
-_FIELDS = ("point", "place")
-
-
-def _labelled(document: Document, label: str) -> tuple[Bool[np.ndarray, " n_bytes"], str] | None:
-    try:
-        found = label_gaps(document, label)
-    except LRopeError:
-        return None
-    return found.is_boundary, found.grade
-
-
 def _keys(text: JoinedText) -> tuple[Int64[np.ndarray, " characters"], Int64[np.ndarray, " characters"]]:
     """Return keys of each character, and of it with the one before; documents begin after `PAD`."""
     before = np.full(len(text.point), PAD)
     at = np.flatnonzero(text.follows)
     before[at] = text.point[at - 1]
     return text.point.astype(np.int64), paired(before, text.point)
-
-
-def _folds(documents: Sequence[Document], n_folds: int) -> Int64[np.ndarray, " documents"]:
-    """Deal whole documents to folds in the order of their hashes; equal ones go together."""
-    names = [document.source_sha256 for document in documents]
-    rank = {name: number for number, name in enumerate(sorted(set(names)))}
-    return np.array([rank[name] % n_folds for name in names], dtype=np.int64)

@@ -7,24 +7,75 @@ layer that does the same. Layers (and heads) are matched by the assignment that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Float32
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 
-from lrope_interp.probes.boundaries.harness import Scored
+from lrope_interp.probes.boundaries.harness import Scored, Scorer
 from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.capture.gaps import Gaps
-from lrope_interp.probes.capture.signals import SignalColumn
+from lrope_interp.probes.capture.signals import SIGNALS, columns
+from lrope_interp.results import table
 
 MATCH_COLUMNS = (
     *("layer", "head", "other_layer", "other_head", "spearman", "label", "stratum"),
     *("value", "ci_low", "ci_high", "other_value", "other_low", "other_high"),
 )
 CORRELATION_COLUMNS = ("layer", "head", "other_layer", "other_head", "spearman", "is_matched")
+
+
+def match_tables(
+    scorer: Scorer, own: Captured, scored: Sequence[Scored], other: Mapping[str, Captured]
+) -> dict[str, pd.DataFrame]:
+    """Match the layers (and heads) of a run with those of another, and hold their scores side by side.
+
+    They are compared at the first byte of every scored character of the test documents. The sign
+    matters as little as it does for boundaries: a layer may contract where another expands.
+
+    Args:
+        scorer: The other run's increments go through it too, on the same gaps.
+        own: Of test, by the run that is tested.
+        scored: What its signals scored.
+        other: Of "dev" and "test", by the other run.
+
+    Returns:
+        `correlations`, every layer with every other; and `matches`, each matched pair with both runs'
+        ROC-AUC for every label and stratum.
+    """
+    at = np.flatnonzero(scorer.test.strata["characters"])
+    runs = (own, other["test"])
+    correlation = spearman_matrix(*(one.increments[..., at].reshape(-1, len(at)) for one in runs))
+    places = [
+        [(layer, head if n > 1 else None) for layer in one.layers for head in range(n)]
+        for one, n in ((run, run.increments.shape[1]) for run in runs)
+    ]
+    matched = set(match_layers(correlation))
+    pairs = [
+        {
+            "layer": places[0][i][0],
+            "head": places[0][i][1],
+            "other_layer": places[1][j][0],
+            "other_head": places[1][j][1],
+            "spearman": float(correlation[i, j]),
+            "is_matched": (i, j) in matched,
+        }
+        for i, j in np.ndindex(*correlation.shape)
+    ]
+    plain = Scorer(scorer.dev, scorer.test, scorer.bootstrap, align=scorer.align)  # without nulls
+    theirs = _scores([plain.score(one) for one in columns(SIGNALS["increments"], other)])
+    ours, unknown = _scores(scored), (np.nan, np.nan, np.nan)
+    rows = []
+    for pair in (one for one in pairs if one["is_matched"]):
+        found = theirs.get((pair["other_layer"], pair["other_head"]), {})
+        for cell, (value, low, high) in ours.get((pair["layer"], pair["head"]), {}).items():
+            beside = dict(zip(MATCH_COLUMNS[-3:], found.get(cell, unknown), strict=True))
+            said = {"label": cell[0], "stratum": cell[1], "value": value, "ci_low": low, "ci_high": high}
+            rows.append(pair | said | beside)
+    return {"correlations": table(pairs, CORRELATION_COLUMNS), "matches": table(rows, MATCH_COLUMNS)}
 
 
 def spearman_matrix(
@@ -48,65 +99,11 @@ def match_layers(correlation: Float[np.ndarray, "k m"]) -> list[tuple[int, int]]
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def correlation_rows(gaps: Gaps, own: Captured, other: Captured) -> list[dict[str, Any]]:
-    """Return the correlation of every layer (and head) of one run with every one of the other.
-
-    They are compared at the first byte of every scored character of the test documents. The sign
-    matters as little as it does for boundaries: a layer may contract where another expands.
-    """
-    at = np.flatnonzero(gaps.strata["characters"])
-    places = [_places(one) for one in (own, other)]
-    rows = [one.increments[..., at].reshape(-1, len(at)) for one in (own, other)]
-    correlation = spearman_matrix(*rows)
-    matched = set(match_layers(correlation))
-    return [
-        {
-            "layer": places[0][i][0],
-            "head": places[0][i][1],
-            "other_layer": places[1][j][0],
-            "other_head": places[1][j][1],
-            "spearman": float(correlation[i, j]),
-            "is_matched": (i, j) in matched,
-        }
-        for i, j in np.ndindex(*correlation.shape)
-    ]
-
-
-def match_rows(
-    correlations: Sequence[dict[str, Any]], own: Sequence[Scored], other: Sequence[Scored]
-) -> list[dict[str, Any]]:
-    """Return each matched pair with both runs' ROC-AUC, for every label and stratum."""
-    of_own, of_other = (_scores(one) for one in (own, other))
-    rows = []
-    for pair in (one for one in correlations if one["is_matched"]):
-        where = {name: pair[name] for name in MATCH_COLUMNS[:5]}
-        mine = of_own.get((pair["layer"], pair["head"]), {})
-        theirs = of_other.get((pair["other_layer"], pair["other_head"]), {})
-        for (label, stratum), (value, low, high) in mine.items():
-            found = theirs.get((label, stratum), (np.nan, np.nan, np.nan))
-            said = {"label": label, "stratum": stratum, "value": value, "ci_low": low, "ci_high": high}
-            beside = zip(("other_value", "other_low", "other_high"), found, strict=True)
-            rows.append(where | said | dict(beside))
-    return rows
-
-
-def matched_columns(columns: Sequence[SignalColumn]) -> list[SignalColumn]:
-    """Return the columns of increments, which are what is matched."""
-    return [one for one in columns if one.signal.name == "increments"]
-
-
-def _places(captured: Captured) -> list[tuple[int, int | None]]:
-    n_heads = captured.increments.shape[1]
-    return [(layer, head if n_heads > 1 else None) for layer in captured.layers for head in range(n_heads)]
-
-
-def _scores(
-    scored: Sequence[Scored],
-) -> dict[tuple[int, int | None], dict[tuple[str, str], tuple[float, float, float]]]:
-    found: dict[tuple[int, int | None], dict[tuple[str, str], tuple[float, float, float]]] = {}
-    for one in scored:
-        for row in one.scores:
-            if row["metric"] == "roc_auc" and row["signal"] == "increments":
-                cell = found.setdefault((row["layer"], row["head"]), {})
-                cell[row["label"], row["stratum"]] = (row["value"], row["ci_low"], row["ci_high"])
+def _scores(scored: Sequence[Scored]) -> dict[tuple[Any, Any], dict[tuple[str, str], tuple[float, ...]]]:
+    """Return ROC-AUC of increments with its interval: by layer and head, then by label and stratum."""
+    found: dict[tuple[Any, Any], dict[tuple[str, str], tuple[float, ...]]] = {}
+    for row in (row for one in scored for row in one.scores):
+        if row["metric"] == "roc_auc" and row["signal"] == "increments":
+            cell = found.setdefault((row["layer"], row["head"]), {})
+            cell[row["label"], row["stratum"]] = (row["value"], row["ci_low"], row["ci_high"])
     return found

@@ -9,8 +9,8 @@ from lrope_interp.data.labels.kinds import LABELS, default_labels
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import attached_increments
-from lrope_interp.probes.boundaries.harness import check_align
 from lrope_interp.probes.capture.capture import BATCH_SIZE, check_layers
+from lrope_interp.probes.capture.gaps import ALIGNMENTS
 from lrope_interp.probes.capture.selection import Selection
 
 
@@ -72,3 +72,12 @@ class BoundaryOptions:
             note = "shared increments are the same in every layer: scored once, as layer 0"
             return (0,), [note] if kept != (0,) else []
         return kept, []
+
+
+def check_align(align: str | None) -> str | None:
+    """Return an alignment if it is one; None and "dev" leave it to dev."""
+    if align in (None, "dev"):
+        return None
+    if align not in ALIGNMENTS:
+        raise LRopeError(f"unknown alignment {align!r}; choose from: dev, {', '.join(ALIGNMENTS)}")
+    return align

@@ -1,7 +1,7 @@
-"""What the training text alone says about a gap: branching entropy, PMI, byte bigrams.
+"""What text alone says about a gap: branching entropy, PMI and byte bigrams of the training text, and jieba.
 
-A model that knew nothing but which characters follow which would have these numbers. They are
-counted on the text that the model was trained on, not on the small fit split, so that they are not
+A model that knew nothing but which characters follow which would have the numbers of these tables. They
+are counted on the text that the model was trained on, not on the small fit split, so that they are not
 weaker than the model for lack of text.
 """
 
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float64, Int64, Integer
+from jaxtyping import Bool, Float, Float64, Int32, Int64, Integer, UInt8, UInt32
 
-from lrope_interp.data import Document
+from lrope_interp.data import Document, character_starts, in_hash_order, piece_of
+from lrope_interp.data.alignment import Kind, character_kinds, code_points
+from lrope_interp.data.labels.words import quiet_jieba, silver_word_starts
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.capture.joined_text import WINDOW, JoinedText, Sample, Windows, counted
 from lrope_interp.probes.capture.signals import Signal
 from lrope_interp.probes.statistics.suffixes import (
     find,
@@ -29,10 +31,120 @@ from lrope_interp.probes.statistics.suffixes import (
 )
 
 MAX_BYTES = 20_000_000
+WINDOW = 6
 MAX_CONTEXT = WINDOW - 1
 LEAST_COUNT = 10
+_POINT_BITS = 21
+PAD = (1 << _POINT_BITS) - 1
+_ALL_PADS = (1 << 3 * _POINT_BITS) - 1
 _UNSEEN_PAIR = 0.5
 _UNSEEN_CHARACTER = 1.0
+
+
+@dataclass(frozen=True)
+class JoinedText:
+    """Characters of some documents.
+
+    Attributes:
+        point: The code point of each.
+        place: The place of each in its document.
+    """
+
+    point: UInt32[np.ndarray, " characters"]
+    place: Int32[np.ndarray, " characters"]
+
+    @classmethod
+    def of(cls, documents: Iterable[Document]) -> JoinedText:
+        """Join the characters of `documents`, read one at a time."""
+        points = [code_points(document.text) for document in documents]
+        places = [np.arange(len(own), dtype=np.int32) for own in points]
+        return cls(
+            np.concatenate([np.zeros(0, dtype=np.uint32), *points]),
+            np.concatenate([np.zeros(0, dtype=np.int32), *places]),
+        )
+
+    @cached_property
+    def width(self) -> UInt8[np.ndarray, " characters"]:
+        """How many UTF-8 bytes each character has."""
+        point = self.point
+        return (1 + (point >= 0x80).astype(np.uint8) + (point >= 0x800) + (point >= 0x10000)).astype(np.uint8)
+
+    @cached_property
+    def first_byte(self) -> Int64[np.ndarray, " characters"]:
+        """The first byte of each character, counted over all documents."""
+        return np.cumsum(self.width, dtype=np.int64) - self.width
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all documents."""
+        return int(self.width.sum(dtype=np.int64))
+
+    @cached_property
+    def follows(self) -> Bool[np.ndarray, " characters"]:
+        """Whether another character of the same document stands before it: whether there is a gap."""
+        return self.place > 0
+
+    def at_first_bytes(
+        self, values: Float[np.ndarray, "characters *columns"], elsewhere: Float[np.ndarray, "*columns"]
+    ) -> Float64[np.ndarray, "n_bytes *columns"]:
+        """Put the value of a character at its first byte, and `elsewhere` at its other bytes."""
+        out = np.empty((self.n_bytes, *values.shape[1:]), dtype=np.float64)
+        out[:] = elsewhere
+        out[self.first_byte] = values
+        return out
+
+
+def text_sample(training: Iterable[Document], max_bytes: int) -> tuple[tuple[Document, ...], bool]:
+    """Take documents in the order of their hashes until `max_bytes` are full; say whether that was all.
+
+    Args:
+        training: A sequence; one on disk is read one document at a time.
+        max_bytes: Of UTF-8. The document that does not fit gives a piece at a place that its
+            hash chooses, so that a single long one is not read whole.
+    """
+    taken, left = [], max_bytes
+    for document in in_hash_order(training):
+        piece = piece_of(document, max(left, 0))
+        if piece is not document:
+            return tuple(one for one in (*taken, piece) if one.text), False
+        taken.append(piece)
+        left -= piece.n_bytes
+    return tuple(taken), True
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """The different stretches of six characters of a text; a short one at a document's start is padded.
+
+    Attributes:
+        point: Code points; what is missing on the left is `PAD`.
+        room: How many characters there are before the last.
+        counts: How often each stretch occurs.
+    """
+
+    point: Int64[np.ndarray, "windows 6"]
+    room: Int64[np.ndarray, " windows"]
+    counts: Int64[np.ndarray, " windows"]
+
+    @classmethod
+    def of(cls, text: JoinedText) -> _Windows:
+        """Count the stretches that end at each character, by two sorts of 64-bit keys of three characters."""
+        halves = text.point.astype(np.int64)  # each character and the two before it as one number
+        for back in (1, 2):
+            before = np.full(len(halves), PAD)
+            has_before = text.place >= back
+            before[has_before] = text.point[np.flatnonzero(has_before) - back]
+            halves |= before << (back * _POINT_BITS)
+        known = np.unique(np.append(halves, _ALL_PADS))
+        half = np.searchsorted(known, halves)
+        earlier = np.full(len(half), len(known) - 1)
+        has_earlier = text.place >= WINDOW // 2
+        earlier[has_earlier] = half[np.flatnonzero(has_earlier) - WINDOW // 2]
+        keys, counts = np.unique(earlier * len(known) + half, return_counts=True)
+        both = np.stack([known[keys // len(known)], known[keys % len(known)]], axis=1)
+        shifts = np.array([2, 1, 0]) * _POINT_BITS
+        point = ((both[:, :, None] >> shifts) & PAD).reshape(-1, WINDOW)
+        return cls(point, (point[:, :-1] != PAD).sum(axis=1), counts)
 
 
 @dataclass(frozen=True)
@@ -50,7 +162,7 @@ class Branching:
     @classmethod
     def of(cls, text: JoinedText) -> Branching:
         """Count what follows each context of at most 5 characters that occurs at least 10 times."""
-        windows = Windows.of(text)
+        windows = _Windows.of(text)
         following, counts = windows.point[:, -1], windows.counts
         ends = np.arange(1, len(following) + 1) * WINDOW - 2
         keys, entropies = [], [_entropies(np.zeros_like(following), following, counts, 1)]
@@ -70,7 +182,7 @@ class Branching:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class CharacterPairs:
     """How much more often two characters stand side by side than chance would put them there.
 
     Attributes:
@@ -88,7 +200,7 @@ class Pairs:
     n_after: Int64[np.ndarray, " characters"]
 
     @classmethod
-    def of(cls, text: JoinedText) -> Pairs:
+    def of(cls, text: JoinedText) -> CharacterPairs:
         """Count neighbours within documents."""
         at = np.flatnonzero(text.follows)
         ordered = np.sort(paired(text.point[at - 1], text.point[at]))
@@ -139,7 +251,7 @@ class TextTables:
 
     sample: str
     branching: Branching
-    pairs: Pairs
+    pairs: CharacterPairs
     bigrams: Int64[np.ndarray, "256 256"]
     bytes_seen: Int64[np.ndarray, " 256"]
 
@@ -154,16 +266,18 @@ class TextTables:
         Raises:
             LRopeError: There is no text.
         """
-        sample = Sample.of(training, max_bytes)
-        if not sample.n_bytes:
+        documents, is_all = text_sample(training, max_bytes)
+        n_bytes = sum(document.n_bytes for document in documents)
+        if not n_bytes:
             raise LRopeError("tables of the training text need text, and there is none; give its documents")
-        text = JoinedText.of(sample.documents)
-        raw, is_start = _raw_bytes(sample.documents)
+        text = JoinedText.of(documents)
+        raw, is_start = _raw_bytes(documents)
         pairs = (raw[:-1].astype(np.int64) << 8 | raw[1:])[~is_start[1:]]
         return cls(
-            sample=counted(sample.documents) + ("" if sample.is_all else ", taken in the order of hashes"),
+            sample=f"{n_bytes / 1e6:.1f} MB in {len(documents)} documents"
+            + ("" if is_all else ", taken in the order of hashes"),
             branching=Branching.of(text),
-            pairs=Pairs.of(text),
+            pairs=CharacterPairs.of(text),
             bigrams=np.bincount(pairs, minlength=1 << 16).reshape(256, 256),
             bytes_seen=np.bincount(raw, minlength=256),
         )
@@ -240,3 +354,41 @@ def _raw_bytes(documents: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
     is_start = np.zeros(len(raw), dtype=bool)
     is_start[starts[starts < len(raw)]] = True
     return raw, is_start
+
+
+def jieba_signal(documents: Iterable[Document]) -> tuple[Signal | None, list[str]]:
+    """Make the control `jieba`: 1 where it begins a word within a run of Chinese characters, else 0.
+
+    It was made by people with a dictionary; a model that falls short of it has not failed. Where
+    the reference itself is silver, this row agrees with it by construction.
+
+    Args:
+        documents: What will be scored. Without a Chinese character among them there is no signal.
+
+    Returns:
+        The signal or None, and what to tell the reader.
+    """
+    if not any(_is_han(document.text).any() for document in documents):
+        return None, []
+    try:
+        quiet_jieba()
+    except LRopeError:
+        missing = "the control jieba is left out: the package jieba is not installed (pip install jieba)"
+        return None, [missing]
+    known: dict[str, Bool[np.ndarray, " _"]] = {}
+
+    def starts(captured: Captured) -> Int64[np.ndarray, " n_bytes"]:
+        for document in captured.documents:
+            if document.sha256 not in known:
+                is_start = np.zeros(document.n_bytes, dtype=bool)
+                firsts = character_starts(document.text)
+                is_start[firsts] = silver_word_starts(document.text, _is_han(document.text))
+                known[document.sha256] = is_start
+        parts = [known[document.sha256] for document in captured.documents]
+        return np.concatenate([np.zeros(0, dtype=bool), *parts]).astype(np.int64)
+
+    return Signal("jieba", starts, is_rule=True, is_per_character=True), []
+
+
+def _is_han(text: str) -> Bool[np.ndarray, " n_characters"]:
+    return (character_kinds(text) & Kind.HAN) != 0

@@ -22,7 +22,7 @@ from lrope_interp.probes.capture.cache import model_identity, remembered
 from lrope_interp.probes.capture.capture import COSINE, Progress, Readout, capture, head_readout, staged
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.signals import Signal
-from lrope_interp.probes.statistics.suffixes import Level, grow, look_up
+from lrope_interp.probes.statistics.suffixes import grow, look_up
 from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 
 UNTRAINED_SEEDS = (0, 1, 2, 3, 4)
@@ -69,18 +69,23 @@ def byte_mean(fit: Captured, is_shared: bool = False) -> Signal:
             everywhere under a shared head, it gets its own increment, which depends on nothing else.
         is_shared: Whether one head serves all layers.
     """
-    table = _mean_by_token(fit)
+    increments = fit.at_tokens(fit.increments)
+    overall = increments.mean(axis=-1, dtype=np.float64, keepdims=True)
+    counts = np.bincount(fit.tokens)
+    sums = np.stack([np.bincount(fit.tokens, weights=row) for row in increments.reshape(-1, len(fit.tokens))])
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), overall.reshape(-1, 1))
+    # A row an id, up to the largest that occurs, and the layer's mean for those beyond.
+    table = np.append(means.reshape(*fit.increments.shape[:2], -1), overall, axis=-1)
 
-    def look_up(captured: Captured) -> Float32[np.ndarray, "layers heads n_bytes"]:
-        values = np.append(table, _overall(fit), axis=-1)[..., np.minimum(captured.token, table.shape[-1])]
-        values = values.astype(np.float32)
+    def read(captured: Captured) -> Float32[np.ndarray, "layers heads n_bytes"]:
+        values = table[..., np.minimum(captured.token, table.shape[-1] - 1)].astype(np.float32)
         is_unseen = ~np.isin(captured.token, fit.tokens)
         for at, layer in enumerate(captured.layers):
             if layer == 0 or is_shared:
                 values[at][:, is_unseen] = captured.increments[at][:, is_unseen]
         return values
 
-    return Signal("byte_mean" if fit.has_byte_tokens else "token_mean", look_up, is_rule=True)
+    return Signal("byte_mean" if fit.has_byte_tokens else "token_mean", read, is_rule=True)
 
 
 def unseen_bytes_note(fit: Captured, test: Captured) -> list[str]:
@@ -125,8 +130,17 @@ class NgramMeans:
             raise LRopeError("n-gram means need captured text, and there is none; give documents with text")
         least = [1] + [LEAST_COUNT] * (max(LENGTHS) - 1)
         levels = grow(tokens, np.arange(len(tokens)), room, least)
-        keys, means = zip(*[(level.keys, _means(values, level)) for level in levels], strict=True)
-        return cls(values.mean(axis=-1, dtype=np.float64), keys, means)
+        keys, means = [], []
+        for level in levels:
+            n_strings = len(level.keys)
+            counts = np.bincount(level.numbers, minlength=n_strings)
+            mean = np.empty((*values.shape[:2], n_strings), dtype=np.float32)
+            for at in np.ndindex(*values.shape[:2]):
+                sums = np.bincount(level.numbers, weights=values[at][level.places], minlength=n_strings)
+                mean[at] = sums / counts
+            keys.append(level.keys)
+            means.append(mean)
+        return cls(values.mean(axis=-1, dtype=np.float64), tuple(keys), tuple(means))
 
     def at(self, captured: Captured, length: int) -> Float32[np.ndarray, "layers heads n_bytes"]:
         """Return, at every byte, the mean of the longest known n-gram of at most `length` tokens up to it."""
@@ -167,19 +181,6 @@ def ngram_means(captured: Sequence[Captured], is_shared: bool) -> list[Signal]:
         return values
 
     return [Signal(f"ngram_{length}", partial(look, length), is_rule=True) for length in LENGTHS]
-
-
-def _means(
-    values: Float32[np.ndarray, "layers heads n_tokens"], level: Level
-) -> Float32[np.ndarray, "layers heads strings"]:
-    """Average what stands at each string's places."""
-    n_strings = len(level.keys)
-    counts = np.bincount(level.numbers, minlength=n_strings)
-    out = np.empty((*values.shape[:2], n_strings), dtype=np.float32)
-    for layer, head in np.ndindex(*values.shape[:2]):
-        sums = np.bincount(level.numbers, weights=values[layer, head][level.places], minlength=n_strings)
-        out[layer, head] = sums / counts
-    return out
 
 
 def _room(captured: Captured) -> Int64[np.ndarray, " n_tokens"]:
@@ -235,15 +236,10 @@ def random_head(captured: Captured, seed: int) -> Float32[np.ndarray, "layers he
     return captured.readouts[RANDOM_HEAD][:, at : at + n_heads]
 
 
-def cosine(captured: Captured) -> Float32[np.ndarray, "layers 1 n_bytes"]:
-    """Cosine between the residual streams of a byte and of the one before, in each layer."""
-    return captured.readouts[COSINE.name]
-
-
 def residual_signals() -> list[Signal]:
     """Return the controls that were read off the residual stream with `random_head_readout` and `COSINE`."""
     heads = [Signal(RANDOM_HEAD, partial(random_head, seed=seed), seed=seed) for seed in UNTRAINED_SEEDS]
-    return [Signal(COSINE.name, cosine), *heads]
+    return [Signal(COSINE.name, lambda captured: captured.readouts[COSINE.name]), *heads]
 
 
 def calibration_tokens(
@@ -266,9 +262,13 @@ def _increments_of(
 ) -> Float32[np.ndarray, "layers heads n_bytes"]:
     sees_bytes_only = captured.layers == (0,) or control.cfg.increments == "shared"
     sees_bytes_only &= control.own_tokenizer().name == ByteTokenizer.name
+    documents: Sequence[Document] = captured.documents
+    if sees_bytes_only:  # a text of every character once is enough
+        letters = "".join(sorted(set().union(*(one.text for one in documents))))
+        documents = [Document("alphabet", letters, "", "und")]
     read = capture(
         control,
-        [_alphabet(captured.documents)] if sees_bytes_only else captured.documents,
+        documents,
         layers=captured.layers,
         predictions=False,
         overlap=UNTRAINED_OVERLAP,
@@ -280,24 +280,6 @@ def _increments_of(
     place = np.zeros(256, dtype=np.int64)
     place[read.byte] = np.arange(read.n_bytes)
     return read.increments[..., place[captured.byte]]
-
-
-def _alphabet(documents: Sequence[Document]) -> Document:
-    """Return a text of every character once: enough for increments that see nothing but their byte."""
-    return Document("alphabet", "".join(sorted(set().union(*(one.text for one in documents)))), "", "und")
-
-
-def _mean_by_token(fit: Captured) -> Float64[np.ndarray, "layers heads values"]:
-    """Return each layer's mean increment by id, up to the largest that occurs."""
-    counts = np.bincount(fit.tokens)
-    flat = fit.at_tokens(fit.increments).reshape(-1, len(fit.tokens))
-    sums = np.stack([np.bincount(fit.tokens, weights=row) for row in flat])
-    means = np.where(counts > 0, sums / np.maximum(counts, 1), _overall(fit).reshape(-1, 1))
-    return means.reshape(*fit.increments.shape[:2], -1)
-
-
-def _overall(fit: Captured) -> Float64[np.ndarray, "layers heads 1"]:
-    return fit.at_tokens(fit.increments).mean(axis=-1, dtype=np.float64, keepdims=True)
 
 
 def _shifted(flags: np.ndarray, captured: Captured, by: int) -> np.ndarray:

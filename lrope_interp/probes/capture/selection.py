@@ -25,7 +25,7 @@ from lrope_interp.data import (
     where,
 )
 from lrope_interp.data.documents import Reading, unique_documents
-from lrope_interp.data.held_out import MAX_BYTES, SharedShingles, piece_of, shared_shingles
+from lrope_interp.data.held_out import MAX_BYTES, piece_of, shared_shingles
 from lrope_interp.data.texts import gold_documents, text_documents, text_splits
 from lrope_interp.errors import LRopeError
 
@@ -84,7 +84,13 @@ class Selection:
         found = [*warnings]
         dev_and_test = (*ordered["dev"], *ordered["test"])
         shared = shared_shingles(dev_and_test, () if training is None else training)
-        found += [_shared_warning(shared, dev_and_test)] if shared.n_shared else []
+        if shared.n_shared:
+            n_bytes = sum(document.n_bytes for document in dev_and_test)
+            found.append(
+                f"{shared.n_shared} 64-byte shingles in {shared.n_documents} of {len(dev_and_test)} dev and "
+                f"test documents also occur in training text; their {shared.n_bytes} of {n_bytes} bytes "
+                "are left out of every score"
+            )
         n_dev = len(ordered["dev"])
         return cls(
             **ordered,
@@ -96,7 +102,7 @@ class Selection:
 
 
 def describe(name: str, documents: tuple[Document, ...], split: str = "test") -> dict[str, Any]:
-    """Return the provenance of scored documents, as DESIGN 6 wants it."""
+    """Return the provenance of scored documents."""
     return {
         "name": name,
         "sha256": documents_sha256(documents),
@@ -204,11 +210,15 @@ def _select_units(
     splits = dict(text_splits(documents))
     training, warnings = training_text(manifest)
     if set(splits) == set(HELD_OUT):
-        limited = _as_corpus(name, documents)
+        if isinstance(documents, tuple):
+            documents, _ = unique_documents(documents)
+        limited = Corpus(name, (CorpusPart(name, documents[0].language, documents, held_out_share=1.0),))
         splits = {split: evaluation_documents(limited, split, max_bytes) for split in HELD_OUT}
     else:
         own = select_corpus(manifest, max_bytes=max_bytes)
-        test = _limited(splits["test"], max_bytes)
+        test = tuple(splits["test"])
+        if sum(document.n_bytes for document in test) > max_bytes:  # one piece of equal length of each
+            test = tuple(piece_of(document, max(max_bytes // len(test), 1)) for document in test)
         splits |= {"fit": _apart(own.fit, test), "dev": _apart(own.dev, test), "test": test}
         for split in ("fit", "dev"):
             if not splits[split]:
@@ -290,20 +300,6 @@ def training_text(
         return None, [f"shingles shared with training text were not looked for: {error}"]
 
 
-def _limited(documents: Sequence[Document], max_bytes: int) -> tuple[Document, ...]:
-    """Return the documents whole if they fit, else one piece of equal length of each long one."""
-    if sum(document.n_bytes for document in documents) <= max_bytes:
-        return tuple(documents)
-    return tuple(piece_of(document, max(max_bytes // len(documents), 1)) for document in documents)
-
-
-def _as_corpus(name: str, documents: Sequence[Document]) -> Corpus:
-    if isinstance(documents, tuple):
-        documents, _ = unique_documents(documents)
-    part = CorpusPart(name, documents[0].language, documents, held_out_share=1.0)
-    return Corpus(name, (part,))
-
-
 def _in_order(documents: Iterable[Document]) -> tuple[Document, ...]:
     """Sort by hash, and make the names of documents tell them apart."""
     ordered = sorted(documents, key=lambda document: (document.sha256, document.name))
@@ -311,13 +307,4 @@ def _in_order(documents: Iterable[Document]) -> tuple[Document, ...]:
     return tuple(
         replace(one, name=f"{one.name}@{number}") if names[one.name] > 1 else one
         for number, one in enumerate(ordered)
-    )
-
-
-def _shared_warning(shared: SharedShingles, documents: tuple[Document, ...]) -> str:
-    n_bytes = sum(document.n_bytes for document in documents)
-    return (
-        f"{shared.n_shared} 64-byte shingles in {shared.n_documents} of {len(documents)} dev and test "
-        f"documents also occur in training text; their {shared.n_bytes} of {n_bytes} bytes "
-        "are left out of every score"
     )

@@ -130,6 +130,11 @@ class SignalColumn:
             parts.append(f"{self.only.label}.{self.only.scope}")
         return ".".join(parts)
 
+    @property
+    def place(self) -> dict[str, str | int | None]:
+        """What tables say of where the values come from: signal, layer and head."""
+        return {"signal": self.signal.name, "layer": self.layer, "head": self.head}
+
     def is_for(self, label: str, stratum: str) -> bool:
         """Whether this column is to be scored for a label in a stratum."""
         return self.only is None or (self.only.label == label and stratum in self.only.strata)
@@ -159,11 +164,6 @@ def columns(signal: Signal, captured: Mapping[str, Captured]) -> list[SignalColu
         for at, layer in enumerate(layers)
         for head in range(n_heads)
     ]
-
-
-def all_columns(signals: Sequence[Signal], captured: Mapping[str, Captured]) -> list[SignalColumn]:
-    """Evaluate several signals, in their order."""
-    return [column for signal in signals for column in columns(signal, captured)]
 
 
 def _evaluate(signal: Signal, captured: Captured) -> Num[np.ndarray, "..."]:

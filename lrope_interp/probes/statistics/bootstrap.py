@@ -173,33 +173,24 @@ class Bootstrap:
         positives = (weights @ hits.sum(axis=1)).astype(np.float64)
         return _ratio(np.concatenate(sums).astype(np.float64), positives)
 
-    def f1(
+    def of_calls(
         self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
-    ) -> Float[np.ndarray, " resamples"]:
-        """F1 of each resample for calls made at one fixed threshold."""
-        hits, called, true, _ = self._confusion(units, is_called, is_boundary)
-        return _ratio(2 * hits, called + true)
+    ) -> dict[str, Float[np.ndarray, " resamples"]]:
+        """F1, precision, recall and Matthews' correlation of each resample for calls at one fixed threshold.
 
-    def precision(
-        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
-    ) -> Float[np.ndarray, " resamples"]:
-        """The share of each resample's calls that are boundaries."""
-        hits, called, _, _ = self._confusion(units, is_called, is_boundary)
-        return _ratio(hits, called)
-
-    def recall(
-        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
-    ) -> Float[np.ndarray, " resamples"]:
-        """The share of each resample's boundaries that are called."""
-        hits, _, true, _ = self._confusion(units, is_called, is_boundary)
-        return _ratio(hits, true)
-
-    def mcc(
-        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
-    ) -> Float[np.ndarray, " resamples"]:
-        """Matthews' correlation of each resample, NaN where calls or truth are all of one kind."""
-        hits, called, true, n = self._confusion(units, is_called, is_boundary)
-        return _ratio(hits * n - called * true, np.sqrt(called * (n - called)) * np.sqrt(true * (n - true)))
+        NaN where a resample has nothing to divide by, as the last one where calls or truth are of one kind.
+        """
+        cells = 4 * units.index + 2 * is_called + is_boundary
+        counts = np.bincount(cells, minlength=4 * units.count).reshape(-1, 4)
+        amounts = np.stack([counts[:, 3], counts[:, 2:].sum(1), counts[:, 1::2].sum(1), counts.sum(1)], 1)
+        hits, called, true, n = (self.weights(units.count) @ amounts.astype(np.float64)).T
+        scale = np.sqrt(called * (n - called)) * np.sqrt(true * (n - true))
+        return {
+            "f1": _ratio(2 * hits, called + true),
+            "precision": _ratio(hits, called),
+            "recall": _ratio(hits, true),
+            "mcc": _ratio(hits * n - called * true, scale),
+        }
 
     def ratio(
         self, units: Units, numerator: Shaped[np.ndarray, " n"], denominator: Shaped[np.ndarray, " n"]
@@ -211,15 +202,6 @@ class Bootstrap:
         """Sum of `amount` over the gaps of each resample."""
         per_unit = np.bincount(units.index, weights=amount, minlength=units.count)
         return self.weights(units.count) @ per_unit.astype(np.float64)
-
-    def _confusion(
-        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
-    ) -> Float[np.ndarray, "4 resamples"]:
-        """Gaps that are hit, called, true and there at all in each resample."""
-        cells = 4 * units.index + 2 * is_called + is_boundary
-        counts = np.bincount(cells, minlength=4 * units.count).reshape(-1, 4)
-        amounts = np.stack([counts[:, 3], counts[:, 2:].sum(1), counts[:, 1::2].sum(1), counts.sum(1)], 1)
-        return (self.weights(units.count) @ amounts.astype(np.float64)).T
 
 
 def _ratio(
@@ -254,16 +236,6 @@ def interval(resampled: Float[np.ndarray, " resamples"], level: float = 0.95) ->
     tail = (100 - 100 * level) / 200  # 0.025 exactly, which (1 - 0.95) / 2 is not
     low, high = np.quantile(known, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def paired_interval(
-    a: Float[np.ndarray, " resamples"], b: Float[np.ndarray, " resamples"], level: float = 0.95
-) -> tuple[float, float]:
-    """The interval of a difference a - b of statistics of the same resamples.
-
-    It means something only where both come from one `Bootstrap` and the same units.
-    """
-    return interval(a - b, level)
 
 
 def draw_gaps(

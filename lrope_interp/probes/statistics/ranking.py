@@ -166,28 +166,6 @@ def roc_auc(values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]) 
     return Curve.of(values, is_boundary).roc_auc()
 
 
-def average_precision(values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]) -> float:
-    """Average precision; read it beside the prevalence, which is its chance level."""
-    return Curve.of(values, is_boundary).average_precision()
-
-
-def best_threshold(values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]) -> float:
-    """The threshold of the highest F1, to be found on dev and used on test."""
-    return Curve.of(values, is_boundary).best_threshold()
-
-
-def prevalence_threshold(values: Num[np.ndarray, " n"], share: float) -> float:
-    """The threshold that calls about `share` of the gaps, to be found on dev and used on test."""
-    return Curve.of(values, np.zeros(len(values), dtype=bool)).prevalence_threshold(share)
-
-
-def roc_curve(
-    values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
-    """False and true positive rates, thinned to at most 100 points."""
-    return Curve.of(values, is_boundary).roc()
-
-
 @dataclass(frozen=True)
 class Confusion:
     """How many gaps a call at a threshold gets right and wrong."""
@@ -229,13 +207,3 @@ class Confusion:
         not_called, not_true = self.misses + self.rejections, self.false_alarms + self.rejections
         scale = math.sqrt(called * true) * math.sqrt(not_called * not_true)
         return (self.hits * self.rejections - self.false_alarms * self.misses) / scale if scale else math.nan
-
-
-def f1_at(values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"], threshold: float) -> float:
-    """F1 of calling a boundary wherever the value reaches `threshold`; NaN for a NaN threshold."""
-    return math.nan if math.isnan(threshold) else Confusion.at(values, is_boundary, threshold).f1()
-
-
-def mcc(values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"], threshold: float) -> float:
-    """Matthews' correlation of the same call; NaN for a NaN threshold."""
-    return math.nan if math.isnan(threshold) else Confusion.at(values, is_boundary, threshold).mcc()

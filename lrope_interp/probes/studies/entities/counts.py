@@ -12,7 +12,7 @@ from itertools import pairwise
 from lrope_interp.data import Document
 from lrope_interp.data.documents import languages_of, where
 from lrope_interp.data.spans.entity_pairs import LETTERS, MARKS
-from lrope_interp.probes.capture.joined_text import Sample
+from lrope_interp.probes.boundaries.text_controls import text_sample
 
 MAX_BYTES = 20_000_000
 ADDED = 0.01
@@ -64,14 +64,14 @@ class TextCounts:
     @classmethod
     def of_words(cls, documents: Sequence[Document]) -> TextCounts:
         """Count words and pairs of words of the English documents, at most 20 MB of them."""
-        sample = _sample(documents, ENGLISH)
+        read, is_all = _sample(documents, ENGLISH)
         single: Counter[str] = Counter()
         pairs: Counter[str] = Counter()
-        for document in sample.documents:
+        for document in read:
             text = document.text
             single.update(text[start:stop] for start, stop in words_of(text))
             pairs.update(text[row[0] : row[3]] for row in neighbours(text))
-        return cls(single, pairs, sample.n_bytes, sample.is_all)
+        return cls(single, pairs, sum(document.n_bytes for document in read), is_all)
 
     @classmethod
     def of_strings(cls, documents: Sequence[Document], wanted: Iterable[str]) -> TextCounts:
@@ -79,16 +79,17 @@ class TextCounts:
 
         A string counts wherever it stands, also across the edges of words.
         """
-        sample, strings = _sample(documents, CHINESE), set(wanted)
+        read, is_all = _sample(documents, CHINESE)
+        strings = set(wanted)
         single: Counter[str] = Counter()
         pairs: Counter[str] = Counter()
-        for document in sample.documents:
+        for document in read:
             text = document.text
             single.update(text)
             for length in sorted({len(one) for one in strings}):
                 stretches = (text[at : at + length] for at in range(len(text) - length + 1))
                 pairs.update(one for one in stretches if one in strings)
-        return cls(single, pairs, sample.n_bytes, sample.is_all)
+        return cls(single, pairs, sum(document.n_bytes for document in read), is_all)
 
     def log_count(self, text: str) -> float:
         """Return ln(1 + count) of a pair or a string."""
@@ -104,6 +105,6 @@ class TextCounts:
         return math.log((self.pairs[pair] + ADDED) / (self.single[first] + many))
 
 
-def _sample(documents: Sequence[Document], languages: tuple[str, ...]) -> Sample:
+def _sample(documents: Sequence[Document], languages: tuple[str, ...]) -> tuple[tuple[Document, ...], bool]:
     own = where(documents, [one in languages for one in languages_of(documents)])
-    return Sample.of(own, MAX_BYTES)
+    return text_sample(own, MAX_BYTES)

@@ -1,0 +1,138 @@
+"""Every signal that is scored: what the model learned, and all that it is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lrope_interp.data import Document
+from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes.boundaries.ceiling import (
+    HiddenSample,
+    ceiling_columns,
+    ceiling_readouts,
+    fit_ceilings,
+)
+from lrope_interp.probes.boundaries.text_controls import TextTables, jieba_signal, text_signals
+from lrope_interp.probes.capture.capture import COSINE, Progress, Readout, capture, staged
+from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.probes.capture.controls import (
+    RULES,
+    byte_mean,
+    ngram_means,
+    random_head_readout,
+    residual_signals,
+    unseen_bytes_note,
+    untrained,
+)
+from lrope_interp.probes.capture.gaps import Gaps
+from lrope_interp.probes.capture.increment_statistics import capture_training_sample
+from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.capture.signals import SIGNALS, Signal, SignalColumn, columns
+
+SCORED_SPLITS = ("dev", "test")
+TWIN = "cosine_fixed"
+
+
+def gather(
+    model: LRopeTransformer,
+    selection: Selection,
+    gaps: Mapping[str, Gaps],
+    layers: Sequence[int],
+    *,
+    batch_size: int,
+    on_progress: Progress | None = None,
+) -> tuple[dict[str, Captured], list[SignalColumn], TextTables | None, list[str]]:
+    """Capture every split and evaluate every signal.
+
+    Args:
+        model: The trained model.
+        selection: Its documents.
+        gaps: Of every split, with labels.
+        layers: Which layers are scored.
+        batch_size: Windows at a time.
+        on_progress: Told about every forward pass, and about the ceilings.
+
+    Returns:
+        What was captured of "fit", "dev" and "test"; all signals, of which those registered have values for
+        "fit" too; counts of the training text, None where it could not be loaded; and what a reader must
+        know.
+    """
+
+    def read(
+        split: str, documents: Sequence[Document], readouts: Sequence[Readout], at: np.ndarray | None = None
+    ) -> Captured:
+        return capture(
+            model,
+            documents,
+            layers=layers,
+            readouts=readouts,
+            hidden_at=at,
+            batch_size=batch_size,
+            on_progress=staged(on_progress, f"capturing {split}"),
+        )
+
+    sample = HiddenSample.of(gaps["fit"])
+    fit = read("fit", selection.fit, (COSINE,), sample.at)
+    ceilings = fit_ceilings(fit, gaps["fit"], sample, on_progress)
+    fit = replace(fit, hidden=fit.hidden[:0, :0], hidden_at=fit.hidden_at[:0])  # up to 2 GB, no longer needed
+    readouts = (COSINE, random_head_readout(model, selection.fit), *ceiling_readouts(ceilings))
+    scored = {split: read(split, getattr(selection, split), readouts) for split in SCORED_SPLITS}
+    captured = {"fit": fit, **scored}
+
+    is_shared = model.cfg.increments == "shared"
+    jieba, notes = jieba_signal((*selection.dev, *selection.test))
+    if selection.training:
+        stage = staged(on_progress, "reading training text")
+        more = capture_training_sample(
+            model, selection.training, fit.layers, batch_size=batch_size, on_progress=stage
+        )
+        tables = TextTables.of(selection.training)
+        counted = [*ngram_means([fit, more], is_shared), *text_signals(tables)]
+    else:
+        tables, counted = None, ngram_means([fit], is_shared)
+        notes.append(
+            "the training text could not be loaded: no branching entropy, PMI, nor log-odds, and means by "
+            "n-gram come from the fit documents alone"
+        )
+    controls = [
+        byte_mean(fit, is_shared),
+        *counted,
+        *([] if jieba is None else [jieba]),
+        *RULES,
+        *residual_signals(),
+        *untrained(model, selection.fit, batch_size=batch_size, on_progress=on_progress),
+    ]
+    found = [column for signal in SIGNALS.values() for column in columns(signal, captured)]
+    found += [column for signal in controls for column in columns(signal, scored)]
+    found += ceiling_columns(ceilings, scored)
+    return captured, found, tables, [*notes, *unseen_bytes_note(fit, captured["test"])]
+
+
+def twin_columns(
+    twin: LRopeTransformer,
+    selection: Selection,
+    layers: Sequence[int],
+    *,
+    batch_size: int,
+    on_progress: Progress | None = None,
+) -> list[SignalColumn]:
+    """Return the cosine of neighbouring states in a model with fixed positions, layer by layer."""
+    kept = [layer for layer in layers if layer < twin.cfg.n_layers]
+    if not kept:
+        raise LRopeError(f"the fixed model has layers 0 to {twin.cfg.n_layers - 1}, none of those scored")
+    captured = {
+        split: capture(
+            twin,
+            getattr(selection, split),
+            layers=kept,
+            readouts=(COSINE,),
+            batch_size=batch_size,
+            on_progress=staged(on_progress, f"capturing fixed {split}"),
+        )
+        for split in SCORED_SPLITS
+    }
+    return columns(Signal(TWIN, lambda one: one.readouts[COSINE.name]), captured)
