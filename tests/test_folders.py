@@ -764,7 +764,7 @@ def test_a_folder_is_on_the_disk_before_it_gets_its_name_and_its_name_is_after(
     for name in contents(out):
         last = max(k for k, noted in enumerate(journal) if noted == ("fsync", str(partial / name)))
         assert last < moved
-    assert ("fsync", str(partial)) in journal[:moved]
+    assert journal[moved - 1] == ("fsync", str(partial))
     assert ("fsync", str(tmp_path)) in journal[moved:]
 
 
@@ -774,7 +774,37 @@ def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(
     write_json_atomically(tmp_path / "run.json", {})
     save_result(a_result(), tmp_path)
     assert [what for what, _ in journal[:3]] == ["fsync", "rename", "fsync"]
-    assert journal[1][1].startswith(journal[0][1])
+    assert journal[1][1].startswith(journal[0][1]) and journal[2][1] == str(tmp_path)
     (moved,) = [k for k, (what, path) in enumerate(journal) if what == "rename" and "result.json" in path]
     for name in ("characters.csv", "gaps.parquet"):
         assert journal.index(("fsync", str(tmp_path / name))) < moved
+
+
+def test_the_old_folder_goes_only_when_the_new_one_has_its_name_on_the_disk(
+    tmp_path: Path, journal: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, remove = write_result(tmp_path / "out"), folders._remove
+    journal.clear()
+
+    def noting_remove(folder: Path) -> None:
+        journal.append(("remove", str(folder)))
+        remove(folder)
+
+    monkeypatch.setattr(folders, "_remove", noting_remove)
+    write_result(out, overwrite=True)
+    moved = journal.index(("rename", f"{tmp_path / '.out.partial'} -> {out}"))
+    (removed,) = [k for k, (what, path) in enumerate(journal) if what == "remove" and path.endswith(".old")]
+    assert ("fsync", str(tmp_path)) in journal[moved:removed]
+
+
+def test_a_folder_that_fills_says_last_that_it_is_whole(
+    tmp_path: Path, journal: list[tuple[str, str]]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    write_result(out)
+    arrived = [k for k, (what, path) in enumerate(journal) if what == "rename" and f" -> {out}/" in path]
+    came = [Path(journal[k][1].partition(" -> ")[2]) for k in arrived]
+    came = [path.name for path in came if path.parent == out]
+    assert came[-1] == "result.json" and set(came) == set(contents(out))
+    assert ("fsync", str(out)) in journal[arrived[-1] :]

@@ -29,6 +29,8 @@ from lrope_interp.data import (
 )
 from lrope_interp.data import cache as cache_module
 from lrope_interp.data.cache import cached, folder_digest, source_code
+from lrope_interp.data.documents import Reading
+from lrope_interp.data.sources.files import text_runs
 from lrope_interp.data.windows import cached_stream, token_dtype
 from lrope_interp.errors import LRopeError
 from lrope_interp.tokenizers import ByteTokenizer
@@ -179,6 +181,15 @@ def test_every_part_of_the_key_of_a_text_counts(own_cache: Path, tmp_path: Path)
     assert n_entries(*both, f"file:{folder.parent}") == 16
 
 
+def test_runs_of_a_text_are_kept_by_how_it_is_read(own_cache: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"one \xff line.\n\ntwo.\n")
+    assert "\ufffd" in text_runs(path, Reading("replace"))[0].text
+    assert " " not in text_runs(path, Reading("replace", despaced=True))[0].text
+    with pytest.raises(LRopeError, match="UTF-8"):
+        text_runs(path, Reading("strict"))
+
+
 @pytest.mark.parametrize("source", ["file", "hf"])
 def test_a_file_whose_time_was_set_back_is_read_again(own_cache: Path, tmp_path: Path, source: str) -> None:
     path = write_rows(tmp_path / "train.jsonl", [{"text": f"old {k}"} for k in range(20)])
@@ -221,6 +232,12 @@ def test_what_other_code_made_is_made_again_and_makes_room(
         assert cached("kind", {"a": 1}, _must_not_build)[0] == folder
     assert not first.exists() and kept.exists()
     assert cached("kind", {"a": 2}, _must_not_build)[0] == kept
+
+
+def test_an_entry_of_another_format_is_made_again(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = cached("kind", {"a": 1}, _build)
+    monkeypatch.setattr(cache_module, "CACHE_FORMAT", cache_module.CACHE_FORMAT + 1)
+    assert cached("kind", {"a": 1}, _build)[0] != folder
 
 
 def test_what_another_room_computes_does_not_count(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

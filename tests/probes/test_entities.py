@@ -214,3 +214,78 @@ def test_pairs_come_from_stdin_too(monkeypatch: pytest.MonkeyPatch) -> None:
         "sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfNew York\r\n# mine\r\nMae Jemison"))
     )
     assert [pair.text for pair in read_pairs("-")] == ["New York", "Mae Jemison"]
+
+
+def english_texts(first: int, n: int = 3) -> tuple[Document, ...]:
+    return tuple(english(number, 40) for number in range(first, first + n))
+
+
+@pytest.fixture(scope="module")
+def small() -> Selection:
+    return select(lambda number: [english(number, 40)], n=3, training=english_texts(5_000))
+
+
+def tables_of(make_model: Callable[..., Any], texts: Selection) -> dict[str, Any]:
+    return dict(entities(make_model(n_layers=1), texts, NAMES).tables)
+
+
+@pytest.fixture(scope="module")
+def before(make_model: Callable[..., Any], small: Selection) -> dict[str, Any]:
+    return tables_of(make_model, small)
+
+
+def moved(before: dict[str, Any], after: dict[str, Any]) -> dict[str, set[str]]:
+    """Return for each table that is not what it was which signals differ in it."""
+    found: dict[str, set[str]] = {}
+    for name, table in before.items():
+        if not table.equals(after[name]):
+            signals = table["signal"] if "signal" in table else pd.Series("", index=table.index)
+            is_same = (table == after[name]) | (table.isna() & after[name].isna())
+            found[name] = set(signals[~is_same.all(axis=1)])
+    return found
+
+
+SIGNALS = {"increments", "lexical", "random_head", "untrained"}
+COUNTED = {"balance": {""}, "pairs": {""}, "matched": SIGNALS}
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("fit", {"matched": SIGNALS, "reversed": SIGNALS}),
+        ("dev", {}),
+        ("test", COUNTED | {"regression": SIGNALS}),
+        ("training", COUNTED | {"reversed": SIGNALS}),
+    ],
+)
+def test_means_come_from_fit_counts_from_training_and_names_from_test(
+    split: str,
+    expected: dict[str, set[str]],
+    small: Selection,
+    before: dict[str, Any],
+    make_model: Callable[..., Any],
+) -> None:
+    changed = replace(small, **{split: english_texts(9_000)})
+    assert moved(before, tables_of(make_model, changed)) == expected
+
+
+def test_without_training_text_names_are_counted_in_fit_and_dev(
+    small: Selection, make_model: Callable[..., Any]
+) -> None:
+    alone = replace(small, training=None)
+    counts = TextCounts.of_words((*small.fit, *small.dev)).pairs
+    table = tables_of(make_model, alone)["pairs"]
+    pairs = zip(table["first"], table["second"], table["training_count"], strict=True)
+    assert all(n == counts[f"{first} {second}"] for first, second, n in pairs)
+    assert table["training_count"].sum() > 0
+
+
+def test_names_that_stand_in_training_text_are_not_counted(
+    small: Selection, make_model: Callable[..., Any]
+) -> None:
+    first = tuple(np.arange(one.n_bytes) < 100 for one in small.test)
+    masked = replace(small, shared={**small.shared, "test": first})
+    rest = [replace(one, text=one.text[100:]) for one in small.test]
+    words = sum(len(list(neighbours(one.text))) for one in rest)
+    n = entities(make_model(n_layers=1), masked, NAMES).tables["regression"]["n"]
+    assert 0 < n.iloc[0] <= words < sum(len(list(neighbours(one.text))) for one in small.test)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lrope_interp.data import cache
+from lrope_interp.data.cache import cached_entries as entries_of
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes.capture import cache as remembering
 from lrope_interp.probes.capture import controls
-from lrope_interp.probes.capture.cache import model_identity, remembered
+from lrope_interp.probes.capture.cache import forget, model_identity, remembered
 from lrope_interp.probes.capture.capture import capture
 from lrope_interp.probes.capture.controls import untrained
 from lrope_interp.probes.capture.selection import Selection
@@ -111,3 +115,57 @@ def test_what_a_hook_may_have_changed_is_not_remembered(make_model: Callable[...
     for _ in range(2):
         remembered(model_identity(model) | {"what": "hooked"}, compute)
     assert len(made) == 3
+
+
+@pytest.fixture
+def made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], bool]]:
+    """Ask for the same as before; whether it was computed, and not only looked up."""
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path))
+    remembering._libraries.cache_clear()
+
+    def ask() -> bool:
+        calls: list[int] = []
+
+        def compute() -> np.ndarray:
+            calls.append(1)
+            return np.zeros(2, dtype=np.float32)
+
+        remembered({"what": "x"}, compute)
+        return bool(calls)
+
+    assert ask() and not ask()
+    yield ask
+    remembering._libraries.cache_clear()
+
+
+@pytest.mark.parametrize("room", ["data", "models", "probes", "tokenizers"])
+def test_what_other_code_computed_is_computed_again(
+    room: str, made_again: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cache._DIGESTS, room, "edited")
+    assert made_again()
+
+
+@pytest.mark.parametrize("library", ["numpy", "scipy", "scikit-learn", "torch", "transformer-lens"])
+def test_what_another_library_computed_is_computed_again(
+    library: str, made_again: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remembering, "version", lambda name: "0" if name == library else version(name))
+    remembering._libraries.cache_clear()
+    assert made_again()
+
+
+def test_what_is_forgotten_is_one_run_of_one_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path))
+    for kind, run in (("fine", "a"), ("fine", "b"), ("other", "a")):
+        remembered({"run": run}, lambda: np.zeros(1, dtype=np.float32), kind)
+    forget("fine", "a")
+    left = [(kind, entry["identity"]["run"]) for kind in ("fine", "other") for _, entry in entries_of(kind)]
+    assert left == [("fine", "b"), ("other", "a")]
+
+
+def test_a_hook_of_torch_on_a_hook_point_is_a_hook_too(make_model: MakeModel) -> None:
+    model = make_model()
+    assert not model_identity(model)["is_hooked"]
+    model.blocks[0].hook_mlp_out.register_forward_hook(lambda module, inputs, output: output * 2)
+    assert model_identity(model)["is_hooked"]

@@ -10,11 +10,20 @@ import numpy as np
 import pytest
 from probe_samples import chinese, english, select
 
-from lrope_interp.data import Corpus, Document, documents_sha256, label_gaps, load_corpus, read_manifest
+from lrope_interp.data import (
+    Corpus,
+    Document,
+    documents_sha256,
+    evaluation_documents,
+    label_gaps,
+    load_corpus,
+    read_manifest,
+)
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.boundaries.harness import Scorer
 from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.selection import (
+    FIT_BYTES,
     Selection,
     _in_order,
     _script,
@@ -73,6 +82,29 @@ def test_the_limit_on_bytes_holds_in_each_split(manifest: dict) -> None:
     selection = select_corpus(manifest, max_bytes=1500)
     for split in ("fit", "dev", "test"):
         assert 0 < sum(document.n_bytes for document in getattr(selection, split)) <= 1500
+
+
+@pytest.mark.parametrize("is_spread", [False, True])
+def test_each_split_has_its_own_documents_and_its_own_limit(
+    manifest: dict, corpus_file: Path, is_spread: bool
+) -> None:
+    corpus = load_corpus(f"file:{corpus_file}")
+    found = select_corpus(manifest, max_bytes=2_000, spread=is_spread)
+    for split in ("fit", "dev", "test"):
+        limit = FIT_BYTES if is_spread and split == "fit" else 2_000
+        expected = evaluation_documents(corpus, split, limit, is_spread and split != "fit")
+        assert {one.sha256 for one in getattr(found, split)} == {one.sha256 for one in expected}
+    assert sum(one.n_bytes for one in found.fit) > 2_000 or not is_spread
+
+
+def test_bytes_that_training_text_has_too_are_marked_in_the_split_they_stand_in() -> None:
+    dev, test = english(1), english(2)
+    splits = {"fit": [english(3)], "dev": [dev], "test": [test]}
+    for split, document in (("dev", dev), ("test", test)):
+        shared = Selection.of("x", splits, training=[document]).shared
+        assert {name: bool(masks[0].all()) for name, masks in shared.items()} == {
+            name: name == split for name in ("dev", "test")
+        }
 
 
 def test_a_text_of_many_paragraphs_is_split(manifest: dict, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lrope_interp.data import Document, cache, load_corpus
+from lrope_interp.data import Corpus, CorpusPart, Document, cache, load_corpus
 from lrope_interp.errors import LRopeError
 from lrope_interp.folders import locked
 from lrope_interp.models import LRopeTransformer
@@ -262,6 +262,36 @@ def test_overwriting_begins_from_nothing_but_never_under_a_training(asked: Repli
         place.settle()
     assert [path.name for path in (asked.folder / "runs").iterdir()] == ["per_layer-s0"]
     assert not new.exists()
+
+
+def test_the_full_validation_set_is_every_dev_document_by_language() -> None:
+    parts = tuple(
+        CorpusPart(one, one, tuple(Document(f"{k}", f"{one} {k}", one, one) for k in range(60)), 0.5)
+        for one in ("zh", "en")
+    )
+    corpus = Corpus("two", parts)
+    documents = replication.full_validation(corpus)
+    assert {corpus.split_of(one) for one in documents} == {"dev"}
+    assert len(documents) == len(corpus.documents("dev")) > 4
+    order = [(one.language, one.sha256) for one in documents]
+    assert order == sorted(order)
+
+
+def test_weights_that_are_replaced_while_they_are_scored_have_no_score(
+    finished: Replication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Replication(tmp_path / "x", ("fixed",), 1, finished.base)
+    shutil.copytree(finished.folder / "runs", asked.folder / "runs")
+    planned, other = asked.runs()[0], finished.runs()[1].folder / "model.safetensors"
+
+    def replaced(*_: object) -> tuple[dict[str, float], dict[str, int]]:
+        (planned.folder / "model.safetensors").write_bytes(other.read_bytes())
+        return {"en": 1.0}, {"en": 1}
+
+    monkeypatch.setattr(replication, "_nats_by_language", replaced)
+    with pytest.raises(LRopeError, match="was replaced while it was scored"):
+        replication.score(planned, _run(planned), _documents({"en": "some text"}), device="cpu")
+    assert not (asked.folder / "scores").exists()
 
 
 def test_a_run_is_scored_on_all_of_dev_in_float32(finished: Replication) -> None:
