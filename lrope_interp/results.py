@@ -41,15 +41,17 @@ _HOLDS = {
         layer head seed sign n n_positive n_documents n_units n_bytes query_character key_character
         n_unscored control_layer control_head distance distance_high first_layer blocks_run blocks_saved
         n_gaps n_tokens n_known other_layer other_head n_shifts rank character offset n_between n_within
-        n_concept n_types n_features n_train n_fits n_unconverged passage
+        n_concept n_types n_features n_train n_fits n_unconverged passage n_names n_others n_kinds n_matched
+        n_others_capitalised n_first_words training_count test_count
     """,
     "boolean": """
-        in_span is_adding is_boundary is_matched is_beyond is_outside
+        in_span is_adding is_boundary is_matched is_beyond is_outside is_common
     """,
     "str": """
         signal kind label stratum align metric language grade unit byte_class gaps control baseline error
         document text intervention design layers where tree measure model family concept arm features split
-        best_control type_best_control verdict selected source
+        best_control type_best_control verdict selected source context response covariate first second
+        matched_with
     """,
 }
 _DTYPES = {name: dtype for dtype, names in _HOLDS.items() for name in names.split()}

@@ -55,7 +55,7 @@ def entities(
 def _selected(asked: Analysis, pairs: Sequence[EntityPair]) -> Selection:
     """Return held-out text; of a corpus the passages that hold names, which are few elsewhere."""
     from lrope_interp.data import read_manifest
-    from lrope_interp.probes.studies.entities.passages import held_out_corpus, select_passages
+    from lrope_interp.probes.studies.entities.text import held_out_corpus, select_passages
 
     selection = asked.select()
     if asked.text is not None:

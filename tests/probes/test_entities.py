@@ -17,10 +17,9 @@ from lrope_interp.data import Document
 from lrope_interp.data.spans.entity_pairs import PAIRS, EntityPair, n_first_words, read_pairs
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.capture.selection import Selection
-from lrope_interp.probes.studies.entities.counts import ADDED, TextCounts, neighbours, words_of
-from lrope_interp.probes.studies.entities.entities import entities
-from lrope_interp.probes.studies.entities.reversed import Reversed, one_sided
-from lrope_interp.probes.studies.entities.verdicts import with_verdicts
+from lrope_interp.probes.studies.entities.entities import entities, with_verdicts
+from lrope_interp.probes.studies.entities.reversed import both_orders, measured_bytes, one_sided
+from lrope_interp.probes.studies.entities.text import ADDED, TextCounts, neighbours, words_of
 from lrope_interp.results import Result
 
 NAMES = tuple(
@@ -64,14 +63,14 @@ def test_chinese_strings_count_wherever_they_stand() -> None:
 
 def test_the_reversed_order_compares_the_same_bytes() -> None:
     pairs = (EntityPair("New", "York", "place"), EntityPair("Lake", "Erie", "place"))
-    texts = Reversed.of(pairs)
-    joined = b"".join(one.encoded for one in texts.documents)
-    offsets = np.cumsum([0] + [one.n_bytes for one in texts.documents])
-    assert [one.text for one in texts.documents[:4]] == ["New York", "York New", "Lake Erie", "Erie Lake"]
+    documents = both_orders(pairs)
+    joined = b"".join(one.encoded for one in documents)
+    offsets = np.cumsum([0] + [one.n_bytes for one in documents])
+    assert [one.text for one in documents[:4]] == ["New York", "York New", "Lake Erie", "Erie Lake"]
     for measure, real, other in (
         ("pair", b"New York", b"York New"), ("inner", b" Y", b" N"), ("first_word", b"New", b"New"),
     ):  # fmt: skip
-        start, past = texts._places(offsets, pairs, measure)
+        start, past = measured_bytes(pairs, offsets)[measure]
         cut = [joined[a:b] for a, b in zip(start, past, strict=True)]
         assert cut[:2] == [real, other]
         assert cut[4:6] == [real, other]

@@ -1,87 +1,76 @@
-"""Are increments inside names of another size? The published test, and stricter ones (EVALUATION 4)."""
+"""Are increments inside names of another size? The published test, and stricter ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+import pandas as pd
 
-from lrope_interp.data import Document
 from lrope_interp.data.held_out import sample_documents
 from lrope_interp.data.spans.entity_pairs import PAIRS, EntityPair, n_first_words
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, staged
-from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
+from lrope_interp.probes.capture.increment_statistics import fit_increments
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
-from lrope_interp.probes.studies.entities.chinese import chinese_rows, match_words, wanted_strings
-from lrope_interp.probes.studies.entities.counts import ENGLISH, TextCounts
-from lrope_interp.probes.studies.entities.english import WordPairs, match_pairs, matched_rows, regression_rows
-from lrope_interp.probes.studies.entities.regression import statsmodels_regression
-from lrope_interp.probes.studies.entities.reversed import Reversed, reversed_rows
-from lrope_interp.probes.studies.entities.signals import EntitySignal, read_short, read_signals
-from lrope_interp.probes.studies.entities.tables import COMMON, coverage, frames, headline, warnings
-from lrope_interp.probes.studies.entities.units import EntityUnits, chinese_words, word_pairs
-from lrope_interp.probes.studies.entities.verdicts import Row
-from lrope_interp.results import Result, provenance
+from lrope_interp.probes.studies.entities.matched import (
+    INNER,
+    MATCHED,
+    balance,
+    chinese_rows,
+    chinese_texts,
+    english_rows,
+    english_texts,
+    match,
+)
+from lrope_interp.probes.studies.entities.regression import (
+    FIRST_WORDS,
+    INNER_SPACE,
+    facts_of,
+    regression_rows,
+)
+from lrope_interp.probes.studies.entities.reversed import ALONE, both_orders, reversed_rows
+from lrope_interp.probes.studies.entities.signals import INCREMENTS, Row, read_short, read_signals
+from lrope_interp.probes.studies.entities.text import ENGLISH, TextCounts, chinese_words, word_pairs
+from lrope_interp.results import Result, provenance, table
 
+COMMON = 5
+"""How often a name must stand in training text for the model to be expected to know it."""
+
+WATCHED = ("log_first", "entropy")
+UNBALANCED = 0.25
+SMALLER, LARGER = "smaller", "larger"
+NOT_SHOWN, CONTROL, CONSTANT, NOT_MEASURED = "not shown", "control finds it too", "constant", "not measured"
 _FIT_BYTES = 100_000
-
-
-@dataclass
-class _Study:
-    """What every test reads, and the rows so far."""
-
-    model: LRopeTransformer
-    selection: Selection
-    pairs: Sequence[EntityPair]
-    bootstrap: Bootstrap
-    batch_size: int
-    on_progress: Progress | None
-    fit: tuple[Document, ...]
-    fitted: IncrementStatistics
-    captured: Captured
-    signals: list[EntitySignal]
-    tables: dict[str, list[Row]] = field(default_factory=dict)
-
-    @property
-    def is_scored(self) -> Bool[np.ndarray, " n_bytes"]:
-        return ~np.concatenate([np.zeros(0, dtype=bool), *self.selection.shared["test"]])
-
-    @property
-    def training(self) -> Sequence[Document]:
-        """What frequencies are counted in."""
-        return self.selection.training or (*self.selection.fit, *self.selection.dev)
-
-    def english(self, units: EntityUnits) -> None:
-        """Make the three English tests."""
-        counts = TextCounts.of_words(self.training)
-        pairs = WordPairs(units, self.captured, counts)
-        self.tables["regression"] = regression_rows(pairs, self.signals)
-        matches, self.tables["balance"] = match_pairs(pairs)
-        self.tables["matched"] = matched_rows(pairs, self.signals, matches, self.bootstrap)
-        with_whom = {units.texts[a]: units.texts[b] for a, b in zip(matches.name, matches.other, strict=True)}
-        self.tables["pairs"] = coverage(self.pairs, counts.pairs, units, with_whom)
-        known = tuple(pair for pair in self.pairs if counts.pairs[pair.text] >= COMMON) or tuple(self.pairs)
-        texts = Reversed.of(known)
-        captured, signals = read_short(
-            self.model, texts.documents, self.fitted, self.fit,
-            batch_size=self.batch_size, on_progress=self.on_progress,
-        )  # fmt: skip
-        self.tables["reversed"] = reversed_rows(texts, captured, signals, known, counts.pairs, self.bootstrap)
-
-    def chinese(self, units: EntityUnits) -> None:
-        """Make the Chinese test."""
-        counts = TextCounts.of_strings(self.training, wanted_strings(units))
-        matches, rows = match_words(units, self.captured, counts)
-        self.tables["balance"] = [*self.tables.get("balance", []), *rows]
-        self.tables["chinese"] = chinese_rows(units, self.captured, self.signals, matches, self.bootstrap)
+_PLACE = ("signal", "layer", "head", "seed")
+_BOUNDS = ("ci_low", "ci_high")
+_DIFFERENCES = ("response", "design", *_PLACE, "difference", *_BOUNDS, "n", "caliper", "verdict")
+_COLUMNS = {
+    "reversed": (
+        *("context", "measure", *_PLACE, "share", *_BOUNDS, "p", "n", "share_first_words", "p_first_words"),
+        *("n_first_words", "difference", "verdict"),
+    ),
+    "regression": (
+        *("response", "model", *_PLACE, "coefficient", "se", "p", *_BOUNDS, "n", "n_names", "n_kinds"),
+        *("n_documents", "n_others_capitalised", "r2", "verdict"),
+    ),
+    "matched": _DIFFERENCES,
+    "balance": ("language", "covariate", "before", "after", "n_names", "n_others", "n_matched"),
+    "chinese": _DIFFERENCES,
+    "pairs": ("first", "second", "kind", "training_count", "is_common", "test_count", "matched_with"),
+}
+# Of each test: what tells its rows apart beside layer and head, the column that is judged, and its null.
+_JUDGED = {
+    "reversed": (("context", "measure"), "share", 0.5),
+    "regression": (("response", "model"), "coefficient", 0.0),
+    "matched": (("response", "design"), "difference", 0.0),
+    "chinese": (("response", "design"), "difference", 0.0),
+}
 
 
 def entities(
@@ -111,54 +100,206 @@ def entities(
         and `pairs`; those of a language that the text does not have are empty.
 
     Raises:
-        LRopeError: A model whose increments are fixed, a text that is neither English nor tagged Chinese, or
-            statsmodels is missing.
+        LRopeError: A model whose increments are fixed, or a text that is neither English nor tagged Chinese.
     """
     if model.cfg.increments == "fixed":
         raise LRopeError(
             f"this model has no increments that it learned ({increments_name(model)}), so names cannot "
             "differ from anything by its doing; give a run trained with --increments per-layer or shared"
         )
-    statsmodels_regression()
-    _check_text(selection)
+    has_english = any(one.language in ENGLISH and " " in one.text for one in selection.test)
+    has_names = any(one.language == "zh" and one.words and one.tags for one in selection.test)
+    if not (has_english or has_names):
+        languages = ", ".join(sorted({one.language for one in selection.test})) or "none"
+        raise LRopeError(
+            "entities needs English text with spaces, or Chinese text whose words have tags (People's "
+            f"Daily); this text has neither (languages: {languages}). Give a run trained on such text, or "
+            "another --data"
+        )
     fit = sample_documents(selection.fit, _FIT_BYTES)
     fitted = fit_increments(model, fit, batch_size=batch_size, on_progress=staged(on_progress, "fit"))
     captured, signals = read_signals(
         model, selection.test, fitted, fit, predictions=True, batch_size=batch_size, on_progress=on_progress
     )
-    study = _Study(
-        model, selection, pairs, Bootstrap(seed), batch_size, on_progress, fit, fitted, captured, signals
-    )
-    english = word_pairs(captured, study.is_scored, {pair.text for pair in pairs})
-    chinese = chinese_words(captured, study.is_scored)
+    bootstrap = Bootstrap(seed)
+    training = selection.training or (*selection.fit, *selection.dev)
+    is_scored = ~np.concatenate([np.zeros(0, dtype=bool), *selection.shared["test"]])
+    rows: dict[str, list[Row]] = {name: [] for name in _COLUMNS}
+
+    english = word_pairs(captured, is_scored, {pair.text for pair in pairs})
     if len(english):
-        study.english(english)
+        counts = TextCounts.of_words(training)
+        facts = facts_of(english, counts)
+        rows["regression"] = regression_rows(english, captured, facts, signals)
+        matches = match(english_texts(english, captured, facts))
+        rows["balance"] += [{"language": "en"} | row for row in balance(matches)]
+        rows["matched"] = english_rows(english, captured, signals, matches, bootstrap)
+        known = tuple(pair for pair in pairs if counts.pairs[pair.text] >= COMMON) or tuple(pairs)
+        lines, short = read_short(
+            model, both_orders(known), fitted, fit, batch_size=batch_size, on_progress=on_progress
+        )
+        rows["reversed"] = reversed_rows(known, lines.offsets, short, counts.pairs, bootstrap)
+        others = zip(matches.name, matches.other, strict=True)
+        matched_with = {english.texts[name]: english.texts[other] for name, other in others}
+        occurring = np.bincount(english.kind, minlength=len(english.texts)).tolist()
+        in_test = dict(zip(english.texts, occurring, strict=True))
+        rows["pairs"] = [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                "kind": pair.kind,
+                "training_count": counts.pairs[pair.text],
+                "is_common": counts.pairs[pair.text] >= COMMON,
+                "test_count": in_test.get(pair.text, 0),
+                "matched_with": matched_with.get(pair.text, ""),
+            }
+            for pair in pairs
+        ]
+
+    chinese = chinese_words(captured, is_scored)
     if len(chinese):
-        study.chinese(chinese)
-    tables = frames(study.tables)
+        strings = {part for text in chinese.texts for part in (text, text[:2])}
+        counts = TextCounts.of_strings(training, strings)
+        matches = match(chinese_texts(chinese, captured, counts))
+        rows["balance"] += [{"language": "zh"} | row for row in balance(matches)]
+        rows["chinese"] = chinese_rows(chinese, captured, signals, matches, bootstrap)
+
+    for name, (keys, value, null) in _JUDGED.items():
+        rows[name] = with_verdicts(rows[name], (*keys, "layer", "head"), value, null)
+    tables = {name: table(rows[name], columns) for name, columns in _COLUMNS.items()}
+    measured = {"n_bytes": fitted.n_bytes, "n_documents": fitted.n_documents}
+    data = dict(selection.data)
     return Result(
         kind="entities",
-        provenance=_provenance(study, seed),
-        headline=headline(tables, n_first_words(pairs) if len(english) else 0),
+        provenance=provenance(config=model.cfg.to_dict(), data=data, seed=seed) | {"fit": measured},
+        headline=_headline(tables, n_first_words(pairs) if len(english) else 0),
         tables=tables,
-        warnings=tuple([*selection.warnings, *warnings(tables, selection)]),
+        warnings=tuple([*selection.warnings, *_warnings(tables, bool(selection.training))]),
     )
 
 
-def _check_text(selection: Selection) -> None:
-    """Refuse a text in which no test can be made, before the model reads it."""
-    has_english = any(one.language in ENGLISH and " " in one.text for one in selection.test)
-    has_names = any(one.language == "zh" and one.words and one.tags for one in selection.test)
-    if not (has_english or has_names):
-        found = ", ".join(sorted({one.language for one in selection.test})) or "none"
-        raise LRopeError(
-            "entities needs English text with spaces, or Chinese text whose words have tags (People's "
-            f"Daily); this text has neither (languages: {found}). Give a run trained on such text, or "
-            "another --data"
+def with_verdicts(rows: Sequence[Row], keys: Sequence[str], value: str, null: float = 0.0) -> list[Row]:
+    """Return rows with a verdict for the increments, and "" for the controls.
+
+    The verdict of a row: "smaller" or "larger" where the 95 % interval leaves `null` out and no control gets
+    as far as the interval; "control finds it too" where one does; "not shown" where the interval holds
+    `null`; "constant" where nothing varies, as in layer 0 at a space; "not measured" without an interval.
+    No verdict is corrected for the number of layers.
+
+    Args:
+        rows: Of one table, with `ci_low` and `ci_high`.
+        keys: Columns that say which controls belong to which increments, layer and head among them.
+        value: Name of the column that is judged.
+        null: What it is without an effect.
+    """
+    controls: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        if row["signal"] != INCREMENTS and not _is_constant(row, value):
+            controls.setdefault(tuple(row[key] for key in keys), []).append(float(row[value]))
+    judged = []
+    for row in rows:
+        low, high = float(row["ci_low"]), float(row["ci_high"])
+        rivals = controls.get(tuple(row[key] for key in keys), [])
+        if row["signal"] != INCREMENTS:
+            verdict = ""
+        elif _is_constant(row, value):
+            verdict = CONSTANT
+        elif math.isnan(low) or math.isnan(high):
+            verdict = NOT_MEASURED
+        elif low <= null <= high:
+            verdict = NOT_SHOWN
+        elif any(one >= low if low > null else one <= high for one in rivals):
+            verdict = CONTROL
+        else:  # a share above a half is one of names that are smaller
+            verdict = LARGER if (low > null) != (value == "share") else SMALLER
+        judged.append(row | {"verdict": verdict})
+    return judged
+
+
+def _is_constant(row: Row, value: str) -> bool:
+    """Whether nothing varied: a difference of exactly 0, with an interval of no width where there is one."""
+    if value == "share":
+        return bool(row["difference"] == 0.0 and row["share"] == 0.0)
+    bounds = (float(row["ci_low"]), float(row["ci_high"]))
+    return bool(row[value] == 0.0) and all(math.isnan(one) or one == 0.0 for one in bounds)
+
+
+def _increments(rows: pd.DataFrame, **where: str) -> Any:
+    """Return the rows of the model's own increments that agree with every given column."""
+    kept = rows["signal"] == INCREMENTS
+    for name, value in where.items():
+        kept &= rows[name] == value
+    return rows[kept]
+
+
+def _headline(tables: Mapping[str, pd.DataFrame], n_words: int) -> dict[str, float | None]:
+    """Return how many names there are, and in how many layers (or heads) each test shows something."""
+    pairs: Any = tables["pairs"]
+    reversed_order = _increments(tables["reversed"], context=ALONE, measure="pair")
+    regression = _increments(tables["regression"], response=INNER_SPACE, model=FIRST_WORDS)
+    english = _increments(tables["matched"], response=INNER_SPACE, design=MATCHED)
+    chinese = _increments(tables["chinese"], response=INNER, design=MATCHED)
+    places = [own for own in map(_increments, (tables["matched"], tables["chinese"])) if len(own)]
+
+    def n_judged(own: Any, *verdicts: str) -> float | None:
+        return float(own["verdict"].isin(verdicts).sum()) if len(own) else None
+
+    return {
+        "n_pairs": float(len(pairs)),
+        "n_first_words": float(n_words),
+        "coverage": float(pairs["is_common"].astype(float).mean()) if len(pairs) else None,
+        "test_occurrences": float(pairs["test_count"].sum()),
+        "n_places": float(len(places[0][["layer", "head"]].drop_duplicates())) if places else 0.0,
+        "reversed_smaller": n_judged(reversed_order, SMALLER),
+        "regression_shown": n_judged(regression, SMALLER, LARGER),
+        "matched_shown": n_judged(english, SMALLER, LARGER),
+        "chinese_shown": n_judged(chinese, SMALLER, LARGER),
+        "reversed_p_below_0.05": float((reversed_order["p"] < 0.05).sum()) if len(reversed_order) else None,
+    }
+
+
+def _warnings(tables: Mapping[str, pd.DataFrame], has_training: bool) -> list[str]:
+    """Say what was left out, and how little some tests rest on."""
+    found = []
+    pairs: Any = tables["pairs"]
+    if pairs.empty:
+        found.append("the text has no English words with spaces between: no English test was made")
+    elif (share := float(pairs["is_common"].astype(float).mean())) < 0.5:
+        found.append(
+            f"only {share:.0%} of the {len(pairs)} names stand in the training text at least {COMMON} times: "
+            "a model that never read a name cannot treat it as one; give --pairs with names of that text"
         )
-
-
-def _provenance(study: _Study, seed: int) -> dict[str, Any]:
-    data = dict(study.selection.data)
-    known = provenance(config=study.model.cfg.to_dict(), data=data, seed=seed)
-    return known | {"fit": {"n_bytes": study.fitted.n_bytes, "n_documents": study.fitted.n_documents}}
+    regression = _increments(tables["regression"], model=FIRST_WORDS, response=INNER_SPACE)
+    if len(regression):
+        line = regression.iloc[0]
+        n_others, capitals = int(line["n"] - line["n_names"]), int(line["n_others_capitalised"])
+        if pd.isna(line["coefficient"]):
+            found.append(
+                f"the regression within first words has {line['n_names']} names in {line['n_documents']} "
+                "documents, too few to estimate anything; give more text (--max-bytes)"
+            )
+        elif n_others and capitals:
+            found.append(
+                f"{capitals} of the {n_others} pairs of words that the regression holds against names with "
+                "the same first word have two capitals and may be names that the list lacks: differences "
+                "come out too small rather than too large"
+            )
+    if tables["chinese"].empty:
+        found.append("the text has no Chinese words with tags (People's Daily has): no Chinese test was made")
+    if not has_training:
+        found.append(
+            "the training text could not be read: frequencies are counted in the fit and dev documents"
+        )
+    for name, language in (("matched", "English"), ("chinese", "Chinese")):
+        own = _increments(tables[name], design=MATCHED)
+        if len(own) and own["ci_low"].isna().all():
+            found.append(f"{language}: fewer than 20 names could be matched, so there is no interval")
+    rows: Any = tables["balance"]
+    rows = rows[~rows["covariate"].isin(WATCHED) & (rows["after"].abs() > UNBALANCED)]
+    found += [
+        f"matched names still differ from their matches by {line.after:.2f} standard deviations in "
+        f"{line.covariate} ({'English' if line.language == 'en' else 'Chinese'}); a curve takes that out, if "
+        "its shape is right"
+        for line in rows.itertuples(index=False)
+    ]
+    return found

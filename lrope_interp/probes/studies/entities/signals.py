@@ -1,10 +1,11 @@
-"""The increments that the entity tests read, and the controls that go through the same tests."""
+"""The increments that the tests of names read, and the controls that go through the same tests."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
@@ -15,11 +16,13 @@ from lrope_interp.probes.capture.capture import Progress, capture, staged
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import RANDOM_HEAD, random_head, random_head_readout, untrained
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics
-from lrope_interp.probes.studies.entities.units import EntityUnits
+from lrope_interp.probes.studies.entities.text import EntityUnits
 
 INCREMENTS, LEXICAL, UNTRAINED = "increments", "lexical", "untrained"
 N_SEEDS = 3
 """Seeds of each random control; five, as elsewhere, would not tell more than that a test misfires."""
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,18 +72,21 @@ def read_signals(
         batch_size=batch_size,
         on_progress=on_progress,
     )
+
+    def by_own_mean(name: str, seed: int | None, values: Float32[np.ndarray, "layers heads n_bytes"]) -> Any:
+        mean = captured.at_tokens(values).mean(axis=-1, keepdims=True, dtype=np.float64)
+        return EntitySignal(name, seed, (values / mean).astype(np.float32), captured.layers)
+
     mean = fitted.mean[..., None]
-    found = [
+    lexical = np.zeros(captured.increments.shape, dtype=np.float32)
+    lexical[..., captured.token_starts] = fitted.lexical[..., captured.tokens]
+    others = untrained(model, fit, batch_size=batch_size, on_progress=on_progress)[:N_SEEDS]
+    return captured, [
         EntitySignal(INCREMENTS, None, captured.increments / mean, captured.layers),
-        EntitySignal(LEXICAL, None, _lexical(captured, fitted) / mean, captured.layers),
+        EntitySignal(LEXICAL, None, lexical / mean, captured.layers),
+        *(by_own_mean(UNTRAINED, one.seed, np.asarray(one.function(captured))) for one in others),
+        *(by_own_mean(RANDOM_HEAD, seed, random_head(captured, seed)) for seed in range(N_SEEDS)),
     ]
-    for signal in untrained(model, fit, batch_size=batch_size, on_progress=on_progress)[:N_SEEDS]:
-        values = np.asarray(signal.function(captured))
-        found.append(EntitySignal(UNTRAINED, signal.seed, _by_own_mean(values, captured), captured.layers))
-    for seed in range(N_SEEDS):
-        values = _by_own_mean(random_head(captured, seed), captured)
-        found.append(EntitySignal(RANDOM_HEAD, seed, values, captured.layers))
-    return captured, found
 
 
 def read_short(
@@ -103,6 +109,15 @@ def read_short(
     )
 
 
+def each_place(signals: Sequence[EntitySignal]) -> Iterator[tuple[Row, Float32[np.ndarray, " n_bytes"]]]:
+    """Yield signal, seed, layer and head of some numbers, and the numbers."""
+    for signal in signals:
+        for at, head in np.ndindex(signal.values.shape[:2]):
+            number = head if signal.values.shape[1] > 1 else None
+            place = {"signal": signal.name, "seed": signal.seed, "layer": signal.layers[at], "head": number}
+            yield place, signal.values[at, head]
+
+
 def at_place(
     values: Float32[np.ndarray, " n_bytes"],
     place: Int64[np.ndarray, " n"],
@@ -123,7 +138,7 @@ def mean_inside(
 
 
 def per_byte(values: Float32[np.ndarray, " n_bytes"], units: EntityUnits) -> Float[np.ndarray, " n"]:
-    """Return the sum over each unit from its first byte to its last, a byte."""
+    """Return the sum over each unit from its first byte to its last, divided by its bytes."""
     return summed(values, units.start, units.past) / (units.past - units.start)
 
 
@@ -133,16 +148,3 @@ def summed(
     """Return the sum from `start` to before `past`."""
     total = np.append(0.0, np.cumsum(values, dtype=np.float64))
     return total[past] - total[start]
-
-
-def _lexical(captured: Captured, fitted: IncrementStatistics) -> Float32[np.ndarray, "layers heads n_bytes"]:
-    out = np.zeros(captured.increments.shape, dtype=np.float32)
-    out[..., captured.token_starts] = fitted.lexical[..., captured.tokens]
-    return out
-
-
-def _by_own_mean(
-    values: Float32[np.ndarray, "layers heads n_bytes"], captured: Captured
-) -> Float32[np.ndarray, "layers heads n_bytes"]:
-    mean = captured.at_tokens(values).mean(axis=-1, keepdims=True, dtype=np.float64)
-    return (values / mean).astype(np.float32)
