@@ -42,7 +42,8 @@ _HOLDS = {
         n_unscored control_layer control_head distance distance_high first_layer blocks_run blocks_saved
         n_gaps n_tokens n_known other_layer other_head n_shifts rank character offset n_between n_within
         n_concept n_types n_features n_train n_fits n_unconverged passage n_names n_others n_kinds n_matched
-        n_others_capitalised n_first_words training_count test_count
+        n_others_capitalised n_first_words training_count test_count n_found n_far n_shared n_measured
+        n_controls n_lines byte
     """,
     "boolean": """
         in_span is_adding is_boundary is_matched is_beyond is_outside is_common

@@ -23,7 +23,7 @@ def definitions(
     """Compare definitions and their uses in held-out Python with matched pairs."""
     model = asked.load_model()
     from lrope_interp.probes.studies.definitions.definitions import DefinitionOptions, definition_uses
-    from lrope_interp.probes.studies.definitions.search import MOST_PAIRS
+    from lrope_interp.probes.studies.definitions.pairs import MOST_PAIRS
     from lrope_interp.reports.definitions.page import render_definitions, verdicts
 
     wanted = DefinitionOptions(asked.seed, asked.batch_size, max_pairs or MOST_PAIRS)

@@ -13,22 +13,25 @@ import pytest
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.capture.capture import lay_out, most_tokens, window_sums
+from lrope_interp.probes.capture.capture import lay_out
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.selection import Selection
-from lrope_interp.probes.studies.definitions.definitions import DefinitionOptions, definition_uses, reading_of
-from lrope_interp.probes.studies.definitions.search import Found, find_pairs, whole_files
-from lrope_interp.probes.studies.definitions.statistics import (
+from lrope_interp.probes.capture.window_sums import most_tokens, window_sums
+from lrope_interp.probes.studies.definitions.definitions import (
     BEYOND,
     NORMALISED,
     STRATIFIED,
     TRAINED,
     UNTRAINED,
+    DefinitionOptions,
     Yardstick,
+    definition_uses,
     distance_rows,
     effect_rows,
     matched_mean,
+    reading_of,
 )
+from lrope_interp.probes.studies.definitions.pairs import Found, find_pairs, whole_files
 
 MakeModel = Callable[..., LRopeTransformer]
 PLACES = [{"layer": 0, "head": None}, {"layer": 1, "head": None}, {"layer": None, "head": None}]

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
-from lrope_interp.data import Document, shared_shingles
+from lrope_interp.data import shared_shingles
 from lrope_interp.data.held_out import sample_documents
 from lrope_interp.data.spans.definitions import KINDS
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import randomised_control
+from lrope_interp.models.distance import effective_distance
 from lrope_interp.models.rotary import inverse_frequencies
 from lrope_interp.probes.capture.capture import (
     BATCH_SIZE,
@@ -27,28 +28,38 @@ from lrope_interp.probes.capture.capture import (
     staged,
     window_sums,
 )
-from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import calibration_tokens
 from lrope_interp.probes.capture.selection import FIT_BYTES, Selection, describe
-from lrope_interp.probes.studies.definitions.pairs import Pairs
-from lrope_interp.probes.studies.definitions.search import MOST_PAIRS, Found, find_pairs, whole_files
-from lrope_interp.probes.studies.definitions.statistics import (
-    BY_DISTANCE,
-    EFFECTS,
-    NORMALISED,
-    TRAINED,
-    UNTRAINED,
-    Reading,
-    Yardstick,
-    distance_rows,
-    effect_rows,
-    units_of,
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
+from lrope_interp.probes.studies.definitions.pairs import (
+    MOST_PAIRS,
+    NAMES,
+    Found,
+    TokenPairs,
+    find_pairs,
+    whole_files,
 )
 from lrope_interp.results import Result, provenance, table
 
+NORMALISED, EFFECTIVE = MEASURES = ("normalised", "effective")
+TRAINED, UNTRAINED, BEYOND = MODELS = ("trained", "untrained", "trained - untrained")
+STRATIFIED = "stratified"
+
+EFFECTS = ("kind", "control", "measure", "model", "layer", "head", "real", "matched", "difference")
+EFFECTS += ("ci_low", "ci_high", "n", "n_documents", "n_units")
+BY_DISTANCE = ("kind", "layer", "head", "distance", "distance_high", "difference", "ci_low", "ci_high")
+BY_DISTANCE += ("n", "n_documents")
 _COUNTS = ("kind", "n_found", "n_far", "n_shared", "n_measured")
 _MATCHES = ("kind", "control", "n", "n_controls", "apart_tokens", "apart_lines")
+_PAIRS = ("document", "kind", "byte", "n_tokens", "n_lines")
 _FEW = 500
+_STEPS_AN_OCTAVE = 4
+_MOST_LINES = 5
+_BINS = 5
+_LEAST_IN_BIN = 20
+_TINY = 1e-12
+
+Logs = Float64[np.ndarray, "_ rows"]
 
 
 @dataclass(frozen=True)
@@ -113,10 +124,40 @@ def definition_uses(
         most_pairs=options.most_pairs,
         on_progress=on_progress,
     )
-    readings = _readings(model, selection, laid_out, found, options, on_progress)
-    places = _places(model)
+    fit = sample_documents(selection.fit, FIT_BYTES)
+    tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
+    # All pairs are read at once, so that those which share a window are read together.
+    every = TokenPairs.joined([found.pairs, *(one.pairs for one in found.controls.values())])
+    readings: dict[str, list[PairReading]] = {TRAINED: [], UNTRAINED: []}
+    for name, seed in [(TRAINED, None), *((UNTRAINED, seed) for seed in options.untrained_seeds)]:
+        read = model if seed is None else randomised_control(model, tokens, seed)
+        captured = capture(read, fit, predictions=False, batch_size=options.batch_size)
+        mean = captured.at_tokens(captured.increments).mean(axis=-1, dtype=np.float64)
+        shares = read.plane_shares(tokens).double().cpu().numpy().reshape(*mean.shape, -1)
+        inv_freq = inverse_frequencies(read.cfg.d_head, read.cfg.rope_base).numpy()
+        sums = window_sums(
+            read,
+            laid_out,
+            every.document,
+            every.first,
+            every.last,
+            batch_size=options.batch_size,
+            on_progress=staged(on_progress, f"{name} model"),
+        )
+        readings[name].append(reading_of(found, sums, Yardstick(mean, shares, inv_freq)))
+    heads = range(model.cfg.n_heads) if model.cfg.per_head and model.cfg.n_heads > 1 else [None]
+    places = [{"layer": layer, "head": head} for layer in range(model.cfg.n_layers) for head in heads]
+    places.append({"layer": None, "head": None})
     effects = table(effect_rows(found, readings, places, options.seed), EFFECTS)
     by_distance = table(distance_rows(found, readings[TRAINED][0], places, options.seed), BY_DISTANCE)
+    pairs = found.pairs
+    columns = (
+        one.tolist() for one in (pairs.document, found.kind, pairs.byte, pairs.n_tokens, pairs.n_lines)
+    )
+    measured: list[Mapping[str, Any]] = [
+        dict(zip(_PAIRS, (documents[document].name, KINDS[kind], *numbers), strict=True))
+        for document, kind, *numbers in zip(*columns, strict=True)
+    ]
     return Result(
         kind="definitions",
         provenance=provenance(
@@ -128,83 +169,258 @@ def definition_uses(
         tables={
             "definitions": effects,
             "by_distance": by_distance,
-            "counts": _whole_table(found.counts, _COUNTS),
-            "matches": _whole_table(_match_rows(found), _MATCHES),
-            "pairs": _pairs_frame(found, documents),
+            "counts": table(found.counts, _COUNTS),
+            "matches": table(_match_rows(found), _MATCHES),
+            "pairs": table(measured, _PAIRS),
         },
-        warnings=tuple([*_selection_warnings(selection), *_warnings(found, model)]),
+        # What the selection counted on pieces says nothing where whole files are read.
+        warnings=tuple(
+            [
+                *(one for one in selection.warnings if "64-byte shingles in" not in one),
+                *_warnings(found, model.cfg.n_ctx),
+            ]
+        ),
     )
 
 
-def _readings(
-    model: LRopeTransformer,
-    selection: Selection,
-    laid_out: Captured,
-    found: Found,
-    options: DefinitionOptions,
-    on_progress: Progress | None,
-) -> dict[str, list[Reading]]:
-    """Read all pairs with the model itself and with models that never learned."""
-    fit = sample_documents(selection.fit, FIT_BYTES)
-    tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
-    readings: dict[str, list[Reading]] = {TRAINED: [], UNTRAINED: []}
-    models = [(TRAINED, model), *((UNTRAINED, seed) for seed in options.untrained_seeds)]
-    for name, one in models:
-        read = randomised_control(model, tokens, one) if isinstance(one, int) else one
-        stage = staged(on_progress, f"{name} model")
-        captured = capture(read, fit, predictions=False, batch_size=options.batch_size)
-        yardstick = _yardstick(read, captured, tokens)
-        readings[name].append(_reading(read, laid_out, found, yardstick, options.batch_size, stage))
-    return readings
+@dataclass(frozen=True)
+class PairReading:
+    """What one model made of all pairs: log ratios of perceived to even distance, by measure.
+
+    The last row is the mean over the others; the others are layers, or layers and heads.
+
+    Attributes:
+        real: Of the definition-use pairs.
+        controls: Of each control's pairs.
+    """
+
+    real: Mapping[str, Logs]
+    controls: Mapping[str, Mapping[str, Logs]]
 
 
-def _yardstick(
-    model: LRopeTransformer, fit: Captured, tokens: Int64[torch.Tensor, "windows pos"]
-) -> Yardstick:
-    mean = fit.at_tokens(fit.increments).mean(axis=-1, dtype=np.float64)
-    shares = model.plane_shares(tokens).double().cpu().numpy()
-    inv_freq = inverse_frequencies(model.cfg.d_head, model.cfg.rope_base).numpy()
-    return Yardstick(mean, shares.reshape(*mean.shape, -1), inv_freq)
+@dataclass(frozen=True)
+class Yardstick:
+    """What turns sums of increments into distances; all of it from fit text.
+
+    Attributes:
+        mean: Mean increment of each layer and head.
+        shares: Each rotary plane's share of the query-key energy.
+        inv_freq: What each plane turns a position, in radians.
+    """
+
+    mean: Float64[np.ndarray, "layers heads"]
+    shares: Float64[np.ndarray, "layers heads planes"]
+    inv_freq: Float64[np.ndarray, " planes"]
+
+    def log_ratios(
+        self, sums: Float64[np.ndarray, "n layers heads"], n_tokens: Int64[np.ndarray, " n"]
+    ) -> dict[str, Logs]:
+        """Return ln(perceived distance / what as many mean increments give), by measure.
+
+        Below 0 is closer than evenly spaced tokens would be.
+        """
+        even = n_tokens[:, None, None] * self.mean
+        shares, inv_freq = torch.from_numpy(self.shares), torch.from_numpy(self.inv_freq)
+        effective = [
+            effective_distance(torch.from_numpy(one), shares, inv_freq).numpy() for one in (sums, even)
+        ]
+        perceived = {NORMALISED: (sums, even), EFFECTIVE: effective}
+        found = {}
+        for measure, (here, evenly) in perceived.items():
+            logs = np.log(np.maximum(here, _TINY)) - np.log(np.maximum(evenly, _TINY))
+            rows = logs.reshape(len(logs), self.mean.size)
+            found[measure] = np.concatenate([rows, rows.mean(axis=1, keepdims=True)], axis=1)
+        return found
 
 
-def _reading(
-    model: LRopeTransformer,
-    laid_out: Captured,
-    found: Found,
-    yardstick: Yardstick,
-    batch_size: int,
-    on_progress: Progress | None,
-) -> Reading:
-    """Read all pairs at once, so that those which share a window are read together."""
-    parts = {"": found.pairs, **{name: one.pairs for name, one in found.controls.items()}}
-    every = Pairs.joined(list(parts.values()))
-    sums = window_sums(
-        model,
-        laid_out,
-        every.document,
-        every.first,
-        every.last,
-        batch_size=batch_size,
-        on_progress=on_progress,
-    )
-    return reading_of(found, sums, yardstick)
-
-
-def reading_of(found: Found, sums: Float64[np.ndarray, "n layers heads"], yardstick: Yardstick) -> Reading:
+def reading_of(
+    found: Found, sums: Float64[np.ndarray, "n layers heads"], yardstick: Yardstick
+) -> PairReading:
     """Return the log ratios of sums that stand in the order: pairs, then each control's pairs."""
-    sizes = [len(found.pairs), *(len(one.pairs) for one in found.controls.values())]
-    n_tokens = [found.pairs.n_tokens, *(one.pairs.n_tokens for one in found.controls.values())]
-    cut = np.split(sums, np.cumsum(sizes)[:-1])
-    logs = [yardstick.log_ratios(part, n) for part, n in zip(cut, n_tokens, strict=True)]
-    return Reading(logs[0], dict(zip(found.controls, logs[1:], strict=True)))
+    parts = [found.pairs, *(one.pairs for one in found.controls.values())]
+    cut = np.split(sums, np.cumsum([len(one) for one in parts])[:-1])
+    real, *controls = (yardstick.log_ratios(own, part.n_tokens) for own, part in zip(cut, parts, strict=True))
+    return PairReading(real, dict(zip(found.controls, controls, strict=True)))
 
 
-def _places(model: LRopeTransformer) -> list[dict[str, Any]]:
-    """Return layer and head of each row of a reading; the last is all of them."""
-    n_heads = model.cfg.n_heads if model.cfg.per_head else 1
-    heads = range(n_heads) if n_heads > 1 else [None]
-    rows = [{"layer": layer, "head": head} for layer in range(model.cfg.n_layers) for head in heads]
-    return [*rows, {"layer": None, "head": None}]
+def effect_rows(
+    found: Found,
+    readings: Mapping[str, Sequence[PairReading]],
+    places: Sequence[Mapping[str, Any]],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Return one row a kind, control, measure, model and place: the paired and the stratified design.
+
+    Args:
+        found: The pairs.
+        readings: Of the trained model, and of one untrained model a seed (or none).
+        places: Layer and head of each row of a reading.
+        seed: Of the bootstrap.
+    """
+    bootstrap = Bootstrap(seed)
+    rows: list[dict[str, Any]] = []
+    for kind, own in _kinds(found):
+        for control, matched in found.controls.items():
+            has = own & (np.bincount(matched.owner, minlength=len(own)) > 0)
+            units = units_of(found.pairs.take(has))
+            for measure in MEASURES:
+                models = {
+                    model: _paired(ones, control, matched.owner, measure, has)
+                    for model, ones in readings.items()
+                    if ones
+                }
+                if UNTRAINED in models:  # how much further the trained model goes than the untrained ones
+                    (real, against), (other, others) = models[TRAINED], models[UNTRAINED]
+                    models[BEYOND] = (real - other, against - others)
+                where = {"kind": kind, "control": control, "measure": measure}
+                rows += [
+                    {**where, **place, **row}
+                    for model, (real, against) in models.items()
+                    for place, row in zip(places, _rows(model, real, against, units, bootstrap), strict=True)
+                ]
+        rows += _stratified_rows(found, kind, own, readings[TRAINED][0], places, bootstrap)
+    return rows
+
+
+def distance_rows(
+    found: Found, reading: PairReading, places: Sequence[Mapping[str, Any]], seed: int
+) -> list[dict[str, Any]]:
+    """Return the difference to pairs of other names in bins of token distance, of the trained model."""
+    bootstrap = Bootstrap(seed)
+    owner = found.controls[NAMES].owner
+    rows = []
+    for kind, own in _kinds(found):
+        has = own & (np.bincount(owner, minlength=len(own)) > 0)
+        real, against = _paired([reading], NAMES, owner, NORMALISED, has)
+        pairs = found.pairs.take(has)
+        for inside, low, high in _bins(pairs.n_tokens):
+            units = units_of(pairs.take(inside))
+            found_rows = _rows(TRAINED, real[inside], against[inside], units, bootstrap)
+            span = {"kind": kind, "distance": low, "distance_high": high}
+            rows += [{**span, **place, **row} for place, row in zip(places, found_rows, strict=True)]
+    return rows
+
+
+def units_of(pairs: TokenPairs) -> Units:
+    """Return what the bootstrap draws: files, or blocks of the bytes where uses end."""
+    return Units.of(pairs.document, pairs.byte)
+
+
+def matched_mean(
+    values: Logs, owner: Int64[np.ndarray, " controls"], n: int
+) -> Float64[np.ndarray, "pairs rows"]:
+    """Return the mean over the controls of each pair; NaN where it has none."""
+    sums = np.zeros((n, values.shape[1]))
+    np.add.at(sums, owner, values)
+    counts = np.bincount(owner, minlength=n)[:, None]
+    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+
+
+def _kinds(found: Found) -> Iterator[tuple[str, Bool[np.ndarray, " n"]]]:
+    for number, name in enumerate(KINDS):
+        own = found.kind == number
+        if own.any():
+            yield name, own
+
+
+def _paired(
+    readings: Sequence[PairReading], control: str, owner: Any, measure: str, has: Bool[np.ndarray, " n"]
+) -> tuple[Logs, Logs]:
+    """Return the pairs and the mean of their controls, averaged over models."""
+    real = np.mean([one.real[measure] for one in readings], axis=0)
+    each = [matched_mean(one.controls[control][measure], owner, len(has)) for one in readings]
+    return real[has], np.mean(each, axis=0)[has]
+
+
+def _rows(
+    model: str, real: Logs, against: Logs, units: Units, bootstrap: Bootstrap
+) -> Iterator[dict[str, Any]]:
+    """Yield a row of numbers a place."""
+    one = np.ones(len(real))
+    counts = {"n": len(real), "n_documents": units.n_documents, "n_units": units.count}
+    for at in range(real.shape[1]):
+        apart = real[:, at] - against[:, at]
+        low, high = np.nan, np.nan
+        if units.has_interval:
+            low, high = interval(bootstrap.ratio(units, apart, one))
+        means = [float(part.mean()) if len(part) else np.nan for part in (real[:, at], against[:, at], apart)]
+        named = {"real": np.exp(means[0]), "matched": np.exp(means[1]), "difference": means[2]}
+        yield {"model": model, **named, "ci_low": low, "ci_high": high, **counts}
+
+
+def _stratified_rows(
+    found: Found,
+    kind: str,
+    own: Bool[np.ndarray, " n"],
+    reading: PairReading,
+    places: Sequence[Mapping[str, Any]],
+    bootstrap: Bootstrap,
+) -> list[dict[str, Any]]:
+    """Return the same comparison without pairing: within strata, all controls of other names pooled.
+
+    A stratum has the same classes of bytes at both ends, line ends between, and distance in steps.
+    """
+    matched = found.controls[NAMES]
+    inside = own[matched.owner]
+    pool, real = matched.pairs.take(inside), found.pairs.take(own)
+    both = TokenPairs.joined([real, pool])
+    is_real = np.arange(len(both)) < len(real)
+    octave = np.floor(np.log2(np.maximum(both.n_tokens, 1)) * _STEPS_AN_OCTAVE).astype(np.int64)
+    key = np.stack([octave, np.minimum(both.n_lines, _MOST_LINES), both.group])
+    stratum = np.unique(key, axis=1, return_inverse=True)[1].ravel()
+    units, is_told = units_of(both), units_of(real).has_interval
+    rows = []
+    for measure in MEASURES:
+        logs = np.concatenate([reading.real[measure][own], reading.controls[NAMES][measure][inside]])
+        for at, place in enumerate(places):
+            value, resampled = _within_strata(logs[:, at], is_real, stratum, units, bootstrap)
+            low, high = interval(resampled) if is_told else (np.nan, np.nan)
+            where = {"kind": kind, "control": STRATIFIED, "measure": measure, "model": TRAINED, **place}
+            means = {"real": np.exp(logs[is_real, at].mean()), "difference": value}
+            means["matched"] = means["real"] / np.exp(value)
+            counts = {"n": len(real), "n_documents": units.n_documents, "n_units": units.count}
+            rows.append({**where, **means, "ci_low": low, "ci_high": high, **counts})
+    return rows
+
+
+def _within_strata(
+    values: Float64[np.ndarray, " n"],
+    is_real: Bool[np.ndarray, " n"],
+    stratum: Int64[np.ndarray, " n"],
+    units: Units,
+    bootstrap: Bootstrap,
+) -> tuple[float, Float64[np.ndarray, " resamples"]]:
+    """Return the mean over strata of real less pooled, weighed by real pairs, and its resamples."""
+    shape = (units.count, int(stratum.max(initial=0)) + 1)
+    cells = units.index * shape[1] + stratum
+    sums = []
+    for side in (is_real, ~is_real):
+        for weight in (side.astype(np.float64), side * values):
+            sums.append(np.bincount(cells, weights=weight, minlength=shape[0] * shape[1]).reshape(shape))
+    once = np.ones((1, units.count))
+    found = [
+        _weighed(*(weights @ part for part in sums)) for weights in (once, bootstrap.weights(units.count))
+    ]
+    return float(found[0][0]), found[1]
+
+
+def _weighed(n_real: Any, real: Any, n_pool: Any, pool: Any) -> Float64[np.ndarray, " resamples"]:
+    """Return sum_s n_real (mean real - mean pooled) / sum_s n_real over strata that have both."""
+    has = (n_real > 0) & (n_pool > 0)
+    pooled = np.divide(pool, n_pool, out=np.zeros_like(pool), where=has)
+    apart = np.where(has, real - n_real * pooled, 0.0).sum(axis=1)
+    n = np.where(has, n_real, 0.0).sum(axis=1)
+    return np.divide(apart, n, out=np.full_like(apart, np.nan), where=n > 0)
+
+
+def _bins(n_tokens: Int64[np.ndarray, " n"]) -> Iterator[tuple[Bool[np.ndarray, " n"], int, int]]:
+    """Yield up to five bins of about equal size, with the least and greatest distance in each."""
+    edges = np.unique(np.quantile(n_tokens, np.linspace(0, 1, _BINS + 1)[1:-1])) if len(n_tokens) else []
+    number = np.searchsorted(edges, n_tokens, side="left")
+    for one in np.unique(number):
+        inside = number == one
+        if inside.sum() >= _LEAST_IN_BIN:
+            yield inside, int(n_tokens[inside].min()), int(n_tokens[inside].max())
 
 
 def _match_rows(found: Found) -> list[Mapping[str, Any]]:
@@ -222,24 +438,6 @@ def _match_rows(found: Found) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _whole_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
-    frame = table(rows, names)
-    return frame.astype({name: "Int64" for name in names if name.startswith("n")})
-
-
-def _pairs_frame(found: Found, documents: Sequence[Document]) -> pd.DataFrame:
-    """Return one row a definition-use pair that was measured."""
-    pairs = found.pairs
-    columns = {
-        "document": pd.Series([documents[one].name for one in pairs.document], dtype="str"),
-        "kind": pd.Series([KINDS[one] for one in found.kind], dtype="str"),
-        "byte": pd.Series(pairs.byte, dtype="Int64"),
-        "n_tokens": pd.Series(pairs.n_tokens, dtype="Int64"),
-        "n_lines": pd.Series(pairs.n_lines, dtype="Int64"),
-    }
-    return pd.DataFrame(columns)
-
-
 def _headline(effects: pd.DataFrame) -> dict[str, float | None]:
     """Name the overall difference of each kind against other names."""
     is_main = effects["layer"].isna() & (effects["measure"] == NORMALISED) & (effects["model"] == TRAINED)
@@ -247,12 +445,7 @@ def _headline(effects: pd.DataFrame) -> dict[str, float | None]:
     return {f"{row.kind} difference": float(row.difference) for row in rows.itertuples(index=False)}
 
 
-def _selection_warnings(selection: Selection) -> list[str]:
-    """Return what the selection says, less what it counted on pieces where whole files are read."""
-    return [one for one in selection.warnings if "64-byte shingles in" not in one]
-
-
-def _warnings(found: Found, model: LRopeTransformer) -> list[str]:
+def _warnings(found: Found, n_ctx: int) -> list[str]:
     warnings = []
     units = units_of(found.pairs)
     if not units.is_document:
@@ -265,7 +458,7 @@ def _warnings(found: Found, model: LRopeTransformer) -> list[str]:
             warnings.append(
                 f"{row['n_measured']} pairs of the kind {row['kind']} are measured, fewer than {_FEW}: of "
                 f"{row['n_found']} that the text has, {row['n_far']} are more than "
-                f"{most_tokens(model.cfg.n_ctx)} tokens apart, too far for a window of {model.cfg.n_ctx}"
+                f"{most_tokens(n_ctx)} tokens apart, too far for a window of {n_ctx}"
             )
     if found.n_unreadable:
         warnings.append(f"{found.n_unreadable} documents do not parse as Python and are left out")
