@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli_words import Cli
 
-from lrope_interp.probes.studies.context import timing as context_cost_timing
+from lrope_interp.probes.studies.context import context as context_cost
 from lrope_interp.results import load_result
 from lrope_interp.training.config import PRESETS
 
@@ -19,7 +19,7 @@ SHORT = ("--contexts", "16,32", "--repeats", "1", "--device", "cpu", "--dtype", 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "paper", SHAPE)
-    monkeypatch.setattr(context_cost_timing, "SHORTEST_ROUND", 0.0)
+    monkeypatch.setattr(context_cost, "SHORTEST_ROUND", 0.0)
 
 
 @pytest.mark.slow

@@ -17,20 +17,25 @@ from lrope_interp import LRopeTransformer
 from lrope_interp.errors import LRopeError
 from lrope_interp.models.rotary import angles_at
 from lrope_interp.probes.studies.context import context as context_cost
-from lrope_interp.probes.studies.context import timing as context_cost_timing
-from lrope_interp.probes.studies.context.angles import (
+from lrope_interp.probes.studies.context.context import interleaved, measure_costs, working_bytes
+from lrope_interp.probes.studies.context.plan import (
+    ARMS,
+    CostPlan,
+    decoded_token,
+    filled_cache,
+    parse_arms,
+    parse_contexts,
+    path_parts,
+)
+from lrope_interp.probes.studies.context.tables import (
     angle_errors,
+    costs_table,
     exact_positions,
     exact_turns,
+    forward_flops,
     saturated_increments,
+    targets_table,
 )
-from lrope_interp.probes.studies.context.context import measure_costs
-from lrope_interp.probes.studies.context.flops import forward_flops
-from lrope_interp.probes.studies.context.memory import working_bytes
-from lrope_interp.probes.studies.context.phases import decoded_token, filled_cache, path_parts
-from lrope_interp.probes.studies.context.plan import ARMS, CostPlan, parse_arms, parse_contexts
-from lrope_interp.probes.studies.context.tables import costs_table, targets_table
-from lrope_interp.probes.studies.context.timing import interleaved
 from lrope_interp.results import Result
 
 SHAPE = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_head": 8, "d_mlp": 32, "d_vocab": 31}
@@ -41,7 +46,7 @@ THREE = ("fixed", "shared", "per_layer")
 def _short_rounds() -> Iterator[None]:
     """One call makes a round: the tests look at counts and ratios, not at times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(context_cost_timing, "SHORTEST_ROUND", 0.0)
+        patch.setattr(context_cost, "SHORTEST_ROUND", 0.0)
         yield
 
 
@@ -218,7 +223,7 @@ def test_a_wrong_angle_would_be_found(
 ) -> None:
     cfg = make_model().cfg
     off = lambda positions, inv_freq: angles_at(positions + 1e-5, inv_freq)  # noqa: E731
-    monkeypatch.setattr("lrope_interp.probes.studies.context.angles.angles_at", off)
+    monkeypatch.setattr("lrope_interp.probes.studies.context.tables.angles_at", off)
     rows = angle_errors(cfg, 64, seed=0, device="cpu")
     assert rows[0]["max_error"] == pytest.approx(1e-5, rel=0.05)
 

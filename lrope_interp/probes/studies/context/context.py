@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import math
+import statistics
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,31 +20,33 @@ import torch
 from torch import Tensor
 
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.studies.context.angles import angle_errors
-from lrope_interp.probes.studies.context.facts import headline, machine_provenance, warnings
-from lrope_interp.probes.studies.context.flops import forward_flops
-from lrope_interp.probes.studies.context.memory import working_bytes
-from lrope_interp.probes.studies.context.phases import (
+from lrope_interp.probes.studies.context.plan import (
+    LONG,
     PATH_PARTS,
+    REFERENCE,
+    Compute,
+    CostPlan,
     decoded_token,
     filled_cache,
     forward_pass,
     path_parts,
     training_step,
 )
-from lrope_interp.probes.studies.context.plan import LONG, REFERENCE, CostPlan
 from lrope_interp.probes.studies.context.tables import (
+    angle_errors,
     arms_table,
     costs_table,
     flops_table,
+    forward_flops,
+    headline,
+    machine_provenance,
     path_table,
     targets_table,
+    warnings,
 )
-from lrope_interp.probes.studies.context.timing import interleaved, seconds_of
 from lrope_interp.results import Result
 
 OnProgress = Callable[[str, int, int], None]
-PHASES = ("forward", "train_step", "decode", "increment_path")
 _NAMES = {
     "forward": "forward pass",
     "train_step": "training step",
@@ -49,6 +57,11 @@ _MEMORY_ROUNDS = 3
 _BUDGET = 60.0
 """Seconds: beyond `LONG` tokens an arm's forward passes are repeated as far as this lasts."""
 _CALIBRATION = 1024
+_MOST_CALLS = 1000
+SHORTEST_ROUND = 0.05
+"""Seconds: what is faster is repeated within a round, and the time divided."""
+_MEMORY = ("phase", "arm", "context", "standing", "working")
+_PROCESS = Path("/proc/self")
 
 
 def _ignore(*_told: object) -> None:
@@ -99,12 +112,9 @@ def measure_costs(
     )
 
 
-_MEMORY = ("phase", "arm", "context", "standing", "working")
-
-
 @dataclass
 class _Bench:
-    """The models, and every figure so far."""
+    """The models, and every figure so far. What a phase holds is freed with its method, before the next."""
 
     plan: CostPlan
     on_progress: OnProgress
@@ -172,7 +182,7 @@ class _Bench:
         self,
         phase: str,
         context: int,
-        computes: Mapping[str, Callable[[], object]],
+        computes: Mapping[str, Compute],
         standing: Mapping[str, int],
     ) -> None:
         """Time a phase in alternation, then measure its memory."""
@@ -226,7 +236,7 @@ class _Bench:
         self,
         phase: str,
         context: int,
-        computes: Mapping[str, Callable[[], object]],
+        computes: Mapping[str, Compute],
         standing: Mapping[str, int],
         n_rounds: int,
     ) -> None:
@@ -274,7 +284,7 @@ def _watched_layers(model: LRopeTransformer, tick: Callable[[], None]) -> Iterat
             handle.remove()
 
 
-def _run_all(parts: Mapping[str, Callable[[], object]]) -> None:
+def _run_all(parts: Mapping[str, Compute]) -> None:
     for compute in parts.values():
         compute()
 
@@ -291,3 +301,113 @@ def _duration(seconds: float) -> str:
     if seconds < 1:
         return "a second"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def seconds_of(compute: Compute, device: str, calls: int = 1) -> float:
+    """Return the seconds that one of `calls` calls takes; an accelerator is waited for."""
+    _wait(device)
+    start = time.perf_counter()
+    for _ in range(calls):
+        compute()
+    _wait(device)
+    return (time.perf_counter() - start) / calls
+
+
+def interleaved(
+    computes: Mapping[str, Compute],
+    rounds: int,
+    device: str,
+    on_round: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Time every arm in each of `rounds` rounds, beginning with another arm each time.
+
+    They alternate, so that a slow minute of the machine meets them all.
+    A call of each warms up, and where it was short another, which says how many calls make a round long
+    enough to be timed.
+
+    Args:
+        computes: What is timed, by arm.
+        rounds: Times that each is measured.
+        device: Where it runs.
+        on_round: Called after each round, and after the warm-up.
+
+    Returns:
+        By arm, the seconds of a call in each round.
+    """
+    calls = _calls(computes, device)
+    on_round()
+    names = list(computes)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for k in range(rounds):
+        first = k % len(names)
+        for name in names[first:] + names[:first]:
+            seconds[name].append(seconds_of(computes[name], device, calls))
+        on_round()
+    return seconds
+
+
+def _calls(computes: Mapping[str, Compute], device: str) -> int:
+    """Warm up, and return how many calls fill a round."""
+    warm = 0.0
+    for _ in range(2):
+        warm = statistics.median([seconds_of(compute, device) for compute in computes.values()])
+        if warm > SHORTEST_ROUND:
+            return 1
+    return max(1, min(_MOST_CALLS, math.ceil(SHORTEST_ROUND / max(warm, 1e-9))))
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+def working_bytes(compute: Compute, device: str) -> int | None:
+    """Run `compute` once and return the peak of memory during it minus the memory before it.
+
+    On CUDA this is what torch's allocator handed out. On a CPU it is resident memory: freed memory is
+    given back first, the kernel's high-water mark is reset, and read again afterwards. Allocator and
+    threads blur it by some per cent.
+
+    Args:
+        compute: What is run; its result is dropped.
+        device: "cpu", "cuda" or "mps".
+
+    Returns:
+        Bytes; None where the system does not tell (not Linux, MPS). `compute` has run all the same.
+    """
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        allocated = torch.cuda.memory_allocated()
+        compute()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - allocated
+    before = _resident_after_reset() if device == "cpu" else None
+    compute()
+    after = _field("VmHWM")
+    return None if before is None or after is None else max(0, after - before)
+
+
+def _resident_after_reset() -> int | None:
+    """Give freed memory back, set the high-water mark to the present, and return the present."""
+    if not sys.platform.startswith("linux"):
+        return None
+    with suppress(OSError, AttributeError):  # a C library other than glibc
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        (_PROCESS / "clear_refs").write_text("5")
+    except OSError:
+        return None
+    return _field("VmRSS")
+
+
+def _field(name: str) -> int | None:
+    """Return a size out of the process's status, in bytes."""
+    try:
+        lines = (_PROCESS / "status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+    return int(found[0]) * 1024 if found else None
