@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int64
 
-from lrope_interp.data import Document
+from lrope_interp.data import Document, character_starts
 from lrope_interp.data.labels.kinds import label_gaps
 from lrope_interp.data.sources.plain_text import language_of
 from lrope_interp.errors import LRopeError
@@ -18,9 +20,8 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.capture import capture, capture_pattern, check_layers
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.selection import describe
-from lrope_interp.probes.spacing.shown import Shown
 from lrope_interp.results import Result, provenance, table
-from lrope_interp.tokenizers import Tokenizer
+from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 
 SHOWN_CHARACTERS = 120
 MOST_GLYPHS = 60_000
@@ -28,6 +29,7 @@ MOST_GLYPHS = 60_000
 MOST_READ = 2_000_000
 """Characters from the beginning of a text to the last one that is shown."""
 EOS_CHARACTER = -1
+_MARGIN = 1_000  # characters read after the slice, so that its tokens end as they do in the whole text
 _LABEL_COLUMNS = {"whitespace": "is_whitespace", "punctuation": "is_punctuation", "words": "is_word_start"}
 _ATTENTION = ("layer", "head", "query_character", "key_character", "weight")
 
@@ -77,7 +79,7 @@ def spacing(
     before_end = Document("text", shown.text, "text", document.language)
     captured = capture(model, [before_end], layers=layers, predictions=False)
     labels, problems = _labels(document)
-    warnings += problems + _token_warnings(shown) + _window_warnings(shown, model.cfg.n_ctx)
+    warnings += problems + _reading_warnings(shown, model.cfg.n_ctx)
     tables = {
         "characters": _characters(captured, shown, labels),
         "attention": _attention(model, before_end, shown, looked_at),
@@ -93,9 +95,66 @@ def spacing(
     )
 
 
+@dataclass(frozen=True)
+class ShownText:
+    """What is shown of a text, by units: from a place where character and token begin to the next.
+
+    Where tokens are bytes a unit is a character; else it is a token, or the tokens that share a character.
+
+    Attributes:
+        text: The text up to where reading ends.
+        character: The number of the first character of each unit, and of the end.
+        first: The first byte of each unit, and of the end.
+        token_starts: The first byte of each token.
+        start: The first unit that is shown.
+        stop: The unit after the last one.
+    """
+
+    text: str
+    character: Int64[np.ndarray, " units_and_one"]
+    first: Int64[np.ndarray, " units_and_one"]
+    token_starts: Int64[np.ndarray, " n_tokens"]
+    start: int
+    stop: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, text: str, start: int, stop: int) -> ShownText:
+        """Find the units that hold the characters [start, stop)."""
+        # A causal model need not read further, but what follows may decide where the last tokens end.
+        read = text[:stop] if tokenizer.name == ByteTokenizer.name else text[: stop + _MARGIN]
+        ends = tokenizer.encode_spans(read)[2]
+        if tokenizer.name != ByteTokenizer.name:
+            whole = tokenizer.encode_spans(text)[2]
+            n_needed = int(np.searchsorted(whole, len(text[:stop].encode()))) + 1
+            if not np.array_equal(whole[:n_needed], ends[:n_needed]):
+                read, ends = text, whole
+        at = np.append(character_starts(read), len(read.encode()))
+        is_unit = np.isin(at, ends)
+        is_unit[0] = True
+        character = np.flatnonzero(is_unit)
+        first_unit = int(np.searchsorted(character, start, side="right")) - 1
+        starts = np.append(0, ends[:-1])
+        return cls(read, character, at[is_unit], starts, first_unit, int(np.searchsorted(character, stop)))
+
+    @property
+    def end(self) -> int:
+        """The byte after the last one that is shown."""
+        return int(self.first[self.stop])
+
+    @property
+    def has_byte_tokens(self) -> bool:
+        """Whether every byte of the text is a token."""
+        return len(self.token_starts) == int(self.first[-1])
+
+    @property
+    def n_tokens(self) -> Int64[np.ndarray, " units"]:
+        """How many tokens begin in each unit."""
+        return np.diff(np.searchsorted(self.token_starts, self.first))
+
+
 def _slice(
     tokenizer: Tokenizer, text: str, start: int, length: int | None, n_rows: int
-) -> tuple[Shown, list[str]]:
+) -> tuple[ShownText, list[str]]:
     if not text.strip():
         raise LRopeError("there is no text to show: it is empty, or blank")
     if not 0 <= start < len(text):
@@ -115,11 +174,11 @@ def _slice(
         )
     cut = length is None and stop < len(text)
     note = f"showing characters {start} to {stop - 1} of {len(text)}; choose others with --start and --length"
-    return Shown.of(tokenizer, text, start, stop), [note] if cut else []
+    return ShownText.of(tokenizer, text, start, stop), [note] if cut else []
 
 
 def _attention_head(
-    model: LRopeTransformer, attention: str | None, at: int | None, shown: Shown
+    model: LRopeTransformer, attention: str | None, at: int | None, shown: ShownText
 ) -> tuple[int, int, int] | None:
     """Check what was asked for; return layer, head and character, or None."""
     if attention is None and at is None:
@@ -157,30 +216,28 @@ def _labels(document: Document) -> tuple[dict[str, np.ndarray], list[str]]:
     return found, problems
 
 
-def _token_warnings(shown: Shown) -> list[str]:
-    if shown.has_byte_tokens:
-        return []
+def _reading_warnings(shown: ShownText, n_ctx: int) -> list[str]:
+    """Say which gaps are not drawn, and when the text is longer than a window."""
+    found = []
     n_gaps = int(shown.character[shown.stop] - shown.character[shown.start]) - 1
     n_inside = n_gaps - (shown.stop - shown.start - 1)
-    return [
-        f"{n_inside} of {n_gaps} gaps between the characters shown lie inside a token: they have no "
-        "increment and are not drawn"
-    ]
-
-
-def _window_warnings(shown: Shown, n_ctx: int) -> list[str]:
+    if not shown.has_byte_tokens:
+        found.append(
+            f"{n_inside} of {n_gaps} gaps between the characters shown lie inside a token: they have no "
+            "increment and are not drawn"
+        )
     n_tokens = int(np.searchsorted(shown.token_starts, shown.end))
-    if n_tokens < n_ctx:
-        return []
-    unit = "bytes" if shown.has_byte_tokens else "tokens"
-    return [
-        f"the text up to the last character shown has {n_tokens} {unit}, more than a window of {n_ctx}: "
-        "it is read in overlapping windows, and positions are the running sum of their increments. Attention "
-        "stays within a window"
-    ]
+    if n_tokens >= n_ctx:
+        unit = "bytes" if shown.has_byte_tokens else "tokens"
+        found.append(
+            f"the text up to the last character shown has {n_tokens} {unit}, more than a window of {n_ctx}: "
+            "it is read in overlapping windows, and positions are the running sum of their increments. "
+            "Attention stays within a window"
+        )
+    return found
 
 
-def _characters(captured: Captured, shown: Shown, labels: Mapping[str, np.ndarray]) -> pd.DataFrame:
+def _characters(captured: Captured, shown: ShownText, labels: Mapping[str, np.ndarray]) -> pd.DataFrame:
     inside, end = slice(shown.start, shown.stop), shown.end
     first, from_start = shown.first[: shown.stop], slice(int(shown.first[shown.start]), end)
     last_token = shown.token_starts[np.searchsorted(shown.token_starts, shown.first[1:]) - 1]
@@ -213,13 +270,13 @@ def _characters(captured: Captured, shown: Shown, labels: Mapping[str, np.ndarra
 
 
 def _attention(
-    model: LRopeTransformer, document: Document, shown: Shown, looked_at: tuple[int, int, int] | None
+    model: LRopeTransformer, document: Document, shown: ShownText, looked_at: tuple[int, int, int] | None
 ) -> pd.DataFrame:
     """Sum one row of attention over the tokens of each unit that its window holds."""
     if looked_at is None:
         return table([], _ATTENTION)
     layer, head, at = looked_at
-    unit = int(shown.unit_of(at))
+    unit = int(np.searchsorted(shown.character, at, side="right")) - 1
     query = int(shown.first[unit + 1]) - 1
     start, weights = capture_pattern(model, document, layer=layer, head=head, byte=query)
     token = start + np.arange(len(weights)) - 1
@@ -236,7 +293,7 @@ def _attention(
     return table(rows, _ATTENTION)
 
 
-def _headline(captured: Captured, shown: Shown) -> dict[str, float | None]:
+def _headline(captured: Captured, shown: ShownText) -> dict[str, float | None]:
     """Name each layer's mean increment a byte (or token) over the characters shown."""
     inside = slice(int(shown.first[shown.start]), shown.end)
     values = captured.increments[..., inside]

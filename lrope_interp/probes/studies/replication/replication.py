@@ -9,14 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.statistics.equivalence import (
-    MARGIN,
-    MARGINS,
-    Paired,
-    check_margin,
-    paired,
-    verdict,
-)
+from lrope_interp.probes.statistics.equivalence import MARGIN, MARGINS, check_margin, paired, verdict
 from lrope_interp.results import Result, provenance
 
 KIND = "replicate"
@@ -100,33 +93,29 @@ def compare(runs: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
         if differences.empty:
             raise LRopeError(f"no seed has both {arm} and {reference}: there is nothing to compare")
         observed = paired(differences.to_numpy())
-        lines += [_line(arm, reference, observed, margin) for margin in comparison.margins]
-    found = pd.DataFrame(lines)
-    for name in ("n_seeds", "n_seeds_for_power"):
-        found[name] = found[name].astype("Int64")
-    return found
-
-
-def _line(arm: str, reference: str, observed: Paired, margin: float) -> dict[str, Any]:
-    found = verdict(observed, margin)
-    return {
-        "arm": arm,
-        "reference": reference,
-        "n_seeds": observed.n,
-        "mean": observed.mean,
-        "sd": observed.sd,
-        "ci90_low": observed.ci90[0],
-        "ci90_high": observed.ci90[1],
-        "ci95_low": observed.ci95[0],
-        "ci95_high": observed.ci95[1],
-        "is_nonzero": observed.is_nonzero,
-        "margin": margin,
-        "p_lower": found.p_lower,
-        "p_upper": found.p_upper,
-        "verdict": found.word,
-        "power": found.power,
-        "n_seeds_for_power": found.n_for_power,
-    }
+        for margin in comparison.margins:
+            found = verdict(observed, margin)
+            lines.append(
+                {
+                    "arm": arm,
+                    "reference": reference,
+                    "n_seeds": observed.n,
+                    "mean": observed.mean,
+                    "sd": observed.sd,
+                    "ci90_low": observed.ci90[0],
+                    "ci90_high": observed.ci90[1],
+                    "ci95_low": observed.ci95[0],
+                    "ci95_high": observed.ci95[1],
+                    "is_nonzero": observed.is_nonzero,
+                    "margin": margin,
+                    "p_lower": found.p_lower,
+                    "p_upper": found.p_upper,
+                    "verdict": found.word,
+                    "power": found.power,
+                    "n_seeds_for_power": found.n_for_power,
+                }
+            )
+    return pd.DataFrame(lines).astype({"n_seeds": "Int64", "n_seeds_for_power": "Int64"})
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
