@@ -13,10 +13,9 @@ import pytest
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.capture.capture import lay_out
+from lrope_interp.probes.capture.capture import lay_out, most_tokens, window_sums
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.selection import Selection
-from lrope_interp.probes.capture.window_sums import most_tokens, window_sums
 from lrope_interp.probes.studies.definitions.definitions import (
     BEYOND,
     NORMALISED,

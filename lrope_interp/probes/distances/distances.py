@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -31,19 +31,8 @@ _DISTANCES = ("layer", "head", "measure", "value", "n_tokens", "expected", "low"
 _MATRIX = ("word_a", "word_b", "index_a", "index_b")
 
 
-@dataclass(frozen=True)
-class _Expected:
-    """What pairs of tokens of the same text at one token distance are like, by layer and head.
-
-    Attributes:
-        mean: Their mean distance.
-        low: The value that 2.5 % of them lie below; NaN with fewer than 20 pairs.
-        high: The value that 2.5 % lie above.
-    """
-
-    mean: Float64[np.ndarray, "layers heads"]
-    low: Float64[np.ndarray, "layers heads"]
-    high: Float64[np.ndarray, "layers heads"]
+# Mean, low and high end of the central 95 % of distances, each by layer and head.
+_Expected = tuple[Float64[np.ndarray, "layers heads"], ...]
 
 
 class Expectations:
@@ -61,9 +50,17 @@ class Expectations:
         self._known: dict[tuple[str, int], _Expected] = {}
 
     def of(self, measure: str, n_tokens: int) -> _Expected:
-        """Return what all pairs of the text's tokens at this distance are like."""
+        """Return mean, low and high of all pairs of the text's tokens that are so many apart.
+
+        2.5 % of them lie below low and as many above high; both are NaN with fewer than 20 pairs.
+        """
         if (measure, n_tokens) not in self._known:
-            self._known[measure, n_tokens] = self._computed(measure, n_tokens)
+            first = np.arange(self._reads.n_lead, self.positions.shape[-1] - n_tokens)
+            found = self.values(measure, first, first + n_tokens)
+            low, high = np.quantile(found, _RANGE, axis=-1)
+            if len(first) < LEAST_PAIRS:
+                low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
+            self._known[measure, n_tokens] = (found.mean(axis=-1), low, high)
         return self._known[measure, n_tokens]
 
     def values(
@@ -75,14 +72,6 @@ class Expectations:
             return (summed / self.mean).cpu().numpy()
         shares = self._reads.shares.reshape(*self.mean.shape, -1)
         return effective_distance(summed, shares, self._reads.inv_freq).cpu().numpy()
-
-    def _computed(self, measure: str, n_tokens: int) -> _Expected:
-        first = np.arange(self._reads.n_lead, self.positions.shape[-1] - n_tokens)
-        found = self.values(measure, first, first + n_tokens)
-        low, high = np.quantile(found, _RANGE, axis=-1)
-        if len(first) < LEAST_PAIRS:
-            low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
-        return _Expected(found.mean(axis=-1), low, high)
 
 
 def word_distances(
@@ -125,7 +114,12 @@ def word_distances(
     if (a is None) != (b is None):
         raise LRopeError("a distance has two ends, and one was given: give --from and --to, or neither")
     spans, warnings = _units(document)
-    _check_length(model, document.text)
+    n_tokens, most = len(model.own_tokenizer().encode(document.text)), model.cfg.n_ctx - 1
+    if n_tokens > most:
+        raise LRopeError(
+            f"the text has {n_tokens} tokens, and the model reads {most} of them at once; a distance between "
+            "two windows is none that it uses: give a shorter text"
+        )
     reads = model.distance_reads(document.text)
     expectations = Expectations(reads)
     asked: list[tuple[int, ...]] = []
@@ -155,7 +149,17 @@ def _units(document: Document) -> tuple[list[Span], list[str]]:
     """Return what the matrix is about; too many are cut, and too few refused."""
     if not document.text.strip():
         raise LRopeError("there is no text to measure: it is empty, or blank")
-    spans, unit, warnings = _words_or_characters(document)
+    problem = "the text has no word: its characters stand in for words"
+    try:
+        spans = [(start, end) for start, end in word_spans(document).tolist()]
+        is_silver = document.words is None and label_gaps(document, "words").grade == "silver"
+    except LRopeError as error:
+        spans, is_silver, problem = [], False, f"characters stand in for words: {error}"
+    unit, warnings = "words", ["the Chinese words are jieba's (silver)"] if is_silver else []
+    if not spans:
+        unit, warnings = "characters", [problem]
+        is_shown = (character_kinds(document.text) & Kind.SPACE) == 0
+        spans = [(at, at + 1) for at in np.flatnonzero(is_shown).tolist()]
     if len(spans) < 2:
         raise LRopeError(
             f"a distance is between two words, and the text has {len(spans)} of them: {document.text!r:.40}; "
@@ -164,29 +168,6 @@ def _units(document: Document) -> tuple[list[Span], list[str]]:
     if len(spans) > MOST_WORDS:
         warnings.append(f"the matrix has the first {MOST_WORDS} of {len(spans)} {unit}")
     return spans[:MOST_WORDS], warnings
-
-
-def _words_or_characters(document: Document) -> tuple[list[Span], str, list[str]]:
-    """Return words, or where there are none each character that is no white space."""
-    problem = "the text has no word: its characters stand in for words"
-    try:
-        spans = [(start, end) for start, end in word_spans(document).tolist()]
-        is_silver = document.words is None and label_gaps(document, "words").grade == "silver"
-    except LRopeError as error:
-        spans, is_silver, problem = [], False, f"characters stand in for words: {error}"
-    if spans:
-        return spans, "words", ["the Chinese words are jieba's (silver)"] if is_silver else []
-    is_shown = (character_kinds(document.text) & Kind.SPACE) == 0
-    return [(at, at + 1) for at in np.flatnonzero(is_shown).tolist()], "characters", [problem]
-
-
-def _check_length(model: LRopeTransformer, text: str) -> None:
-    n_tokens, most = len(model.own_tokenizer().encode(text)), model.cfg.n_ctx - 1
-    if n_tokens > most:
-        raise LRopeError(
-            f"the text has {n_tokens} tokens, and the model reads {most} of them at once; a distance between "
-            "two windows is none that it uses: give a shorter text"
-        )
 
 
 def _checked(place: Place) -> Place:
@@ -208,28 +189,23 @@ def _rows(
         values = expectations.values(measure, first, last) if len(pairs) else np.zeros((0, 0, 0))
         for number, n_tokens in enumerate((last - first).tolist()):
             expected = expectations.of(measure, n_tokens)
-            for layer in layers:
-                for head in range(values.shape[1]):
-                    where = {
+            for layer, head in product(layers, range(values.shape[1])):
+                value = float(values[layer, head, number])
+                usual, low, high = (float(one[layer, head]) for one in expected)
+                rows.append(
+                    {
                         "layer": layer,
                         "head": head if values.shape[1] > 1 else None,
                         "measure": measure,
+                        "value": value,
+                        "n_tokens": n_tokens,
+                        "expected": usual,
+                        "low": low,
+                        "high": high,
+                        "is_outside": None if np.isnan(low) else bool(value < low or value > high),
                     }
-                    found = _compared(float(values[layer, head, number]), expected, (layer, head))
-                    rows.append({**where, "n_tokens": n_tokens, **found})
+                )
     return table(rows, _DISTANCES)
-
-
-def _compared(value: float, expected: _Expected, at: tuple[int, int]) -> dict[str, Any]:
-    low, high = float(expected.low[at]), float(expected.high[at])
-    is_outside = None if np.isnan(low) else bool(value < low or value > high)
-    return {
-        "value": value,
-        "expected": float(expected.mean[at]),
-        "low": low,
-        "high": high,
-        "is_outside": is_outside,
-    }
 
 
 def _matrix(
