@@ -1,4 +1,4 @@
-"""Freeze the increments and see what breaks (EVALUATION 5)."""
+"""Freeze the increments and see what breaks."""
 
 from __future__ import annotations
 

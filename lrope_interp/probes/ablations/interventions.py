@@ -103,7 +103,7 @@ def circular_shift(offset: int | None = None, seed: int = 0) -> Intervention:
 
     Args:
         offset: Tokens by which each increment moves to the right. If None each sequence draws one, in
-            [min(32, n/4), n - min(32, n/4)] (EVALUATION 2).
+            [min(32, n/4), n - min(32, n/4)].
         seed: Of the draws.
     """
     if offset is not None and (isinstance(offset, bool) or not isinstance(offset, int | np.integer)):

@@ -1,4 +1,4 @@
-"""Concept grouping: what increments know of concepts, and how we know (EVALUATION 4)."""
+"""Concept grouping: what increments know of concepts, and how we know."""
 
 from __future__ import annotations
 
