@@ -7,9 +7,12 @@ Importing the package loads neither torch nor plotly: public names are resolved 
 from __future__ import annotations
 
 import importlib
+import time
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+# Source that is edited after this is not the code that this process runs: nothing it computes is kept.
+IMPORTED_AT = time.time_ns()
 
 _PUBLIC = {
     "LRopeConfig": "lrope_interp.models",

@@ -63,6 +63,23 @@ def source_code(*rooms: str) -> dict[str, str]:
     return {room: _DIGESTS[room] for room in rooms}
 
 
+def is_edited() -> bool:
+    """Whether source of the package was written since this process began to import it.
+
+    What such a process computes is neither the old code's nor surely the new code's. The time is that of
+    the change of the file itself, which no editor can set back.
+    """
+    folders = [Path(lrope_interp.__file__).parent]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as found:
+            for one in found:
+                if one.is_dir():
+                    folders += [] if one.name == "__pycache__" else [Path(one.path)]
+                elif one.name.endswith(".py") and one.stat().st_ctime_ns > lrope_interp.IMPORTED_AT:
+                    return True
+    return False
+
+
 def cache_folder() -> Path:
     """Return where entries lie: $LROPE_INTERP_CACHE, or lrope-interp under $XDG_CACHE_HOME or ~/.cache."""
     chosen = os.environ.get(CACHE_VARIABLE)

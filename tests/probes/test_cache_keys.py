@@ -50,6 +50,7 @@ ORDERS = [OTHERS, SAME_LENGTH, DOCUMENTS[::-1], DOCUMENTS[:1]]
 
 
 class _OtherTokens(ByteTokenizer):
+    __module__ = ByteTokenizer.__module__  # as if it were the package's: of others nothing is remembered
     fingerprint = "other"
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import lrope_interp
 from lrope_interp.data import cache
 from lrope_interp.data.cache import cached_entries as entries_of
 from lrope_interp.errors import LRopeError
@@ -19,6 +23,7 @@ from lrope_interp.probes.capture.cache import forget, model_identity, remembered
 from lrope_interp.probes.capture.capture import capture
 from lrope_interp.probes.capture.controls import untrained
 from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.tokenizers import ByteTokenizer
 
 MakeModel = Callable[..., LRopeTransformer]
 
@@ -115,6 +120,68 @@ def test_what_a_hook_may_have_changed_is_not_remembered(make_model: Callable[...
     for _ in range(2):
         remembered(model_identity(model) | {"what": "hooked"}, compute)
     assert len(made) == 3
+
+
+def _own_norm(model: LRopeTransformer) -> None:
+    class Norm(type(model.blocks[0].ln1)):
+        pass
+
+    model.blocks[0].ln1.__class__ = Norm
+
+
+def _own_forward(model: LRopeTransformer) -> None:
+    vars(model.blocks[0].mlp)["forward"] = lambda x: x
+
+
+def _own_tokenizer(model: LRopeTransformer) -> None:
+    class Bytes(ByteTokenizer):
+        pass
+
+    model.set_tokenizer(Bytes())
+
+
+@pytest.mark.parametrize("change", [_own_norm, _own_forward, _own_tokenizer])
+def test_what_a_part_of_ones_own_computes_is_not_remembered(
+    change: Callable[[LRopeTransformer], None], make_model: Callable[..., LRopeTransformer]
+) -> None:
+    model = make_model()
+    assert not model_identity(model)["is_hooked"]
+    change(model)
+    assert model_identity(model)["is_hooked"]
+
+
+def test_what_torch_does_to_every_module_is_not_remembered(
+    make_model: Callable[..., LRopeTransformer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model_identity(model)["is_hooked"]
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+    assert model_identity(model)["is_hooked"]
+    handle.remove()
+    monkeypatch.setattr(type(model.blocks[0].mlp), "forward", lambda self, x: x)
+    assert model_identity(model)["is_hooked"]
+
+
+def test_a_norm_with_another_eps_is_another_model(make_model: Callable[..., LRopeTransformer]) -> None:
+    model = make_model()
+    before = model_identity(model)
+    model.blocks[0].ln1.eps = 5.0
+    assert model_identity(model) != before
+
+
+def test_a_process_whose_source_was_edited_remembers_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    edited = tmp_path / "data" / "alignment.py"
+    edited.write_text("changed")
+    os.utime(edited, (0, 0))  # by its own word as old as can be
+    monkeypatch.setattr(lrope_interp, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(lrope_interp, "IMPORTED_AT", time.time_ns() + 10**10)
+    assert not cache.is_edited()
+    monkeypatch.setattr(lrope_interp, "IMPORTED_AT", time.time_ns() - 10**10)
+    assert cache.is_edited()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from lrope_interp.data.cache import cached, cached_entries
+from lrope_interp.data.cache import cached, cached_entries, is_edited
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import HookPoint, LRopeTransformer
 from lrope_interp.models.frozen import FrozenIncrements, LexicalIncrements, attached_increments
@@ -48,7 +48,7 @@ def remembered(
         kind: The folder of the cache.
         most: How many of that kind are kept, the newest.
     """
-    if _is_hooked(identity):
+    if _is_hooked(identity) or is_edited():
         return compute()
     made: list[np.ndarray] = []
 
@@ -80,8 +80,39 @@ def model_identity(model: LRopeTransformer) -> dict[str, Any]:
         "tokenizer": model.own_tokenizer().fingerprint,
         "device": torch.device(str(model.cfg.device)).type,
         "attached": _attached_identity(attached_increments(model)),
-        "is_hooked": type(model) is not LRopeTransformer or any(map(_has_unknown_hook, model.modules())),
+        "settings": {  # a norm's eps, for one, can be set where no configuration tells of it
+            f"{name}.{key}": value
+            for name, module in model.named_modules()
+            for key, value in vars(module).items()
+            if isinstance(value, float) and key != "backward_scale"
+        },
+        "is_hooked": _computes_otherwise(model),
     }
+
+
+def _computes_otherwise(model: LRopeTransformer) -> bool:
+    """Whether something besides weights, configuration and our own code decides what a model computes.
+
+    Hooks, also torch's for all modules; autocast; a tokenizer, a part or a `forward` that is not ours.
+    """
+    everywhere = (
+        getattr(torch.nn.modules.module, f"_global_forward_{name}") for name in ("hooks", "pre_hooks")
+    )
+    if any(everywhere) or any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
+        return True
+    if type(model) is not LRopeTransformer or not _is_ours(type(model.own_tokenizer())):
+        return True
+    for module in model.modules():
+        kind = type(module)
+        is_own = kind is torch.nn.ModuleList or (_is_ours(kind) and _is_ours(kind.forward))
+        if not is_own or "forward" in vars(module) or _has_unknown_hook(module):
+            return True
+    return False
+
+
+def _is_ours(code: Any) -> bool:
+    """Whether a class or a function was defined in this package, or in the library that it builds on."""
+    return code.__module__.partition(".")[0] in ("lrope_interp", "transformer_lens")
 
 
 def _is_hooked(said: Any) -> bool:
