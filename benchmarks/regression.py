@@ -77,16 +77,7 @@ ANALYSES = {
     "context": "study context --preset tiny --contexts 64,128 --repeats 1",
 }
 TIMED = {  # columns and tables that no machine repeats
-    "context": (
-        "rounds.*",
-        "costs.*",
-        "memory.*",
-        "measured.*",
-        "ratios.*",
-        "asked.*",
-        "*.seconds",
-        "*.bytes",
-    ),
+    "context": ("rounds.*", "costs.*", "memory.*", "path.*", "targets.*", "*.seconds"),
     "replicate": ("*.seconds", "*.hours", "*.finished", "*.created"),
 }
 WORDS = "fox dog bird tree water green small quick jumps sings over near the said Anna Berg Otto Lind"
@@ -201,7 +192,7 @@ def differences(before: Path, after: Path, tolerances: Mapping[str, float]) -> I
         for file in ("metrics.jsonl", "model.safetensors"):
             if _digest(before / "runs" / name / file) != _digest(after / "runs" / name / file):
                 yield f"train {name}: {file} differs"
-    made = sorted(path.name for path in (after / "results").iterdir())
+    made = sorted(path.name for path in (after / "results").iterdir() if not path.name.startswith("."))
     for name in made:
         yield from _of_results(name, before / "results" / name, after / "results" / name, tolerances)
     for path in sorted((after / "printed").glob("generate*")):
@@ -214,8 +205,6 @@ def differences(before: Path, after: Path, tolerances: Mapping[str, float]) -> I
 def _of_results(name: str, before: Path, after: Path, tolerances: Mapping[str, float]) -> Iterator[str]:
     from lrope_interp.results import load_result
 
-    if not (after / "result.json").exists():  # runs and report of a paired experiment
-        before, after = before / "result", after / "result"
     old, new = load_result(before), load_result(after)
     skipped = TIMED.get(name, ())
     tables = {"gaps": (old.gaps, new.gaps)} | {
