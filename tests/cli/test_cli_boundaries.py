@@ -77,7 +77,7 @@ def test_labels_and_alignment_are_obeyed(cli: Cli, run_copy: Path) -> None:
     [
         (("--labels", "word"), "Did you mean 'words'"),
         (("--labels", ","), "no label"),
-        (("--align", "first"), "choose from: dev, lead, last, sum"),
+        (("--align", "first"), "not one of 'dev', 'lead', 'last', 'sum'"),
         (("--gold", "missing.txt"), "missing.txt"),
         (("--gold", "x.txt", "--text", "x.txt"), "give one of them"),
         (("--match", "nowhere"), "nowhere"),
