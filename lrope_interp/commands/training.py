@@ -10,14 +10,13 @@ from typing import Any
 
 import typer
 
+from lrope_interp.commands.analysis import INTERRUPTED
 from lrope_interp.commands.output import Output
 from lrope_interp.commands.progress import TrainingState, by_layer, clock, listen
 from lrope_interp.errors import LRopeError, visible
 from lrope_interp.folders import RUN, locked, record, recover, resumed_folder
 from lrope_interp.runs import RUNS, Run, newest_unfinished_run, read_run
 from lrope_interp.training.config import Recording, TrainConfig, tracker_names, train_config
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

@@ -259,10 +259,6 @@ def _entities(document: Document) -> list[Span]:
     ]
 
 
-def _has_names(document: Document) -> bool:
-    return _has_entities(document) or _has_titles(document)
-
-
 def _has_sentences(document: Document) -> bool:
     return is_prose(document) and not document.is_despaced
 
