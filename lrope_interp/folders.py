@@ -30,7 +30,7 @@ except ImportError:  # not a POSIX system: two processes on one folder are then 
 
 MANIFEST_FILE = ".lrope-interp.json"
 MANIFEST_FORMAT = 1
-RUN, REPLICATE = "run", "replicate"
+RUN, REPLICATE = "run", "replicate"  # what can be resumed; any other kind is the command whose result it is
 _TORN_MANIFEST = re.compile(rf"\.{re.escape(MANIFEST_FILE)}\.[0-9a-f]{{8}}")
 # Results that are named otherwise than their command.
 _COMMANDS = {"spacing": "show", "concepts": "probe", "ablations": "ablate", "distances": "distance"}
@@ -44,6 +44,7 @@ _WHOLE = (  # what is written under another name first
 )
 _TORN = rf"\.{_WHOLE}\.(tmp|[0-9a-f]{{8}})"  # which is left by a process that was killed
 _LEFT = re.compile(r"\.(.+)(\.partial|\.[0-9a-f]{8}\.old)")  # names of folders that are filled, or step aside
+_SAY_WHOLE = ("result.json", "run.json")
 _ARM_RUN = re.compile(r"(fixed|fixed_wide|(shared|per_layer)(_per_head)?)-s[0-9]+")
 # What may lie in a folder besides what its manifest lists; a folder that is empty ends in "/".
 _KNOWN = {
@@ -66,11 +67,10 @@ class Reservation:
     Attributes:
         target: Where the folder goes.
         folder: Where it is filled; the same as `target` once it is settled.
-        is_kept: Whether what was filled outlives a failure, because it can be resumed.
     """
 
     def __init__(self, target: Path, folder: Path, kind: str, old: os.stat_result | None) -> None:
-        self.target, self.folder, self.kind, self.is_kept = target, folder, kind, False
+        self.target, self.folder, self.kind = target, folder, kind
         self._old = old  # of the folder that is replaced
 
     @property
@@ -94,17 +94,15 @@ class Reservation:
         sync_tree(self.folder)
         try:
             self._refuse_what_came_meanwhile()
-            if self.folder.parent == self.target:
-                self._fill()
-            else:
-                self._move()
+            self._fill() if self.folder.parent == self.target else self._move()
         except (LRopeError, OSError) as error:
             if self.is_beside:
                 raise LRopeError(
                     f"{error}. What was to replace it is whole and stays in {self.folder}: mend that, and "
                     "resume it"
                 ) from None
-            self.target, self._old = numbered_folder(self.target), None
+            self.target = next(path for path in numbered(self.target) if not os.path.lexists(path))
+            self._old = None
             self._move()
         is_replaced, self.folder = self.is_beside, self.target
         if is_replaced:  # the manifest says no more that this is to replace something
@@ -123,7 +121,7 @@ class Reservation:
             _refuse_to_replace(self.target, self.target, self.kind, overwrite=True)
             told = (folder_manifest(self.folder) or {}).get("replaces", {})
             now = _told_apart(self.target) if self.is_beside else {}
-            came = {name for name, digest in now.items() if name not in told or told[name] != digest}
+            came = {name for name, digest in now.items() if told.get(name, "") != digest}
         if came:
             raise LRopeError(
                 f"{self.target} holds {min(came)}, which was not there, or was another, when this began"
@@ -137,15 +135,12 @@ class Reservation:
                 self.target.rename(aside)  # if everything ends here, `recover` puts it back
             self.folder.rename(self.target)
             sync_folder(self.target.parent)
-            if self._old is not None:
-                with suppress(OSError):
-                    _remove(aside)
+            _discard(aside)
         except BaseException:
             if self._old is not None and not os.path.lexists(self.target):
                 aside.rename(self.target)
-            elif self._old is not None and not os.path.lexists(self.folder):  # interrupted after the swap
-                with suppress(OSError):
-                    _remove(aside)
+            elif not os.path.lexists(self.folder):  # interrupted after the swap
+                _discard(aside)
             raise
 
     def _fill(self) -> None:
@@ -166,12 +161,13 @@ class Reservation:
 
     def discard(self) -> None:
         """Remove what was filled, unless it is in its place or can be resumed."""
-        if self.folder != self.target and not self.is_kept:
-            with suppress(OSError):
-                _remove(self.folder)
+        if self.folder != self.target and not _is_begun(self.folder):
+            _discard(self.folder)
 
 
-_SAY_WHOLE = ("result.json", "run.json")
+def _discard(folder: Path) -> None:
+    with suppress(OSError):
+        _remove(folder)
 
 
 def _remove(folder: Path) -> None:
@@ -196,16 +192,15 @@ def reserved(
     *,
     overwrite: bool = False,
     is_numbered: bool = False,
-    is_resumable: bool = False,
 ) -> Iterator[Reservation]:
     """Reserve a place for a new folder, before anything is computed for it.
 
     Args:
         path: The folder to make. It may exist if it is empty.
         kind: `RUN`, `REPLICATE`, or the command whose result it holds.
-        overwrite: Replace a folder of the same kind in which every file is ours.
+        overwrite: Replace a folder of the same kind in which every file is ours. What replaces a run or an
+            experiment is filled in `NAME.new`, and stays there once it can be resumed.
         is_numbered: Take the first of `path`, `path-2`, `path-3` ... that is free.
-        is_resumable: What replaces a folder is filled in `NAME.new`, and may stay there.
 
     Yields:
         The reservation: fill its `folder`, and `settle` it. If it is not settled, what was filled is removed,
@@ -221,8 +216,7 @@ def reserved(
     try:
         with ExitStack() as stack:
             recover(wanted.parent)
-            reservation = _first_free(stack, wanted, path, kind, overwrite, is_numbered, is_resumable)
-            yield reservation
+            yield _first_free(stack, wanted, path, kind, overwrite, is_numbered)
     except OSError as error:
         name = str(error.filename or wanted)
         ours = (str(wanted), str(wanted.parent / f".{wanted.name}"))
@@ -317,12 +311,8 @@ def as_given(asked: Path | str, folder: Path) -> Path:
     return next((way for way in ways if os.path.realpath(way) == str(folder)), folder)
 
 
-def numbered_folder(base: Path | str) -> Path:
-    """Return the first of `base`, `base-2`, `base-3` ... that does not exist."""
-    return next(path for path in _numbered(Path(base)) if not os.path.lexists(path))
-
-
-def _numbered(base: Path) -> Iterator[Path]:
+def numbered(base: Path) -> Iterator[Path]:
+    """Yield `base`, `base-2`, `base-3` ... without end."""
     return (base if k == 1 else base.with_name(f"{base.name}-{k}") for k in count(1))
 
 
@@ -331,24 +321,13 @@ class _TakenError(LRopeError):
 
 
 def _first_free(
-    stack: ExitStack,
-    wanted: Path,
-    shown: Path | str,
-    kind: str,
-    overwrite: bool,
-    is_numbered: bool,
-    is_resumable: bool,
+    stack: ExitStack, wanted: Path, shown: Path | str, kind: str, overwrite: bool, is_numbered: bool
 ) -> Reservation:
-    for target in _numbered(wanted):
+    for target in numbered(wanted):
         if is_numbered and os.path.lexists(target):
             continue
-        with ExitStack() as attempt:
-            try:
-                found = _reserve(attempt, target, shown, kind, overwrite, is_resumable)
-            except _TakenError:
-                if is_numbered:
-                    continue
-                raise
+        with ExitStack() as attempt, suppress(*((_TakenError,) if is_numbered else ())):
+            found = _reserve(attempt, target, shown, kind, overwrite)
             if is_numbered and os.path.lexists(target):  # whoever had it before us settled just now
                 continue
             stack.push(attempt.pop_all())
@@ -356,9 +335,7 @@ def _first_free(
     raise AssertionError
 
 
-def _reserve(
-    stack: ExitStack, target: Path, shown: Path | str, kind: str, overwrite: bool, is_resumable: bool
-) -> Reservation:
+def _reserve(stack: ExitStack, target: Path, shown: Path | str, kind: str, overwrite: bool) -> Reservation:
     old, before = None, dict[str, str | None]()
     if target.exists():
         if not target.is_dir():
@@ -368,11 +345,12 @@ def _reserve(
         old, before = target.stat(), _told_apart(target)
     # An empty folder is filled from within: it may be a mount point, or its parent not ours to write.
     place = target if before or old is None else target / target.name
-    folder = _new(target) if before and is_resumable else _partial(place)
+    is_beside = bool(before) and kind in (RUN, REPLICATE)
+    folder = _new(target) if is_beside else place.with_name(f".{place.name}.partial")
     _claim(stack, folder, shown)
     reservation = Reservation(target, folder, kind, old)
     stack.callback(reservation.discard)
-    _write_manifest(folder, kind, {}, before if reservation.is_beside else None)
+    _write_manifest(folder, kind, {}, before if is_beside else None)
     return reservation
 
 
@@ -404,10 +382,6 @@ def _claim(stack: ExitStack, folder: Path, shown: Path | str) -> None:
             raise taken
         _empty(folder)
         return
-
-
-def _partial(target: Path) -> Path:
-    return target.with_name(f".{target.name}.partial")
 
 
 def _new(target: Path) -> Path:
@@ -525,15 +499,16 @@ def first_foreign(folder: Path, kind: str) -> str | None:
         kind != RUN or _read_object(folder / "run.json").get("status") == "finished"
     ):
         listed |= manifest["files"]
-    within = _runs_of_arms(folder) if kind == REPLICATE else _results_in(folder) if kind == RUN else {}
+    within = _runs_of_arms(folder) if kind == REPLICATE else results_in(folder) if kind == RUN else {}
     for name in _content(folder, within):
         path, known = folder / name, _KNOWN.get(kind)
-        if path.is_symlink() and not name.startswith("wandb/"):
-            return name
-        if not path.is_symlink() and not path.is_file() and not path.is_dir():  # a pipe, a socket
+        if path.is_symlink():
+            if not name.startswith("wandb/"):
+                return name
+        elif not path.is_file() and not path.is_dir():  # a pipe, a socket
             return name
         if name in listed:
-            if listed[name] is not None and listed[name] != _sha256(path):
+            if listed[name] is not None and listed[name] != sha256_of(path):
                 return name
         elif name != MANIFEST_FILE and not (known and known.fullmatch(name)):
             return name
@@ -547,7 +522,7 @@ def first_foreign(folder: Path, kind: str) -> str | None:
 def _told_apart(folder: Path) -> dict[str, str | None]:
     """Return what a folder holds, with digests of its files and of the results in it."""
     ours = {path: path / "result.json" if path.is_dir() else path for path in folder.iterdir()}
-    return {path.name: _sha256(one) if one.is_file() else None for path, one in ours.items()}
+    return {path.name: sha256_of(one) if one.is_file() else None for path, one in ours.items()}
 
 
 def _runs_of_arms(folder: Path) -> dict[str, str]:
@@ -557,19 +532,14 @@ def _runs_of_arms(folder: Path) -> dict[str, str]:
     return {f"runs/{name}": RUN for name in names} if all(map(_ARM_RUN.fullmatch, names)) else {}
 
 
-def _results_in(folder: Path) -> dict[str, str]:
+def results_in(run_folder: Path) -> dict[str, str]:
     """Return the analyses inside a run, and what each of them is."""
     found = {
         path.name: kind_of(path)
-        for path in sorted(folder.iterdir())
+        for path in sorted(run_folder.iterdir())
         if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
     }
     return {name: kind for name, kind in found.items() if kind not in (None, RUN, REPLICATE)}
-
-
-def analyses_in(run_folder: Path) -> list[str]:
-    """Return the names of the results that lie inside a run."""
-    return list(_results_in(run_folder))
 
 
 def _content(folder: Path, without: Collection[str] = ()) -> list[str]:
@@ -592,7 +562,7 @@ def _raise(error: OSError) -> None:
 def record(folder: Path, kind: str, names: Iterable[str]) -> None:
     """Put into the manifest what the folder is, and the sha256 of files that will not change any more."""
     before = folder_manifest(folder) or {}
-    listed = {name: _sha256(folder / name) for name in names if (folder / name).is_file()}
+    listed = {name: sha256_of(folder / name) for name in names if (folder / name).is_file()}
     listed = {**before.get("files", {}), **listed}
     listed.pop(MANIFEST_FILE, None)
     _write_manifest(folder, kind, listed, before.get("replaces"))
@@ -623,7 +593,8 @@ def _read_object(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

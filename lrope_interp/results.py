@@ -8,7 +8,6 @@ loads torch.
 from __future__ import annotations
 
 import csv
-import hashlib
 import importlib.metadata
 import math
 import platform
@@ -25,7 +24,7 @@ import pyarrow as pa
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.files import ResultFile, opened_file, read_json
-from lrope_interp.folders import naming, sync_file, write_json_atomically
+from lrope_interp.folders import naming, sha256_of, sync_file, write_json_atomically
 
 RESULT_FORMAT = 1
 RESULT_FILE = "result.json"
@@ -149,8 +148,7 @@ def stamp(result: Result, *, command: str = "", model: str = "", model_sha256: s
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file in hexadecimal."""
     try:
-        with Path(path).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(Path(path))
     except OSError as error:
         raise LRopeError(f"cannot read {path}: {error.strerror}") from None
 

@@ -6,12 +6,11 @@ import errno
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partialmethod
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from lrope_interp.folders import (
     is_locked,
     kind_of,
     locked,
-    numbered_folder,
     recover,
     reserved,
     resumed_folder,
@@ -49,6 +47,11 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def put(path: Path, *, is_folder: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir() if is_folder else path.write_text('{"my": "results"}')
+
+
 def a_result(kind: str = "spacing") -> Result:
     table = pd.DataFrame({"x": [1, 2], "y": [0.5, np.nan]})
     return Result(kind, {"model": "m"}, {"n": 2.0}, {"characters": table}, gaps=table)
@@ -61,14 +64,13 @@ def write_result(folder: Path, command: str = "show", **how: Any) -> Path:
         return place.settle()
 
 
-def write_run(folder: Path, status: str = "finished", **how: Any) -> Path:
+def write_run(folder: Path, **how: Any) -> Path:
     with reserved(folder, RUN, **how) as place:
-        fill_run(place.folder, status)
+        fill_run(place.folder)
         return place.settle()
 
 
-def fill_run(folder: Path, status: str = "finished") -> None:
-    info = {"format": 1, "status": status, "started": "2026-01-02T03:04:05+00:00"}
+def fill_run(folder: Path) -> None:
     names = (
         "config.json",
         "data.json",
@@ -80,7 +82,20 @@ def fill_run(folder: Path, status: str = "finished") -> None:
     for name in (*names, "checkpoints/step-00000004/state.json", "checkpoints/step-00000004/config.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("{}")
+    info = {"format": 1, "status": "finished", "started": "2026-01-02T03:04:05+00:00"}
     write_json_atomically(folder / "run.json", info)
+
+
+def give_up(folder: Path, kind: str, fill: Callable[[Path], object], **how: Any) -> None:
+    """Reserve a place, fill it, and fail."""
+    with reserved(folder, kind, **how) as place:
+        fill(place.folder)
+        raise KeyboardInterrupt
+
+
+def begin_to_replace(run: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        give_up(run, RUN, fill_run, overwrite=True)
 
 
 def forget_manifests(folder: Path) -> None:
@@ -90,10 +105,10 @@ def forget_manifests(folder: Path) -> None:
 
 
 HOLDER = """
-import sys, time
+import sys
 from lrope_interp.folders import reserved
-with reserved(sys.argv[1], sys.argv[2], is_numbered="numbered" in sys.argv, overwrite="over" in sys.argv,
-              is_resumable=sys.argv[2] != "show") as place:
+how = {"is_numbered": "numbered" in sys.argv, "overwrite": "over" in sys.argv}
+with reserved(sys.argv[1], sys.argv[2], **how) as place:
     (place.folder / "report.html").write_text("half")
     print(place.folder, flush=True)
     if sys.stdin.read(1):
@@ -111,15 +126,11 @@ def another_process(*words: str | Path) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-def test_folders_are_numbered_from_two(tmp_path: Path) -> None:
-    assert numbered_folder(tmp_path / "run") == tmp_path / "run"
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run-2").mkdir()
-    assert numbered_folder(tmp_path / "run") == tmp_path / "run-3"
-
-
-def test_a_new_folder_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_new_folder_appears_only_when_it_is_whole_and_else_not_even_its_parents(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "er" / "out"
+    with pytest.raises(KeyboardInterrupt):
+        give_up(target, "show", lambda folder: (folder / "half").write_text("written"))
+    assert contents(tmp_path) == []
     with reserved(target, "show") as place:
         (place.folder / "result.json").write_text("{}")
         assert not target.exists()
@@ -127,20 +138,6 @@ def test_a_new_folder_appears_only_when_it_is_whole(tmp_path: Path) -> None:
         assert place.settle() == target
     assert contents(target) == [MANIFEST_FILE, "result.json"]
     assert contents(target.parent) == ["out"]
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_after_an_exception_nothing_is_left_not_even_the_parents(
-    tmp_path: Path, error: type[BaseException]
-) -> None:
-    def fail() -> None:
-        with reserved(tmp_path / "runs" / "out", "show") as place:
-            (place.folder / "half").write_text("written")
-            raise error
-
-    with pytest.raises(error):
-        fail()
-    assert contents(tmp_path) == []
 
 
 def test_an_empty_folder_is_used_and_stays_the_one_in_which_somebody_stands(
@@ -154,24 +151,10 @@ def test_an_empty_folder_is_used_and_stays_the_one_in_which_somebody_stands(
     assert out.stat().st_ino == before
     assert "result.json" in os.listdir(".")
     assert contents(tmp_path) == ["out"]
-
-
-def test_an_empty_folder_that_cannot_be_filled_whole_stays_empty(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "out").mkdir()
-    rename = Path.rename
-
-    def interrupted(path: Path, target: Path) -> Path:
-        if path.name == "report.html" and path.parent.name == ".out.partial":
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_result(tmp_path / "out")
-    assert contents(tmp_path) == ["out"]
-    assert contents(tmp_path / "out") == []
+    with pytest.raises(LRopeError, match="is where you stand"):
+        write_result(Path("."), overwrite=True)
+    with pytest.raises(LRopeError, match="not ours"):
+        write_result(Path("/"), overwrite=True)
 
 
 def test_a_folder_of_ours_is_replaced_only_when_asked(tmp_path: Path) -> None:
@@ -186,56 +169,38 @@ def test_a_folder_of_ours_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert contents(tmp_path) == ["out"]
 
 
-FOREIGN = [
-    "thesis.tex",
-    ".git/HEAD",
-    ".hidden",
-    "notes/",
-    "characters-2.csv",
-    "sub/result.json",
-    "report.html~",
-]
+# What is ours
 
 
 @pytest.mark.parametrize("is_old", [False, True])
-@pytest.mark.parametrize("name", FOREIGN)
-def test_a_result_that_holds_anything_else_is_never_replaced(tmp_path: Path, name: str, is_old: bool) -> None:
+def test_a_result_that_holds_anything_else_is_never_replaced(tmp_path: Path, is_old: bool) -> None:
     out = write_result(tmp_path / "out")
     if is_old:
         forget_manifests(out)
     assert first_foreign(out, "show") is None
-    put(out / name if not name.endswith("/") else out / name[:-1], is_folder=name.endswith("/"))
-    before = files(out)
-    with pytest.raises(LRopeError) as refused:
-        write_result(out, overwrite=True)
-    assert f"holds {name}," in str(refused.value)
-    assert files(out) == before
-    assert contents(tmp_path) == ["out"]
+    foreign = ("thesis.tex", ".git/HEAD", "notes/", "characters-2.csv", "sub/result.json", "report.html~")
+    for name in foreign:
+        put(out / name.rstrip("/"), is_folder=name.endswith("/"))
+        before = files(out)
+        with pytest.raises(LRopeError) as refused:
+            write_result(out, overwrite=True)
+        assert f"holds {name}," in str(refused.value)
+        assert files(out) == before
+        shutil.move(out / name.partition("/")[0], tmp_path / f"away-{name.partition('/')[0]}")
+    for make in (os.mkfifo, lambda path: path.symlink_to(tmp_path)):
+        (out / "characters.csv").unlink()
+        make(out / "characters.csv")
+        with pytest.raises(LRopeError, match=r"holds characters\.csv"):
+            write_result(out, overwrite=True)
 
 
-def put(path: Path, *, is_folder: bool = False) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir() if is_folder else path.write_text('{"my": "results"}')
-
-
-@pytest.mark.parametrize("name", ["characters.csv", "report.html", "result.json", "gaps.parquet"])
+@pytest.mark.parametrize("name", ["characters.csv", "result.json"])
 def test_a_file_of_ours_that_was_changed_is_not_ours_any_more(tmp_path: Path, name: str) -> None:
     out = write_result(tmp_path / "out")
     (out / name).write_text("edited for a week")
     with pytest.raises(LRopeError, match=rf"holds {name}, which lrope-interp did not write, or not as it is"):
         write_result(out, overwrite=True)
     assert (out / name).read_text() == "edited for a week"
-
-
-@pytest.mark.parametrize("is_old", [False, True])
-def test_a_pipe_in_place_of_a_table_is_not_ours(tmp_path: Path, is_old: bool) -> None:
-    out = write_result(tmp_path / "out")
-    if is_old:
-        forget_manifests(out)
-    (out / "characters.csv").unlink()
-    os.mkfifo(out / "characters.csv")
-    with pytest.raises(LRopeError, match=r"characters\.csv"):
-        write_result(out, overwrite=True)
 
 
 def test_a_result_without_a_manifest_does_not_say_of_any_file_that_it_is_its_table(tmp_path: Path) -> None:
@@ -245,14 +210,6 @@ def test_a_result_without_a_manifest_does_not_say_of_any_file_that_it_is_its_tab
     put(out / "thesis.tex")
     write_json_atomically(out / "result.json", {**result, "tables": {"characters": "thesis.tex"}})
     with pytest.raises(LRopeError, match=r"thesis\.tex"):
-        write_result(out, overwrite=True)
-
-
-def test_a_link_is_never_ours(tmp_path: Path) -> None:
-    out = write_result(tmp_path / "out")
-    (out / "report.html").rename(tmp_path / "elsewhere.html")
-    (out / "report.html").symlink_to(tmp_path / "elsewhere.html")
-    with pytest.raises(LRopeError, match=r"holds report\.html"):
         write_result(out, overwrite=True)
 
 
@@ -266,9 +223,7 @@ def test_through_a_link_the_folder_itself_is_replaced_or_refused(tmp_path: Path)
         write_result(tmp_path / "link", overwrite=True)
 
 
-@pytest.mark.parametrize(
-    "names", [["result.json"], ["run.json"], ["result.json", "thesis.tex"], [".git/HEAD"]]
-)
+@pytest.mark.parametrize("names", [["result.json"], ["run.json"], [".git/HEAD"]])
 def test_a_folder_with_our_names_and_other_content_is_not_ours(tmp_path: Path, names: list[str]) -> None:
     out = tmp_path / "out"
     for name in names:
@@ -314,42 +269,74 @@ def test_a_run_is_replaced_with_its_analyses_if_every_file_in_it_is_ours(
     assert "show" not in contents(run)
 
 
-def test_the_files_of_every_arm_are_known() -> None:
-    for arm in ARMS:
-        assert folders._ARM_RUN.fullmatch(f"{arm}-s12")
-
-
 def test_an_experiment_is_known_by_its_runs_and_checked_to_the_last_file(tmp_path: Path) -> None:
     rep = tmp_path / "rep"
-    write_run(rep / "runs" / "fixed-s0")
+    for arm in ARMS:
+        write_run(rep / "runs" / f"{arm}-s12")
     put(rep / "scores" / "fixed-s0.json")
     save_result(a_result("replicate"), rep)
     assert (kind_of(rep), first_foreign(rep, REPLICATE)) == (REPLICATE, None)
-    put(rep / "runs" / "fixed-s0" / "note.txt")
-    assert first_foreign(rep, REPLICATE) == "runs/fixed-s0/note.txt"
+    put(rep / "runs" / "fixed-s12" / "note.txt")
+    assert first_foreign(rep, REPLICATE) == "runs/fixed-s12/note.txt"
 
 
-def test_the_folder_in_which_one_stands_is_not_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = write_result(tmp_path / "out")
-    monkeypatch.chdir(out)
-    with pytest.raises(LRopeError, match="is where you stand"):
-        write_result(Path("."), overwrite=True)
+def test_what_a_killed_process_was_writing_is_ours_and_what_looks_like_it_is_not(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    for name in (".run.json.0123abcd", ".model.safetensors.tmp", ".report.html.89abcdef"):
+        put(run / name)
+    put(run / ".notes.md.tmp")
+    assert first_foreign(run, RUN) == ".notes.md.tmp"
+    with locked(run):
+        recover(run)
+    assert ".report.html.89abcdef" in contents(run)
+    recover(run)
+    assert [name for name in contents(run) if name.startswith(".")] == [MANIFEST_FILE, ".notes.md.tmp"]
+    put(tmp_path / ".report.html.0123abcd")
+    recover(tmp_path)
+    assert ".report.html.0123abcd" in contents(tmp_path)  # which is no folder of ours
 
 
-def test_the_root_of_all_folders_is_refused() -> None:
-    with pytest.raises(LRopeError, match="not ours"):
-        write_result(Path("/"), overwrite=True)
+@pytest.mark.parametrize("replaces", [5, ["run.json"], None])
+def test_a_manifest_of_another_form_is_none_of_ours(tmp_path: Path, replaces: object) -> None:
+    run = write_run(tmp_path / "run.new")
+    manifest = json.loads((run / MANIFEST_FILE).read_text())
+    write_json_atomically(run / MANIFEST_FILE, {**manifest, "replaces": replaces})
+    assert folders.folder_manifest(run) is None
 
 
-def test_a_failed_replacement_keeps_the_old_folder(tmp_path: Path) -> None:
-    out = write_result(tmp_path / "out")
-    before = files(out)
-    with pytest.raises(RuntimeError), reserved(out, "show", overwrite=True):
-        raise RuntimeError
-    assert files(out) == before
-    assert contents(tmp_path) == ["out"]
+def test_what_looks_like_left_over_and_is_a_strangers_stays(tmp_path: Path) -> None:
+    for name in (".show.partial", ".show.0123abcd.old", ".config.0123abcd.old", ".x.partial"):
+        put(tmp_path / name / "precious")
+    put(tmp_path / ".y.partial")
+    put(tmp_path / "mine.new", is_folder=True)
+    (tmp_path / ".z.old").symlink_to(tmp_path)
+    shutil.copytree(write_result(tmp_path / "out"), tmp_path / ".out.old")  # a backup that the user hid
+    before = files(tmp_path)
+    recover(tmp_path)
+    assert write_result(tmp_path / "show", is_numbered=True) == tmp_path / "show-2"
+    with pytest.raises(LRopeError, match="is in the way"):
+        write_result(tmp_path / "show")
+    assert {name: content for name, content in files(tmp_path).items() if "show-2" not in name} == before
+    assert not {"config", "show"} & {*contents(tmp_path)}
+    assert "mine.new" in contents(tmp_path)
+    for name in (".out.partial", ".out.0123abcd.old"):
+        with pytest.raises(LRopeError, match="give another --out"):
+            write_result(tmp_path / name)
+
+
+def test_a_run_that_happens_to_be_called_new_is_not_taken_for_a_replacement(tmp_path: Path) -> None:
+    run, other = write_run(tmp_path / "run"), write_run(tmp_path / "run.new")
+    before = files(other)
+    with pytest.raises(LRopeError, match="is in the way"):
+        write_run(run, overwrite=True)
+    with held(other, RUN) as place:
+        assert place.settle() == other
+    recover(tmp_path)
+    assert resumed_folder(run) == run
+    assert files(other) == before
+
+
+# What cannot be written
 
 
 @pytest.mark.parametrize("has_old", [False, True])
@@ -377,17 +364,6 @@ def test_a_mount_point_is_filled_if_it_is_empty_and_costs_no_result_if_it_is_not
     assert not has_old or files(out) == before
 
 
-def test_what_a_killed_process_left_in_an_empty_folder_is_not_in_the_way(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    with another_process(tmp_path / "out", "show") as other:
-        with pytest.raises(LRopeError, match="another process"):
-            write_result(tmp_path / "out")
-        other.kill()
-    assert contents(tmp_path / "out") == [".out.partial"]
-    assert write_result(tmp_path / "out") == tmp_path / "out"
-    assert ".out.partial" not in contents(tmp_path / "out")
-
-
 @pytest.mark.parametrize("has_old", [False, True])
 def test_who_is_overtaken_loses_nothing_and_takes_nothing(tmp_path: Path, has_old: bool) -> None:
     out = tmp_path / "out"
@@ -409,6 +385,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     for name in ("file/out", "x" * 300):
         with pytest.raises(LRopeError, match="cannot write the folder"), reserved(tmp_path / name, "show"):
             pass
+    with pytest.raises(PermissionError), reserved(tmp_path / "out", "show"):  # of a file that is read
+        raise PermissionError(errno.EACCES, "Permission denied", "secret.txt")
 
 
 def test_a_full_disk_is_said_in_words_and_names_the_file(
@@ -430,11 +408,6 @@ def test_a_full_disk_is_said_in_words_and_names_the_file(
             write_one("", tmp_path / "one.file")
         assert "one.file" in str(said.value)
     assert contents(tmp_path) == []
-
-
-def test_an_error_of_a_file_that_is_read_is_not_said_of_the_folder_that_is_written(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), reserved(tmp_path / "out", "show"):
-        raise PermissionError(errno.EACCES, "Permission denied", "secret.txt")
 
 
 def test_json_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -459,6 +432,9 @@ def test_what_is_written_has_the_permissions_that_the_user_wants(
     assert out.stat().st_mode & 0o777 == folder
 
 
+# Two processes at once
+
+
 def test_several_at_once_all_get_a_place_of_their_own(tmp_path: Path) -> None:
     words = (tmp_path / "show", "show", "numbered")
     with another_process(*words) as first, another_process(*words) as second:
@@ -468,204 +444,41 @@ def test_several_at_once_all_get_a_place_of_their_own(tmp_path: Path) -> None:
     assert contents(tmp_path) == ["show", "show-2", "show-3"]
 
 
-@pytest.mark.parametrize("has_old", [False, True])
-def test_a_place_that_another_process_fills_is_refused_at_once(tmp_path: Path, has_old: bool) -> None:
-    if has_old:
-        write_result(tmp_path / "show")
-    with another_process(tmp_path / "show", "show", "over") as other:
+@pytest.mark.parametrize("before", ["nothing", "empty", "old"])
+def test_a_place_that_another_process_fills_is_refused_at_once_until_that_is_killed(
+    tmp_path: Path, before: str
+) -> None:
+    out = tmp_path / "show"
+    if before != "nothing":
+        write_result(out) if before == "old" else out.mkdir()
+    with another_process(out, "show", "over") as other:
         with pytest.raises(LRopeError, match="another process"):
-            write_result(tmp_path / "show", overwrite=True)
-        assert other.filling.is_dir()  # type: ignore[attr-defined]
+            write_result(out, overwrite=True)
         recover(tmp_path)
+        recover(out)
         assert other.filling.is_dir()  # type: ignore[attr-defined]
-        other.communicate("x")
-    assert contents(tmp_path) == ["show"]
-
-
-@pytest.mark.parametrize("has_old", [False, True])
-def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, has_old: bool) -> None:
-    if has_old:
-        write_result(tmp_path / "show")
-    with another_process(tmp_path / "show", "show", "over") as other:
         other.kill()
-    assert ".show.partial" in contents(tmp_path)
-    write_result(tmp_path / "else")
-    assert contents(tmp_path) == ["else", "show"] if has_old else ["else"]
-    assert write_result(tmp_path / "show", overwrite=True) == tmp_path / "show"
-
-
-def test_what_looks_like_left_over_and_is_a_strangers_stays(tmp_path: Path) -> None:
-    for name in (".show.partial", ".show.0123abcd.old", ".config.0123abcd.old", ".x.partial"):
-        put(tmp_path / name / "precious")
-    put(tmp_path / ".y.partial")
-    (tmp_path / ".z.old").symlink_to(tmp_path)
-    before = files(tmp_path)
-    recover(tmp_path)
-    assert write_result(tmp_path / "show", is_numbered=True) == tmp_path / "show-2"
-    with pytest.raises(LRopeError, match="is in the way"):
-        write_result(tmp_path / "show")
-    assert {name: content for name, content in files(tmp_path).items() if "show-2" not in name} == before
-    assert "config" not in contents(tmp_path)
-
-
-def test_a_backup_that_the_user_hid_is_not_taken_for_a_folder_that_stepped_aside(tmp_path: Path) -> None:
-    out = write_result(tmp_path / "out")
-    backup = Path(shutil.copytree(out, tmp_path / ".out.old"))
-    before = files(backup)
+    assert other.filling.is_dir()  # type: ignore[attr-defined]
     assert write_result(out, overwrite=True) == out
-    recover(tmp_path)
-    assert files(backup) == before
-
-
-@pytest.mark.parametrize("name", [".out.partial", ".out.0123abcd.old"])
-def test_no_result_gets_a_name_by_which_a_later_command_removes_it(tmp_path: Path, name: str) -> None:
-    with pytest.raises(LRopeError, match="give another --out"):
-        write_result(tmp_path / name)
-
-
-def test_killed_before_it_had_said_what_it_is_a_folder_is_removed_too(tmp_path: Path) -> None:
-    for name in (".out.partial", "run.new"):
-        put(tmp_path / name / f".{MANIFEST_FILE}.0123abcd")
-    put(tmp_path / ".show.partial", is_folder=True)
-    put(tmp_path / "mine.new", is_folder=True)
-    recover(tmp_path)
-    assert contents(tmp_path) == ["mine.new"]
-
-
-def test_a_page_that_a_killed_process_was_writing_is_removed_from_a_run_in_which_nobody_works(
-    tmp_path: Path,
-) -> None:
-    run = write_run(tmp_path / "run")
-    before = files(run)
-    for folder in (run, tmp_path):
-        put(folder / ".report.html.0123abcd")
-    with locked(run):
-        recover(run)
-    assert files(run) != before
-    recover(run)
-    assert files(run) == before
-    recover(tmp_path)
-    assert ".report.html.0123abcd" in contents(tmp_path)  # which is no folder of ours
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_whatever_comes_between_two_renames_the_old_folder_is_not_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    out = write_result(tmp_path / "out")
-    before, rename = files(out), Path.rename
-
-    def ending(path: Path, target: Path) -> Path:
-        moved = rename(path, target)
-        if target.suffix == ".old":
-            if number == signal.SIGKILL:
-                os._exit(9)
-            signal.raise_signal(number)
-        return moved
-
-    monkeypatch.setattr(Path, "rename", ending)
-    if number == signal.SIGINT:
-        with pytest.raises(KeyboardInterrupt):
-            write_result(out, overwrite=True)
-    else:
-        child = os.fork()
-        if child == 0:
-            write_result(out, overwrite=True)
-        os.waitpid(child, 0)
-        aside, partial = contents(tmp_path)
-        assert (aside[:5], aside[-4:], partial) == (".out.", ".old", ".out.partial")
-        with locked(tmp_path / aside):  # its owner lives
-            recover(tmp_path)
-        assert aside in contents(tmp_path)
-        recover(tmp_path)
-    assert files(out) == before
-    assert contents(tmp_path) == ["out"]
-
-
-def test_killed_while_it_filled_an_empty_folder_it_leaves_one_that_can_be_replaced(tmp_path: Path) -> None:
-    out, rename = tmp_path / "out", Path.rename
-    out.mkdir()
-    child = os.fork()
-    if child == 0:
-        Path.rename = lambda path, target: os._exit(9) if path.name[0] == "r" else rename(path, target)  # type: ignore
-        write_result(out)
-    os.waitpid(child, 0)
-    assert contents(out) == [MANIFEST_FILE, ".out.partial", "characters.csv", "gaps.parquet"]
-    with pytest.raises(LRopeError, match="or --overwrite to replace it"):
-        write_result(out)
-    assert write_result(out, overwrite=True) == out
-    assert "result.json" in contents(out)
-
-
-def test_killed_after_the_swap_the_new_folder_stays_and_the_old_one_is_removed(tmp_path: Path) -> None:
-    new = files(write_result(tmp_path / "out"))
-    write_result(tmp_path / "old").rename(tmp_path / ".out.0123abcd.old")
-    recover(tmp_path)
-    assert contents(tmp_path) == ["out"]
-    assert files(tmp_path / "out") == new
-
-
-@pytest.mark.parametrize("name", [".out.partial", "characters.csv"])
-def test_interrupted_at_any_time_after_the_swap_the_old_folder_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    out = write_result(tmp_path / "out")
-
-    def interrupted(path: Path, way: Callable[..., Any], *target: Path, **how: bool) -> Any:
-        moved = way(path, *target, **how)
-        if path.name == name:
-            monkeypatch.undo()
-            raise KeyboardInterrupt
-        return moved
-
-    for way in (Path.rename, Path.unlink):
-        monkeypatch.setattr(
-            Path, way.__name__, lambda path, *to, way=way, **how: interrupted(path, way, *to, **how)
-        )
-    with pytest.raises(KeyboardInterrupt):
-        write_result(out, overwrite=True)
-    assert contents(tmp_path) == ["out"]
-    assert "result.json" in contents(out)
-
-
-@pytest.mark.parametrize("is_old", [False, True])
-@pytest.mark.parametrize("n", [0, 1, 4, 7, 10, 13, 99])
-def test_killed_while_it_removed_the_old_folder_it_leaves_nothing_that_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int, is_old: bool
-) -> None:
-    new, old = files(write_run(tmp_path / "out")), write_run(tmp_path / "old")
-    write_result(old / "show")
-    if is_old:
-        forget_manifests(old)
-    old.rename(tmp_path / ".out.0123abcd.old")
-    ways, removed = {"unlink": Path.unlink, "rmdir": Path.rmdir}, [0]
-
-    def killed(path: Path, way: str) -> None:
-        if removed[0] >= n:
-            raise OSError
-        removed[0] += 1
-        ways[way](path)
-
-    for way in ways:
-        monkeypatch.setattr(Path, way, partialmethod(killed, way))
-    recover(tmp_path)
-    assert (contents(tmp_path) == ["out"]) == (n == 99)
-    monkeypatch.undo()
-    recover(tmp_path)
-    assert (contents(tmp_path), files(tmp_path / "out")) == (["out"], new)
+    assert contents(tmp_path) == ["show"]
+    assert ".show.partial" not in contents(out)
 
 
 def test_a_run_is_replaced_by_one_that_is_filled_beside_it_and_can_be_resumed(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     before = files(run)
-    with pytest.raises(KeyboardInterrupt):
-        begin_to_replace(run)
+    with reserved(run, RUN, overwrite=True) as place:
+        assert place.folder == tmp_path / "run.new"
+        recover(tmp_path)
+        assert contents(tmp_path) == ["run", "run.new"]
+    assert contents(tmp_path) == ["run"]  # nothing was begun that could be resumed
+    begin_to_replace(run)
     assert files(run) == before
     assert resumed_folder(run) == tmp_path / "run.new"
     with held(resumed_folder(run), RUN) as place:
         assert is_locked(run)
         with pytest.raises(LRopeError, match="another process"):
-            write_run(run, overwrite=True, is_resumable=True)
+            write_run(run, overwrite=True)
         (place.folder / "timing.jsonl").write_text("new")
         assert place.settle() == run
     assert contents(tmp_path) == ["run"]
@@ -673,99 +486,200 @@ def test_a_run_is_replaced_by_one_that_is_filled_beside_it_and_can_be_resumed(tm
     assert "replaces" not in json.loads((run / MANIFEST_FILE).read_text())
 
 
-def begin_to_replace(run: Path) -> None:
-    with reserved(run, RUN, overwrite=True, is_resumable=True) as place:
-        fill_run(place.folder)
-        place.is_kept = True
-        raise KeyboardInterrupt
-
-
-def test_a_replacement_that_was_killed_before_it_began_is_removed_by_the_next_command(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run")
-    with another_process(run, RUN, "over") as other:
-        assert other.filling == tmp_path / "run.new"  # type: ignore[attr-defined]
-        recover(tmp_path)
-        assert contents(tmp_path) == ["run", "run.new"]
-        other.kill()
-    assert resumed_folder(run) == run
-    recover(tmp_path)
-    assert contents(tmp_path) == ["run"]
-
-
-def test_a_run_that_happens_to_be_called_new_is_not_taken_for_a_replacement(tmp_path: Path) -> None:
-    run, other = write_run(tmp_path / "run"), write_run(tmp_path / "run.new")
-    before = files(other)
-    with pytest.raises(LRopeError, match="is in the way"):
-        write_run(run, overwrite=True, is_resumable=True)
-    with held(other, RUN) as place:
-        assert place.settle() == other
-    recover(tmp_path)
-    assert resumed_folder(run) == run
-    assert files(other) == before
-
-
-def test_what_a_killed_process_was_writing_is_ours_and_what_looks_like_it_is_not(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run")
-    for name in (".run.json.0123abcd", ".model.safetensors.tmp", ".report.html.89abcdef"):
-        put(run / name)
-    put(run / ".notes.md.tmp")
-    assert first_foreign(run, RUN) == ".notes.md.tmp"
-    folders.remove_torn_files(run)
-    assert [name for name in contents(run) if name.startswith(".")] == [MANIFEST_FILE, ".notes.md.tmp"]
-
-
 def test_what_came_into_a_run_while_its_replacement_was_made_is_not_lost(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    with pytest.raises(KeyboardInterrupt):
-        begin_to_replace(run)
+    begin_to_replace(run)
     write_result(run / "show")
-    with (
-        held(resumed_folder(run), RUN) as place,
-        pytest.raises(LRopeError, match="holds show, which was not"),
-    ):
+    came = pytest.raises(LRopeError, match="holds show, which was not there, or was another")
+    with held(resumed_folder(run), RUN) as place, came:
         place.settle()
     assert contents(tmp_path) == ["run", "run.new"]
     with another_process(run / "show-2", "show"):
         (run / "show").rename(tmp_path / "show")
         with held(resumed_folder(run), RUN) as place, pytest.raises(LRopeError, match="is writing into"):
             place.settle()
+    shutil.move(run, tmp_path / "kept")
+    write_run(run)
+    (run / "model.safetensors").write_text("another")
+    before = files(run)
+    with (
+        held(resumed_folder(run), RUN) as place,
+        pytest.raises(LRopeError, match=r"holds model\.safetensors"),
+    ):
+        place.settle()
+    assert files(run) == before
+    shutil.rmtree(run)
+    shutil.move(tmp_path / "kept", run)
     with held(resumed_folder(run), RUN) as place:
         place.settle()
     assert contents(tmp_path) == ["run", "show"]
 
 
-def test_a_run_that_took_the_place_of_the_one_to_be_replaced_is_not_lost(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run")
-    with pytest.raises(KeyboardInterrupt):
-        begin_to_replace(run)
-    shutil.rmtree(run)
-    write_run(run)
-    (run / "model.safetensors").write_text("another")
-    before = files(run)
-    with held(resumed_folder(run), RUN) as place, pytest.raises(LRopeError, match="or was another"):
-        place.settle()
-    assert files(run) == before
+# Killed or interrupted before any one of the calls that change the disk
+
+CALLS = ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync")
 
 
-@pytest.mark.parametrize("replaces", [5, ["run.json"], None])
-def test_a_manifest_of_another_form_is_none_of_ours(tmp_path: Path, replaces: object) -> None:
-    run = write_run(tmp_path / "run.new")
-    manifest = json.loads((run / MANIFEST_FILE).read_text())
-    write_json_atomically(run / MANIFEST_FILE, {**manifest, "replaces": replaces})
-    assert folders.folder_manifest(run) is None
+def ending_at(n: int, end: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the n-th call that changes the disk end everything, once."""
+    calls = count()
+
+    def ending(call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*given: Any, **how: Any) -> Any:
+            if next(calls) == n:
+                end()
+            return call(*given, **how)
+
+        return called
+
+    for name in CALLS:
+        monkeypatch.setattr(os, name, ending(getattr(os, name)))
 
 
-def test_a_folder_is_on_the_disk_before_it_gets_its_name_and_its_name_is_after(
-    tmp_path: Path, journal: list[tuple[str, str]]
+def is_killed(n: int, action: Callable[[], Any]) -> bool:
+    """Do something in a process that dies before its n-th call; return whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        with pytest.MonkeyPatch.context() as patch:
+            ending_at(n, lambda: os._exit(9), patch)
+            action()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def is_interrupted(n: int, action: Callable[[], Any]) -> bool:
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            ending_at(n, end, patch)
+            action()
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def write_small(folder: Path, said: str) -> Path:
+    """Put a result of three files into its place."""
+    with reserved(folder, "show", overwrite=True) as place:
+        for name in ("characters.csv", "report.html"):
+            (place.folder / name).write_text(said)
+        write_json_atomically(place.folder / "result.json", {"said": said})
+        return place.settle()
+
+
+def said_by(folder: Path) -> set[str]:
+    """Return what the files of a result say; several things if it is not whole."""
+    whole = {"characters.csv", "report.html", "result.json", MANIFEST_FILE}
+    assert {*contents(folder)} in (whole, set()), contents(folder)
+    said = [(folder / name).read_text() for name in ("characters.csv", "report.html") if contents(folder)]
+    return {*said, *(json.loads(path.read_text())["said"] for path in folder.glob("result.json"))}
+
+
+@pytest.mark.parametrize("is_cut", [is_killed, is_interrupted])
+@pytest.mark.parametrize("before", ["nothing", "empty", "old"])
+def test_wherever_it_ends_a_result_is_the_old_one_or_the_new_one_and_nothing_else_is_left(
+    tmp_path: Path, before: str, is_cut: Callable[[int, Callable[[], Any]], bool]
 ) -> None:
-    out = write_result(tmp_path / "out")
-    partial = tmp_path / ".out.partial"
+    seen: set[str] = set()
+    n, was_cut = -1, True
+    while was_cut:
+        n += 1
+        out = tmp_path / f"{n}" / "runs" / "out"
+        if before != "nothing":
+            write_small(out, "old") if before == "old" else out.mkdir(parents=True)
+        was_cut = is_cut(n, lambda out=out: write_small(out, "new"))
+        if is_cut is is_killed and out.parent.exists():
+            recover(out.parent)  # as every command does
+            if before == "empty" and any(out.iterdir()):  # somebody may stand in it, and saw it fill
+                is_whole = "result.json" in contents(out)
+                write_small(out, "new" if is_whole else "again")
+        if before == "nothing" and is_cut is is_interrupted and not out.exists():
+            assert not out.parent.exists()
+        elif out.parent.exists():
+            assert contents(out.parent) == (["out"] if out.exists() else [])
+            seen |= said_by(out) if out.exists() else set()
+        assert write_small(out, "at last") == out
+        assert said_by(out) == {"at last"}
+    assert n > 10
+    assert seen - {"again"} == ({"old", "new"} if before == "old" else {"new"})
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_wherever_the_removal_of_an_old_run_ends_the_next_command_ends_it(
+    tmp_path: Path, is_old: bool
+) -> None:
+    new, old = write_run(tmp_path / "out"), write_run(tmp_path / "old")
+    write_result(old / "show")
+    if is_old:
+        forget_manifests(old)
+    aside, before = tmp_path / ".out.0123abcd.old", files(new)
+    n, was_cut = -1, True
+    while was_cut:
+        n += 1
+        shutil.copytree(old, aside)
+        with locked(aside):  # its owner lives
+            recover(tmp_path)
+        assert aside.exists()
+        was_cut = is_killed(n, lambda: recover(tmp_path))
+        recover(tmp_path)
+        assert contents(tmp_path) == ["old", "out"]
+        assert files(new) == before
+    assert n > 10
+
+
+@pytest.mark.parametrize("is_cut", [is_killed, is_interrupted])
+def test_wherever_the_replacement_of_a_run_ends_it_can_be_ended_and_none_is_lost(
+    tmp_path: Path, is_cut: Callable[[int, Callable[[], Any]], bool]
+) -> None:
+    def write_small_run(run: Path, said: str) -> None:
+        with reserved(run, RUN, overwrite=True) as place:
+            (place.folder / "timing.jsonl").write_text(said)
+            write_json_atomically(place.folder / "run.json", {"format": 1})
+            place.settle()
+
+    n, was_cut = -1, True
+    while was_cut:
+        n += 1
+        run = tmp_path / f"{n}" / "run"
+        write_small_run(run, "old")
+        was_cut = is_cut(n, lambda run=run: write_small_run(run, "new"))
+        recover(run.parent)
+        assert set(contents(run.parent)) <= {"run", "run.new"}
+        assert first_foreign(run, RUN) is None
+        assert (run / "timing.jsonl").read_text() in ("old", "new")
+        if resumed_folder(run) != run:
+            assert (run / "timing.jsonl").read_text() == "old"
+            with held(resumed_folder(run), RUN) as place:
+                assert place.settle() == run
+            assert (run / "timing.jsonl").read_text() == "new"
+        assert contents(run.parent) == ["run"]
+    assert n > 10
+
+
+# What is on the disk before what
+
+
+def test_a_folder_is_on_the_disk_before_it_gets_its_name_and_the_old_one_goes_after(
+    tmp_path: Path, journal: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, partial, remove = write_result(tmp_path / "out"), tmp_path / ".out.partial", folders._remove
+    journal.clear()
+
+    def noting_remove(folder: Path) -> None:
+        journal.append(("remove", str(folder)))
+        remove(folder)
+
+    monkeypatch.setattr(folders, "_remove", noting_remove)
+    write_result(out, overwrite=True)
     moved = journal.index(("rename", f"{partial} -> {out}"))
     for name in contents(out):
         last = max(k for k, noted in enumerate(journal) if noted == ("fsync", str(partial / name)))
         assert last < moved
-    assert journal[moved - 1] == ("fsync", str(partial))
-    assert ("fsync", str(tmp_path)) in journal[moved:]
+    assert ("fsync", str(partial)) in journal[:moved]
+    (removed,) = [k for k, (what, path) in enumerate(journal) if what == "remove" and path.endswith(".old")]
+    assert ("fsync", str(tmp_path)) in journal[moved:removed]
 
 
 def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(
@@ -778,23 +692,6 @@ def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(
     (moved,) = [k for k, (what, path) in enumerate(journal) if what == "rename" and "result.json" in path]
     for name in ("characters.csv", "gaps.parquet"):
         assert journal.index(("fsync", str(tmp_path / name))) < moved
-
-
-def test_the_old_folder_goes_only_when_the_new_one_has_its_name_on_the_disk(
-    tmp_path: Path, journal: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, remove = write_result(tmp_path / "out"), folders._remove
-    journal.clear()
-
-    def noting_remove(folder: Path) -> None:
-        journal.append(("remove", str(folder)))
-        remove(folder)
-
-    monkeypatch.setattr(folders, "_remove", noting_remove)
-    write_result(out, overwrite=True)
-    moved = journal.index(("rename", f"{tmp_path / '.out.partial'} -> {out}"))
-    (removed,) = [k for k, (what, path) in enumerate(journal) if what == "remove" and path.endswith(".old")]
-    assert ("fsync", str(tmp_path)) in journal[moved:removed]
 
 
 def test_a_folder_that_fills_says_last_that_it_is_whole(

@@ -8,7 +8,6 @@ The newest two are kept, so that a torn one costs some steps and never the run.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.files import NewerFormatError, StateFile, read_json
-from lrope_interp.folders import remove_torn_files, sync_folder, sync_tree, write_json_atomically
+from lrope_interp.folders import remove_torn_files, sha256_of, sync_folder, sync_tree, write_json_atomically
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.checkpoint import load_weights, read_weights, save_tensors
 
@@ -157,7 +156,7 @@ def _folders(run_folder: Path) -> list[Path]:
 
 
 def _write_state(folder: Path, step: int, state: Mapping[str, Any]) -> None:
-    checksums = {name: _sha256(folder / name) for name in (_WEIGHTS, _MOMENTS)}
+    checksums = {name: sha256_of(folder / name) for name in (_WEIGHTS, _MOMENTS)}
     payload = {"format": CHECKPOINT_FORMAT, "step": step, "state": dict(state), "sha256": checksums}
     write_json_atomically(folder / _STATE, payload)
 
@@ -170,11 +169,6 @@ def _verified(folder: Path) -> Checkpoint:
     except LRopeError as error:
         raise _TornError(str(error)) from None
     for name in (_WEIGHTS, _MOMENTS):
-        if not (folder / name).is_file() or _sha256(folder / name) != payload["sha256"].get(name):
+        if not (folder / name).is_file() or sha256_of(folder / name) != payload["sha256"].get(name):
             raise _TornError(f"{name} has not the checksum that it was written with")
     return Checkpoint(folder, payload["step"], payload["state"])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

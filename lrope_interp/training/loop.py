@@ -18,11 +18,11 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.folders import (
     RUN,
     Reservation,
-    analyses_in,
     as_given,
     held,
     record,
     reserved,
+    results_in,
     resumed_folder,
     write_json_atomically,
 )
@@ -109,7 +109,7 @@ def train(
     config = decided(config)
     with joined(config, recording.log_to) as processes, ExitStack() as stack:
         emit = emit if processes.is_main else events.ignore
-        how = {"overwrite": overwrite, "is_numbered": is_numbered, "is_resumable": True}
+        how = {"overwrite": overwrite, "is_numbered": is_numbered}
         place = processes.on_main(lambda: _reserved(stack, asked, config, emit, **how))
         prepared = processes.main_first(lambda: prepare(config, emit))
         model = build_model(prepared.config, prepared.tokenizer, prepared.frozen)
@@ -134,7 +134,7 @@ def _reserved(stack: ExitStack, asked: Path, config: TrainConfig, emit: OnEvent,
         raise LRopeError(f"{asked} has the increments that are trained on: give another --out")
     if is_given_up:
         emit(events.Warned(f"the run in {place.folder} is given up, which was to replace {asked} too"))
-    inside = analyses_in(place.target)
+    inside = results_in(place.target)
     also = f", and what was made from it ({', '.join(inside)})" if inside else ""
     message = f"{asked} stays until the new run is finished, which then replaces it{also}; until then it is"
     emit(events.Warned(f"{message} {as_given(asked, place.folder)}"))
@@ -144,9 +144,7 @@ def _reserved(stack: ExitStack, asked: Path, config: TrainConfig, emit: OnEvent,
 def _appear(place: Reservation, sitting: Sitting, prepared: Prepared, model: LRopeTransformer) -> None:
     """Let the run folder appear with its config inside."""
     write_run_files(place.folder, prepared, model, sitting.info())
-    if place.is_beside:
-        place.is_kept = True
-    else:
+    if not place.is_beside:
         place.settle()
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import count, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from lrope_interp.folders import (
     Reservation,
     held,
     is_locked,
+    numbered,
     reserved,
     resumed_folder,
     write_json_atomically,
@@ -236,9 +237,7 @@ def at_default_place(asked: Replication) -> Replication:
 
     The first is taken that is not there yet, or whose runs are all as asked for.
     """
-    first = asked.folder
-    names = (first if k == 1 else first.with_name(f"{first.name}-{k}") for k in count(1))
-    places = (replace(asked, folder=name) for name in names)
+    places = (replace(asked, folder=name) for name in numbered(asked.folder))
     return next(place for place in places if _is_free(as_begun(place)))
 
 
@@ -323,7 +322,7 @@ def opened(replication: Replication, *, overwrite: bool = False) -> Iterator[Res
         if not overwrite and folder.is_dir():
             yield stack.enter_context(held(folder, REPLICATE))
             return
-        place = stack.enter_context(reserved(folder, REPLICATE, overwrite=overwrite, is_resumable=True))
+        place = stack.enter_context(reserved(folder, REPLICATE, overwrite=overwrite))
         if place.is_beside:
             for run in (place.target / RUNS_FOLDER).glob("*"):
                 if run.is_dir() and is_locked(run):
@@ -333,7 +332,6 @@ def opened(replication: Replication, *, overwrite: bool = False) -> Iterator[Res
         try:
             yield place
         finally:
-            place.is_kept = place.is_beside and (place.folder / RUNS_FOLDER).exists()
             if [path.name for path in place.target.iterdir()] == [MANIFEST_FILE]:
                 shutil.rmtree(place.target)
 
