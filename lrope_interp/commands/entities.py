@@ -13,8 +13,8 @@ from lrope_interp.commands.analysis import Analysis, close, shares
 from lrope_interp.commands.output import Output
 
 if TYPE_CHECKING:
-    from lrope_interp.data.spans.entity_pairs import EntityPair
     from lrope_interp.probes.capture.selection import Selection
+    from lrope_interp.probes.studies.entities.pairs import EntityPair
     from lrope_interp.results import Result
 
 MAX_BYTES = 300_000
@@ -34,7 +34,7 @@ def entities(
 ) -> None:
     """Test whether names are read closer together."""
     asked.check_source()
-    from lrope_interp.data.spans.entity_pairs import PAIRS, read_pairs
+    from lrope_interp.probes.studies.entities.pairs import PAIRS, read_pairs
 
     names = PAIRS if pairs is None else read_pairs(pairs)
     model = asked.load_model()

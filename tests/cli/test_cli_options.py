@@ -24,8 +24,8 @@ from cli_words import Cli
 
 import lrope_interp
 from lrope_interp.data import Document, read_manifest
-from lrope_interp.data.spans.entity_pairs import PAIRS
 from lrope_interp.folders import REPLICATE, Reservation
+from lrope_interp.probes.studies.entities.pairs import PAIRS
 from lrope_interp.training.config import train_config
 
 Check = Callable[[Any], object]
@@ -50,7 +50,7 @@ WATCHED = {
     "select_text": "lrope_interp.probes.capture.selection",
     "select_gold": "lrope_interp.probes.capture.selection",
     "select_spans": "lrope_interp.probes.concepts.spans",
-    "read_pairs": "lrope_interp.data.spans.entity_pairs",
+    "read_pairs": "lrope_interp.probes.studies.entities.pairs",
     "resolve_device": "lrope_interp.training.distribution",
     "resolve_dtype": "lrope_interp.training.distribution",
     "ablated": "lrope_interp.probes.ablations.attach",

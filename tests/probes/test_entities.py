@@ -14,10 +14,10 @@ import pytest
 from probe_samples import chinese, english, select
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans.entity_pairs import PAIRS, EntityPair, n_first_words, read_pairs
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.studies.entities.entities import entities, with_verdicts
+from lrope_interp.probes.studies.entities.pairs import PAIRS, EntityPair, n_first_words, read_pairs
 from lrope_interp.probes.studies.entities.reversed import both_orders, measured_bytes, one_sided
 from lrope_interp.probes.studies.entities.text import ADDED, TextCounts, neighbours, words_of
 from lrope_interp.results import Result

@@ -15,7 +15,6 @@ from probe_samples import english, select
 from test_definition_use import source
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans.entity_pairs import EntityPair
 from lrope_interp.data.spans.typed import Spans
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations.ablations import ablations
@@ -25,6 +24,7 @@ from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.concepts.options import ConceptOptions
 from lrope_interp.probes.evaluation.evaluation import evaluate
 from lrope_interp.probes.studies.definitions.definitions import DefinitionOptions
+from lrope_interp.probes.studies.entities.pairs import EntityPair
 from lrope_interp.results import Result
 
 Make = Callable[..., LRopeTransformer]

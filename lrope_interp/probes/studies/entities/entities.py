@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from lrope_interp.data.held_out import sample_documents
-from lrope_interp.data.spans.entity_pairs import PAIRS, EntityPair, n_first_words
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
@@ -28,6 +27,7 @@ from lrope_interp.probes.studies.entities.matched import (
     english_texts,
     match,
 )
+from lrope_interp.probes.studies.entities.pairs import PAIRS, EntityPair, n_first_words
 from lrope_interp.probes.studies.entities.regression import (
     FIRST_WORDS,
     INNER_SPACE,

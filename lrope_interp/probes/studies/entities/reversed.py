@@ -16,8 +16,8 @@ from jaxtyping import Float, Int64
 from scipy.stats import wilcoxon
 
 from lrope_interp.data import Document
-from lrope_interp.data.spans.entity_pairs import EntityPair
 from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap, Units, interval
+from lrope_interp.probes.studies.entities.pairs import EntityPair
 from lrope_interp.probes.studies.entities.signals import EntitySignal, Row, each_place, summed
 
 ALONE, CARRIERS = "alone", "carriers"

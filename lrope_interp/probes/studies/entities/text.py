@@ -22,10 +22,10 @@ from lrope_interp.data import (
 )
 from lrope_interp.data.alignment import Kind, character_kinds
 from lrope_interp.data.documents import languages_of, where
-from lrope_interp.data.spans.entity_pairs import LETTERS, MARKS, EntityPair
 from lrope_interp.probes.boundaries.text_controls import text_sample
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.selection import Selection, describe
+from lrope_interp.probes.studies.entities.pairs import LETTERS, MARKS, EntityPair
 
 MAX_BYTES = 20_000_000
 ADDED = 0.01
