@@ -1,6 +1,6 @@
 """Text to token ids and back: bytes, a byte-level BPE trained on the text, or a Hugging Face file."""
 
-from lrope_interp.tokenizers.byte_tokenizer import EOS_ID, ByteTokenizer
+from lrope_interp.tokenizers.byte_level import EOS_ID, ByteTokenizer, Tokenizer
 from lrope_interp.tokenizers.files import (
     BYTES,
     MAX_VOCAB,
@@ -11,7 +11,6 @@ from lrope_interp.tokenizers.files import (
     as_tokenizer,
     load_tokenizer,
 )
-from lrope_interp.tokenizers.protocol import Tokenizer
 
 __all__ = [
     "BYTES",

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.tokenizers.protocol import (
+from lrope_interp.tokenizers.byte_level import (
     MOST_TOKENS,
     HuggingFaceNames,
     Ids,
@@ -259,10 +259,10 @@ def _byte_of() -> dict[str, int]:
 
     Printable Latin-1 stands for itself; the other bytes, in order, are U+0100 and on.
     """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [value for value in range(256) if value not in set(printable)]
-    spelled = {chr(value): value for value in printable}
-    return spelled | {chr(0x100 + number): value for number, value in enumerate(others)}
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    spelled = {character: ord(character) for character in alphabet if ord(character) < 0x100}
+    others = [value for value in range(0x100) if chr(value) not in spelled]
+    return spelled | dict(zip(alphabet[len(spelled) :], others, strict=True))
 
 
 def _eos(tokenizer: HuggingFaceTokenizer) -> int | None:

@@ -14,8 +14,7 @@ from typing import Any
 
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.files import LARGE, Form, TokenizerFile, check, check_format, read_json
-from lrope_interp.tokenizers.byte_tokenizer import ByteTokenizer
-from lrope_interp.tokenizers.protocol import TOKENIZER_FILE, TOKENIZER_FORMAT, Tokenizer
+from lrope_interp.tokenizers.byte_level import TOKENIZER_FILE, TOKENIZER_FORMAT, ByteTokenizer, Tokenizer
 
 BYTES = "bytes"
 MIN_VOCAB = 258

@@ -1,7 +1,11 @@
-"""What every tokenizer offers: all of them are lossless, and all spans are UTF-8 bytes."""
+"""What every tokenizer offers, and the simplest, whose tokens are bytes.
+
+All are lossless, and all spans are UTF-8 bytes.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -200,7 +204,7 @@ def utf8(text: str) -> bytes:
         ) from None
 
 
-_CONTROL = {0x09: "\\t", 0x0A: "\\n", 0x0D: "\\r"}
+_ESCAPED = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def readable(pieces: Sequence[bytes | str]) -> list[str]:
@@ -214,29 +218,22 @@ def readable(pieces: Sequence[bytes | str]) -> list[str]:
         pieces: The bytes of each token of a text, in order; a string is a token that stands for no
             bytes, is shown as it is, and ends the character before it.
     """
-    joined: list[int] = []
-    for piece in pieces:
-        joined.extend(piece if isinstance(piece, bytes) else [-1])
-    parts = _parts(joined)
     out: list[str] = []
-    at = 0
-    for piece in pieces:
-        if isinstance(piece, str):
-            out.append(piece)
-            at += 1
-        else:
-            out.append(_written(parts[at : at + len(piece)]))
-            at += len(piece)
-    return out
-
-
-def _parts(values: list[int]) -> list[tuple[int, str, int, int]]:
-    """Return for each byte where its character begins, its readable form, its number and its width."""
-    out: list[tuple[int, str, int, int]] = []
-    while len(out) < len(values):
-        at = len(out)
-        character, width = _character_at(values, at)
-        out.extend((at, character, k, width) for k in range(1, width + 1))
+    for is_bytes, group in groupby(pieces, key=lambda piece: isinstance(piece, bytes)):
+        run: list[Any] = list(group)
+        if not is_bytes:
+            out += run
+            continue
+        parts: list[tuple[int, str, int, int]] = []  # of each byte: its character, and which byte of how many
+        for at, character in enumerate(b"".join(run).decode("utf-8", errors="surrogateescape")):
+            written, width = character, len(character.encode("utf-8", errors="surrogateescape"))
+            if width == 1 and not " " <= character <= "~":  # a control character, or a byte of broken UTF-8
+                written = _ESCAPED.get(character, f"\\x{ord(character) & 0xFF:02x}")
+            parts += [(at, written, number, width) for number in range(1, width + 1)]
+        start = 0
+        for piece in run:
+            out.append(_written(parts[start : start + len(piece)]))
+            start += len(piece)
     return out
 
 
@@ -245,30 +242,10 @@ def _written(parts: Sequence[tuple[int, str, int, int]]) -> str:
     out = ""
     for (_, character, width), group in groupby(parts, key=lambda part: (part[0], part[1], part[3])):
         numbers = [part[2] for part in group]
-        if len(numbers) == width:
-            out += character
-        else:
-            first, last = numbers[0], numbers[-1]
-            out += f"{character}·{first}{f'-{last}' if last > first else ''}/{width}"
+        first, last = numbers[0], numbers[-1]
+        is_whole = len(numbers) == width
+        out += character if is_whole else f"{character}·{first}{f'-{last}' if last > first else ''}/{width}"
     return out
-
-
-def _character_at(values: list[int], at: int) -> tuple[str, int]:
-    """Return the readable form of the character that starts at `at`, and its width in bytes."""
-    first = values[at]
-    if first < 0:
-        return "", 1
-    if first < 0x80:
-        printable = 0x20 <= first < 0x7F
-        return (chr(first) if printable else _CONTROL.get(first, f"\\x{first:02x}")), 1
-    width = 2 if 0xC2 <= first < 0xE0 else 3 if 0xE0 <= first < 0xF0 else 4 if 0xF0 <= first < 0xF5 else 1
-    piece = values[at : at + width]
-    if width > 1 and len(piece) == width and min(piece) >= 0:
-        try:
-            return bytes(piece).decode("utf-8"), width
-        except UnicodeDecodeError:
-            pass
-    return f"\\x{first:02x}", 1
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, more: Mapping[str, Any]) -> None:
@@ -283,3 +260,55 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, more: Mapping[str, Any])
     }
     text = json.dumps(payload, indent=None if more else 2)
     write_text_atomically(Path(folder) / TOKENIZER_FILE, text + "\n")
+
+
+EOS_ID = 256
+
+
+class ByteTokenizer(HuggingFaceNames):
+    """The 256 byte values and, as id 256, the document separator EOS (also the pad id)."""
+
+    name = name_or_path = "bytes"
+    vocab_size = 257
+    eos_id = EOS_ID
+    fingerprint = hashlib.sha256(b"lrope-interp bytes 1: 256 values, eos 256").hexdigest()
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> Int64[np.ndarray, " n_bytes"]:  # noqa: ARG002
+        """Return the UTF-8 bytes of `text` as ids; a lone surrogate is refused."""
+        return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int64)
+
+    def encode_spans(
+        self, text: str
+    ) -> tuple[Int64[np.ndarray, " n_bytes"], Int64[np.ndarray, " n_bytes"], Int64[np.ndarray, " n_bytes"]]:
+        """Return the bytes of `text` as ids, and their spans of one byte each."""
+        ids = self.encode(text)
+        starts = np.arange(len(ids))
+        return ids, starts, starts + 1
+
+    def to_bytes(self, ids: Ids) -> bytes:
+        """Return the bytes of `ids`; EOS and ids beyond the vocabulary are dropped."""
+        if isinstance(ids, np.ndarray):
+            return ids[(ids >= 0) & (ids < EOS_ID)].astype(np.uint8).tobytes()
+        return bytes(int(i) for i in ids if 0 <= int(i) < EOS_ID)
+
+    def token_bytes(self, ids: Int[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
+        """Return 1 for a byte and 0 for EOS."""
+        return (np.asarray(ids) != EOS_ID).astype(np.int64)
+
+    def str_tokens(self, ids: Ids) -> list[str]:
+        r"""Return one readable string an id.
+
+        ASCII stands for itself, control bytes are escaped, EOS is ``<eos>``, and byte k of a
+        character of n bytes reads ``character·k/n``. A byte of broken UTF-8 reads ``\\xNN``.
+        """
+        return readable([_piece(int(i)) for i in ids])
+
+    def save(self, folder: Path) -> None:
+        """Write ``tokenizer.json`` into `folder`."""
+        write_tokenizer(folder, self, {})
+
+
+def _piece(value: int) -> bytes | str:
+    if value < EOS_ID:
+        return bytes([value])
+    return "<eos>" if value == EOS_ID else f"<{value}>"
