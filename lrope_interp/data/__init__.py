@@ -19,6 +19,7 @@ from lrope_interp.data.corpora import (
 )
 from lrope_interp.data.documents import (
     MANIFEST_FILE,
+    SPLITS,
     Corpus,
     CorpusPart,
     Document,
@@ -45,7 +46,6 @@ from lrope_interp.data.labels.kinds import (
     stratum_masks,
 )
 from lrope_interp.data.sources.plain_text import language_of
-from lrope_interp.data.splits import SPLITS
 from lrope_interp.data.texts import text_documents, text_splits
 from lrope_interp.data.windows import (
     ScoringWindow,

@@ -1,23 +1,23 @@
 """Documents, the parts that hold them, and the corpus that a model is trained and tested on.
 
-Documents of a file or a data set lie on the disk: what splitting needs of them (hashes, sizes, languages) is
-known without reading their text.
+Which document is trained on and which is held out is decided by its sha256 alone. Documents of a file or a
+data set lie on the disk: what splitting needs of them (hashes, sizes, languages) is known without reading
+their text.
 """
 
 from __future__ import annotations
 
 import hashlib
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
-from lrope_interp.data.splits import SPLITS, hash_splits
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.files import LARGE, ManifestFile, read_json
 
@@ -26,6 +26,9 @@ MANIFEST_FORMAT = 1
 Grade = Literal["rule", "gold", "silver"]
 ENCODING_ERRORS = ("strict", "replace")
 _MOST_DIGITS = 4_000
+SPLITS = ("train", "fit", "dev", "test")
+HELD_OUT = ("fit", "dev", "test")
+_FIT_BELOW, _DEV_BELOW = 0.4, 0.6
 
 
 @dataclass(frozen=True)
@@ -131,66 +134,169 @@ class Document:
         return self.cut_from or self.sha256
 
 
+class Sentence(NamedTuple):
+    """A line of text, where in it (in characters) its words are, and their tags if they have any."""
+
+    text: str
+    words: Sequence[tuple[int, int]]
+    tags: Sequence[str] | None = None
+
+
+def joined_document(name: str, sentences: Sequence[Sentence], corpus: str, language: str) -> Document:
+    """Join sentences by newlines, and keep where in the text each word stands."""
+    words: list[tuple[int, int]] = []
+    at = 0
+    for one in sentences:
+        words += [(at + start, at + stop) for start, stop in one.words]
+        at += len(one.text) + 1
+    tags = tuple(tag for one in sentences for tag in one.tags or ())
+    has_tags = any(one.tags is not None for one in sentences)
+    text = "\n".join(one.text for one in sentences)
+    return Document(name, text, corpus, language, words=tuple(words), tags=tags if has_tags else None)
+
+
 class IndexedDocuments(Sequence[Document]):
-    """Documents that are read one at a time, and of which an index knows what splitting needs."""
+    """Documents that are read one at a time, and of which an index knows what splitting needs.
+
+    Args:
+        read: Reads the document that a row describes.
+        rows: Structured, one a document, with at least its "sha256" (32 bytes), "n_bytes" and "language".
+        n_duplicates: Documents that the source gave besides, whose text had occurred already.
+    """
+
+    def __init__(self, read: Callable[[Any], Document], rows: np.ndarray, n_duplicates: int = 0) -> None:
+        self.read, self.rows, self.n_duplicates = read, rows, n_duplicates
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+    @overload
+    def __getitem__(self, index: slice) -> IndexedDocuments: ...
+    def __getitem__(self, index: int | slice) -> Document | IndexedDocuments:
+        """Read one document, or take a stretch of them."""
+        return self.take(index) if isinstance(index, slice) else self.read(self.rows[index])
+
+    def __iter__(self) -> Iterator[Document]:
+        """Read one document after the other."""
+        return map(self.read, self.rows)
 
     @property
-    @abstractmethod
     def hashes(self) -> list[str]:
         """Hexadecimal sha256 of every document, in order."""
+        joined = self.rows["sha256"].tobytes().hex()
+        return [joined[at : at + 64] for at in range(0, len(joined), 64)]
 
     @property
-    @abstractmethod
     def sizes(self) -> Int64[np.ndarray, " n_documents"]:
         """UTF-8 bytes of every document, in order."""
+        return self.rows["n_bytes"]
 
     @property
-    @abstractmethod
     def languages(self) -> list[str]:
         """Language of every document, in order."""
+        return self.rows["language"].astype(str).tolist()
 
-    @abstractmethod
-    def take(self, rows: Int64[np.ndarray, " n_taken"]) -> IndexedDocuments:
+    def take(self, rows: Int64[np.ndarray, " n_taken"] | slice) -> IndexedDocuments:
         """Return the documents at these places, in the order asked for."""
+        return IndexedDocuments(self.read, self.rows[rows], self.n_duplicates)
 
 
 def hashes_of(documents: Iterable[Document]) -> list[str]:
     """Return the sha256 of every document."""
-    if isinstance(documents, IndexedDocuments):
-        return documents.hashes
-    return [document.sha256 for document in documents]
+    is_indexed = isinstance(documents, IndexedDocuments)
+    return documents.hashes if is_indexed else [document.sha256 for document in documents]
 
 
 def sizes_of(documents: Iterable[Document]) -> list[int]:
     """Return the UTF-8 bytes of every document."""
-    if isinstance(documents, IndexedDocuments):
-        return documents.sizes.tolist()
-    return [document.n_bytes for document in documents]
+    is_indexed = isinstance(documents, IndexedDocuments)
+    return documents.sizes.tolist() if is_indexed else [document.n_bytes for document in documents]
 
 
 def languages_of(documents: Iterable[Document]) -> list[str]:
     """Return the language of every document."""
-    if isinstance(documents, IndexedDocuments):
-        return documents.languages
-    return [document.language for document in documents]
+    is_indexed = isinstance(documents, IndexedDocuments)
+    return documents.languages if is_indexed else [document.language for document in documents]
 
 
 def where(documents: Sequence[Document], is_taken: Sequence[bool]) -> Sequence[Document]:
     """Return the documents that a mask takes, in their order."""
     if isinstance(documents, IndexedDocuments):
-        mask: Bool[np.ndarray, " n_documents"] = np.fromiter(is_taken, dtype=bool, count=len(documents))
-        return documents.take(np.flatnonzero(mask))
-    return tuple(document for document, is_in in zip(documents, is_taken, strict=True) if is_in)
+        return documents.take(np.flatnonzero(list(is_taken)))
+    return tuple(compress(documents, is_taken))
 
 
 def in_hash_order(documents: Iterable[Document]) -> Iterator[Document]:
     """Yield documents in the order of their sha256, those on disk one at a time."""
     if isinstance(documents, IndexedDocuments):
-        hashes = documents.hashes
-        rows = np.array(sorted(range(len(hashes)), key=hashes.__getitem__), dtype=np.int64)
-        yield from documents.take(rows)
+        rows = sorted(range(len(documents)), key=documents.hashes.__getitem__)
+        yield from documents.take(np.array(rows, dtype=np.int64))
     else:
         yield from sorted(documents, key=lambda document: document.sha256)
+
+
+def hash_fraction(sha256: str) -> float:
+    """Map a hexadecimal sha256 to [0, 1]: its first 16 digits over 2**64."""
+    return int(sha256[:16], 16) / 2**64
+
+
+def hash_splits(hashes: Iterable[str], held_out_share: float) -> dict[str, str]:
+    """Assign every hash to train, fit, dev or test.
+
+    A document is held out when its hash falls in the top share of all hashes, and the held-out part is
+    split 40/20/40 into fit, dev and test by where in that share it falls. So a split does not depend on the
+    order of documents, and adding a document moves no other one (but for corpora so small that a split would
+    be empty).
+
+    Args:
+        hashes: sha256 of the documents; duplicates count once.
+        held_out_share: The share that is held out; 1 holds out everything.
+
+    Returns:
+        The split of each hash. No split that the share asks for is empty as long as there are
+        enough documents to give it one: then the highest hashes are held out.
+    """
+    distinct = sorted(set(hashes))
+    wanted = HELD_OUT if held_out_share >= 1 else SPLITS
+    splits = {sha256: _split(hash_fraction(sha256), held_out_share) for sha256 in distinct}
+    if len(distinct) >= len(wanted) and not set(wanted) <= set(splits.values()):
+        return _fill_by_rank(distinct, splits, is_all_held_out=held_out_share >= 1)
+    return splits
+
+
+def require_documents(n_documents: int, name: str) -> None:
+    """Refuse a corpus that cannot give train, fit, dev and test a document each."""
+    if n_documents < len(SPLITS):
+        raise LRopeError(
+            f"{name} gives {n_documents} different document(s), and at least {len(SPLITS)} are needed "
+            "(one each for train, fit, dev and test). A folder gives one document a file, a table one a "
+            "row; a text file gives one for every 2,000 bytes of paragraphs, so that about 8,000 bytes are "
+            "the least and 1 MB or more makes sense. Separate paragraphs by blank lines or line ends."
+        )
+
+
+def _split(fraction: float, held_out_share: float) -> str:
+    """Return the split of a document whose hash falls at `fraction`."""
+    start = 1 - held_out_share
+    if fraction < start:
+        return "train"
+    within = (fraction - start) / held_out_share
+    return "fit" if within < _FIT_BELOW else "dev" if within < _DEV_BELOW else "test"
+
+
+def _fill_by_rank(distinct: list[str], splits: dict[str, str], *, is_all_held_out: bool) -> dict[str, str]:
+    """Hold out the highest hashes and cut them 40/20/40 by rank, at least one document each."""
+    n_held_out = max(len(HELD_OUT), sum(split != "train" for split in splits.values()))
+    n_held_out = len(distinct) if is_all_held_out else min(n_held_out, len(distinct) - 1)
+    n_dev = max(1, round((_DEV_BELOW - _FIT_BELOW) * n_held_out))
+    n_test = max(1, round((1 - _DEV_BELOW) * n_held_out))
+    n_fit = n_held_out - n_dev - n_test
+    n_train = len(distinct) - n_held_out
+    names = ["train"] * n_train + ["fit"] * n_fit + ["dev"] * n_dev + ["test"] * n_test
+    return dict(zip(distinct, names, strict=True))
 
 
 @dataclass(frozen=True)

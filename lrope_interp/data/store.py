@@ -1,36 +1,41 @@
-"""Documents in the cache: one file of text, an index, and nothing in memory but the index.
+"""Documents in the cache: a file of text and one of its index, both mapped into memory and read as needed.
 
-The text of all documents lies in `text.bin`, in reading order; `index.safetensors` says where each
-begins, its sha256, which file and row it came from, and its language. About 60 bytes of memory a
-document, whatever their length. De-spaced documents lie there with their white space, which says
-where their words are, and lose it when they are read; sha256 and size are of what is read.
+The text of all documents lies in `text.bin`, in reading order; a row of `index.bin` says where one begins and
+ends, its sha256, which file and row it came from, and its language: some 70 bytes a document, whatever its
+length. De-spaced documents lie there with their white space, which says where their words are, and lose it
+when they are read; sha256 and size are of what is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import mmap
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, UInt8
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from lrope_interp.data.cache import cached, cached_entries
-from lrope_interp.data.documents import Document, IndexedDocuments
+from lrope_interp.data.documents import SPLITS, Document, IndexedDocuments, require_documents
 from lrope_interp.data.labels.words import despaced, without_space
-from lrope_interp.data.splits import SPLITS, require_documents
 from lrope_interp.errors import LRopeError
 
 TEXTS = "texts"
 _TEXT_FILE = "text.bin"
-_INDEX_FILE = "index.safetensors"
+_INDEX_FILE = "index.bin"
+_ROW = np.dtype(
+    [
+        ("sha256", "V32"),
+        ("start", "<i8"),
+        ("stop", "<i8"),
+        ("n_bytes", "<i8"),  # of what is read: less than stop - start where white space is removed
+        ("number", "<i8"),
+        ("file", "<i4"),
+        ("language", "S4"),
+    ]
+)
 
 
 class Piece(NamedTuple):
@@ -45,105 +50,6 @@ class Piece(NamedTuple):
     language: str
 
 
-@dataclass(frozen=True)
-class Store:
-    """An opened entry: the text as it lies on disk, and the index of all its documents.
-
-    Attributes:
-        corpus: Name of the part that the documents belong to.
-        text: The UTF-8 bytes of all documents, one after the other.
-        starts: Where each begins in `text`, and as the last value where the last one ends.
-        digests: The sha256 of each.
-        file: Which of `files` it came from.
-        number: Which document of that file it is, from 1; 0 where the file is the document.
-        language: Which of `languages` it has.
-        files: Names.
-        languages: Names.
-        n_duplicates: Documents that were dropped because their text already occurred.
-        despaced_sizes: Where documents are de-spaced when they are read: their UTF-8 bytes then.
-    """
-
-    corpus: str
-    text: mmap.mmap
-    starts: Int64[np.ndarray, " n_plus_1"]
-    digests: UInt8[np.ndarray, "n 32"]
-    file: np.ndarray
-    number: np.ndarray
-    language: np.ndarray
-    files: tuple[str, ...]
-    languages: tuple[str, ...]
-    n_duplicates: int
-    despaced_sizes: Int64[np.ndarray, " n"] | None = None
-
-    @property
-    def sizes(self) -> Int64[np.ndarray, " n"]:
-        """UTF-8 bytes of every document as it is read."""
-        return np.diff(self.starts) if self.despaced_sizes is None else self.despaced_sizes
-
-    def document(self, row: int) -> Document:
-        """Read one document."""
-        start, stop = int(self.starts[row]), int(self.starts[row + 1])
-        name, number = self.files[self.file[row]], int(self.number[row])
-        document = Document(
-            f"{name}#{number}" if number else name,
-            self.text[start:stop].decode("utf-8"),
-            self.corpus,
-            self.languages[self.language[row]],
-        )
-        n_bytes = stop - start
-        if self.despaced_sizes is not None:
-            document, n_bytes = despaced(document), int(self.despaced_sizes[row])
-        # Both are known; the cached properties would hash the text again.
-        document.__dict__.update(n_bytes=n_bytes, sha256=self.digests[row].tobytes().hex())
-        return document
-
-
-class StoredDocuments(IndexedDocuments):
-    """Some or all documents of a store, each read when it is asked for."""
-
-    def __init__(self, store: Store, rows: Int64[np.ndarray, " n"] | None = None) -> None:
-        self.store = store
-        self.rows = np.arange(len(store.digests)) if rows is None else rows
-
-    def __len__(self) -> int:
-        """Return the number of documents."""
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Document: ...
-    @overload
-    def __getitem__(self, index: slice) -> StoredDocuments: ...
-    def __getitem__(self, index: int | slice) -> Document | StoredDocuments:
-        """Read one document, or take a stretch of them."""
-        if isinstance(index, slice):
-            return StoredDocuments(self.store, self.rows[index])
-        return self.store.document(int(self.rows[index]))
-
-    def __iter__(self) -> Iterator[Document]:
-        """Read one document after the other."""
-        return map(self.store.document, self.rows.tolist())
-
-    @property
-    def hashes(self) -> list[str]:
-        """Hexadecimal sha256 of every document."""
-        joined = self.store.digests[self.rows].tobytes().hex()
-        return [joined[at : at + 64] for at in range(0, len(joined), 64)]
-
-    @property
-    def sizes(self) -> Int64[np.ndarray, " n"]:
-        """UTF-8 bytes of every document."""
-        return self.store.sizes[self.rows]
-
-    @property
-    def languages(self) -> list[str]:
-        """Language of every document."""
-        return [self.store.languages[code] for code in self.store.language[self.rows]]
-
-    def take(self, rows: Int64[np.ndarray, " n_taken"]) -> StoredDocuments:
-        """Return the documents at these places."""
-        return StoredDocuments(self.store, self.rows[rows])
-
-
 def store_documents(
     corpus: str,
     identity: Mapping[str, Any],
@@ -153,7 +59,7 @@ def store_documents(
     max_bytes: int = 0,
     least: int = len(SPLITS),
     is_despaced: bool = False,
-) -> StoredDocuments:
+) -> IndexedDocuments:
     """Return documents from the cache, read from their source if they are not there yet.
 
     Args:
@@ -168,32 +74,47 @@ def store_documents(
     """
 
     def build(folder: Path) -> Mapping[str, Any]:
-        writer = _StoreWriter(max_bytes, is_despaced)
-        with (folder / _TEXT_FILE).open("wb", buffering=1 << 20) as file:
+        files: dict[str, int] = {}
+        seen: set[bytes] = set()
+        n_duplicates = end = 0
+        with (folder / _TEXT_FILE).open("wb") as text, (folder / _INDEX_FILE).open("wb") as index:
             for piece in read():
-                if not writer.add(piece, file.write):
+                raw = piece.raw
+                if is_despaced:
+                    raw = without_space(raw.decode("utf-8")).encode("utf-8")
+                    if not raw:
+                        continue
+                digest = hashlib.sha256(raw).digest()
+                if digest in seen:
+                    n_duplicates += 1
+                    continue
+                start, stop = end, end + len(piece.raw)
+                if max_bytes and stop > max_bytes:
                     break
-        if len(writer.ends) < least:
-            require_documents(len(writer.ends), name)
-        save_file(writer.index(), folder / _INDEX_FILE)
-        return writer.words()
+                file = files.setdefault(piece.file, len(files))
+                row = (digest, start, stop, len(raw), piece.number, file, piece.language.encode())
+                index.write(np.array(row, dtype=_ROW).tobytes())
+                text.write(piece.raw)
+                seen.add(digest)
+                end = stop
+        if len(seen) < least:
+            require_documents(len(seen), name)
+        return {"from": list(files), "n_duplicates": n_duplicates, "n_documents": len(seen)}
 
     despacing = {"despaced": True} if is_despaced else {}
-    folder, entry = cached(TEXTS, {**identity, **despacing, "max_bytes": max_bytes}, build)
-    return StoredDocuments(open_store(corpus, folder, entry))
+    return _opened(corpus, *cached(TEXTS, {**identity, **despacing, "max_bytes": max_bytes}, build))
 
 
-def reopened(corpus: str, identity: Mapping[str, Any]) -> StoredDocuments:
+def reopened(corpus: str, identity: Mapping[str, Any]) -> IndexedDocuments:
     """Return documents that are in the cache already, given the whole identity of their entry."""
 
     def build(folder: Path) -> Mapping[str, Any]:
         raise LRopeError(f"{folder.parent} held a damaged copy of the text, and its source is out of reach")
 
-    folder, entry = cached(TEXTS, identity, build)
-    return StoredDocuments(open_store(corpus, folder, entry))
+    return _opened(corpus, *cached(TEXTS, identity, build))
 
 
-def kept_documents(corpus: str, hashes: Set[str], *, is_despaced: bool) -> StoredDocuments | None:
+def kept_documents(corpus: str, hashes: Set[str], *, is_despaced: bool) -> IndexedDocuments | None:
     """Return the documents of the cache that are exactly these, wherever they were read; None if none are.
 
     Args:
@@ -205,82 +126,31 @@ def kept_documents(corpus: str, hashes: Set[str], *, is_despaced: bool) -> Store
         identity = entry.get("identity", {})
         if entry.get("n_documents") != len(hashes) or bool(identity.get("despaced")) != is_despaced:
             continue
-        with suppress(LRopeError, OSError, SafetensorError):
-            index = load_file(folder / _INDEX_FILE)
-            if {row.tobytes().hex() for row in index["digests"]} == hashes:
+        with suppress(LRopeError, OSError, ValueError, KeyError):  # whatever a damaged entry makes of it
+            if set(_opened(corpus, folder, entry).hashes) == hashes:
                 return reopened(corpus, identity)
     return None
 
 
-def open_store(corpus: str, folder: Path, entry: Mapping[str, Any]) -> Store:
-    """Open an entry of the cache that was found sound."""
-    index = load_file(folder / _INDEX_FILE)
+def _opened(corpus: str, folder: Path, entry: Mapping[str, Any]) -> IndexedDocuments:
+    """Map an entry of the cache."""
+    # A plain array on the map: slicing a memmap itself is ten times slower.
+    index = np.memmap(folder / _INDEX_FILE, dtype=_ROW, mode="r").view(np.ndarray)
     with (folder / _TEXT_FILE).open("rb") as file:
         text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return Store(
-        corpus,
-        text,
-        starts=np.concatenate([[0], index["ends"]]),
-        digests=index["digests"],
-        file=index["file"],
-        number=index["number"],
-        language=index["language"],
-        files=tuple(entry["from"]),
-        languages=tuple(entry["languages"]),
-        n_duplicates=entry["n_duplicates"],
-        despaced_sizes=index.get("despaced_sizes"),
-    )
+    files, is_despaced = entry["from"], bool(entry["identity"].get("despaced"))
 
+    def read(row: Any) -> Document:
+        name, number = files[row["file"]], int(row["number"])
+        document = Document(
+            f"{name}#{number}" if number else name,
+            text[row["start"] : row["stop"]].decode("utf-8"),
+            corpus,
+            row["language"].decode(),
+        )
+        document = despaced(document) if is_despaced else document
+        # Both are known; the cached properties would hash the text again.
+        document.__dict__.update(n_bytes=int(row["n_bytes"]), sha256=row["sha256"].tobytes().hex())
+        return document
 
-class _StoreWriter:
-    """Collects the index while the text goes to the disk."""
-
-    def __init__(self, max_bytes: int, is_despaced: bool) -> None:
-        self.max_bytes, self.n_duplicates = max_bytes, 0
-        self.despaced_sizes = array("q") if is_despaced else None
-        self.ends, self.file, self.number, self.language = array("q"), array("i"), array("q"), array("i")
-        self.digests: dict[bytes, None] = {}
-        self.files: dict[str, int] = {}
-        self.languages: dict[str, int] = {}
-
-    def add(self, piece: Piece, write: Callable[[bytes], object]) -> bool:
-        """Take one document unless it is a duplicate; False once `max_bytes` would be exceeded."""
-        raw = piece.raw
-        if self.despaced_sizes is not None:
-            raw = without_space(raw.decode("utf-8")).encode("utf-8")
-            if not raw:
-                return True
-        digest = hashlib.sha256(raw).digest()
-        if digest in self.digests:
-            self.n_duplicates += 1
-            return True
-        end = (self.ends[-1] if self.ends else 0) + len(piece.raw)
-        if self.max_bytes and end > self.max_bytes:
-            return False
-        write(piece.raw)
-        self.digests[digest] = None
-        self.ends.append(end)
-        if self.despaced_sizes is not None:
-            self.despaced_sizes.append(len(raw))
-        self.number.append(piece.number)
-        self.file.append(self.files.setdefault(piece.file, len(self.files)))
-        self.language.append(self.languages.setdefault(piece.language, len(self.languages)))
-        return True
-
-    def index(self) -> dict[str, np.ndarray]:
-        """Return what `index.safetensors` holds."""
-        digests = np.frombuffer(b"".join(self.digests), dtype=np.uint8).reshape(-1, 32)
-        names = ("ends", "file", "number", "language")
-        columns = {name: np.array(getattr(self, name)) for name in names}
-        if self.despaced_sizes is not None:
-            columns["despaced_sizes"] = np.array(self.despaced_sizes)
-        return {"digests": digests, **columns}
-
-    def words(self) -> dict[str, Any]:
-        """Return what `entry.json` holds."""
-        return {
-            "from": list(self.files),
-            "languages": list(self.languages),
-            "n_duplicates": self.n_duplicates,
-            "n_documents": len(self.ends),
-        }
+    return IndexedDocuments(read, index, entry["n_duplicates"])

@@ -18,14 +18,24 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from lrope_interp.data.documents import Document, Reading, hashes_of, unique_documents, where
+from conllu.exceptions import ParseException
+from conllu.parser import DEFAULT_FIELD_PARSERS, DEFAULT_FIELDS, parse_comment_line, parse_line
+
+from lrope_interp.data.documents import (
+    Document,
+    Reading,
+    Sentence,
+    hash_splits,
+    hashes_of,
+    joined_document,
+    unique_documents,
+    where,
+)
 from lrope_interp.data.labels.words import despaced
 from lrope_interp.data.sources.files import is_large, text_runs
 from lrope_interp.data.sources.plain_text import language_of, paragraphs, read_text
-from lrope_interp.data.splits import hash_splits
 from lrope_interp.errors import LRopeError
 
 LEAST_UNITS_TO_SPLIT = 60
@@ -88,8 +98,6 @@ def text_splits(documents: Sequence[Document]) -> dict[str, Sequence[Document]]:
 
 
 CORPUS = "gold"
-Sentence = tuple[str, list[tuple[int, int]]]
-"""A sentence and where in it, in characters, its words are."""
 SENTENCES_PER_DOCUMENT = 20
 _MOST_READ = 10_000_000  # characters: more than the largest segmented corpus that is in common use
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -129,13 +137,15 @@ def gold_documents(
     if not is_table:
         _refuse_other_forms(path, [line for line in lines if line.strip()])
     found = read_conllu(path, lines) if is_table else map(_joined, map(str.split, lines))
-    sentences = [(sentence, words) for sentence, words in found if words]
+    sentences = [one for one in found if one.words]
     if not sentences:
         raise LRopeError(f"{path} has no sentence: a line of words, or CoNLL-U, is wanted")
-    language = language_of("".join(sentence for sentence, _ in sentences))
+    language = language_of("".join(one.text for one in sentences))
     runs = range(0, len(sentences), SENTENCES_PER_DOCUMENT)
     documents = (
-        _document(f"{path.name}#{number}", sentences[first : first + SENTENCES_PER_DOCUMENT], language)
+        joined_document(
+            f"{path.name}#{number}", sentences[first : first + SENTENCES_PER_DOCUMENT], CORPUS, language
+        )
         for number, first in enumerate(runs, start=1)
     )
     return tuple(map(despaced, documents) if is_despaced else documents)
@@ -228,7 +238,7 @@ def _joined(words: Sequence[str]) -> Sentence:
         spans.append((len(text), len(text) + len(word)))
         text += word
         before = word
-    return text, spans
+    return Sentence(text, spans)
 
 
 def _base(characters: Iterable[str]) -> str:
@@ -263,37 +273,18 @@ def _is_symbol(character: str) -> bool:
     return category[0] not in "LMN" and unicodedata.east_asian_width(character) in "AWF"
 
 
-def _document(name: str, sentences: Iterable[Sentence], language: str) -> Document:
-    """Join sentences by newlines, and keep where in the text each word stands."""
-    spans: list[tuple[int, int]] = []
-    texts: list[str] = []
-    at = 0
-    for text, words in sentences:
-        spans += [(at + start, at + stop) for start, stop in words]
-        texts.append(text)
-        at += len(text) + 1
-    return Document(name, "\n".join(texts), CORPUS, language, words=tuple(spans))
-
-
-_N_COLUMNS = 10
-_ID = re.compile(r"(?P<first>[0-9]+)(?:-(?P<last>[0-9]+)|(?P<empty>\.[0-9]+))?")
-_TEXT = re.compile(r"#\s*text\s*=\s*(.*\S)\s*")
-
-
-@dataclass(frozen=True)
-class _Word:
-    line: int
-    form: str
-    has_space_after: bool
+# The columns that count; a wrong value in another one, as in a treebank in the making, does no harm.
+_PARSERS = {name: DEFAULT_FIELD_PARSERS[name] for name in ("id", "misc")}
+_ROW = re.compile(r"[0-9]+(?:[-.][0-9]+)?\t")
+_BLANKS = re.compile(" {2,}")
+Word = tuple[int, str, bool]
+"""The number of the line that a form stands in, the form, and whether white space follows it."""
 
 
 def is_conllu(lines: Sequence[str]) -> bool:
     """Return whether the first line that is neither blank nor a comment is one of CoNLL-U, or cut from it."""
-    for line in lines:
-        if line.strip() and not line.startswith("#"):
-            columns = line.split("\t")
-            return len(columns) > 1 and _ID.fullmatch(columns[0]) is not None
-    return False
+    rows = (line for line in lines if line.strip() and not line.startswith("#"))
+    return _ROW.match(next(rows, "")) is not None
 
 
 def read_conllu(path: Path, lines: Sequence[str]) -> Iterator[Sentence]:
@@ -305,7 +296,7 @@ def read_conllu(path: Path, lines: Sequence[str]) -> Iterator[Sentence]:
         LRopeError: A line is no line of CoNLL-U, or a form does not stand in the text; with its place.
     """
     text: str | None = None
-    words: list[_Word] = []
+    words: list[Word] = []
     last_of_range = 0
     for number, line in enumerate([*lines, ""], start=1):
         if not line.strip():
@@ -313,50 +304,51 @@ def read_conllu(path: Path, lines: Sequence[str]) -> Iterator[Sentence]:
                 yield _aligned(path, text, words) if text else _built(words)
             text, words, last_of_range = None, [], 0
         elif line.startswith("#"):
-            found = _TEXT.fullmatch(line)
-            text = found[1] if found else text
+            text = dict(parse_comment_line(line)).get("text") or text
         else:
-            columns = line.split("\t")
-            found = _ID.fullmatch(columns[0])
-            if found is None or len(columns) < 2 or not columns[1].strip():
+            try:
+                # conllu takes two blanks for a tab, but a form may hold them.
+                row = parse_line(_BLANKS.sub(" ", line), DEFAULT_FIELDS, dict(_PARSERS))
+            except ParseException:
+                row = {}
+            found, form = row.get("id"), line.partition("\t")[2].partition("\t")[0].strip()
+            if found is None or not form:
                 raise LRopeError(
                     f"{path}, line {number:,}: a line of CoNLL-U is wanted, with a number, a tab and a form "
                     f"at its beginning; got {line[:60]!r}"
                 )
-            first, last = int(found["first"]), int(found["last"] or found["first"])
-            if found["empty"] or first <= last_of_range:
-                continue
-            misc = columns[_N_COLUMNS - 1].split("|") if len(columns) >= _N_COLUMNS else []
-            words.append(_Word(number, columns[1].strip(), "SpaceAfter=No" not in misc))
-            last_of_range = last if last > first else last_of_range
+            first, separator, last = found if isinstance(found, tuple) else (found, "-", found)
+            if separator == "-" and first > last_of_range:
+                words.append((number, form, (row.get("misc") or {}).get("SpaceAfter") != "No"))
+                last_of_range = last if last > first else last_of_range
 
 
-def _built(words: Sequence[_Word]) -> Sentence:
+def _built(words: Sequence[Word]) -> Sentence:
     """Build a text from forms."""
     text, spans = "", []
-    for word in words:
-        spans.append((len(text), len(text) + len(word.form)))
-        text += word.form + (" " if word.has_space_after else "")
-    return text.rstrip(), spans
+    for _, form, has_space_after in words:
+        spans.append((len(text), len(text) + len(form)))
+        text += form + (" " if has_space_after else "")
+    return Sentence(text.rstrip(), spans)
 
 
-def _aligned(path: Path, text: str, words: Sequence[_Word]) -> Sentence:
+def _aligned(path: Path, text: str, words: Sequence[Word]) -> Sentence:
     """Find the forms in the text one after the other; only white space may stand between them."""
     spans: list[tuple[int, int]] = []
     at = 0
-    for word in words:
-        form = r"\s+".join(map(re.escape, word.form.split()))
-        found = re.compile(rf"\s*({form})").match(text, at)
+    for number, form, _ in words:
+        pattern = r"\s+".join(map(re.escape, form.split()))
+        found = re.compile(rf"\s*({pattern})").match(text, at)
         if found is None:
             raise LRopeError(
-                f"{path}, line {word.line:,}: the form {word.form!r} does not align with `# text`, which "
+                f"{path}, line {number:,}: the form {form!r} does not align with `# text`, which "
                 f"goes on with {text[at : at + 30]!r}. Correct one of them, or leave `# text` out"
             )
         spans.append(found.span(1))
         at = found.end()
     if text[at:].strip():
         raise LRopeError(
-            f"{path}, line {words[-1].line:,}: after the last form, `# text` goes on with "
+            f"{path}, line {words[-1][0]:,}: after the last form, `# text` goes on with "
             f"{text[at : at + 30]!r}. Correct one of them, or leave `# text` out"
         )
-    return text, spans
+    return Sentence(text, spans)

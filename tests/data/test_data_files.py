@@ -16,9 +16,9 @@ from lrope_interp.data import (
     text_splits,
     training_documents,
 )
+from lrope_interp.data.documents import IndexedDocuments
 from lrope_interp.data.sources import files, hub
 from lrope_interp.data.sources.plain_text import language_of, read_text, runs_of_paragraphs
-from lrope_interp.data.store import StoredDocuments
 from lrope_interp.errors import LRopeError
 
 
@@ -286,11 +286,11 @@ def test_a_large_text_is_read_in_runs_and_never_as_a_whole(
     monkeypatch.setattr(files, "LARGEST_WHOLE_FILE", 10_000)
     monkeypatch.setattr("lrope_interp.data.texts.read_text", None)
     documents = text_documents(path)
-    assert isinstance(documents, StoredDocuments)
+    assert isinstance(documents, IndexedDocuments)
     assert sum(one.n_bytes for one in documents) > 0.98 * sum(one.n_bytes for one in whole)
     splits = text_splits(documents)
     assert set(splits) == {"fit", "dev", "test"}
-    assert all(isinstance(of_split, StoredDocuments) for of_split in splits.values())
+    assert all(isinstance(of_split, IndexedDocuments) for of_split in splits.values())
 
 
 def test_reading_stops_where_nothing_more_is_needed(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrope_interp.data import SPLITS, Corpus, CorpusPart, Document, assert_held_out, documents_sha256
-from lrope_interp.data.documents import unique_documents
-from lrope_interp.data.splits import hash_fraction, hash_splits
+from lrope_interp.data.documents import hash_fraction, hash_splits, unique_documents
 from lrope_interp.errors import LRopeError
 
 

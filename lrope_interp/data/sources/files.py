@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lrope_interp.data.documents import CorpusPart, Reading, any_integer
+from lrope_interp.data.documents import CorpusPart, IndexedDocuments, Reading, any_integer
 from lrope_interp.data.sources.plain_text import (
     CODE_SUFFIXES,
     PROSE_SUFFIXES,
@@ -26,7 +26,7 @@ from lrope_interp.data.sources.plain_text import (
     language_of,
     runs_of_paragraphs,
 )
-from lrope_interp.data.store import Piece, StoredDocuments, store_documents
+from lrope_interp.data.store import Piece, store_documents
 from lrope_interp.errors import LRopeError, visible
 
 HELD_OUT_SHARE = 0.1
@@ -80,7 +80,7 @@ def is_large(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > LARGEST_WHOLE_FILE
 
 
-def text_runs(path: Path, reading: Reading) -> StoredDocuments:
+def text_runs(path: Path, reading: Reading) -> IndexedDocuments:
     """Return the runs of paragraphs of a text file, from the cache; it may have any size."""
     identity = {
         "source": "text",
@@ -98,10 +98,10 @@ def text_runs(path: Path, reading: Reading) -> StoredDocuments:
     )
 
 
-def stored_part(name: str, documents: StoredDocuments, source: dict[str, Any]) -> CorpusPart:
+def stored_part(name: str, documents: IndexedDocuments, source: dict[str, Any]) -> CorpusPart:
     """Return the part that stored documents make, a tenth of them held out."""
     languages = set(documents.languages)
-    said = {"package": None, "version": None, **source, "n_duplicates_removed": documents.store.n_duplicates}
+    said = {"package": None, "version": None, **source, "n_duplicates_removed": documents.n_duplicates}
     return CorpusPart(
         name, languages.pop() if len(languages) == 1 else "und", documents, HELD_OUT_SHARE, said
     )

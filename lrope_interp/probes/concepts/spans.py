@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from lrope_interp.data import Document, Reading, assert_held_out
+from lrope_interp.data.documents import hash_splits
 from lrope_interp.data.spans.files import edge_warnings, read_spans_file
 from lrope_interp.data.spans.typed import OTHER, Spans
-from lrope_interp.data.splits import hash_splits
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.capture.selection import HELD_OUT, Selection, training_text
 from lrope_interp.probes.statistics.logistic import Task, type_folds
