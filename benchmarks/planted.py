@@ -60,7 +60,8 @@ def plant(seed: int, form: str, n_documents: int = 60, length: int = 150, auc: f
     log_odds += 0.3 * surprisal + 0.2 * np.tanh(rise) + 0.3 * level[1]
     is_boundary = rng.random(n) < expit(log_odds)
     odds = np.stack([log_odds + rng.normal(size=n), rng.normal(size=n)], axis=1)
-    held = HeldFixed(byte_class, entropy, rise, surprisal, log_bigram, odds)
+    curves = {"entropy": entropy, "rise": rise, "surprisal": surprisal, "log_bigram": log_bigram}
+    held = HeldFixed(byte_class, curves, odds)
     return Planted(
         LabelledGaps(held, is_boundary, document),
         np.tile(np.arange(1, length + 1), n_documents),

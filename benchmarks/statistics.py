@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Histograms, Units, interval
+from lrope_interp.probes.statistics.estimates import Scoring
 from lrope_interp.probes.statistics.nulls import SameByte, Shifts, family_wise
 from lrope_interp.probes.statistics.ranking import Curve, Ranking
 
@@ -52,7 +53,7 @@ def measure(n_units: int = N_UNITS, n_gaps: int = N_GAPS, n_layers: int = N_LAYE
     for values in layers:
         with clock.part("sort and count"):
             ranking = Ranking.of(values)
-            curve, histograms = Curve.of(values, is_boundary, ranking), Histograms.of(ranking, units)
+            curve, histograms = Curve.of(ranking, is_boundary), Histograms.of(ranking, units)
             found.append(curve.roc_auc())
             is_called = values >= curve.best_threshold()
             assert histograms.gaps.size
@@ -60,8 +61,9 @@ def measure(n_units: int = N_UNITS, n_gaps: int = N_GAPS, n_layers: int = N_LAYE
             with clock.part(f"resample {name}"):
                 interval(getattr(boot, name)(histograms, is_boundary))
         with clock.part("resample F1 and MCC"):
-            resampled = boot.of_calls(units, is_called, is_boundary)
-            interval(resampled["f1"]), interval(resampled["mcc"])
+            calls = Scoring(units, boot).calls(is_called, is_boundary)
+            assert calls["f1"].interval
+            assert calls["mcc"].interval
         with clock.part("circular shifts"):
             shifted.append(turned.null_auc(ranking))
         with clock.part("same byte"):

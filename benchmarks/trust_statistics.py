@@ -106,8 +106,8 @@ def shift_p(seed: int, effect: float, n_documents: int = 30, n_gaps: int = 300) 
     is_boundary = drift + 0.5 * level[document] > 0.8
     values = _wander(rng, n_documents, n_gaps) + 0.5 * level[document] + effect * is_boundary
     ranking = Ranking.of(values)
-    observed = Curve.of(values, is_boundary, ranking).roc_auc()
-    return p_value(observed, Shifts.of(document, seed).null_auc(ranking, is_boundary))
+    observed = Curve.of(ranking, is_boundary).roc_auc()
+    return p_value(observed, Shifts.of(document, seed).turn(is_boundary).null_auc(ranking))
 
 
 def same_byte_p(seed: int, effect: float, n_documents: int = 60, n_gaps: int = 300) -> float:

@@ -33,6 +33,7 @@ QUOTE = '"'
 _VERSIONED = ("lrope-interp", "torch", "transformer-lens", "numpy", "pandas")
 
 
+LOSES, TIES, WINS = "the control is better", "no difference shown", "the layer is better"
 ALL_LANGUAGES = "all"  # in a column `language`: the row of every language together
 # What a column of a table holds, in whichever table it stands; all others are floats.
 _HOLDS = {
@@ -62,6 +63,11 @@ def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFra
     return pd.DataFrame(
         {name: pd.Series([row[name] for row in rows], dtype=_DTYPES.get(name, "float64")) for name in names}
     )
+
+
+def verdict_on(low: float, high: float) -> str:
+    """Say what the 95 % interval of a layer's difference from a control shows; without one, nothing."""
+    return LOSES if high < 0 else WINS if low > 0 else TIES
 
 
 def _now() -> str:

@@ -26,7 +26,8 @@ from lrope_interp.probes.statistics.curves import (
     fit_logit,
     log_likelihood,
 )
-from lrope_interp.probes.statistics.strata import WithinBins, joint_bins, ranks_within
+from lrope_interp.probes.statistics.ranking import Ranking, ranks_within
+from lrope_interp.probes.statistics.strata import WithinBins, joint_bins
 
 BOOT = Bootstrap(n_resamples=500)
 
@@ -68,6 +69,10 @@ def planted_pair(form: str = "tanh", **kwargs: Any) -> tuple[Planted, Planted]:
     )
 
 
+def with_curves(sample: LabelledGaps, **curves: np.ndarray) -> LabelledGaps:
+    return replace(sample, held=replace(sample.held, curves={**sample.held.curves, **curves}))
+
+
 def by_baseline(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {row["baseline"]: row for row in rows}
 
@@ -106,9 +111,7 @@ def test_without_log_odds_there_is_no_lexical_row() -> None:
 
 def test_more_covariates_are_held_fixed_too() -> None:
     fit, test = planted_pair(auc=0.75)
-    knowing = [
-        replace(one.sample, held=replace(one.sample.held, more={"extra": one.extra})) for one in (fit, test)
-    ]
+    knowing = [with_curves(one.sample, extra=one.extra) for one in (fit, test)]
     rows = make_test(*knowing).of_signal(fit.extra, test.extra)
     assert not any(row["is_beyond"] for row in rows[:2])
 
@@ -167,10 +170,10 @@ def test_ties_constants_and_classes_that_fit_lacks_are_survived() -> None:
     fit, test = planted_pair(auc=0.75)
     odd = []
     for one in (fit, test):
-        c = one.sample.held
-        surprisal = np.where(np.arange(len(c.surprisal)) % 2, 0.0, c.surprisal)
-        changed = replace(c, rise=np.zeros_like(c.rise), surprisal=surprisal, entropy=np.round(c.entropy))
-        odd.append(replace(one.sample, held=changed))
+        entropy, surprisal = (one.sample.held.curves[name] for name in ("entropy", "surprisal"))
+        surprisal = np.where(np.arange(len(surprisal)) % 2, 0.0, surprisal)
+        changed = {"rise": np.zeros_like(entropy), "surprisal": surprisal, "entropy": np.round(entropy)}
+        odd.append(with_curves(one.sample, **changed))
     unseen = np.where(np.arange(len(test.extra)) < 50, 99, odd[1].held.byte_class)
     odd[1] = replace(odd[1], held=replace(odd[1].held, byte_class=unseen))
     rows = make_test(*odd).of_signal(1.0 * (fit.extra > 0.5), 1.0 * (test.extra > 0.5))
@@ -183,10 +186,10 @@ def test_the_order_of_documents_and_rounding_change_nothing() -> None:
     turned = []
     for one in (fit, test):
         at = np.argsort(-one.sample.document, kind="stable")
-        c = one.sample.held.taken(at)
-        c = replace(c, entropy=c.entropy * (1 + 1e-9))
         number = one.sample.document.max() - one.sample.document[at]
-        turned.append((LabelledGaps(c, one.sample.is_boundary[at], number), one.extra[at]))
+        sample = LabelledGaps(one.sample.held.taken(at), one.sample.is_boundary[at], number)
+        rounded = with_curves(sample, entropy=sample.held.curves["entropy"] * (1 + 1e-9))
+        turned.append((rounded, one.extra[at]))
     once = make_test(fit.sample, test.sample).of_signal(fit.extra, test.extra)
     again = make_test(turned[0][0], turned[1][0]).of_signal(turned[0][1], turned[1][1])
     for a, b in zip(once, again, strict=True):
@@ -266,7 +269,7 @@ def test_a_jump_is_found_where_it_is() -> None:
 def test_ranks_within_are_those_of_scipy_in_each_group() -> None:
     rng = np.random.default_rng(0)
     code, values = rng.integers(0, 4, 200), rng.integers(0, 9, 200).astype(float)
-    ranks = ranks_within(code, values)
+    ranks = ranks_within(code, Ranking.of(values))
     for c in range(4):
         wanted = stats.rankdata(values[code == c])
         assert ranks[code == c] == pytest.approx((wanted - wanted.mean()) / (len(wanted) + 1))
@@ -285,8 +288,8 @@ def test_joint_bins_are_of_equal_size_and_keep_ties_together() -> None:
 @pytest.mark.parametrize("form", ["tanh", "log", "step"])
 def test_a_function_of_entropy_leaves_nothing_within_bins(form: str) -> None:
     test = plant(3, form)
-    c = test.sample.held
-    bins = WithinBins(c.entropy, c.surprisal, test.sample.is_boundary, Units.of(test.sample.document, test.t))
+    entropy, surprisal = (test.sample.held.curves[name] for name in ("entropy", "surprisal"))
+    bins = WithinBins(entropy, surprisal, test.sample.is_boundary, Units.of(test.sample.document, test.t))
     assert np.abs(bins.left_of(test.shaped)).max() < 1e-6
     assert bins.p(bins.left_of(test.shaped)) == 1
 

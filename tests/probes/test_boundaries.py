@@ -339,10 +339,12 @@ def test_dev_chooses_alignment_and_sign(bilingual: Selection) -> None:
     values = {split: at_last_byte(split) for split in gaps}
     column = SignalColumn(Signal("x", lambda captured: captured.entropy), None, None, values)
     scored = Scorer(gaps["dev"], gaps["test"], Bootstrap(n_resamples=50)).score(column)
-    chosen = {row["stratum"]: row for row in scored.choices}
+    chosen = {row["stratum"]: row for row in scored.rows["choices"]}
     assert (chosen["han"]["align"], chosen["han"]["sign"]) == ("last", -1)
     assert chosen["bytes"]["align"] == "lead"
-    value = next(row for row in scored.scores if row["stratum"] == "han" and row["metric"] == "roc_auc")
+    value = next(
+        row for row in scored.rows["scores"] if row["stratum"] == "han" and row["metric"] == "roc_auc"
+    )
     assert (value["value"], value["raw_value"]) == (1, 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,18 @@ import pytest
 from concept_samples import random_by_type, sample_of
 from scipy import sparse
 
-from lrope_interp.probes.concepts.claims import BEYOND, DOCUMENT, TYPE, UNMEASURED, WINS, Claims, _verdict
+from lrope_interp.probes.concepts import claims as claims_module
+from lrope_interp.probes.concepts.claims import (
+    BEYOND,
+    DOCUMENT,
+    N_BINS,
+    TYPE,
+    UNMEASURED,
+    WINS,
+    Claims,
+    _verdict,
+    log_odds,
+)
 from lrope_interp.probes.concepts.features import (
     BYTE_WINDOW,
     JOINT,
@@ -26,8 +38,8 @@ from lrope_interp.probes.concepts.features import (
 )
 from lrope_interp.probes.concepts.probes import run_probes
 from lrope_interp.probes.concepts.spans import SpanSample
-from lrope_interp.probes.statistics.bootstrap import Bootstrap
-from lrope_interp.probes.statistics.estimates import Estimate, SpanScorer
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
+from lrope_interp.probes.statistics.estimates import Estimate, Scoring
 from lrope_interp.probes.statistics.logistic import beside
 from lrope_interp.probes.statistics.ranking import roc_auc
 
@@ -188,16 +200,20 @@ def test_a_gain_counts_by_its_lower_bound_alone_and_less_that_of_the_untrained_m
         JOINT_UNTRAINED: Estimate(0.6 - untrained, 0.6 - untrained + 0 * spread),
     }
 
-    def loss(_: SpanScorer, log_p: np.ndarray, number: int) -> Estimate:
-        """The loss of the control whose log-probabilities these are."""
-        (control,) = (
+    def control_of(log_p: np.ndarray, _: np.ndarray) -> list[str]:
+        """The control whose log-probabilities these are."""
+        return [
             one.of.control
             for one in every
             if any(np.shares_memory(log_p, own) for own in (one.by_document, one.by_type))
-        )
-        return losses[control]
+        ]
 
-    monkeypatch.setattr(SpanScorer, "binary_loss", loss)
+    def mean(scoring: Scoring, amount: Any) -> Estimate:
+        return losses[amount[0]] if isinstance(amount, list) else whole(scoring, amount)
+
+    whole = Scoring.mean
+    monkeypatch.setattr(claims_module, "binary_loss", control_of)
+    monkeypatch.setattr(Scoring, "mean", mean)
     found = Claims(sample, every, Bootstrap(0)).claims().iloc[0]
     assert found["gain"] == found["type_gain"] == pytest.approx(0.1)
     assert found["gain_low"] == pytest.approx(0.1 - 0.95 * half, abs=1e-3)
@@ -211,9 +227,10 @@ def test_on_new_types_a_probe_of_noise_is_at_chance_though_its_folds_differ_in_t
     share = np.array([(y[fold != k] == 1).mean() for k in range(5)])[fold]  # all that noise teaches
     logit = np.log(share / (1 - share)) + rng.normal(0, 0.01, size=4_000)
     log_p = -np.logaddexp(0, np.stack([logit, -logit], axis=1)).astype(np.float32)
-    scorer = SpanScorer(y, document, np.zeros_like(y), Bootstrap(0))
-    assert scorer.roc_auc(log_p, 1).value < 0.3
-    found = scorer.roc_auc_within(log_p, 1, fold)
+    scoring = Scoring(Units.of(document, np.zeros_like(y)), Bootstrap(0), N_BINS)
+    odds, is_one = log_odds(log_p[:, 1]), y == 1
+    assert scoring.roc_auc(scoring.rank(odds), is_one).value < 0.3
+    found = scoring.roc_auc_within(odds, is_one, fold)
     areas = [roc_auc(logit[own], y[own] == 1) for own in (fold == k for k in range(5))]
     pairs = [y[own].sum() * (1 - y[own]).sum() for own in (fold == k for k in range(5))]
     assert found.value == pytest.approx(np.average(areas, weights=pairs), abs=1e-4)
@@ -222,10 +239,10 @@ def test_on_new_types_a_probe_of_noise_is_at_chance_though_its_folds_differ_in_t
 
 
 def test_a_single_fold_is_scored_as_without_folds(planted: tuple[SpanSample, list]) -> None:
-    claims = Claims(*planted, Bootstrap(0))
-    log_p = planted[1][2].by_type
-    one = claims.scorer.roc_auc_within(log_p, 0, np.zeros(len(log_p), dtype=np.int64))
-    wanted = claims.scorer.roc_auc(log_p, 0)
+    scoring, y = Claims(*planted, Bootstrap(0)).scoring, planted[0].task.y[planted[0].is_test]
+    odds = log_odds(planted[1][2].by_type[:, 0])
+    one = scoring.roc_auc_within(odds, y == 0, np.zeros(len(odds), dtype=np.int64))
+    wanted = scoring.roc_auc(scoring.rank(odds), y == 0)
     assert one.value == wanted.value
     np.testing.assert_array_equal(one.resampled, wanted.resampled)
 

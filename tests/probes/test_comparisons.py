@@ -1,16 +1,28 @@
-"""Layers against controls: paired differences, shares of the ceiling, and family-wise p values."""
+"""Layers beside controls and beside another run's: differences, shares, family-wise p, matches, errors."""
 
 from __future__ import annotations
 
 import math
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
-from lrope_interp.probes.boundaries.comparisons import difference_rows, null_rows, share_rows, with_p_values
+from lrope_interp.probes.boundaries.comparisons import (
+    confident_errors,
+    difference_rows,
+    match_layers,
+    null_rows,
+    share_rows,
+    spearman_matrix,
+    with_p_values,
+)
 from lrope_interp.probes.boundaries.harness import Choice, Trial
 from lrope_interp.probes.capture.signals import Kind, Signal, SignalColumn, Target
+from lrope_interp.probes.statistics.estimates import Estimate
+from lrope_interp.results import LOSES, TIES, WINS
 
 
 def trial(
@@ -31,51 +43,47 @@ def trial(
     column = SignalColumn(signal, layer, head, {}, only)
     null = auc - 0.1 + 0.05 * rng.normal(size=999) if has_null else None
     shared = np.random.default_rng(0).normal(size=500) * 0.05
-    return Trial(
-        column, "words", "characters", Choice(), auc, auc + shared + noise * rng.normal(size=500), null
-    )
+    estimate = Estimate(auc, auc + shared + noise * rng.normal(size=500))
+    return Trial(column, "words", "characters", Choice(), estimate, null)
 
 
 def test_differences_are_paired_so_that_what_documents_share_cancels() -> None:
-    rows = difference_rows([trial("increments", 0.8, kind="layer", layer=1), trial("entropy", 0.75)])
-    (row,) = rows
-    assert row["value"] == pytest.approx(0.05)
-    assert row["ci_low"] > 0.05 - 0.05, "the shared scatter of 0.05 would hide the difference"
-    assert row["ci_high"] < 0.1
+    layer = trial("increments", 0.8, kind="layer", layer=1)
+    controls = [trial("entropy", 0.75), trial("words", 0.9), trial("near", 0.8001)]
+    entropy, words, near = difference_rows([layer, *controls])
+    assert entropy["value"] == pytest.approx(0.05)
+    assert entropy["ci_low"] > 0, "the shared scatter of 0.05 would hide the difference"
+    assert entropy["ci_high"] < 0.1
+    assert [row["verdict"] for row in (entropy, words, near)] == [WINS, LOSES, TIES]
+    bare = replace(controls[1], auc=Estimate(0.9))
+    assert difference_rows([layer, bare])[0]["verdict"] == TIES, "without an interval nothing is shown"
 
 
 def test_a_layer_is_held_against_its_own_controls_and_those_of_no_layer() -> None:
     trials = [
         trial("increments", 0.8, kind="layer", layer=0),
-        trial("increments", 0.7, kind="layer", layer=1),
+        trial("increments", 0.7, kind="layer", layer=1, head=0),
+        trial("increments", 0.6, kind="layer", layer=1, head=1),
         trial("byte_mean", 0.6, layer=0),
-        trial("byte_mean", 0.65, layer=1),
-        trial("entropy", 0.9),
-        *[trial("untrained", 0.5 + seed / 10, layer=1, seed=seed) for seed in range(3)],
-    ]
-    found = {(row["layer"], row["control"]): row["value"] for row in difference_rows(trials)}
-    assert set(found) == {
-        (0, "byte_mean"),
-        (0, "entropy"),
-        (1, "byte_mean"),
-        (1, "entropy"),
-        (1, "untrained"),
-    }
-    assert found[1, "byte_mean"] == pytest.approx(0.05)
-    assert found[1, "untrained"] == pytest.approx(0.7 - 0.6), "the mean of its seeds"
-    assert found[0, "entropy"] == pytest.approx(-0.1)
-
-
-def test_heads_meet_controls_of_their_own_head() -> None:
-    trials = [
-        trial("increments", 0.8, kind="layer", layer=1, head=0),
-        trial("increments", 0.7, kind="layer", layer=1, head=1),
-        trial("byte_mean", 0.6, layer=1, head=0),
-        trial("byte_mean", 0.65, layer=1, head=1),
+        trial("byte_mean", 0.65, layer=1, head=0),
+        trial("byte_mean", 0.5, layer=1, head=1),
         trial("cosine", 0.55, layer=1),
+        trial("entropy", 0.9),
+        *[trial("untrained", 0.5 + seed / 10, layer=0, seed=seed) for seed in range(3)],
     ]
-    found = {(row["head"], row["control"], row["control_head"]) for row in difference_rows(trials)}
-    assert found == {(0, "byte_mean", 0), (1, "byte_mean", 1), (0, "cosine", None), (1, "cosine", None)}
+    places = ("layer", "head", "control", "control_head")
+    found = {tuple(row[name] for name in places): row["value"] for row in difference_rows(trials)}
+    assert found == {
+        (0, None, "byte_mean", None): pytest.approx(0.2),
+        (0, None, "entropy", None): pytest.approx(-0.1),
+        (0, None, "untrained", None): pytest.approx(0.8 - 0.6),  # the mean of its seeds
+        (1, 0, "byte_mean", 0): pytest.approx(0.05),
+        (1, 0, "cosine", None): pytest.approx(0.15),
+        (1, 0, "entropy", None): pytest.approx(-0.2),
+        (1, 1, "byte_mean", 1): pytest.approx(0.1),
+        (1, 1, "cosine", None): pytest.approx(0.05),
+        (1, 1, "entropy", None): pytest.approx(-0.3),
+    }
 
 
 def test_the_share_of_the_ceiling_is_empty_where_the_probe_finds_little() -> None:
@@ -109,3 +117,46 @@ def test_the_family_counts_its_chances_and_controls_stand_alone() -> None:
     with_p_values(scores, rows)
     assert scores[0]["p_shift"] == by_signal["increments", 2]["p_shift"]
     assert "p_shift" not in scores[1]
+
+
+def test_correlations_are_scipys() -> None:
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=(3, 400)).astype(np.float32)
+    other = (own[[2, 0]] + rng.normal(size=(2, 400))).astype(np.float32).round(1)
+    found = spearman_matrix(own, other)
+    for i, j in np.ndindex(3, 2):
+        assert found[i, j] == pytest.approx(spearmanr(own[i], other[j]).statistic, abs=1e-9)
+    constant = np.stack([np.ones(50), np.arange(50)]).astype(np.float32)
+    assert spearman_matrix(constant, constant).tolist() == [[0, 0], [0, pytest.approx(1)]]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_swapped_and_inverted_layers_are_matched(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    own = rng.normal(size=(6, 500)).astype(np.float32)
+    order = rng.permutation(6)
+    signs = rng.choice([-1, 1], size=(6, 1))
+    other = (signs * own[order] + rng.normal(size=(6, 500))).astype(np.float32)
+    assert match_layers(spearman_matrix(own, other)) == [(int(order[k]), k) for k in np.argsort(order)]
+
+
+def test_the_assignment_is_the_best_as_a_whole_not_pair_by_pair() -> None:
+    correlation = np.array([[0.9, 0.8], [0.85, 0.1]])
+    assert match_layers(correlation) == [(0, 1), (1, 0)], "0.8 + 0.85 beats 0.9 + 0.1"
+
+
+def test_the_farthest_on_their_side_come_first() -> None:
+    values = np.array([5.0, 4.0, 3.0, 2.0, 1.0, 0.0])
+    is_boundary = np.array([False, True, True, True, False, True])
+    # called: 5, 4, 3; wrong are 5 (false alarm) and 2 and 0 (misses), 2 being the least sure of its side
+    found = confident_errors(values, is_boundary, 2.5, np.zeros(6, dtype=np.int64))
+    assert found.tolist() == [0, 5, 3]
+    right = confident_errors(values[[0, 5]], np.array([True, False]), 1.0, np.zeros(2, dtype=np.int64))
+    assert not len(right)
+
+
+def test_of_equally_confident_errors_every_document_gets_its_turn() -> None:
+    document = np.repeat(np.arange(5), 20)
+    values, is_boundary = np.ones(100), np.zeros(100, dtype=bool)
+    found = confident_errors(values, is_boundary, 0.5, document)
+    assert found.tolist() == [0, 20, 40, 60, 80, 1, 21, 41, 61, 81]

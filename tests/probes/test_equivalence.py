@@ -51,13 +51,16 @@ def test_an_example_worked_out_by_hand() -> None:
     assert observed.ci95 == pytest.approx((2 - half, 2 + half), abs=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_both_p_are_those_of_two_one_sided_t_tests(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(8))
+def test_both_p_are_those_of_two_one_sided_t_tests_and_the_interval_decides(seed: int) -> None:
     differences = draws(0.001, 0.002, 3 + seed % 7, 1, seed)[0]
-    found = verdict(paired(differences), 0.003)
+    observed = paired(differences)
+    found = verdict(observed, 0.003)
     lower = stats.ttest_1samp(differences, -0.003, alternative="greater").pvalue
     upper = stats.ttest_1samp(differences, 0.003, alternative="less").pvalue
     assert (found.p_lower, found.p_upper) == pytest.approx((lower, upper), rel=1e-9)
+    is_inside = observed.ci90[0] > -0.003 and observed.ci90[1] < 0.003
+    assert (found.word == EQUIVALENT) == is_inside
 
 
 def test_statsmodels_says_the_same() -> None:
@@ -69,13 +72,6 @@ def test_statsmodels_says_the_same() -> None:
     found = verdict(paired(arm - reference), 0.02)
     assert (found.p_lower, found.p_upper) == pytest.approx((lower[1], upper[1]), rel=1e-9)
     assert max(found.p_lower, found.p_upper) == pytest.approx(p, rel=1e-9)
-
-
-@pytest.mark.parametrize("seed", range(50))
-def test_equivalent_is_exactly_the_90_percent_interval_within_the_margin(seed: int) -> None:
-    observed = paired(draws(0.001, 0.0025, 5, 1, seed)[0])
-    is_inside = observed.ci90[0] > -0.003 and observed.ci90[1] < 0.003
-    assert (verdict(observed, 0.003).word == EQUIVALENT) == is_inside
 
 
 @pytest.mark.parametrize(
@@ -96,10 +92,8 @@ def test_all_verdicts_can_be_reached(differences: list[float], word: str, is_non
 def test_a_single_pair_gets_no_verdict() -> None:
     observed = paired([0.0])
     found = verdict(observed, 0.003)
-    assert found.word == NO_VERDICT
-    assert not observed.is_nonzero
-    assert math.isnan(found.p_lower) and math.isnan(found.power) and math.isnan(observed.sd)
-    assert found.n_for_power is None
+    assert (found.word, found.n_for_power, observed.is_nonzero) == (NO_VERDICT, None, False)
+    assert all(map(math.isnan, (found.p_lower, found.power, observed.sd)))
 
 
 @pytest.mark.parametrize(
@@ -111,16 +105,13 @@ def test_without_spread_the_mean_decides(value: float, word: str) -> None:
     assert (found.power, found.n_for_power) == (1.0, 2)
 
 
-@pytest.mark.parametrize("margin", [0.0, -0.003, math.nan, math.inf])
-def test_a_margin_must_be_a_positive_number(margin: float) -> None:
-    with pytest.raises(LRopeError, match="above 0 nats"):
-        verdict(paired([0.0, 0.1]), margin)
-
-
-@pytest.mark.parametrize("differences", [[], [0.0, math.nan], [math.inf]])
-def test_differences_must_be_finite(differences: list[float]) -> None:
-    with pytest.raises(LRopeError, match="finite"):
-        paired(differences)
+def test_what_cannot_be_tested_is_refused() -> None:
+    for margin in (0.0, -0.003, math.nan, math.inf):
+        with pytest.raises(LRopeError, match="above 0 nats"):
+            verdict(paired([0.0, 0.1]), margin)
+    for differences in ([], [0.0, math.nan], [math.inf]):
+        with pytest.raises(LRopeError, match="finite"):
+            paired(differences)
 
 
 @pytest.mark.parametrize("n", [5, 20])
@@ -142,9 +133,10 @@ def test_a_planted_difference_is_found_and_a_planted_sameness_too() -> None:
     assert share(EQUIVALENT, draws(0.0, 0.0005, 5)) > 0.99
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 12])
-@pytest.mark.parametrize("sd", [0.0004, 0.0015, 0.003])
-@pytest.mark.parametrize("true_mean", [0.0, 0.001])
+@pytest.mark.parametrize(
+    ("n", "sd", "true_mean"),
+    [(2, 0.0004, 0.0), (3, 0.0015, 0.001), (5, 0.0004, 0.001), (5, 0.003, 0.0), (12, 0.0015, 0.0)],
+)
 def test_the_power_is_what_simulation_finds(n: int, sd: float, true_mean: float) -> None:
     n_runs = 40_000
     differences = draws(true_mean, sd, n, n_runs)
@@ -154,17 +146,12 @@ def test_the_power_is_what_simulation_finds(n: int, sd: float, true_mean: float)
     assert abs(found - simulated) < 4 * math.sqrt(max(found * (1 - found), 1e-5) / n_runs)
 
 
-def test_the_power_at_the_margin_of_many_pairs_is_5_percent() -> None:
-    assert tost_power(200, 0.003, 0.003, 0.003) == pytest.approx(0.05, abs=1e-4)
-
-
-@pytest.mark.parametrize("sd", [0.0005, 0.0015, 0.004, 0.02])
+@pytest.mark.parametrize("sd", [0.0005, 0.0015, 0.02, 0.5])
 def test_the_number_of_seeds_is_the_least_that_reaches_the_power(sd: float) -> None:
     n = pairs_for_power(sd, 0.003)
+    if sd == 0.5:  # a thousand pairs are too few
+        assert tost_power(MOST_PAIRS, sd, 0.003) < 0.8 and n is None
+        return
     assert n is not None and n > 2
+    assert tost_power(200, 0.003, 0.003, 0.003) == pytest.approx(0.05, abs=1e-4), "at the margin"
     assert tost_power(n, sd, 0.003) >= 0.8 > tost_power(n - 1, sd, 0.003)
-
-
-def test_where_a_thousand_pairs_are_too_few_no_number_is_named() -> None:
-    assert tost_power(MOST_PAIRS, 0.5, 0.003) < 0.8
-    assert pairs_for_power(0.5, 0.003) is None

@@ -77,7 +77,8 @@ def test_resamples_to_first_order_spread_as_exact_ones_do() -> None:
     bootstrap = Bootstrap(0, 60)
     exact = [weighted(strata, values, weights[cluster]) for weights in bootstrap.weights(60)]
     for at, one in enumerate((strata.roc_auc(values), strata.ratio_of_means(values))):
-        drawn = one.resampled(bootstrap, units)
+        drawn = one.estimate(bootstrap, units).resampled
+        assert drawn is not None
         theirs = np.array([pair[at] for pair in exact])
         assert np.corrcoef(drawn, theirs)[0, 1] > 0.95
         assert drawn.std() == pytest.approx(theirs.std(), rel=0.15)

@@ -21,6 +21,7 @@ from lrope_interp.probes.capture.controls import (
 )
 from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.statistics.logistic import Fits
 
 MakeModel = Callable[..., LRopeTransformer]
 SHORT = Document("d", "The 中国 é a.", "x", "en")
@@ -128,6 +129,6 @@ def test_a_label_that_one_document_holds_alone_leaves_no_ceiling_and_no_crash(
     gaps = Gaps.of(documents, ["punctuation", "whitespace"])
     sample = HiddenSample.of(gaps)
     captured = capture(tiny_model, documents, hidden_at=sample.at)
-    ceilings = fit_ceilings(captured, gaps, sample)
+    ceilings = fit_ceilings(captured, gaps, sample, Fits())
     assert {target.label for target, _ in ceilings[0]} <= {"whitespace"}
     assert len(ceilings[0]) == len(ceilings[1])

@@ -229,8 +229,10 @@ def test_only_documents_in_the_script_of_a_short_text_choose_for_it(
         Signal("x", lambda captured: captured.entropy), None, None, {"dev": on_dev, "test": on_test}
     )
     scored = Scorer(dev, test, Bootstrap(n_resamples=20)).score(column)
-    assert {row["sign"] for row in scored.choices} == {sign}
-    [auc] = [r["value"] for r in scored.scores if (r["stratum"], r["metric"]) == ("characters", "roc_auc")]
+    assert {row["sign"] for row in scored.rows["choices"]} == {sign}
+    [auc] = [
+        r["value"] for r in scored.rows["scores"] if (r["stratum"], r["metric"]) == ("characters", "roc_auc")
+    ]
     assert auc > 0.99
 
 

@@ -11,7 +11,6 @@ import pytest
 from boundary_samples import CONTEXT
 from report_samples import boundaries_result
 
-from lrope_interp.reports.boundaries.contrast_figures import TIES
 from lrope_interp.reports.boundaries.contrasts import beyond_places
 from lrope_interp.reports.boundaries.error_strips import error_strips
 from lrope_interp.reports.boundaries.layer_matches import matches_sentence, matches_table
@@ -35,7 +34,7 @@ from lrope_interp.reports.boundaries.page import (
 from lrope_interp.reports.boundaries.sections import beyond_table
 from lrope_interp.reports.boundaries.verdicts import beyond_sentence, paired_verdict, standing
 from lrope_interp.reports.kit.strips import N_SHADES
-from lrope_interp.results import Result
+from lrope_interp.results import TIES, Result
 
 HERE = ("words", "characters")
 NEW_TABLES = ("nulls", "differences", "shares", "beyond", "errors", "precision_recall", "matches")

@@ -24,7 +24,7 @@ from lrope_interp.probes.capture.capture import Progress
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import Field, Gaps
 from lrope_interp.probes.capture.signals import SignalColumn, rise, user_signals
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Histograms, Units, draw_gaps, interval
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, draw_gaps
 from lrope_interp.probes.statistics.curves import (
     Axis,
     ClassLogit,
@@ -33,7 +33,7 @@ from lrope_interp.probes.statistics.curves import (
     fit_logit,
     log_likelihood,
 )
-from lrope_interp.probes.statistics.ranking import Ranking, roc_auc
+from lrope_interp.probes.statistics.estimates import Scoring
 from lrope_interp.probes.statistics.strata import WithinBins
 
 LEVEL = 0.05
@@ -53,32 +53,20 @@ class HeldFixed:
 
     Attributes:
         byte_class: The class of the byte after it, as a number.
-        entropy: Of the model's prediction of that byte, in nats.
-        rise: Entropy minus that of the byte before, in nats.
-        surprisal: -ln p of the byte that came, in nats.
-        log_bigram: Log frequency, in training text, of the byte after the byte before.
+        curves: What is held fixed by a curve, by name, the same for both samples: the entropy of the
+            model's prediction of that byte (nats), its rise from the byte before, the surprisal of the
+            byte that came, and the log frequency, in training text, of that byte after the one before.
         log_odds: Log-odds of a boundary by character unigram and bigram, from training text.
-        more: Whatever else is held fixed by a curve, by name: the same for both samples.
     """
 
     byte_class: Int[np.ndarray, " n"]
-    entropy: Float[np.ndarray, " n"]
-    rise: Float[np.ndarray, " n"]
-    surprisal: Float[np.ndarray, " n"]
-    log_bigram: Float[np.ndarray, " n"]
+    curves: Mapping[str, Float[np.ndarray, " n"]]
     log_odds: Float[np.ndarray, "n 2"] | None = None
-    more: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
-
-    def curves(self) -> dict[str, Float[np.ndarray, " n"]]:
-        """Return everything that is held fixed by a curve."""
-        return {name: getattr(self, name) for name in CURVES} | dict(self.more)
 
     def taken(self, at: Int[np.ndarray, " kept"]) -> HeldFixed:
         """Return those of some gaps."""
-        curves = {name: getattr(self, name)[at] for name in CURVES}
-        odds = None if self.log_odds is None else self.log_odds[at]
-        more = {name: values[at] for name, values in self.more.items()}
-        return HeldFixed(byte_class=self.byte_class[at], **curves, log_odds=odds, more=more)
+        curves = {name: values[at] for name, values in self.curves.items()}
+        return HeldFixed(self.byte_class[at], curves, None if self.log_odds is None else self.log_odds[at])
 
 
 @dataclass(frozen=True)
@@ -157,7 +145,7 @@ class BeyondTest:
         places = {name: axis.step(both) for name, axis in self._axes.items()}
         steps_on_fit, steps_on_test = (
             np.stack([numbers[name] > at for name, at in places.items()], axis=1).astype(np.float64)
-            for numbers in (self._drawn_held.curves(), self.test.held.curves())
+            for numbers in (self._drawn_held.curves, self.test.held.curves)
         )
         spline = Spline.of(fit_values)
         on_fit = steps_on_fit, spline.columns(fit_values)
@@ -180,7 +168,7 @@ class BeyondTest:
     @cached_property
     def _axes(self) -> dict[str, Axis]:
         """Where signals may jump, at the fit and test gaps; labels have no part in it."""
-        fit, test = self._drawn_held.curves(), self.test.held.curves()
+        fit, test = self._drawn_held.curves, self.test.held.curves
         return {name: Axis.of(np.concatenate([fit[name], test[name]])) for name in fit}
 
     @cached_property
@@ -188,12 +176,12 @@ class BeyondTest:
         fit, test = self._drawn_held, self.test.held
         is_boundary = self.fit.is_boundary[self._drawn]
         classes = np.unique(np.concatenate([fit.byte_class, test.byte_class]))
-        curves = {name: Spline.of(values) for name, values in fit.curves().items()}
+        curves = {name: Spline.of(values) for name, values in fit.curves.items()}
         plain_fit, plain_test = (
             Grouped.of(
                 np.searchsorted(classes, one.byte_class),
                 len(classes),
-                np.hstack([curves[name].columns(values) for name, values in one.curves().items()]),
+                np.hstack([curves[name].columns(values) for name, values in one.curves.items()]),
             )
             for one in (fit, test)
         )
@@ -226,37 +214,23 @@ class BeyondTest:
             large = fit_logit(curved, was_boundary, small.widened(curved.n_columns))
         base_log_odds = _log_odds(small, baseline.test, on_test[0])
         log_odds = _log_odds(large, baseline.test, np.hstack(on_test))
-        base_auc, auc = roc_auc(base_log_odds, is_boundary), roc_auc(log_odds, is_boundary)
+        scoring = Scoring(self.units, self.bootstrap)
+        base_auc, auc = (scoring.roc_auc(scoring.rank(one), is_boundary) for one in (base_log_odds, log_odds))
         gain = log_likelihood(log_odds, is_boundary) - log_likelihood(base_log_odds, is_boundary)
-        bits = gain / math.log(2)
-        found = {
-            "delta_auc": auc - base_auc,
-            "bits": float(bits.mean()),
-            "base_auc": base_auc,
-            "full_auc": auc,
-        }
-        if not self.units.has_interval:
-            return self._row(baseline.name, **found)
-        resampled, base_resampled = (
-            self.bootstrap.roc_auc(Histograms.of(Ranking.of(one), self.units), is_boundary)
-            for one in (log_odds, base_log_odds)
-        )
-        auc_low, auc_high = interval(resampled - base_resampled)
-        bits_low, bits_high = interval(self.bootstrap.ratio(self.units, bits, np.ones(len(bits))))
+        found = scoring.mean(gain / math.log(2)).row("bits") | (auc - base_auc).row("auc")
+        lows = found["auc_low"], found["bits_low"]
         return self._row(
             baseline.name,
-            **found,
-            auc_low=auc_low,
-            auc_high=auc_high,
-            bits_low=bits_low,
-            bits_high=bits_high,
-            is_beyond=None if math.isnan(auc_low + bits_low) else auc_low > 0 and bits_low > 0,
+            **found | {"delta_auc": found.pop("auc")},
+            base_auc=base_auc.value,
+            full_auc=auc.value,
+            is_beyond=None if math.isnan(sum(lows)) else min(lows) > 0,
         )
 
     @cached_property
     def _bins(self) -> WithinBins:
-        held = self.test.held
-        return WithinBins(held.entropy, held.surprisal, self.test.is_boundary, self.units, self.seed)
+        entropy, surprisal = (self.test.held.curves[name] for name in ("entropy", "surprisal"))
+        return WithinBins(entropy, surprisal, self.test.is_boundary, self.units, self.seed)
 
     def _binned(self, values: Num[np.ndarray, " n_test"]) -> dict[str, Any]:
         """Test oriented values within joint bins of entropy and surprisal."""
@@ -392,11 +366,13 @@ def _held_fixed(
     def at(name: str, how: str) -> Float[np.ndarray, " n"]:
         return gaps.characters.align(numbers[name], one.gaps, how).astype(np.float64)
 
-    more = {"surprisal_sum": at("surprisal", "sum")} if has_wide else {}
+    curves = {name: at(name, align) for name in CURVES}
+    if has_wide:
+        curves["surprisal_sum"] = at("surprisal", "sum")
     if has_wide and align == "last":
-        more |= {f"{name}_lead": at(name, "lead") for name in ("entropy", "rise")}
+        curves |= {f"{name}_lead": at(name, "lead") for name in ("entropy", "rise")}
     byte_classes = gaps.characters.align(numbers["byte_class"], one.gaps, "lead")
-    return HeldFixed(byte_classes, **{name: at(name, align) for name in CURVES}, more=more)
+    return HeldFixed(byte_classes, curves)
 
 
 def _odds_at_bytes(

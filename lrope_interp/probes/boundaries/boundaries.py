@@ -24,6 +24,7 @@ from lrope_interp.probes.boundaries.comparisons import (
     SHARE_COLUMNS,
     difference_rows,
     error_rows,
+    match_tables,
     null_rows,
     share_rows,
     with_p_values,
@@ -33,10 +34,9 @@ from lrope_interp.probes.boundaries.harness import (
     SCORE_COLUMNS,
     Scored,
     Scorer,
-    over_seeds,
     prevalence_rows,
+    seed_means,
 )
-from lrope_interp.probes.boundaries.matching import match_tables
 from lrope_interp.probes.boundaries.options import BoundaryOptions, check_align
 from lrope_interp.probes.boundaries.signals import SCORED_SPLITS, gather, twin_columns
 from lrope_interp.probes.boundaries.tables import (
@@ -114,24 +114,21 @@ def boundaries(
     bootstrap, align = Bootstrap(options.seed), check_align(options.align)
     scorer = Scorer(gaps["dev"], gaps["test"], bootstrap, captured["test"], align)
     scored = _score_all(scorer, found, on_progress)
-    trials = [trial for one in scored for trial in one.trials if not math.isnan(trial.auc)]
-    nulls = null_rows(trials)
-    scores = [row for one in scored for row in one.scores]
+    trials = [one for one in scored.trials if not math.isnan(one.auc.value)]
+    nulls, scores = null_rows(trials), scored.rows["scores"]
     with_p_values(scores, nulls)
     scores += [row for one in scorer.test_fields for row in prevalence_rows(one)]
     beyond = beyond_rows(scorer, gaps["fit"], captured, found, counts, selection.training, on_progress)
 
     tables = {
-        "scores": table([*scores, *over_seeds(scores)], SCORE_COLUMNS),
+        "scores": table([*scores, *seed_means(scores)], SCORE_COLUMNS),
         "nulls": table(nulls, NULL_COLUMNS),
         "differences": table(difference_rows(trials), DIFFERENCE_COLUMNS),
         "shares": table(share_rows(trials), SHARE_COLUMNS),
         "errors": table(error_rows(scorer, trials), ERROR_COLUMNS),
-        "roc": table([row for one in scored for row in one.roc], (*_CURVE, "fpr", "tpr")),
-        "precision_recall": table(
-            [row for one in scored for row in one.precision_recall], (*_CURVE, "recall", "precision")
-        ),
-        "choices": table([row for one in scored for row in one.choices], _CHOICES),
+        "roc": table(scored.rows["roc"], (*_CURVE, "fpr", "tpr")),
+        "precision_recall": table(scored.rows["precision_recall"], (*_CURVE, "recall", "precision")),
+        "choices": table(scored.rows["choices"], _CHOICES),
         "classes": classes_frame(captured["test"]),
         "labels": labels_frame(scorer.test),
         "strata": strata_frame(scorer.test),
@@ -200,14 +197,14 @@ def _gaps(model: LRopeTransformer, selection: Selection, labels: Sequence[str]) 
     return gaps
 
 
-def _score_all(scorer: Scorer, found: Sequence[SignalColumn], on_progress: Progress | None) -> list[Scored]:
+def _score_all(scorer: Scorer, found: Sequence[SignalColumn], on_progress: Progress | None) -> Scored:
     """Score every column, several at once: most of the work is done outside of Python's lock."""
     for one in found:
         scorer.refuse_constant(one)
-    scored = []
+    scored = Scored()
     with ThreadPoolExecutor(max(1, min(4, torch.get_num_threads()))) as pool:
         for done, one in enumerate(pool.map(scorer.score, found), start=1):
-            scored.append(one)
+            scored.add(one)
             if on_progress is not None:
                 on_progress("scoring", done, len(found))
     return scored
@@ -245,7 +242,7 @@ def _token_notes(unscored: pd.DataFrame) -> list[str]:
     ]
 
 
-def _warnings(scorer: Scorer, scored: Sequence[Scored]) -> list[str]:
+def _warnings(scorer: Scorer, scored: Scored) -> list[str]:
     """Say what limits the numbers: units, labels that could not be had, silver, empty cells."""
     fields = scorer.test_fields
     found = [
@@ -261,7 +258,7 @@ def _warnings(scorer: Scorer, scored: Sequence[Scored]) -> list[str]:
     found += [
         note for name, label in scorer.test.labels.items() for note in _label_warnings(name, label, fields)
     ]
-    return [*found, *scorer.choice_notes(), *(note for one in scored for note in one.notes)]
+    return [*found, *scorer.choice_notes(), *scored.notes]
 
 
 def _label_warnings(name: str, label: Label, fields: Sequence[Field]) -> list[str]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64
@@ -21,10 +20,8 @@ from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.signals import Signal, SignalColumn, Target
 from lrope_interp.probes.statistics.bootstrap import hold_out
+from lrope_interp.probes.statistics.logistic import Fits
 from lrope_interp.probes.statistics.ranking import roc_auc
-
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
 
 CEILING = "ceiling"
 REGULARISATIONS = (1e-4, 1e-3, 1e-2, 1.0)
@@ -64,6 +61,7 @@ def fit_probe(
     hidden: Float32[np.ndarray, "n m"],
     is_boundary: Bool[np.ndarray, " n"],
     document: Int[np.ndarray, " n"],
+    fits: Fits,
     seed: int = 0,
 ) -> LinearProbe | None:
     """Fit on all gaps, with the regularisation of the highest AUC on a fifth of the documents.
@@ -72,6 +70,7 @@ def fit_probe(
         hidden: The hidden state at each gap; at most 50,000 gaps of 256 dimensions take 2 s.
         is_boundary: The label.
         document: The document of each gap; gaps of one document in their order.
+        fits: Counts what is fitted.
         seed: Of the documents held out.
 
     Returns:
@@ -92,34 +91,15 @@ def fit_probe(
     best, highest = None, -math.inf
     model = LogisticRegression(solver="newton-cholesky", tol=1e-3, max_iter=MAX_ITERATIONS, warm_start=True)
     for c in REGULARISATIONS:  # from strong to weak, each fit starts at the one before
-        model.set_params(C=c)
-        if not _has_converged(model, rest, is_boundary[~is_held]):
-            continue
+        fits.fit(model.set_params(C=c), rest, is_boundary[~is_held])
         auc = roc_auc(held @ model.coef_[0], is_boundary[is_held])
-        if auc > highest:
+        if best is None or auc > highest:
             best, highest = copy.deepcopy(model), auc
-    if best is None or not _has_converged(best, x, is_boundary):
-        return None
+    assert best is not None
+    fits.fit(best, x, is_boundary)
     weight = best.coef_[0] / scale
     bias = float(np.asarray(best.intercept_)[0] - weight @ centre)
     return LinearProbe(weight.astype(np.float32), bias, best.C, highest)
-
-
-def _has_converged(
-    model: LogisticRegression, x: Float32[np.ndarray, "n m"], is_boundary: Bool[np.ndarray, " n"]
-) -> bool:
-    """Fit `model` from where it is, and say whether the solver vouches for the result."""
-    from scipy.linalg import LinAlgWarning
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)
-        warnings.simplefilter("error", LinAlgWarning)
-        try:
-            model.fit(x, is_boundary)
-        except (ConvergenceWarning, LinAlgWarning):
-            return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -168,7 +148,7 @@ Ceilings: TypeAlias = Mapping[int, Sequence[tuple[Target, LinearProbe]]]
 
 
 def fit_ceilings(
-    fit: Captured, gaps: Gaps, sample: HiddenSample, on_progress: Progress | None = None
+    fit: Captured, gaps: Gaps, sample: HiddenSample, fits: Fits, on_progress: Progress | None = None
 ) -> Ceilings:
     """Fit a probe for each layer, label and scope on the sampled hidden states.
 
@@ -179,6 +159,7 @@ def fit_ceilings(
         fit: The captured fit documents, with their hidden states at `sample.at`.
         gaps: Their gaps and labels.
         sample: Which gaps were sampled.
+        fits: Counts what is fitted.
         on_progress: Told about every probe.
     """
     scopes = {
@@ -201,7 +182,7 @@ def fit_ceilings(
         found = []
         for layer, hidden in zip(fit.layers, fit.hidden, strict=True):
             align = _better_alignment(hidden, sample, rows, truth, document)
-            probe = fit_probe(hidden[sample.rows(align)[rows]], truth, document)
+            probe = fit_probe(hidden[sample.rows(align)[rows]], truth, document, fits)
             found += [] if probe is None else [(layer, Target(label, scope, scopes[scope], align), probe)]
         for layer, target, probe in found if len(found) == len(fit.layers) else []:
             ceilings[layer].append((target, probe))

@@ -1,24 +1,35 @@
-"""What trials say beside each other: layers against controls, p values of families, the surest errors."""
+"""What trials say beside each other: layers against controls and another run's, p values, the surest errors.
+
+Layers swap roles between seeds, so "layer 3 marks words" is not a finding until another seed has a layer
+that does the same. Layers (and heads) are matched by the assignment that maximises the sum of |Spearman|
+between their increments on the same gaps (Hungarian method; Kuhn 1955).
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+import pandas as pd
+from jaxtyping import Bool, Float, Float32, Int64
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import rankdata
 
-from lrope_interp.probes.boundaries.harness import FALLBACK_STRATUM, Scorer, Trial
-from lrope_interp.probes.statistics.bootstrap import interval
+from lrope_interp.probes.boundaries.harness import FALLBACK_STRATUM, Row, Scored, Scorer, Trial
+from lrope_interp.probes.capture.captured import Captured
+from lrope_interp.probes.capture.signals import SIGNALS, columns
+from lrope_interp.probes.statistics.estimates import Estimate
 from lrope_interp.probes.statistics.nulls import family_wise, p_value
+from lrope_interp.results import table, verdict_on
 
 DIFFERENCE_COLUMNS = (
     *("signal", "layer", "head", "control", "control_layer", "control_head"),
-    *("label", "stratum", "value", "ci_low", "ci_high"),
+    *("label", "stratum", "value", "ci_low", "ci_high", "verdict"),
 )
 SHARE_COLUMNS = (
     *("signal", "layer", "head", "label", "stratum", "share", "ci_low", "ci_high"),
@@ -32,59 +43,44 @@ ERROR_COLUMNS = (
     *("label", "stratum", "signal", "layer", "head", "rank", "error", "document", "character", "offset"),
     *("text", "value", "is_boundary"),
 )
+MATCH_COLUMNS = (
+    *("layer", "head", "other_layer", "other_head", "spearman", "label", "stratum"),
+    *("value", "ci_low", "ci_high", "other_value", "other_low", "other_high"),
+)
+CORRELATION_COLUMNS = ("layer", "head", "other_layer", "other_head", "spearman", "is_matched")
 LEAST_PROBE_LOW = 0.55
 N_ERRORS = 10
 CONTEXT = 24
 SHOWN_STRATA = (FALLBACK_STRATUM, "han")
 
 
-@dataclass(frozen=True)
-class _Control:
-    """A control, or the mean over the seeds of one."""
-
-    name: str
-    layer: int | None
-    head: int | None
-    auc: float
-    resampled: Float[np.ndarray, " resamples"] | None
-
-    def is_beside(self, trial: Trial) -> bool:
-        """Whether a layer is held against it: its own layer (and head), or none."""
-        own = trial.column
-        is_of_head = self.head is None or self.head == own.head
-        return self.layer is None or own.layer is None or (self.layer == own.layer and is_of_head)
-
-
-def difference_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+def difference_rows(trials: Sequence[Trial]) -> list[Row]:
     """Return ROC-AUC of each layer minus that of each control, the resamples paired.
 
-    A control with a value a layer is compared with its own layer only, one with several seeds by
-    the mean of its seeds.
+    A control with a value a layer is compared with its own layer (and head) only, one with several seeds
+    by the mean of its seeds.
     """
     rows = []
     for (label, stratum), members in _cells(trials):
-        groups: dict[tuple[str, int | None, int | None], list[Trial]] = defaultdict(list)
+        seeds: dict[tuple[str, int | None, int | None], list[Estimate]] = defaultdict(list)
         for one in members:
             if one.column.signal.kind == "control":
-                groups[one.column.signal.name, one.column.layer, one.column.head].append(one)
-        controls = []
-        for where, seeds in groups.items():
-            known = [one.resampled for one in seeds if one.resampled is not None]
-            resampled = np.mean(known, axis=0) if len(known) == len(seeds) else None
-            controls.append(_Control(*where, float(np.mean([one.auc for one in seeds])), resampled))
+                seeds[one.column.signal.name, one.column.layer, one.column.head].append(one.auc)
+        controls = {where: Estimate.mean(own) for where, own in seeds.items()}
         for trial in (one for one in members if one.column.signal.kind == "layer"):
-            for control in (one for one in controls if one.is_beside(trial)):
-                low, high = math.nan, math.nan
-                if trial.resampled is not None and control.resampled is not None:
-                    low, high = interval(trial.resampled - control.resampled)
-                beside = {"control": control.name, "control_layer": control.layer}
-                beside |= {"control_head": control.head, "label": label, "stratum": stratum}
-                value = {"value": trial.auc - control.auc, "ci_low": low, "ci_high": high}
-                rows.append(trial.column.place | beside | value)
+            column = trial.column
+            for (name, layer, head), auc in controls.items():
+                is_own = layer == column.layer and head in (None, column.head)
+                if layer is None or column.layer is None or is_own:
+                    beside = {"control": name, "control_layer": layer, "control_head": head}
+                    said = column.place | beside | {"label": label, "stratum": stratum}
+                    difference = trial.auc - auc
+                    verdict = verdict_on(*difference.interval)
+                    rows.append(said | difference.row() | {"verdict": verdict})
     return rows
 
 
-def share_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+def share_rows(trials: Sequence[Trial]) -> list[Row]:
     """Return how much of what a linear probe finds in the same state the increment tells.
 
     The share (AUC - 1/2) / (AUC of the probe - 1/2) is empty where the probe itself finds little:
@@ -92,19 +88,18 @@ def share_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     """
     rows = []
     for (label, stratum), members in _cells(trials):
-        probes = {one.column.layer: one for one in members if one.column.signal.kind == "ceiling"}
+        probes = {one.column.layer: one.auc for one in members if one.column.signal.kind == "ceiling"}
         for trial in (one for one in members if one.column.signal.kind == "layer"):
-            probe = probes.get(trial.column.layer)
+            probe, own = probes.get(trial.column.layer), trial.auc
             if probe is None:
                 continue
-            low, high = (math.nan, math.nan) if probe.resampled is None else interval(probe.resampled)
-            share, share_low, share_high = math.nan, math.nan, math.nan
-            if low > LEAST_PROBE_LOW and trial.resampled is not None and probe.resampled is not None:
-                share = (trial.auc - 0.5) / (probe.auc - 0.5)
-                share_low, share_high = interval((trial.resampled - 0.5) / (probe.resampled - 0.5))
-            found = {"label": label, "stratum": stratum, "probe_value": probe.auc}
-            found |= {"probe_low": low, "probe_high": high}
-            found |= {"share": share, "ci_low": share_low, "ci_high": share_high}
+            low, high = probe.interval
+            share = Estimate(math.nan)
+            if low > LEAST_PROBE_LOW and own.resampled is not None and probe.resampled is not None:
+                above = (own.resampled - 0.5) / (probe.resampled - 0.5)
+                share = Estimate((own.value - 0.5) / (probe.value - 0.5), above)
+            found = {"label": label, "stratum": stratum, "probe_value": probe.value, **share.row()}
+            found |= {"probe_low": low, "probe_high": high, "share": share.value}
             rows.append(trial.column.place | found)
     return rows
 
@@ -116,7 +111,7 @@ def _cells(trials: Iterable[Trial]) -> Iterator[tuple[tuple[str, str], list[Tria
     yield from cells.items()
 
 
-def null_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+def null_rows(trials: Sequence[Trial]) -> list[Row]:
     """Return one row of `nulls.csv` for each trial that has draws under a null.
 
     Six layers are six chances to find something. The p value of a layer is therefore the probability
@@ -127,7 +122,7 @@ def null_rows(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     tested = [one for one in trials if one.shifted is not None or one.same_byte is not None]
     for (label, stratum), members in sorted(_cells(tested), key=lambda cell: cell[0]):
         names = [one.column.signal.name for one in members]
-        by_shift = _p_values([(one.auc, one.shifted) for one in members], names)
+        by_shift = _p_values([(one.auc.value, one.shifted) for one in members], names)
         by_flip = _p_values([one.same_byte or (math.nan, None) for one in members], names)
         for trial, shift, flip in zip(members, by_shift, by_flip, strict=True):
             null, low, high = trial.shifted, math.nan, math.nan
@@ -156,7 +151,7 @@ def _p_values(
     return list(zip(alone, found, strict=True))
 
 
-def with_p_values(scores: Iterable[dict[str, Any]], nulls: Sequence[dict[str, Any]]) -> None:
+def with_p_values(scores: Iterable[Row], nulls: Sequence[Row]) -> None:
     """Enter p values into the ROC-AUC rows that they belong to."""
     key = ("signal", "layer", "head", "label", "stratum")
     by_key = {tuple(row[name] for name in key): row for row in nulls}
@@ -166,7 +161,7 @@ def with_p_values(scores: Iterable[dict[str, Any]], nulls: Sequence[dict[str, An
             row["p_shift"], row["p_same_byte"] = known["p_shift"], known["p_same_byte"]
 
 
-def error_rows(scorer: Scorer, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+def error_rows(scorer: Scorer, trials: Sequence[Trial]) -> list[Row]:
     """Return the contexts of the ten most confident errors, for each label, of the layer that dev likes best.
 
     A score says how often; only the errors themselves say at what. Confidence is how many gaps lie between
@@ -174,7 +169,7 @@ def error_rows(scorer: Scorer, trials: Sequence[Trial]) -> list[dict[str, Any]]:
     document comes first. A context has the 24 characters before a gap and after it, the one after it at
     offset 0.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     gaps, characters = scorer.test, scorer.test.characters
     fields = {(one.stratum, label): one for one in scorer.test_fields for label in one.labels}
     usable = [
@@ -182,13 +177,13 @@ def error_rows(scorer: Scorer, trials: Sequence[Trial]) -> list[dict[str, Any]]:
         for one in trials
         if one.column.signal.name == "increments"
         and not math.isnan(one.choice.threshold)
-        and not math.isnan(one.choice.dev_auc)
+        and not math.isnan(one.choice.dev_roc_auc)
     ]
     for label, stratum in itertools.product(gaps.labels, SHOWN_STRATA):
         candidates = [one for one in usable if (one.label, one.stratum) == (label, stratum)]
         if not candidates:
             continue
-        best = max(candidates, key=lambda one: one.choice.dev_auc)
+        best = max(candidates, key=lambda one: one.choice.dev_roc_auc)
         column, choice, one = best.column, best.choice, fields[stratum, label]
         values, is_boundary = scorer.aligned(column, one, choice).astype(np.float64), one.labels[label]
         aligned = characters.align(column.values["test"], characters.first, choice.align)
@@ -226,19 +221,89 @@ def confident_errors(
         _, place, counts = np.unique(distance, return_inverse=True, return_counts=True)
         confidence[side] = (np.cumsum(counts) / max(len(distance), 1))[place]
     wrong = np.flatnonzero(called != is_boundary)
-    repeated = _how_many_before(document[wrong], confidence[wrong])
+    # Errors of one document and one confidence are numbered, so that other documents come before its second.
+    alike = pd.DataFrame({"document": document[wrong], "confidence": confidence[wrong]})
+    repeated = alike.groupby(["document", "confidence"]).cumcount().to_numpy()
     return wrong[np.lexsort((wrong, repeated, -confidence[wrong]))[:most]]
 
 
-def _how_many_before(
-    document: Int64[np.ndarray, " n"], confidence: Float[np.ndarray, " n"]
-) -> Int64[np.ndarray, " n"]:
-    """Number errors of one document and one confidence, so that other documents come before its second."""
-    order = np.lexsort((confidence, document))
-    fresh = np.ones(len(order), dtype=bool)
-    fresh[1:] = (np.diff(document[order]) != 0) | (np.diff(confidence[order]) != 0)
-    starts = np.flatnonzero(fresh)
-    number = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
-    out = np.empty(len(order), dtype=np.int64)
-    out[order] = number
-    return out
+def match_tables(
+    scorer: Scorer, own: Captured, scored: Scored, other: Mapping[str, Captured]
+) -> dict[str, pd.DataFrame]:
+    """Match the layers (and heads) of a run with those of another, and hold their scores side by side.
+
+    They are compared at the first byte of every scored character of the test documents. The sign
+    matters as little as it does for boundaries: a layer may contract where another expands.
+
+    Args:
+        scorer: The other run's increments go through it too, on the same gaps.
+        own: Of test, by the run that is tested.
+        scored: What its signals scored.
+        other: Of "dev" and "test", by the other run.
+
+    Returns:
+        `correlations`, every layer with every other; and `matches`, each matched pair with both runs'
+        ROC-AUC for every label and stratum.
+    """
+    at = np.flatnonzero(scorer.test.strata["characters"])
+    runs = (own, other["test"])
+    correlation = spearman_matrix(*(one.increments[..., at].reshape(-1, len(at)) for one in runs))
+    places = [
+        [(layer, head if n > 1 else None) for layer in one.layers for head in range(n)]
+        for one, n in ((run, run.increments.shape[1]) for run in runs)
+    ]
+    matched = set(match_layers(correlation))
+    pairs = [
+        {
+            "layer": places[0][i][0],
+            "head": places[0][i][1],
+            "other_layer": places[1][j][0],
+            "other_head": places[1][j][1],
+            "spearman": float(correlation[i, j]),
+            "is_matched": (i, j) in matched,
+        }
+        for i, j in np.ndindex(*correlation.shape)
+    ]
+    plain = replace(scorer, captured=None)  # without nulls
+    beside = [plain.score(one) for one in columns(SIGNALS["increments"], other)]
+    theirs = _scores([row for one in beside for row in one.rows["scores"]])
+    ours, unknown = _scores(scored.rows["scores"]), (np.nan, np.nan, np.nan)
+    rows = []
+    for pair in (one for one in pairs if one["is_matched"]):
+        found = theirs.get((pair["other_layer"], pair["other_head"]), {})
+        for cell, (value, low, high) in ours.get((pair["layer"], pair["head"]), {}).items():
+            beside = dict(zip(MATCH_COLUMNS[-3:], found.get(cell, unknown), strict=True))
+            said = {"label": cell[0], "stratum": cell[1], "value": value, "ci_low": low, "ci_high": high}
+            rows.append(pair | said | beside)
+    return {"correlations": table(pairs, CORRELATION_COLUMNS), "matches": table(rows, MATCH_COLUMNS)}
+
+
+def spearman_matrix(
+    own: Float32[np.ndarray, "k n"], other: Float32[np.ndarray, "m n"]
+) -> Float[np.ndarray, "k m"]:
+    """Return Spearman's rank correlation of every row of `own` with every row of `other`; 0 for constants."""
+    standard = [_standard_ranks(rows) for rows in (own, other)]
+    return standard[0] @ standard[1].T
+
+
+def _standard_ranks(rows: Float32[np.ndarray, "k n"]) -> Float[np.ndarray, "k n"]:
+    ranks = rankdata(rows, axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(ranks, axis=1, keepdims=True)
+    return np.divide(ranks, length, out=np.zeros_like(ranks), where=length > 0)
+
+
+def match_layers(correlation: Float[np.ndarray, "k m"]) -> list[tuple[int, int]]:
+    """Return the pairs (row, column) of the best assignment by absolute correlation."""
+    rows, columns = linear_sum_assignment(np.abs(correlation), maximize=True)
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def _scores(rows: Sequence[Row]) -> dict[tuple[Any, Any], dict[tuple[str, str], tuple[float, ...]]]:
+    """Return ROC-AUC of increments with its interval: by layer and head, then by label and stratum."""
+    found: dict[tuple[Any, Any], dict[tuple[str, str], tuple[float, ...]]] = {}
+    for row in rows:
+        if row["metric"] == "roc_auc" and row["signal"] == "increments":
+            cell = found.setdefault((row["layer"], row["head"]), {})
+            cell[row["label"], row["stratum"]] = (row["value"], row["ci_low"], row["ci_high"])
+    return found

@@ -7,7 +7,8 @@ signal points and where to cut it; on test it scores that choice, once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -17,13 +18,14 @@ from jaxtyping import Float, Int64, Num
 
 from lrope_interp.data.alignment import code_points
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.boundaries.words import Runs, pk_counts, token_counts, windowdiff_counts
+from lrope_interp.probes.boundaries.words import Runs, token_counts, window_errors
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import ALIGNMENTS, Field, Gaps
 from lrope_interp.probes.capture.signals import SignalColumn
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Histograms, interval
+from lrope_interp.probes.statistics.bootstrap import Bootstrap
+from lrope_interp.probes.statistics.estimates import Estimate, Ranked, Scoring, over_seeds
 from lrope_interp.probes.statistics.nulls import SameByte, Shifts
-from lrope_interp.probes.statistics.ranking import Confusion, Curve, Ranking
+from lrope_interp.probes.statistics.ranking import Curve, Ranking
 
 FALLBACK_STRATUM = "characters"
 METRICS = ("roc_auc", "average_precision", "f1", "mcc", "precision", "recall")
@@ -39,6 +41,8 @@ _ESTIMATES = ("value", "raw_value", "ci_low", "ci_high", "p_shift", "p_same_byte
 _TABLES = ("byte_mean", "token_mean")
 _Made = TypeVar("_Made")
 
+Row = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -48,14 +52,14 @@ class Choice:
         align: "lead", "last" or "sum" over a character's bytes.
         sign: 1 where the signal rises at boundaries, -1 where it falls.
         threshold: Of the signed signal, for the best F1; NaN where dev could not tell.
-        dev_auc: Of the signed signal on dev; NaN where dev could not tell.
+        dev_roc_auc: Of the signed signal on dev; NaN where dev could not tell.
         prevalence_threshold: At and above which dev calls as many gaps as it has boundaries.
     """
 
     align: str = ALIGNMENTS[0]
     sign: int = 1
     threshold: float = math.nan
-    dev_auc: float = math.nan
+    dev_roc_auc: float = math.nan
     prevalence_threshold: float = math.nan
 
 
@@ -69,7 +73,6 @@ class Trial:
         stratum: The stratum.
         choice: What dev chose.
         auc: The oriented ROC-AUC on test.
-        resampled: The AUC of each resample; None where units are too few.
         shifted: The AUC under each circular shift; None where it was not computed.
         same_byte: The same-byte statistic, and its draws under the null.
     """
@@ -78,22 +81,25 @@ class Trial:
     label: str
     stratum: str
     choice: Choice
-    auc: float
-    resampled: Float[np.ndarray, " resamples"] | None = None
+    auc: Estimate
     shifted: Float[np.ndarray, " shifts"] | None = None
     same_byte: tuple[float, Float[np.ndarray, " flips"]] | None = None
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What one column scored: rows of the tables, trials to compare, and remarks."""
+    """What columns scored: rows of "scores", "choices", "roc" and "precision_recall", trials, and remarks."""
 
-    scores: list[dict[str, Any]] = field(default_factory=list)
-    roc: list[dict[str, Any]] = field(default_factory=list)
-    precision_recall: list[dict[str, Any]] = field(default_factory=list)
-    choices: list[dict[str, Any]] = field(default_factory=list)
+    rows: defaultdict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
     trials: list[Trial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def add(self, other: Scored) -> None:
+        """Append what another column scored."""
+        for name, rows in other.rows.items():
+            self.rows[name] += rows
+        self.trials.extend(other.trials)
+        self.notes.extend(other.notes)
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class Scorer:
     bootstrap: Bootstrap
     captured: Captured | None = None
     align: str | None = None
-    _made: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
+    _made: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def test_fields(self) -> list[Field]:
@@ -129,11 +135,11 @@ class Scorer:
         """
         self.refuse_constant(column)
         out = Scored()
-        rankings: dict[tuple[int, str], tuple[np.ndarray, Ranking]] = {}
+        rankings: dict[tuple[int, str], Ranking] = {}
         for one in self.test_fields:
             if column.signal.name == "character_start" and one.stratum != "bytes":
                 continue  # constant there, by definition
-            ranked: dict[tuple[str, int], tuple[np.ndarray, Ranking, Histograms | None]] = {}
+            ranked: dict[tuple[str, int], Ranked] = {}
             for label in one.labels:
                 if not column.is_for(label, one.stratum):
                     continue
@@ -143,20 +149,18 @@ class Scorer:
                     values = self.aligned(column, one, choice)
                     if self._is_constant(column):  # summed it would tell wide characters from narrow ones
                         values = np.zeros_like(values)
-                    ranking = Ranking.of(values)
-                    has_interval = one.units.has_interval and not ranking.is_constant
-                    ranked[key] = values, ranking, Histograms.of(ranking, one.units) if has_interval else None
-                self._score_label(out, column, one, label, choice, *ranked[key])
+                    ranked[key] = Scoring(one.units, self.bootstrap).rank(values)
+                self._score_label(out, column, one, label, choice, ranked[key])
         # Labels that no document of a stratum has get empty rows, so that they are not overlooked.
         known = {(one.stratum, label) for one in self.test_fields for label in one.labels}
         nothing = {"align": "", "n": 0, "n_positive": 0, "n_documents": 0}
-        out.scores.extend(
+        out.rows["scores"] += [
             score_row(**_who(column), label=label, stratum=stratum, metric=metric, **nothing)
             for stratum, mask in self.test.strata.items()
             for label in self.test.labels
             if column.only is None and mask.any() and (stratum, label) not in known
             for metric in METRICS
-        )
+        ]
         return out
 
     def choose(
@@ -165,7 +169,7 @@ class Scorer:
         one: Field,
         label: str,
         allowed: Sequence[str] = ALIGNMENTS,
-        rankings: dict[tuple[int, str], tuple[np.ndarray, Ranking]] | None = None,
+        rankings: dict[tuple[int, str], Ranking] | None = None,
     ) -> Choice:
         """Return what dev chooses: the alignment and sign of the best AUC, and the thresholds there.
 
@@ -186,15 +190,12 @@ class Scorer:
         for align in alignments:
             if (id(dev), align) not in rankings:
                 aligned = self.dev.characters.align(column.values["dev"], dev.gaps, align)
-                rankings[id(dev), align] = aligned, Ranking.of(aligned)
-            values, ranking = rankings[id(dev), align]
-            auc = Curve.of(values, is_boundary, ranking).roc_auc()
-            if math.isnan(best.dev_auc) or max(auc, 1 - auc) > best.dev_auc:
+                rankings[id(dev), align] = Ranking.of(aligned)
+            auc = Curve.of(rankings[id(dev), align], is_boundary).roc_auc()
+            if math.isnan(best.dev_roc_auc) or max(auc, 1 - auc) > best.dev_roc_auc:
                 best = Choice(align, 1 if auc >= 0.5 else -1, math.nan, max(auc, 1 - auc))
-        values, ranking = rankings[id(dev), best.align]
-        if best.sign < 0:
-            values, ranking = -values, ranking.reversed()
-        curve = Curve.of(values, is_boundary, ranking)
+        ranking = rankings[id(dev), best.align]
+        curve = Curve.of(ranking if best.sign > 0 else ranking.reversed(), is_boundary)
         share = float(is_boundary.mean())
         return replace(
             best, threshold=curve.best_threshold(), prevalence_threshold=curve.prevalence_threshold(share)
@@ -251,28 +252,21 @@ class Scorer:
         return self._made[key]
 
     def _score_label(
-        self,
-        out: Scored,
-        column: SignalColumn,
-        one: Field,
-        label: str,
-        choice: Choice,
-        values: Num[np.ndarray, " n"],
-        ranking: Ranking,
-        histograms: Histograms | None,
+        self, out: Scored, column: SignalColumn, one: Field, label: str, choice: Choice, ranked: Ranked
     ) -> None:
-        is_boundary = one.labels[label]
-        curve = Curve.of(values, is_boundary, ranking)
+        """Append what a column scores for one label: rows of every table, and the trial."""
+        is_boundary, ranking = one.labels[label], ranked.ranking
+        curve = Curve.of(ranking, is_boundary)
         if ranking.is_constant:
             out.notes.append(f"{column.name} is constant in {one.stratum}: no score there")
         is_scorable = curve.is_scorable and not ranking.is_constant
-        found: dict[str, dict[str, float]] = {}
+        found: dict[str, Row] = {}
         if is_scorable:
-            resampled = None if histograms is None else self.bootstrap.roc_auc(histograms, is_boundary)
+            auc = Scoring(one.units, self.bootstrap).roc_auc(ranked, is_boundary, curve)
+            found = self._metrics(column, one, label, choice, ranked, curve)
             # One of several seeds has no interval of its own.
-            spread = None if column.signal.seed is not None else histograms
-            found = self._metrics(one, label, choice, values, ranking, curve, spread, resampled)
-            trial = Trial(column, label, one.stratum, choice, curve.roc_auc(), resampled)
+            found["roc_auc"] |= (auc if column.signal.seed is None else Estimate(auc.value)).row()
+            trial = Trial(column, label, one.stratum, choice, auc)
             if self.captured is not None and has_nulls(column):
                 trial = replace(
                     trial,
@@ -281,78 +275,55 @@ class Scorer:
                 )
             out.trials.append(trial)
         said = _who(column) | {"label": label, "stratum": one.stratum, **_counts(one, label)}
-        for metric in [*METRICS, *(name for name in found if name not in METRICS)]:
-            chosen = {"align": choice.align, "sign": choice.sign}
-            out.scores.append(score_row(**said, **chosen, metric=metric, **found.get(metric, {})))
+        said |= {"align": choice.align, "sign": choice.sign}
+        out.rows["scores"] += [
+            score_row(**said, metric=metric, **found.get(metric, {}))
+            for metric in dict.fromkeys([*METRICS, *found])
+        ]
         where = column.place | {"label": label, "stratum": one.stratum}
-        chosen = {"align": choice.align, "sign": choice.sign, "threshold": choice.threshold}
-        chosen |= {"prevalence_threshold": choice.prevalence_threshold, "dev_roc_auc": choice.dev_auc}
-        out.choices.append(where | {"seed": column.signal.seed} | chosen)
+        out.rows["choices"].append(where | {"seed": column.signal.seed} | vars(choice))
         # Curves are kept of what has p values, of the byte table and of the ceiling.
         has_curves = has_nulls(column) or column.signal.kind == "ceiling" or column.signal.name in _TABLES
         if is_scorable and has_curves:
-            out.roc.extend(where | {"fpr": x, "tpr": y} for x, y in zip(*curve.roc(), strict=True))
+            points = zip(*curve.roc(), strict=True)
+            out.rows["roc"] += [where | {"fpr": x, "tpr": y} for x, y in points]
             points = zip(*curve.precision_recall(), strict=True)
-            out.precision_recall.extend(where | {"recall": x, "precision": y} for x, y in points)
+            out.rows["precision_recall"] += [where | {"recall": x, "precision": y} for x, y in points]
 
     def _metrics(
-        self,
-        one: Field,
-        label: str,
-        choice: Choice,
-        values: Num[np.ndarray, " n"],
-        ranking: Ranking,
-        curve: Curve,
-        histograms: Histograms | None,
-        resampled_auc: Float[np.ndarray, " resamples"] | None,
-    ) -> dict[str, dict[str, float]]:
-        """Return every metric: its value, the one before the signal was turned, and its interval.
+        self, column: SignalColumn, one: Field, label: str, choice: Choice, ranked: Ranked, curve: Curve
+    ) -> dict[str, Row]:
+        """Return value and interval of every metric; of curves also the value before the signal was turned.
 
         F1, MCC and words are those of the threshold of dev's best F1; precision and recall of that at which
-        dev calls as many gaps as it has boundaries. Without `histograms` there is no interval.
+        dev calls as many gaps as it has boundaries.
         """
-        boot, units, is_boundary = self.bootstrap, one.units, one.labels[label]
-
-        def metric(value: float, resampled: np.ndarray | None, raw: float = math.nan) -> dict[str, float]:
-            low, high = math.nan, math.nan
-            if resampled is not None and not math.isnan(value):
-                low, high = interval(resampled)
-            return {"value": value, "raw_value": raw, "ci_low": low, "ci_high": high}
-
-        auc, precision = curve.roc_auc(), curve.average_precision()
-        raw_auc, raw_precision = auc, precision
+        is_boundary, values = one.labels[label], ranked.ranking.values
+        scoring = Scoring(one.units, self.bootstrap if column.signal.seed is None else None)
+        precision = scoring.average_precision(ranked, is_boundary, curve)
+        raw_auc, raw_precision = curve.roc_auc(), precision.value
         if choice.sign < 0:
-            raw_auc = 1 - auc
-            raw_precision = Curve.of(-values, is_boundary, ranking.reversed()).average_precision()
-        resampled = None if histograms is None else boot.average_precision(histograms, is_boundary)
-        found = {
-            "roc_auc": metric(auc, None if histograms is None else resampled_auc, raw_auc),
-            "average_precision": metric(precision, resampled, raw_precision),
+            raw_auc = 1 - raw_auc
+            raw_precision = Curve.of(ranked.ranking.reversed(), is_boundary).average_precision()
+        found: dict[str, Row] = {
+            "roc_auc": {"raw_value": raw_auc},
+            "average_precision": precision.row() | {"raw_value": raw_precision},
         }
         if math.isnan(choice.threshold):
             return found
         called, likely = (values >= cut for cut in (choice.threshold, choice.prevalence_threshold))
-        for names, is_called, cut in (
-            (("f1", "mcc"), called, choice.threshold),
-            (("precision", "recall"), likely, choice.prevalence_threshold),
-        ):
-            counts = Confusion.at(values, is_boundary, cut)
-            spread = {} if histograms is None else boot.of_calls(units, is_called, is_boundary)
-            found |= {name: metric(getattr(counts, name)(), spread.get(name)) for name in names}
+        at_best, at_prevalence = (scoring.calls(calls, is_boundary) for calls in (called, likely))
+        found |= {name: at_best[name].row() for name in ("f1", "mcc")}
+        found |= {name: at_prevalence[name].row() for name in ("precision", "recall")}
         if label not in SEGMENT_LABELS or one.stratum == "bytes":
             return found
         document, character = self.test.document[one.gaps], self.test.character[one.gaps]
         runs = self._once(("runs", id(one)), lambda: Runs.of(document, character))
-        ratios: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         if label in WORD_LABELS:
             hits, n_called, n_true = token_counts(runs, called, is_boundary)
-            ratios["token_f1"] = (2 * hits, n_called + n_true)
-        ratios["pk"] = pk_counts(runs, called, is_boundary)
-        ratios["windowdiff"] = windowdiff_counts(runs, called, is_boundary)
-        for name, (part, whole) in ratios.items():
-            total = float(whole.sum())
-            value = float(part.sum()) / total if total else math.nan
-            found[name] = metric(value, None if histograms is None else boot.ratio(units, part, whole))
+            found["token_f1"] = scoring.ratio(2 * hits, n_called + n_true).row()
+        pk, windowdiff, windows = window_errors(runs, called, is_boundary)
+        found["pk"], found["windowdiff"] = (scoring.ratio(one, windows).row() for one in (pk, windowdiff))
         return found
 
     def _shifted(self, one: Field, label: str, ranking: Ranking) -> Float[np.ndarray, " shifts"]:
@@ -407,13 +378,13 @@ def lexical_codes(
     return points if captured.has_byte_tokens else (points << 34) | (first << 17) | last
 
 
-def score_row(**known: Any) -> dict[str, Any]:
+def score_row(**known: Any) -> Row:
     """Return a row of `scores.csv` with every column; a number that is not known is NaN or None."""
     assert set(known) <= set(SCORE_COLUMNS), set(known) - set(SCORE_COLUMNS)
     return {name: known.get(name, math.nan if name in _ESTIMATES else None) for name in SCORE_COLUMNS}
 
 
-def prevalence_rows(one: Field) -> list[dict[str, Any]]:
+def prevalence_rows(one: Field) -> list[Row]:
     """Score knowing nothing: precision is the prevalence, F1 that of calling every gap a boundary."""
     rows = []
     for label, is_boundary in one.labels.items():
@@ -427,27 +398,30 @@ def prevalence_rows(one: Field) -> list[dict[str, Any]]:
     return rows
 
 
-def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def seed_means(rows: Sequence[Row]) -> list[Row]:
     """Average rows that differ in their seed only: the mean over seeds, and their range as its interval."""
     same = ("signal", "kind", "layer", "head", "label", "stratum", "metric", "n", "n_positive", "n_documents")
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row["seed"] is not None:
-            groups.setdefault(tuple(row[name] for name in same), []).append(row)
+            groups[tuple(row[name] for name in same)].append(row)
     return [
         score_row(
             **dict(zip(same, key, strict=True)),
-            align="",
-            value=float(np.mean([row["value"] for row in group])),
+            **over_seeds([Estimate(row["value"]) for row in group]),
+            **{name: _agreed([row[name] for row in group]) for name in ("align", "sign")},
             raw_value=float(np.mean([row["raw_value"] for row in group])),
-            ci_low=float(np.min([row["value"] for row in group])),
-            ci_high=float(np.max([row["value"] for row in group])),
         )
         for key, group in groups.items()
     ]
 
 
-def _who(column: SignalColumn) -> dict[str, Any]:
+def _agreed(said: Sequence[Any]) -> Any:
+    """Return what all seeds have alike; "" or None where they differ."""
+    return said[0] if len(set(said)) == 1 else "" if isinstance(said[0], str) else None
+
+
+def _who(column: SignalColumn) -> Row:
     return column.place | {"kind": column.signal.kind, "seed": column.signal.seed}
 
 

@@ -32,6 +32,7 @@ from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.increment_statistics import capture_training_sample
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.capture.signals import SIGNALS, Signal, SignalColumn, columns
+from lrope_interp.probes.statistics.logistic import Fits
 
 SCORED_SPLITS = ("dev", "test")
 TWIN = "cosine_fixed"
@@ -77,7 +78,8 @@ def gather(
 
     sample = HiddenSample.of(gaps["fit"])
     fit = read("fit", selection.fit, (COSINE,), sample.at)
-    ceilings = fit_ceilings(fit, gaps["fit"], sample, on_progress)
+    fits = Fits()
+    ceilings = fit_ceilings(fit, gaps["fit"], sample, fits, on_progress)
     fit = replace(fit, hidden=fit.hidden[:0, :0], hidden_at=fit.hidden_at[:0])  # up to 2 GB, no longer needed
     readouts = (COSINE, random_head_readout(model, selection.fit), *ceiling_readouts(ceilings))
     scored = {split: read(split, getattr(selection, split), readouts) for split in SCORED_SPLITS}
@@ -109,7 +111,16 @@ def gather(
     found = [column for signal in SIGNALS.values() for column in columns(signal, captured)]
     found += [column for signal in controls for column in columns(signal, scored)]
     found += ceiling_columns(ceilings, scored)
-    return captured, found, tables, [*notes, *unseen_bytes_note(fit, captured["test"])]
+    return (
+        captured,
+        found,
+        tables,
+        [
+            *notes,
+            *fits.notes("fits of the ceiling"),
+            *unseen_bytes_note(fit, captured["test"]),
+        ],
+    )
 
 
 def twin_columns(

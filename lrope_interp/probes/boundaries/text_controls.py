@@ -112,39 +112,30 @@ def text_sample(training: Iterable[Document], max_bytes: int) -> tuple[tuple[Doc
     return tuple(taken), True
 
 
-@dataclass(frozen=True)
-class _Windows:
-    """The different stretches of six characters of a text; a short one at a document's start is padded.
+def _windows(
+    text: JoinedText,
+) -> tuple[Int64[np.ndarray, "windows 6"], Int64[np.ndarray, " windows"]]:
+    """Count the different stretches of six characters, by two sorts of 64-bit keys of three characters.
 
-    Attributes:
-        point: Code points; what is missing on the left is `PAD`.
-        room: How many characters there are before the last.
-        counts: How often each stretch occurs.
+    Returns:
+        The code points of each stretch, `PAD` for what is missing on the left at a document's start; and
+        how often it occurs.
     """
-
-    point: Int64[np.ndarray, "windows 6"]
-    room: Int64[np.ndarray, " windows"]
-    counts: Int64[np.ndarray, " windows"]
-
-    @classmethod
-    def of(cls, text: JoinedText) -> _Windows:
-        """Count the stretches that end at each character, by two sorts of 64-bit keys of three characters."""
-        halves = text.point.astype(np.int64)  # each character and the two before it as one number
-        for back in (1, 2):
-            before = np.full(len(halves), PAD)
-            has_before = text.place >= back
-            before[has_before] = text.point[np.flatnonzero(has_before) - back]
-            halves |= before << (back * _POINT_BITS)
-        known = np.unique(np.append(halves, _ALL_PADS))
-        half = np.searchsorted(known, halves)
-        earlier = np.full(len(half), len(known) - 1)
-        has_earlier = text.place >= WINDOW // 2
-        earlier[has_earlier] = half[np.flatnonzero(has_earlier) - WINDOW // 2]
-        keys, counts = np.unique(earlier * len(known) + half, return_counts=True)
-        both = np.stack([known[keys // len(known)], known[keys % len(known)]], axis=1)
-        shifts = np.array([2, 1, 0]) * _POINT_BITS
-        point = ((both[:, :, None] >> shifts) & PAD).reshape(-1, WINDOW)
-        return cls(point, (point[:, :-1] != PAD).sum(axis=1), counts)
+    halves = text.point.astype(np.int64)  # each character and the two before it as one number
+    for back in (1, 2):
+        before = np.full(len(halves), PAD)
+        has_before = text.place >= back
+        before[has_before] = text.point[np.flatnonzero(has_before) - back]
+        halves |= before << (back * _POINT_BITS)
+    known = np.unique(np.append(halves, _ALL_PADS))
+    half = np.searchsorted(known, halves)
+    earlier = np.full(len(half), len(known) - 1)
+    has_earlier = text.place >= WINDOW // 2
+    earlier[has_earlier] = half[np.flatnonzero(has_earlier) - WINDOW // 2]
+    keys, counts = np.unique(earlier * len(known) + half, return_counts=True)
+    both = np.stack([known[keys // len(known)], known[keys % len(known)]], axis=1)
+    shifts = np.array([2, 1, 0]) * _POINT_BITS
+    return ((both[:, :, None] >> shifts) & PAD).reshape(-1, WINDOW), counts
 
 
 @dataclass(frozen=True)
@@ -162,11 +153,11 @@ class Branching:
     @classmethod
     def of(cls, text: JoinedText) -> Branching:
         """Count what follows each context of at most 5 characters that occurs at least 10 times."""
-        windows = _Windows.of(text)
-        following, counts = windows.point[:, -1], windows.counts
+        point, counts = _windows(text)
+        following, room = point[:, -1], (point[:, :-1] != PAD).sum(axis=1)
         ends = np.arange(1, len(following) + 1) * WINDOW - 2
         keys, entropies = [], [_entropies(np.zeros_like(following), following, counts, 1)]
-        for level in grow(windows.point.ravel(), ends, windows.room, [LEAST_COUNT] * MAX_CONTEXT, counts):
+        for level in grow(point.ravel(), ends, room, [LEAST_COUNT] * MAX_CONTEXT, counts):
             at = level.places
             keys.append(level.keys)
             entropies.append(_entropies(level.numbers, following[at], counts[at], len(level.keys)))
@@ -320,13 +311,10 @@ class TextTables:
 def text_signals(tables: TextTables) -> list[Signal]:
     """Make the controls that know the statistics of the training text and no model."""
 
-    def read(table: Callable[[Sequence[Document]], np.ndarray]) -> Callable[[Captured], np.ndarray]:
-        return lambda captured: table(captured.documents)
+    def signal(name: str, table: Callable[[Sequence[Document]], np.ndarray]) -> Signal:
+        return Signal(name, lambda read: table(read.documents), is_rule=True, is_per_character=True)
 
-    return [
-        Signal("branching_entropy", read(tables.branching_entropy), is_rule=True, is_per_character=True),
-        Signal("pmi", read(tables.pmi), is_rule=True, is_per_character=True),
-    ]
+    return [signal("branching_entropy", tables.branching_entropy), signal("pmi", tables.pmi)]
 
 
 def _entropies(

@@ -80,44 +80,30 @@ def window_length(runs: Runs, is_boundary: Bool[np.ndarray, " n"]) -> int:
     return max(1, round((len(is_boundary) + n_runs) / n_segments / 2)) if n_segments else 1
 
 
-def pk_counts(
+def window_errors(
     runs: Runs,
     is_called: Bool[np.ndarray, " n"],
     is_boundary: Bool[np.ndarray, " n"],
     width: int | None = None,
-) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    """Count wrong windows for Pk (Beeferman, Berger & Lafferty 1999), by the window's first gap.
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """Count windows that are wrong for Pk and for WindowDiff, by the window's first gap.
 
-    A window lies between two characters `width` apart in one run; without `width` it is
-    `window_length`. It is wrong where one segmentation has the two in one segment and the other
-    does not. Pk is errors / windows: 0 is perfect; calling nothing or everything scores far below
-    1, so read it beside such rows. It forgives a false alarm near a boundary; a run shorter than
-    the window is not counted.
-
-    Returns:
-        Errors and windows.
-    """
-    width = width or window_length(runs, is_boundary)
-    called, true = (_inside(segmentation, width) > 0 for segmentation in (is_called, is_boundary))
-    return _errors(runs, called != true, width)
-
-
-def windowdiff_counts(
-    runs: Runs,
-    is_called: Bool[np.ndarray, " n"],
-    is_boundary: Bool[np.ndarray, " n"],
-    width: int | None = None,
-) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    """Count wrong windows for WindowDiff (Pevzner & Hearst 2002), by the window's first gap.
-
-    As Pk, but a window is wrong where the *numbers* of boundaries inside differ, so that it is
-    never below Pk.
+    A window lies between two characters `width` apart in one run; without `width` it is `window_length`.
+    For Pk (Beeferman, Berger & Lafferty 1999) it is wrong where one segmentation has the two in one segment
+    and the other does not: a false alarm near a boundary is forgiven. For WindowDiff (Pevzner & Hearst 2002)
+    it is wrong where the *numbers* of boundaries inside differ, so that it is never below Pk. Both are
+    errors / windows: 0 is perfect; calling nothing or everything scores far below 1, so read them beside
+    such rows. A run shorter than the window is not counted.
 
     Returns:
-        Errors and windows.
+        Errors for Pk, errors for WindowDiff, and windows.
     """
     width = width or window_length(runs, is_boundary)
-    return _errors(runs, _inside(is_called, width) != _inside(is_boundary, width), width)
+    called, true = (_inside(segmentation, width) for segmentation in (is_called, is_boundary))
+    fits = np.arange(len(is_called)) + width - 1 <= runs.last
+    counts = (fits & ((called > 0) != (true > 0)), fits & (called != true), fits)
+    pk, windowdiff, windows = (one.astype(np.int64) for one in counts)
+    return pk, windowdiff, windows
 
 
 def _inside(segmentation: Bool[np.ndarray, " n"], width: int) -> Int64[np.ndarray, " n"]:
@@ -125,10 +111,3 @@ def _inside(segmentation: Bool[np.ndarray, " n"], width: int) -> Int64[np.ndarra
     so_far = np.append(0, np.cumsum(segmentation, dtype=np.int64))
     ends = np.minimum(np.arange(len(segmentation)) + width, len(segmentation))
     return so_far[ends] - so_far[:-1]
-
-
-def _errors(
-    runs: Runs, is_wrong: Bool[np.ndarray, " n"], width: int
-) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    fits = np.arange(len(is_wrong)) + width - 1 <= runs.last
-    return (fits & is_wrong).astype(np.int64), fits.astype(np.int64)

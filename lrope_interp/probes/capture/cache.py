@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 
 from lrope_interp.data.cache import cached, cached_entries, is_edited
 from lrope_interp.errors import LRopeError
@@ -26,18 +26,19 @@ from lrope_interp.models.hooks import has_live_hook
 
 KIND = "increments"
 _KEPT = 48
-_FILE = "values.npy"
+_FILE, _ALONE = "values.npz", "values"
 _ROOMS = ("data", "models", "probes", "tokenizers")
+Arrays = TypeVar("Arrays", Shaped[np.ndarray, "..."], Mapping[str, np.ndarray])
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "transformer-lens")
 
 
 def remembered(
     identity: Mapping[str, Any],
-    compute: Callable[[], Float[np.ndarray, "..."]],
+    compute: Callable[[], Arrays],
     kind: str = KIND,
     most: int = _KEPT,
-) -> Float[np.ndarray, "..."]:
-    """Return what `compute` gives, from the cache where it was computed before.
+) -> Arrays:
+    """Return what `compute` gives, one array or several by name, from the cache where it was computed before.
 
     A cache that cannot be written costs time, and nothing else.
 
@@ -50,17 +51,19 @@ def remembered(
     """
     if _is_hooked(identity) or is_edited():
         return compute()
-    made: list[np.ndarray] = []
+    made: list[Arrays] = []
 
     def build(folder: Path) -> dict[str, Any]:
         made.append(compute())
-        np.save(folder / _FILE, made[0], allow_pickle=False)
+        named = made[0] if isinstance(made[0], Mapping) else {_ALONE: made[0]}
+        np.savez(folder / _FILE, **named)
         return {}
 
     try:
         folder, _ = cached(kind, {"libraries": _libraries(), **identity}, build, _ROOMS)
         if not made:
-            return np.load(folder / _FILE, allow_pickle=False)
+            with np.load(folder / _FILE, allow_pickle=False) as kept:
+                return kept[_ALONE] if _ALONE in kept else dict(kept)
         _forget_old(kind, most)
     except (LRopeError, OSError):  # another process may have made room meanwhile
         if not made:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from lrope_interp.probes.capture.controls import RANDOM_HEAD
 from lrope_interp.probes.concepts.features import (
@@ -30,13 +31,15 @@ from lrope_interp.probes.concepts.features import (
 )
 from lrope_interp.probes.concepts.probes import CONTROL_SEEDS, Outcome
 from lrope_interp.probes.concepts.spans import SpanSample
-from lrope_interp.probes.statistics.bootstrap import Bootstrap
-from lrope_interp.probes.statistics.estimates import Estimate, SpanScorer
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
+from lrope_interp.probes.statistics.estimates import Estimate, Scoring, over_seeds
 from lrope_interp.results import table
 
 BEYOND, WINS, UNMEASURED = "beyond controls", "control wins", "not measured"
 DOCUMENT, TYPE = "document", "type"
 ALL = "all"
+N_BINS = 256
+"""Quantiles of a probe's score that the resamples of its ROC-AUC tell apart; the value itself is exact."""
 _PROBES = ("family", "concept", "features", "layer", "split", "control", "metric")
 _PROBES += ("value", "ci_low", "ci_high", "n", "n_documents", "seed")
 _SINGLE = (UNTRAINED, RANDOM_HEAD, NGRAM, BYTE_WINDOW, STATIC_POSITION, ENTROPY, JOINT, FIXED)
@@ -74,25 +77,37 @@ class Claims:
         return {one.of.key: one for one in self.outcomes}
 
     @cached_property
-    def scorer(self) -> SpanScorer:
-        """Scores the test spans."""
-        sample = self.sample
+    def scoring(self) -> Scoring:
+        """How the test spans are scored."""
+        sample, own = self.sample, self.sample.is_test
         first, _ = sample.spans.bytes_of(sample.documents)
-        sizes = np.cumsum([0] + [one.n_bytes for one in sample.documents])
-        t = first - sizes[sample.spans.document]
-        own = sample.is_test
-        return SpanScorer(sample.spans.concept[own], sample.spans.document[own], t[own], self.bootstrap)
+        starts = np.cumsum([0] + [one.n_bytes for one in sample.documents])[:-1]
+        document = sample.spans.document
+        return Scoring(Units.of(document[own], (first - starts[document])[own]), self.bootstrap, N_BINS)
+
+    @property
+    def y(self) -> Int64[np.ndarray, " n_test"]:
+        """The concept of each test span."""
+        return self.sample.spans.concept[self.sample.is_test]
 
     @cached_property
     def areas(self) -> dict[tuple[Key, str, str], list[Estimate]]:
-        """ROC-AUC of every set, split and concept; by seed on the one, within folds on the other."""
-        found, fold = {}, self.sample.task.fold[self.sample.is_test]
+        """ROC-AUC of every set, split and concept; by seed on the one, within folds on the other.
+
+        A probe of the type split has seen the fewer of a class, the more of it stand in its own fold.
+        Across folds that alone would turn a probe that knows nothing upside down, so that only pairs of
+        spans within a fold are compared.
+        """
+        found, fold, scoring = {}, self.sample.task.fold[self.sample.is_test], self.scoring
         for one in self.outcomes:
             for concept in self.sample.shown:
                 number = self.sample.spans.concepts.index(concept)
-                by_seed = [self.scorer.roc_auc(log_p, number) for log_p in one.by_document]
-                found[one.of.key, DOCUMENT, concept] = by_seed
-                found[one.of.key, TYPE, concept] = [self.scorer.roc_auc_within(one.by_type, number, fold)]
+                is_own, odds = self.y == number, log_odds(one.by_type[:, number])
+                found[one.of.key, TYPE, concept] = [scoring.roc_auc_within(odds, is_own, fold)]
+                found[one.of.key, DOCUMENT, concept] = [
+                    scoring.roc_auc(scoring.rank(log_odds(log_p[:, number])), is_own)
+                    for log_p in one.by_document
+                ]
         return found
 
     @property
@@ -103,11 +118,12 @@ class Claims:
     def probes(self) -> pd.DataFrame:
         """Return `probes.csv`: every score of every set."""
         rows = [row for one in self.outcomes for row in self._scores(one)]
+        key: Key = (MAJORITY, "", None)
         shares = np.bincount(self.sample.task.y[~self.sample.is_test], minlength=self.sample.task.n_classes)
-        majority = self.scorer.mean(self.scorer.y == int(shares.argmax()))
-        rows.append(self._row(MAJORITY, "", None, DOCUMENT) | _metric(ALL, "accuracy", majority))
+        majority = self.scoring.mean(self.y == int(shares.argmax()))
+        rows.append(self._row(key) | _metric(ALL, "accuracy", majority))
         rows += [
-            self._row(MAJORITY, "", None, split) | _metric(concept, "roc_auc", self._chance)
+            self._row(key) | {"split": split} | _metric(concept, "roc_auc", self._chance)
             for split in (DOCUMENT, TYPE)
             for concept in self.sample.shown
         ]
@@ -115,46 +131,19 @@ class Claims:
 
     def claims(self) -> pd.DataFrame:
         """Return `claims.csv`: one row a concept, kind of features and layer, with all its controls."""
-        rows = [
-            self._claim(one, concept)
-            for one in self.outcomes
-            if one.of.control == NONE
-            for concept in self.sample.shown
-        ]
-        return table(rows, _CLAIMS)
+        claimed = [one for one in self.outcomes if one.of.control == NONE]
+        return table([self._claim(one, concept) for one in claimed for concept in self.sample.shown], _CLAIMS)
 
     def fits(self) -> pd.DataFrame:
         """Return `fits.csv`: what was fitted, and how strongly it was held back."""
-        n_train = int((~self.sample.is_test).sum())
-        rows = [
-            {
-                "family": self.sample.family,
-                "control": one.of.control,
-                "features": one.of.features,
-                "layer": one.of.layer,
-                "c": one.c,
-                "n_features": one.n_features,
-                "n_train": n_train,
-                "n_fits": one.n_fits,
-                "n_unconverged": one.n_unconverged,
-            }
-            for one in self.outcomes
-        ]
-        return table(rows, _FITS)
+        n_train = {"n_train": int((~self.sample.is_test).sum())}
+        return table([self._row(one.of.key) | vars(one) | n_train for one in self.outcomes], _FITS)
 
-    def _row(
-        self, control: str, features: str, layer: int | None, split: str, seed: int | None = None
-    ) -> dict[str, Any]:
-        return {
-            "family": self.sample.family,
-            "features": features,
-            "layer": layer,
-            "split": split,
-            "control": control,
-            "n": len(self.scorer.y),
-            "n_documents": self.scorer.units.n_documents,
-            "seed": seed,
-        }
+    def _row(self, key: Key) -> dict[str, Any]:
+        """Return what every row says of a set."""
+        said = dict(zip(("control", "features", "layer"), key, strict=True))
+        counts = {"n": len(self.y), "n_documents": self.scoring.units.n_documents}
+        return said | counts | {"family": self.sample.family, "split": DOCUMENT, "seed": None}
 
     def _scores(self, one: Outcome) -> Iterable[dict[str, Any]]:
         """Return the rows of one set: by seed, and their mean and range where there are several.
@@ -162,71 +151,58 @@ class Claims:
         Beside them are control tasks, selectivity, and the length of the code.
         """
         key = one.of.key
-        for split in (DOCUMENT, TYPE):
-            log_ps = list(one.by_document) if split == DOCUMENT else [one.by_type]
+        for split, log_ps in ((DOCUMENT, [*one.by_document]), (TYPE, [one.by_type])):
+            own = self._row(key) | {"split": split}
             for seed, log_p in enumerate(log_ps):
-                row = self._row(*key, split, seed if len(log_ps) > 1 else None)
-                yield row | _metric(ALL, "accuracy", self.scorer.accuracy(log_p))
-                yield row | _metric(ALL, "log_loss", self.scorer.log_loss(log_p))
+                row = own | {"seed": seed if len(log_ps) > 1 else None}
+                yield row | _metric(ALL, "accuracy", self.scoring.mean(log_p.argmax(axis=1) == self.y))
+                losses = -log_p[np.arange(len(self.y)), self.y].astype(np.float64)
+                yield row | _metric(ALL, "log_loss", self.scoring.mean(losses))
                 for concept in self.sample.shown:
                     yield row | _metric(concept, "roc_auc", self.areas[key, split, concept][seed])
             for concept in self.sample.shown if len(log_ps) > 1 else ():
-                values = [area.value for area in self.areas[key, split, concept]]
-                found = {"concept": concept, "metric": "roc_auc", "value": float(np.mean(values))}
-                yield self._row(*key, split) | found | {"ci_low": min(values), "ci_high": max(values)}
-        row = self._row(*key, DOCUMENT)
+                mean = over_seeds(self.areas[key, split, concept])
+                yield own | {"concept": concept, "metric": "roc_auc"} | mean
+        row = self._row(key)
         for seed, right in zip(CONTROL_SEEDS, one.is_control_right, strict=False):
             known = row | {"control": CONTROL_TASK, "seed": seed}
-            yield known | _metric(ALL, "accuracy", self.scorer.mean(right))
+            yield known | _metric(ALL, "accuracy", self.scoring.mean(right))
         if len(one.is_control_right):
             yield row | _metric(ALL, "selectivity", self._selectivity(one))
         if one.code is not None:
-            nothing = np.full(self.bootstrap.n_resamples, np.nan)
-            yield row | _metric(ALL, "mdl_bits", Estimate(one.code.bits_a_span, nothing))
-            yield row | _metric(ALL, "compression", Estimate(one.code.compression, nothing))
+            yield row | _metric(ALL, "mdl_bits", Estimate(one.code.bits_a_span))
+            yield row | _metric(ALL, "compression", Estimate(one.code.compression))
 
     def _selectivity(self, one: Outcome) -> Estimate:
         """Return accuracy less that on random labels by lexical type, the mean over five of them."""
-        random = Estimate.mean_redrawn([self.scorer.mean(right) for right in one.is_control_right])
-        return self.scorer.accuracy(one.by_document[0]).minus(random)
+        random = [self.scoring.mean(right) for right in one.is_control_right]
+        accuracy = self.scoring.mean(one.by_document[0].argmax(axis=1) == self.y)
+        return accuracy - Estimate.mean(random, is_redrawn=True)
 
     def _claim(self, one: Outcome, concept: str) -> dict[str, Any]:
+        """Return a claim with all that speaks against it."""
         _, features, layer = one.of.key
         number = self.sample.spans.concepts.index(concept)
-        selectivity = self._selectivity(one)
-        row: dict[str, Any] = {
-            "family": self.sample.family,
+        row = self._row(one.of.key) | self._selectivity(one).row("selectivity")
+        row |= {
             "concept": concept,
-            "features": features,
-            "layer": layer,
-            **_named("selectivity", selectivity),
             "mdl_bits": math.nan if one.code is None else one.code.bits_a_span,
-            "n": len(self.scorer.y),
-            "n_concept": int((self.scorer.y == number).sum()),
+            "n_concept": int((self.y == number).sum()),
             "n_types": len(np.unique(self.sample.types[self.sample.spans.concept == number])),
-            "n_documents": self.scorer.units.n_documents,
         }
         lows = [row["selectivity_low"]]
         for split, prefix in ((DOCUMENT, ""), (TYPE, "type_")):
-            found, own_lows = self._against_controls(one, concept, split, prefix)
-            row, lows = row | found, lows + own_lows
-        row |= self._gains(features, layer, number)
+            own = self.areas[one.of.key, split, concept][0]
+            controls = self._controls(features, layer, split, concept)
+            best = max(controls, key=lambda name: controls[name].value)
+            row |= own.row(f"{prefix}auc") | (own - controls[best]).row(f"{prefix}above")
+            row |= {f"{prefix}best_control": best, f"{prefix}best_control_auc": controls[best].value}
+            if split == DOCUMENT:
+                nothing = Estimate(math.nan)
+                row |= {f"{name}_auc": controls.get(name, nothing).value for name in _SINGLE}
+            lows += [(own - control).interval[0] for control in controls.values()]
         row["verdict"] = _verdict(row, lows)
-        return row
-
-    def _against_controls(
-        self, one: Outcome, concept: str, split: str, prefix: str
-    ) -> tuple[dict[str, Any], list[float]]:
-        """Return the score beside that of its best control, and the lower bound against every control."""
-        _, features, layer = one.of.key
-        own = self.areas[one.of.key, split, concept][0]
-        controls = self._controls(features, layer, split, concept)
-        best = max(controls, key=lambda name: controls[name].value)
-        row = _named(f"{prefix}auc", own) | _named(f"{prefix}above", own.minus(controls[best]))
-        row |= {f"{prefix}best_control": best, f"{prefix}best_control_auc": controls[best].value}
-        if split == DOCUMENT:
-            row |= {f"{name}_auc": controls[name].value if name in controls else math.nan for name in _SINGLE}
-        return row, [own.minus(control).interval[0] for control in controls.values()]
+        return row | self._gains(features, layer, number)
 
     def _controls(self, features: str, layer: int | None, split: str, concept: str) -> Mapping[str, Estimate]:
         """Return the score of every control, the mean over its seeds, where it has one."""
@@ -250,28 +226,35 @@ class Claims:
 
             def loss(one: Outcome, is_by_type: bool = name == "type_gain") -> Estimate:
                 log_p = one.by_type if is_by_type else one.by_document[0]
-                return self.scorer.binary_loss(log_p, number)
+                return self.scoring.mean(binary_loss(log_p[:, number], self.y == number))
 
             before = loss(joint)
-            gain = before.minus(loss(plus))
-            row |= _named(name, gain) | {f"{name}_untrained": math.nan}
+            gain = before - loss(plus)
+            row |= gain.row(name) | {f"{name}_untrained": math.nan}
             lows.append(gain.interval[0])
             if other is not None:
-                untrained = before.minus(loss(other))
+                untrained = before - loss(other)
                 row[f"{name}_untrained"] = untrained.value
-                lows.append(gain.minus(untrained).interval[0])
-        row["is_adding"] = other is not None and _are_above(lows)
-        return row
+                lows.append((gain - untrained).interval[0])
+        return row | {"is_adding": other is not None and _are_above(lows)}
+
+
+def log_odds(log_p: Float32[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Return the log-odds of a class by its log-probability."""
+    own = log_p.astype(np.float64)
+    return own - np.log1p(-np.minimum(np.exp(own), 1 - 1e-12))
+
+
+def binary_loss(
+    log_p: Float32[np.ndarray, " n"], is_own: Bool[np.ndarray, " n"]
+) -> Float64[np.ndarray, " n"]:
+    """Return -ln p of being of a class or not, in nats a span."""
+    own = log_p.astype(np.float64)
+    return -np.where(is_own, own, np.log1p(-np.minimum(np.exp(own), 1 - 1e-7)))
 
 
 def _metric(concept: str, metric: str, estimate: Estimate) -> dict[str, Any]:
-    low, high = estimate.interval
-    return {"concept": concept, "metric": metric, "value": estimate.value, "ci_low": low, "ci_high": high}
-
-
-def _named(name: str, estimate: Estimate) -> dict[str, float]:
-    low, high = estimate.interval
-    return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
+    return {"concept": concept, "metric": metric, **estimate.row()}
 
 
 def _are_above(bounds: Sequence[float]) -> bool:

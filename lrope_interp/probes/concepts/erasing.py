@@ -178,12 +178,12 @@ def fit_layers(
     identity = model_identity(model) | marked.identity() | {"layers": list(kept), "shuffles": list(shuffles)}
     n_classes, n_heads = len(marked.spans.concepts) + 1, model.cfg.n_heads if model.cfg.per_head else 1
 
-    def blank() -> LeaceFitter:
-        """The classes of the text and of every shuffle of it lie side by side in one wide fitter."""
-        return LeaceFitter(model.cfg.d_model, n_classes * (1 + len(shuffles)))
+    # The classes of the text and of every shuffle of it lie side by side in one wide fitter.
+    n_wide = n_classes * (1 + len(shuffles))
 
-    def read() -> Float64[np.ndarray, "layers numbers"]:
-        fitters, mean = [blank() for _ in kept], np.zeros((len(kept), n_heads), dtype=np.float64)
+    def read() -> Mapping[str, np.ndarray]:
+        fitters = [LeaceFitter(model.cfg.d_model, n_wide) for _ in kept]
+        mean = np.zeros((len(kept), n_heads), dtype=np.float64)
         texts = (marked, *map(marked.shuffled, shuffles))
         captured = lay_out(model, marked.documents, (), predictions=False)
         todo = document_windows(captured, model.cfg.n_ctx, OVERLAP)
@@ -196,23 +196,21 @@ def fit_layers(
                 mean[row] += increments.sum(dim=1).numpy() / max(1, len(captured.tokens))
             if on_progress is not None:
                 on_progress("erasers", done, len(todo))
-        rows = [
-            np.concatenate([[one.n], own, one.mean.numpy(), one.scatter.numpy().ravel()])
-            for one, own in zip(fitters, mean, strict=True)
-        ]
-        return np.stack(rows)
+        return {
+            "n": np.array([one.n for one in fitters]),
+            "increments": mean,
+            "mean": np.stack([one.mean.numpy() for one in fitters]),
+            "scatter": np.stack([one.scatter.numpy() for one in fitters]),
+        }
 
-    packed = remembered(identity, read, _KIND, _MOST)
+    found = remembered(identity, read, _KIND, _MOST)
     fitters, shuffled = {}, {}
-    for layer, row in zip(kept, packed, strict=True):
-        wide, rest = blank(), row[1 + n_heads :]
-        both = len(wide.mean)
-        wide.n = int(row[0])
-        wide.mean = torch.from_numpy(rest[:both].copy())
-        wide.scatter = torch.from_numpy(rest[both:].reshape(both, both).copy())
-        starts = range(0, wide.n_classes, n_classes)
+    for row, layer in enumerate(kept):
+        wide = LeaceFitter(model.cfg.d_model, n_wide, int(found["n"][row]))
+        wide.mean, wide.scatter = (torch.from_numpy(found[name][row].copy()) for name in ("mean", "scatter"))
+        starts = range(0, n_wide, n_classes)
         fitters[layer], *shuffled[layer] = (wide.of_classes(slice(at, at + n_classes)) for at in starts)
-    return FittedLayers(fitters, packed[:, 1 : 1 + n_heads], shuffled)
+    return FittedLayers(fitters, found["increments"], shuffled)
 
 
 def check_has_heads(model: LRopeTransformer) -> None:

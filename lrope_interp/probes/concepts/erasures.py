@@ -38,8 +38,9 @@ from lrope_interp.probes.capture.capture import BATCH_SIZE, OVERLAP, Progress, c
 from lrope_interp.probes.capture.captured import Captured, DocumentWindow, document_windows, in_batches
 from lrope_interp.probes.capture.losses import Text, Untouched, at_predictions, at_tokens
 from lrope_interp.probes.concepts.erasing import MarkedText, by_head, check_has_heads, erase, fit_layers
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
 from lrope_interp.probes.statistics.erasure import LeaceEraser
+from lrope_interp.probes.statistics.estimates import Estimate, Scoring
 from lrope_interp.results import table
 
 LEACE, RANDOM, SHUFFLED = "leace", "random", "shuffled"
@@ -238,20 +239,15 @@ class _Measures:
 
     def _mean(self, values: Values, weight: Weight, other: Weight | None = None) -> dict[str, Any]:
         """Return a weighted mean over bytes, less another one if asked for."""
-        value, resampled = self._ratio(values, weight)
+        found = self._ratio(values, weight)
         if other is not None:
-            less, resampled_less = self._ratio(values, other)
-            value, resampled = value - less, resampled - resampled_less
-        is_known = self._units.has_interval and not np.isnan(value)
-        low, high = interval(resampled) if is_known else (np.nan, np.nan)
+            found -= self._ratio(values, other)
         n_documents = len(np.unique(self.captured.document[weight > 0]))
-        n = int(weight.sum(dtype=np.int64))
-        return {"value": value, "ci_low": low, "ci_high": high, "n": n, "n_documents": n_documents}
+        return found.row() | {"n": int(weight.sum(dtype=np.int64)), "n_documents": n_documents}
 
-    def _ratio(self, values: Values, weight: Weight) -> tuple[float, Float64[np.ndarray, " resamples"]]:
+    def _ratio(self, values: Values, weight: Weight) -> Estimate:
         upper, lower = (values * weight)[self.is_scored], weight[self.is_scored].astype(np.float64)
-        value = float(upper.sum() / lower.sum()) if lower.sum() else np.nan
-        return value, self.bootstrap.ratio(self._units, upper, lower)
+        return self._scoring.ratio(upper, lower)
 
     def _near(self, number: int) -> Bool[np.ndarray, " n_bytes"]:
         """Return where a span of the concept is, or the byte after one in the same document."""
@@ -268,8 +264,9 @@ class _Measures:
         return self.is_scored & (self.captured.t > 0) & self.captured.is_token_start
 
     @cached_property
-    def _units(self) -> Units:
-        return Units.of(self.captured.document[self.is_scored], self.captured.t[self.is_scored])
+    def _scoring(self) -> Scoring:
+        units = Units.of(self.captured.document[self.is_scored], self.captured.t[self.is_scored])
+        return Scoring(units, self.bootstrap)
 
 
 def _seed(*numbers: int) -> int:
@@ -316,8 +313,7 @@ def run_erased(
     """
     text = Text(captured, {}, np.full(len(captured.tokens), -1, dtype=np.int64))
     n_heads = model.cfg.n_heads if model.cfg.per_head else 1
-    n_arms = len(next(iter(erasers.values())))
-    shape = (len(erasers), n_heads + n_arms * (n_heads + 1))
+    n_arms, n_layers = len(next(iter(erasers.values()))), len(erasers)
     known = model_identity(model)
     said = known | {
         "documents": [one.sha256 for one in captured.documents],
@@ -327,25 +323,31 @@ def run_erased(
     run = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
     identity = {"run": run, "is_hooked": known["is_hooked"]}
 
-    def read() -> Float32[np.ndarray, "channels n_bytes"]:
+    def read() -> Mapping[str, np.ndarray]:
         todo = document_windows(captured, model.cfg.n_ctx, OVERLAP)
-        n_passes = 1 + len(erasers) * n_arms
-        channels = np.zeros((shape[0] * shape[1], captured.n_bytes), dtype=np.float32)
+        n_passes = 1 + n_layers * n_arms
+        shapes = {"before": (n_layers, n_heads), "after": (n_layers, n_arms, n_heads)}
+        shapes |= {"nats": (n_layers, n_arms)}
+        found = {
+            name: np.zeros((*shape, captured.n_bytes), dtype=np.float32) for name, shape in shapes.items()
+        }
         for done, batch in in_batches(todo, max(1, batch_size)):
-            channels[:, np.concatenate([item.to(captured) for item in batch])] = remembered(
+            to = np.concatenate([item.to(captured) for item in batch])
+            part = remembered(
                 identity | {"done": done},
                 lambda batch=batch: _run_batch(model, text, batch, erasers),
                 _BATCHES,
                 _MOST_BATCHES,
             )
+            for name, values in part.items():
+                found[name][..., to] = values
             if on_progress is not None:
                 on_progress("erasures", done * n_passes, len(todo) * n_passes)
         forget(_BATCHES, run)
-        return channels
+        return found
 
-    channels = remembered(identity, read, KIND, _MOST).reshape(*shape, -1)
-    arms = channels[:, n_heads:].reshape(len(erasers), n_arms, n_heads + 1, -1)
-    return channels[:, :n_heads], arms[:, :, :-1], arms[:, :, -1]
+    found = remembered(identity, read, KIND, _MOST)
+    return found["before"], found["after"], found["nats"]
 
 
 @torch.inference_mode()
@@ -354,15 +356,17 @@ def _run_batch(
     text: Text,
     batch: Sequence[DocumentWindow],
     erasers: Mapping[int, Sequence[LeaceEraser]],
-) -> Float32[np.ndarray, "channels scored"]:
-    """Run one batch: for each layer its increments, and for each eraser increments and loss."""
-    one, found = Untouched.of(model, text, batch, is_looked_at=False), []
+) -> Mapping[str, np.ndarray]:
+    """Run one batch: increments of each layer untouched, and those after each eraser with the nats lost."""
+    one = Untouched.of(model, text, batch, is_looked_at=False)
+    before, after, nats = [], [], []
     for layer, own in erasers.items():
-        found.append(at_tokens(by_head(one.clean[f"blocks.{layer}.hook_increments"]), batch))
-        for eraser in own:
-            increments, nats = _erased(model, one, layer, eraser)
-            found += [at_tokens(by_head(increments), batch), at_predictions(nats, batch)]
-    return torch.cat(found).float().cpu().numpy()
+        before.append(at_tokens(by_head(one.clean[f"blocks.{layer}.hook_increments"]), batch))
+        erased = [_erased(model, one, layer, eraser) for eraser in own]
+        after.append(torch.stack([at_tokens(by_head(increments), batch) for increments, _ in erased]))
+        nats.append(torch.cat([at_predictions(lost, batch) for _, lost in erased]))
+    found = {"before": before, "after": after, "nats": nats}
+    return {name: torch.stack(parts).float().cpu().numpy() for name, parts in found.items()}
 
 
 def _erased(

@@ -32,7 +32,6 @@ SPARSE_COLUMNS += ("random_value", "shuffled_value", "n", "seed", "selected")
 _MOST_SPARSE = 4_000
 _REPEATS = 3
 _KEPT = 3_000
-_HEAD = 5
 _JOINTS = (JOINT, JOINT_PLUS, JOINT_UNTRAINED)
 
 
@@ -83,19 +82,23 @@ def run_probes(
         on_progress: Told after every set.
     """
     said = dict(identity) | {"spans": _digest(sample), "seed": seed}
+    n_train = int((~sample.is_test).sum())
     found = []
     for done, one in enumerate(sets, start=1):
         has_code = with_codes and one.control not in _JOINTS
         what = said | {"set": list(one.key), "has_code": has_code}
-        flat = remembered(what, lambda one=one, code=has_code: _fitted(sample, one, seed, code), KIND, _KEPT)
-        found.append(_unpacked(flat, sample, one))
+        kept = remembered(what, lambda one=one, code=has_code: _fitted(sample, one, seed, code), KIND, _KEPT)
+        c, n_features, n_fits, n_unconverged, bits = kept["numbers"].tolist()
+        code = OnlineCode(bits, n_train, sample.task.n_classes) if has_code else None
+        arrays = (kept[name] for name in ("by_document", "by_type", "is_control_right"))
+        found.append(Outcome(one, c, int(n_features), int(n_fits), int(n_unconverged), *arrays, code))
         if on_progress is not None:
             on_progress(f"probing: {sample.family}", done, len(sets))
     return found
 
 
-def _fitted(sample: SpanSample, one: FeatureSet, seed: int, has_code: bool) -> Float32[np.ndarray, " n"]:
-    """Fit the probes of one set, and lay what they say end to end."""
+def _fitted(sample: SpanSample, one: FeatureSet, seed: int, has_code: bool) -> Mapping[str, np.ndarray]:
+    """Fit the probes of one set."""
     task, prober = sample.task, Prober(sample.task, seed)
     matrices = [make() for make in one.matrices]
     shape = matrices[0].shape
@@ -110,29 +113,12 @@ def _fitted(sample: SpanSample, one: FeatureSet, seed: int, has_code: bool) -> F
         predicted = prober.predict(matrices[0], labels, train, test, c).argmax(axis=1)
         is_right.append(predicted == labels[test])
     bits = online_code(prober, matrices[0], c).bits if has_code else np.nan
-    head = np.array([c, shape[1], prober.fits.n, prober.fits.n_unconverged, bits])
-    parts = [head, *by_document, by_type, *is_right]
-    return np.concatenate([np.asarray(part, dtype=np.float32).ravel() for part in parts])
-
-
-def _unpacked(flat: Float32[np.ndarray, " n"], sample: SpanSample, one: FeatureSet) -> Outcome:
-    """Undo what `_fitted` did at the end."""
-    task, n_seeds = sample.task, len(one.matrices)
-    shape, size = (task.n_test, task.n_classes), task.n_test * task.n_classes
-    c, n_features, n_fits, n_unconverged, bits = flat[:_HEAD].tolist()
-    at = _HEAD + n_seeds * size
-    n_train = int((~task.is_test).sum())
-    return Outcome(
-        of=one,
-        c=float(f"{c:.6g}"),  # the strengths are round numbers, which float32 does not keep
-        n_features=int(n_features),
-        n_fits=int(n_fits),
-        n_unconverged=int(n_unconverged),
-        by_document=flat[_HEAD:at].reshape(n_seeds, *shape),
-        by_type=flat[at : at + size].reshape(shape),
-        is_control_right=flat[at + size :].reshape(-1, task.n_test) > 0,
-        code=None if np.isnan(bits) else OnlineCode(bits, n_train, task.n_classes),
-    )
+    return {
+        "numbers": np.array([c, shape[1], prober.fits.n, prober.fits.n_unconverged, bits]),
+        "by_document": np.stack(by_document),
+        "by_type": by_type,
+        "is_control_right": np.array(is_right, dtype=bool).reshape(-1, task.n_test),
+    }
 
 
 def _digest(sample: SpanSample) -> str:

@@ -127,34 +127,23 @@ class ModelReader:
         """Read piece after piece, and put what was read together; controls are not asked to predict."""
         known = model_identity(model) | {"heads": [one.name for one in readouts], "is_control": is_control}
         known |= dict(said)
-        cfg = model.cfg
-        widths = {INCREMENTS: (cfg.n_layers, cfg.n_heads if cfg.per_head else 1)}
-        widths |= {} if is_control else {PREDICTIONS: (1, 3)}
-        widths |= {one.name: (cfg.n_layers, one.width) for one in readouts}
-        found: list[dict[str, np.ndarray]] = []
+        found: list[Reads] = []
         n_done, n_bytes = 0, sum(one.n_bytes for one in self.documents)
         for piece, hidden_at in self._pieces():
-            flat = remembered(
-                known | {"documents": _hashes(piece), "hidden": hidden_at.tolist()},
-                lambda piece=piece, at=hidden_at: self._flat(model, piece, readouts, at, is_control),
-                KIND,
-                _KEPT,
+            found.append(
+                remembered(
+                    known | {"documents": _hashes(piece), "hidden": hidden_at.tolist()},
+                    lambda piece=piece, at=hidden_at: self._piece(model, piece, readouts, at, is_control),
+                    KIND,
+                    _KEPT,
+                )
             )
-            n_kept = cfg.n_layers * len(hidden_at) * cfg.d_model
-            n_tokens = (len(flat) - n_kept) // sum(layers * width for layers, width in widths.values())
-            parts, at = {}, 0
-            for name, (layers, width) in widths.items():
-                size = layers * width * n_tokens
-                parts[name] = flat[at : at + size].reshape(layers, width, n_tokens)
-                at += size
-            parts[HIDDEN] = flat[at:].reshape(cfg.n_layers, len(hidden_at), cfg.d_model)
-            found.append(parts)
             n_done += sum(one.n_bytes for one in piece)
             if self.on_progress is not None:
                 self.on_progress(f"reading: {stage}", n_done, n_bytes)
-        axes = {HIDDEN: 1}
         return {
-            name: np.concatenate([one[name] for one in found], axis=axes.get(name, -1)) for name in found[0]
+            name: np.concatenate([one[name] for one in found], axis=1 if name == HIDDEN else -1)
+            for name in found[0]
         }
 
     def _pieces(self) -> Iterator[tuple[tuple[Document, ...], Int64[np.ndarray, " m"]]]:
@@ -169,15 +158,15 @@ class ModelReader:
                 yield tuple(piece), inside
                 piece, start = [], at
 
-    def _flat(
+    def _piece(
         self,
         model: LRopeTransformer,
         documents: tuple[Document, ...],
         readouts: tuple[Readout, ...],
         hidden_at: Int64[np.ndarray, " m"],
         is_control: bool,
-    ) -> Float32[np.ndarray, " n"]:
-        """Run a model over a piece, and lay everything that was read end to end."""
+    ) -> Reads:
+        """Run a model over some documents; what is read is that at the first bytes of tokens."""
         captured = capture(
             model,
             documents,
@@ -187,12 +176,12 @@ class ModelReader:
             overlap=UNTRAINED_OVERLAP if is_control else OVERLAP,
             batch_size=self.batch_size,
         )
-        at_bytes = [captured.increments]
+        at_bytes = {INCREMENTS: captured.increments, **captured.readouts}
         if not is_control:
             predictions = (captured.entropy, captured.surprisal, captured.entropy_next)
-            at_bytes.append(np.stack(predictions)[None])
-        at_tokens = [captured.at_tokens(one) for one in (*at_bytes, *captured.readouts.values())]
-        return np.concatenate([one.astype(np.float32).ravel() for one in (*at_tokens, captured.hidden)])
+            at_bytes[PREDICTIONS] = np.stack(predictions)[None]
+        found = {name: captured.at_tokens(values) for name, values in at_bytes.items()}
+        return {name: one.astype(np.float32) for name, one in (found | {HIDDEN: captured.hidden}).items()}
 
 
 def _hashes(documents: Sequence[Document]) -> list[str]:

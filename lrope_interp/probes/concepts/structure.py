@@ -33,8 +33,9 @@ from lrope_interp.data.spans.typed import Spans
 from lrope_interp.probes.capture.capture import Progress
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.concepts.trees import TREE_COLUMNS, Trees, shape_rows, tree_rows
-from lrope_interp.probes.concepts.units import SMALLEST, Signal, Stretches, StructuredText, estimate
+from lrope_interp.probes.concepts.units import SMALLEST, Signal, Stretches, StructuredText
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
+from lrope_interp.probes.statistics.estimates import Estimate, over_seeds
 from lrope_interp.probes.statistics.strata import Strata, informative
 from lrope_interp.results import table
 
@@ -168,18 +169,19 @@ def contrast_rows(
                 weights = text.bootstrap.weights(design.units.count)
                 drawn = tuple(_resampled(weights, one) for one in (sums[0], counts))
             said = {"unit": design.unit, "language": design.language, "control": signal} | where
+            said |= {"n_documents": design.units.n_documents}
             for name, own in groups:
                 means = np.array([_standardised(one.sum(axis=0)[own], n[own]) for one in sums])
                 means = means if is_usable[own].all() else np.full_like(means, math.nan)
                 resampled = None
                 if drawn is not None:
                     resampled = _ratio(_standardised(*(one[:, own] for one in drawn)))
-                value, low, high = estimate(_ratio(means).tolist(), resampled)
-                between, within = means.mean(axis=0).tolist()
-                n_between, n_within = n[own].sum(axis=0).astype(int).tolist()
-                found = {"byte_class": name, "between": between, "within": within, "ratio": value}
-                found |= {"ci_low": low, "ci_high": high, "n_between": n_between, "n_within": n_within}
-                rows.append(said | found | {"n_documents": design.units.n_documents})
+                ratio = over_seeds([Estimate(value, resampled) for value in _ratio(means).tolist()])
+                sides = dict(zip(("between", "within"), means.mean(axis=0).tolist(), strict=True))
+                counted = zip(("n_between", "n_within"), n[own].sum(axis=0).astype(int).tolist(), strict=True)
+                rows.append(
+                    said | sides | {"byte_class": name} | dict(counted) | ratio | {"ratio": ratio["value"]}
+                )
     return rows
 
 
@@ -326,20 +328,18 @@ def pair_rows(text: StructuredText, designs: Sequence[PairDesign], signal: str) 
             n, n_same = len(design.first), int(design.strata.is_one.sum())
             said = {"unit": design.unit, "language": design.language, "n": n, "control": signal} | where
             said |= {"n_documents": design.units.n_documents}
-            scored = {"roc_auc": [], "distance_ratio": []}
+            scored = {"roc_auc": [Estimate(math.nan)], "distance_ratio": [Estimate(math.nan)]}
             if min(n_same, n - n_same) >= MIN_PAIRS:
-                for position in positions:
-                    sums = _rounded(position[design.second] - position[design.first])
-                    scored["roc_auc"].append(design.strata.roc_auc(-sums))
-                    scored["distance_ratio"].append(design.strata.ratio_of_means(sums))
-            for metric, found in scored.items():
-                value, low, high = math.nan, math.nan, math.nan
-                if found:
-                    resampled = None
-                    if len(found) == 1 and design.units.has_interval:
-                        resampled = found[0].resampled(text.bootstrap, design.units)
-                    value, low, high = estimate([one.value for one in found], resampled)
-                rows.append(said | {"metric": metric, "value": value, "ci_low": low, "ci_high": high})
+                sums = [_rounded(position[design.second] - position[design.first]) for position in positions]
+                found = {
+                    "roc_auc": [design.strata.roc_auc(-one) for one in sums],
+                    "distance_ratio": [design.strata.ratio_of_means(one) for one in sums],
+                }
+                scored = {
+                    metric: [one.estimate(text.bootstrap, design.units) for one in own]
+                    for metric, own in found.items()
+                }
+            rows += [said | {"metric": metric} | over_seeds(own) for metric, own in scored.items()]
     return rows
 
 

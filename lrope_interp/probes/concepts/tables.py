@@ -17,6 +17,7 @@ from lrope_interp.probes.concepts.probes import SPARSE_COLUMNS, sparse_path
 from lrope_interp.probes.concepts.reads import Sources
 from lrope_interp.probes.concepts.spans import SpanSample
 from lrope_interp.probes.statistics.bootstrap import BLOCK_BYTES, MIN_DOCUMENTS
+from lrope_interp.probes.statistics.logistic import Fits
 from lrope_interp.results import table
 
 PASSAGES = 3
@@ -121,9 +122,8 @@ def warnings_of(
                 f"{sample.family}: {len(sample.spans):,} spans are probed, drawn from "
                 f"{len(sample.spans) + sample.n_left_out:,}"
             )
-    n_fits, n_failed = (int(tables["fits"][name].to_numpy(int).sum()) for name in ("n_fits", "n_unconverged"))
-    if n_failed:
-        found.append(f"{n_failed} of {n_fits} probes did not converge; their scores are a little too low")
+    counted = (int(tables["fits"][name].to_numpy(int).sum()) for name in ("n_fits", "n_unconverged"))
+    found += Fits(*counted).notes("probes")
     if np.isnan(tables["claims"]["above_low"].to_numpy(float)).all():
         found.append("no interval: too few test documents, so nothing is claimed")
     elif (n_documents := int(tables["claims"]["n_documents"].to_numpy(int).min())) < MIN_DOCUMENTS:

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from lrope_interp.probes.concepts.units import HOLDERS, SMALLEST, Stretches, StructuredText, estimate
+from lrope_interp.probes.concepts.units import HOLDERS, SMALLEST, Stretches, StructuredText
 from lrope_interp.probes.statistics.bootstrap import Units
+from lrope_interp.probes.statistics.estimates import Estimate, over_seeds
 
 TREE_COLUMNS = (
     *("unit", "layer", "head", "language", "tree", "metric", "value", "ci_low", "ci_high"),
@@ -232,17 +233,18 @@ def _rows(
     is_found = [trees.brackets.found_by(gaps, trees.sentences) for gaps in draws]
     rows = []
     for design in trees.designs:
-        counts = [design.counts(one) for one in is_found]
-        values = [_scores(one.sum(axis=0)) for one in counts]
-        resampled = None
-        if len(draws) == 1 and design.units.has_interval:
-            resampled = _scores(text.bootstrap.weights(design.units.count) @ counts[0])
+        scored: list[list[Estimate]] = [[] for _ in METRICS]
+        for counts in map(design.counts, is_found):
+            drawn = None
+            if design.units.has_interval:
+                drawn = _scores(text.bootstrap.weights(design.units.count) @ counts)
+            for at, value in enumerate(_scores(counts.sum(axis=0)).tolist()):
+                scored[at].append(Estimate(value, None if drawn is None else drawn[at]))
         where = {"unit": design.unit, "language": design.language, "n": int(design.own.sum())}
         where |= said | {"n_documents": design.units.n_documents}
-        for at, metric in enumerate(METRICS):
-            drawn = None if resampled is None else resampled[at]
-            value, low, high = estimate([float(one[at]) for one in values], drawn)
-            rows.append(where | {"metric": metric, "value": value, "ci_low": low, "ci_high": high})
+        rows += [
+            where | {"metric": metric} | over_seeds(one) for metric, one in zip(METRICS, scored, strict=True)
+        ]
     return rows
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64, Shaped
+from jaxtyping import Bool, Float32, Int64, Shaped
 
 from lrope_interp.data.spans.typed import Spans
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
 from lrope_interp.results import ALL_LANGUAGES
 
 LAYERLESS = ("entropy", "surprisal")
@@ -141,18 +140,3 @@ class StructuredText:
     def units_at(self, at: Int64[np.ndarray, " n"]) -> Units:
         """Return what is resampled of places given by their bytes."""
         return Units.of(self.captured.document[at], self.captured.t[at])
-
-
-def estimate(
-    values: Sequence[float], resampled: Float[np.ndarray, " resamples"] | None
-) -> tuple[float, float, float]:
-    """Return a value and its interval.
-
-    Of one draw it is the interval of the resamples, NaN where there are none. Of several draws
-    of a control it is their mean and their range, as the range says more than any one's interval.
-    """
-    if len(values) > 1:
-        return float(np.mean(values)), float(np.min(values)), float(np.max(values))
-    if resampled is None or math.isnan(values[0]):
-        return values[0], math.nan, math.nan
-    return values[0], *interval(resampled)

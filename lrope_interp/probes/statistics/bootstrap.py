@@ -157,7 +157,7 @@ class Bootstrap:
             won += hits @ below.T
             pairs += (weights @ hits.sum(axis=1)).astype(np.float64) * (weights @ others.sum(axis=1))
         wins = ((weights @ won) * weights).sum(axis=1, dtype=np.float64)
-        return _ratio(wins, pairs)
+        return divided(wins, pairs)
 
     def average_precision(
         self, histograms: Histograms, is_boundary: Bool[np.ndarray, " n"]
@@ -171,32 +171,13 @@ class Bootstrap:
             _precision_sum(part, found, above) for part in np.array_split(weights, -(-len(weights) // _CHUNK))
         ]
         positives = (weights @ hits.sum(axis=1)).astype(np.float64)
-        return _ratio(np.concatenate(sums).astype(np.float64), positives)
-
-    def of_calls(
-        self, units: Units, is_called: Bool[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
-    ) -> dict[str, Float[np.ndarray, " resamples"]]:
-        """F1, precision, recall and Matthews' correlation of each resample for calls at one fixed threshold.
-
-        NaN where a resample has nothing to divide by, as the last one where calls or truth are of one kind.
-        """
-        cells = 4 * units.index + 2 * is_called + is_boundary
-        counts = np.bincount(cells, minlength=4 * units.count).reshape(-1, 4)
-        amounts = np.stack([counts[:, 3], counts[:, 2:].sum(1), counts[:, 1::2].sum(1), counts.sum(1)], 1)
-        hits, called, true, n = (self.weights(units.count) @ amounts.astype(np.float64)).T
-        scale = np.sqrt(called * (n - called)) * np.sqrt(true * (n - true))
-        return {
-            "f1": _ratio(2 * hits, called + true),
-            "precision": _ratio(hits, called),
-            "recall": _ratio(hits, true),
-            "mcc": _ratio(hits * n - called * true, scale),
-        }
+        return divided(np.concatenate(sums).astype(np.float64), positives)
 
     def ratio(
         self, units: Units, numerator: Shaped[np.ndarray, " n"], denominator: Shaped[np.ndarray, " n"]
     ) -> Float[np.ndarray, " resamples"]:
         """A ratio of sums over the gaps of each resample, NaN where the lower sum is 0."""
-        return _ratio(self.total(units, numerator), self.total(units, denominator))
+        return divided(self.total(units, numerator), self.total(units, denominator))
 
     def total(self, units: Units, amount: Shaped[np.ndarray, " n"]) -> Float[np.ndarray, " resamples"]:
         """Sum of `amount` over the gaps of each resample."""
@@ -204,9 +185,10 @@ class Bootstrap:
         return self.weights(units.count) @ per_unit.astype(np.float64)
 
 
-def _ratio(
+def divided(
     upper: Float[np.ndarray, " resamples"], lower: Float[np.ndarray, " resamples"]
 ) -> Float[np.ndarray, " resamples"]:
+    """Divide, with NaN where there is nothing to divide by."""
     return np.divide(upper, lower, out=np.full(len(upper), np.nan), where=lower > 0)
 
 

@@ -138,17 +138,12 @@ def tost_power(n: int, sd: float, margin: float, true_mean: float = 0.0) -> floa
     chi = low + (high - low) * (nodes + 1) / 2
     half = margin / error - t * chi / typical  # in standard errors
     fits = special.ndtr(half - true_mean / error) - special.ndtr(-half - true_mean / error)
-    return float((high - low) / 2 * np.dot(weights, fits * _chi_density(chi, df)))
+    return float((high - low) / 2 * np.dot(weights, fits * stats.chi.pdf(chi, df)))
 
 
 @cache
 def _quadrature() -> tuple[np.ndarray, np.ndarray]:
     return np.polynomial.legendre.leggauss(_NODES)
-
-
-def _chi_density(chi: Float[np.ndarray, " node"], df: int) -> Float[np.ndarray, " node"]:
-    log_density = special.xlogy(df - 1, chi) - chi**2 / 2 - (df / 2 - 1) * math.log(2)
-    return np.exp(log_density - special.gammaln(df / 2))
 
 
 def pairs_for_power(sd: float, margin: float, power: float = POWER) -> int | None:

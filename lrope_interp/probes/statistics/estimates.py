@@ -1,6 +1,6 @@
-"""Numbers with their resamples, and what log-probabilities of spans are worth: areas, accuracies, losses.
+"""Numbers with their resamples, and the one way in which gaps and spans are scored.
 
-Whole documents are drawn again; every score of one task sees the same resamples, so that differences
+Whole documents are drawn again; every score of the same units sees the same resamples, so that differences
 are paired.
 """
 
@@ -12,13 +12,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Int64, Num, Shaped
 
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Histograms, Units, interval
-from lrope_interp.probes.statistics.ranking import Ranking, roc_auc
-
-N_BINS = 256
-"""Quantiles of a probe's score that the resamples of its ROC-AUC tell apart; the value itself is exact."""
+from lrope_interp.probes.statistics.bootstrap import (
+    N_BINS,
+    Bootstrap,
+    Histograms,
+    Units,
+    divided,
+    interval,
+)
+from lrope_interp.probes.statistics.ranking import Curve, Ranking
 
 
 @dataclass(frozen=True)
@@ -27,127 +31,172 @@ class Estimate:
 
     Attributes:
         value: The number; NaN where it could not be had.
-        resampled: What it is in every resample.
+        resampled: What it is in every resample; None where there is no interval.
     """
 
     value: float
-    resampled: Float[np.ndarray, " resamples"]
+    resampled: Float[np.ndarray, " resamples"] | None = None
 
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval, NaN without one."""
+        if self.resampled is None or math.isnan(self.value):
+            return math.nan, math.nan
         return interval(self.resampled)
 
-    def minus(self, other: Estimate) -> Estimate:
+    def __sub__(self, other: Estimate) -> Estimate:
         """Return the paired difference."""
-        return Estimate(self.value - other.value, self.resampled - other.resampled)
+        value = self.value - other.value
+        if self.resampled is None or other.resampled is None:
+            return Estimate(value)
+        return Estimate(value, self.resampled - other.resampled)
+
+    def row(self, name: str = "") -> dict[str, float]:
+        """Return the columns of a table: NAME, NAME_low, NAME_high; without a name value, ci_low, ci_high."""
+        names = (name, f"{name}_low", f"{name}_high") if name else ("value", "ci_low", "ci_high")
+        return dict(zip(names, (self.value, *self.interval), strict=True))
 
     @classmethod
-    def mean_redrawn(cls, estimates: Sequence[Estimate]) -> Estimate:
-        """Average over seeds that are themselves drawn again in every resample, as five are few."""
-        drawn = np.stack([one.resampled for one in estimates])
-        n, n_resamples = drawn.shape
+    def mean(cls, estimates: Sequence[Estimate], *, is_redrawn: bool = False) -> Estimate:
+        """Average over seeds, resample by resample.
+
+        Args:
+            estimates: One a seed.
+            is_redrawn: Whether the seeds are themselves drawn again in every resample, as five are few.
+        """
+        value = float(np.mean([one.value for one in estimates]))
+        drawn = [one.resampled for one in estimates if one.resampled is not None]
+        if len(drawn) < len(estimates):
+            return cls(value)
+        if not is_redrawn:
+            return cls(value, np.mean(drawn, axis=0))
+        n, n_resamples = len(drawn), len(drawn[0])
         weights = np.random.default_rng([n, n_resamples]).multinomial(n, [1 / n] * n, size=n_resamples) / n
-        return cls(float(np.mean([one.value for one in estimates])), (weights.T * drawn).sum(axis=0))
+        return cls(value, (weights.T * np.stack(drawn)).sum(axis=0))
 
-    @classmethod
-    def mean(cls, estimates: Sequence[Estimate]) -> Estimate:
-        """Average over seeds, resample by resample."""
-        return cls(
-            float(np.mean([one.value for one in estimates])),
-            np.mean([one.resampled for one in estimates], axis=0),
-        )
+
+def over_seeds(estimates: Sequence[Estimate]) -> dict[str, float]:
+    """Return value, ci_low and ci_high of one estimate, or of several seeds: their mean and their range.
+
+    The range of seeds says more than the interval of any one of them.
+    """
+    if len(estimates) == 1:
+        return estimates[0].row()
+    values = [one.value for one in estimates]
+    return {
+        "value": float(np.mean(values)),
+        "ci_low": float(np.min(values)),
+        "ci_high": float(np.max(values)),
+    }
 
 
 @dataclass(frozen=True)
-class SpanScorer:
-    """Scores the test spans of one task.
+class Ranked:
+    """Values in their order, and how they spread over units; `Scoring.rank` makes it."""
 
-    Attributes:
-        y: Their classes.
-        document: Their documents.
-        t: Their places in the documents, in bytes.
-        bootstrap: The resamples.
-    """
-
-    y: Int64[np.ndarray, " n"]
-    document: Int64[np.ndarray, " n"]
-    t: Int64[np.ndarray, " n"]
-    bootstrap: Bootstrap
+    ranking: Ranking
+    units: Units
+    n_bins: int
 
     @cached_property
-    def units(self) -> Units:
-        """What is drawn again."""
-        return Units.of(self.document, self.t)
+    def histograms(self) -> Histograms:
+        """What resamples need, made when the first asks."""
+        return Histograms.of(self.ranking, self.units, self.n_bins)
 
-    def roc_auc(self, log_p: Float32[np.ndarray, "n classes"], concept: int) -> Estimate:
-        """Return how well one class is told from all others: by its log-odds."""
-        is_concept = self.y == concept
-        odds = _log_odds(log_p[:, concept])
-        value = roc_auc(odds, is_concept)
-        if not self.units.has_interval or math.isnan(value):
-            return Estimate(value, self._nothing())
-        histograms = Histograms.of(Ranking.of(odds), self.units, N_BINS)
-        return Estimate(value, self.bootstrap.roc_auc(histograms, is_concept))
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores things, such as gaps or spans, each score with its resamples.
+
+    Attributes:
+        units: What is drawn again, of the things.
+        bootstrap: The resamples, which all that is compared shares; None for values alone.
+        n_bins: Quantiles that resamples of a ranking tell apart; the value itself is exact.
+    """
+
+    units: Units
+    bootstrap: Bootstrap | None
+    n_bins: int = N_BINS
+
+    @property
+    def drawing(self) -> Bootstrap | None:
+        """The resamples; None with too few units for an interval."""
+        return self.bootstrap if self.units.has_interval else None
+
+    def rank(self, values: Num[np.ndarray, " n"]) -> Ranked:
+        """Sort finite values once for any number of labels. Higher ones mean that a label holds."""
+        return Ranked(Ranking.of(values), self.units, self.n_bins)
+
+    def roc_auc(self, ranked: Ranked, is_one: Bool[np.ndarray, " n"], curve: Curve | None = None) -> Estimate:
+        """Return the chance that one is ranked above another; see `Curve`, which saves counting again."""
+        value = (curve or Curve.of(ranked.ranking, is_one)).roc_auc()
+        if self.drawing is None or math.isnan(value):
+            return Estimate(value)
+        return Estimate(value, self.drawing.roc_auc(ranked.histograms, is_one))
+
+    def average_precision(
+        self, ranked: Ranked, is_one: Bool[np.ndarray, " n"], curve: Curve | None = None
+    ) -> Estimate:
+        """Return precision averaged over all that should be found."""
+        value = (curve or Curve.of(ranked.ranking, is_one)).average_precision()
+        if self.drawing is None or math.isnan(value):
+            return Estimate(value)
+        return Estimate(value, self.drawing.average_precision(ranked.histograms, is_one))
 
     def roc_auc_within(
-        self, log_p: Float32[np.ndarray, "n classes"], concept: int, fold: Int64[np.ndarray, " n"]
+        self, values: Num[np.ndarray, " n"], is_one: Bool[np.ndarray, " n"], part: Int64[np.ndarray, " n"]
     ) -> Estimate:
-        """Return how well one class is told from all others that the same probe has scored.
-
-        A probe of the type split has seen the fewer of a class, the more of it stand in its own fold.
-        Across folds that alone would turn a probe that knows nothing upside down, so that only pairs of
-        spans within a fold are compared.
-
-        Args:
-            log_p: What probes say, each of one fold.
-            concept: Number of the class.
-            fold: Which probe scored each span.
-        """
-        is_concept, odds = self.y == concept, _log_odds(log_p[:, concept])
-        parts = [fold == one for one in np.unique(fold)]
-        n_pairs = np.array([is_concept[own].sum() * (~is_concept[own]).sum() for own in parts], dtype=float)
+        """Return the chance that one is ranked above another of its own part; parts weigh by their pairs."""
+        masks = [part == number for number in np.unique(part)]
+        n_pairs = np.array([is_one[own].sum() * (~is_one[own]).sum() for own in masks], dtype=float)
         if not n_pairs.any():
-            return Estimate(math.nan, self._nothing())
-        parts = [own for own, n in zip(parts, n_pairs.tolist(), strict=True) if n]
-        areas = [roc_auc(odds[own], is_concept[own]) for own in parts]
+            return Estimate(math.nan)
+        masks = [own for own, n in zip(masks, n_pairs.tolist(), strict=True) if n]
+        units = [replace(self.units, index=self.units.index[own]) for own in masks]
+        ranked = [replace(self, units=of).rank(values[own]) for of, own in zip(units, masks, strict=True)]
+        labels = [is_one[own] for own in masks]
+        areas = [Curve.of(one.ranking, own).roc_auc() for one, own in zip(ranked, labels, strict=True)]
         value = float(np.average(areas, weights=n_pairs[n_pairs > 0]))
-        if not self.units.has_interval:
-            return Estimate(value, self._nothing())
-        units = [replace(self.units, index=self.units.index[own]) for own in parts]
-        ranked = [
-            Histograms.of(Ranking.of(odds[own]), of, N_BINS) for own, of in zip(parts, units, strict=True)
-        ]
-        pairs = [(one, is_concept[own]) for one, own in zip(ranked, parts, strict=True)]
-        return Estimate(value, self.bootstrap.roc_auc_within(pairs))
+        if self.drawing is None:
+            return Estimate(value)
+        parts = [(one.histograms, own) for one, own in zip(ranked, labels, strict=True)]
+        return Estimate(value, self.drawing.roc_auc_within(parts))
 
-    def accuracy(self, log_p: Float32[np.ndarray, "n classes"]) -> Estimate:
-        """Return the share of spans whose likeliest class is their own."""
-        return self.mean(log_p.argmax(axis=1) == self.y)
+    def calls(self, is_called: Bool[np.ndarray, " n"], is_one: Bool[np.ndarray, " n"]) -> dict[str, Estimate]:
+        """Return F1, precision, recall and Matthews' correlation of calls at one fixed threshold.
 
-    def log_loss(self, log_p: Float32[np.ndarray, "n classes"]) -> Estimate:
-        """Return -ln p of the right class, in nats a span."""
-        return self.mean(-log_p[np.arange(len(self.y)), self.y].astype(np.float64))
+        NaN where there is nothing to divide by, as in the last where calls or truth are of one kind.
+        """
+        cells = 4 * self.units.index + 2 * is_called + is_one
+        counts = np.bincount(cells, minlength=4 * self.units.count).reshape(-1, 4)
+        amounts = np.stack([counts[:, 3], counts[:, 2:].sum(1), counts[:, 1::2].sum(1), counts.sum(1)], 1)
+        rows = amounts.sum(axis=0, keepdims=True).astype(np.float64)  # first of all, then of each resample
+        if self.drawing is not None:
+            rows = np.vstack([rows, self.drawing.weights(self.units.count) @ amounts.astype(np.float64)])
+        hits, called, true, n = rows.T
+        scale = np.sqrt(called * (n - called)) * np.sqrt(true * (n - true))
+        found = {
+            "f1": divided(2 * hits, called + true),
+            "precision": divided(hits, called),
+            "recall": divided(hits, true),
+            "mcc": divided(hits * n - called * true, scale),
+        }
+        is_drawn = self.drawing is not None
+        return {name: Estimate(float(one[0]), one[1:] if is_drawn else None) for name, one in found.items()}
 
-    def binary_loss(self, log_p: Float32[np.ndarray, "n classes"], concept: int) -> Estimate:
-        """Return -ln p of being of one class or not, in nats a span."""
-        own = log_p[:, concept].astype(np.float64)
-        rest = np.log1p(-np.minimum(np.exp(own), 1 - 1e-7))
-        return self.mean(-np.where(self.y == concept, own, rest))
+    def ratio(self, upper: Shaped[np.ndarray, " n"], lower: Shaped[np.ndarray, " n"]) -> Estimate:
+        """Return a ratio of sums, NaN where the lower sum is 0."""
+        total = float(lower.sum(dtype=np.float64))
+        value = float(upper.sum(dtype=np.float64)) / total if total else math.nan
+        if self.drawing is None or math.isnan(value):
+            return Estimate(value)
+        return Estimate(value, self.drawing.ratio(self.units, upper, lower))
 
     def mean(self, amount: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"]) -> Estimate:
-        """Return the mean of a number a span."""
+        """Return the mean of a number a thing."""
         if not len(amount):
-            return Estimate(math.nan, self._nothing())
+            return Estimate(math.nan)
         value = float(np.mean(amount, dtype=np.float64))
-        if not self.units.has_interval:
-            return Estimate(value, self._nothing())
-        return Estimate(value, self.bootstrap.ratio(self.units, amount, np.ones(len(amount))))
-
-    def _nothing(self) -> Float[np.ndarray, " resamples"]:
-        return np.full(self.bootstrap.n_resamples, np.nan)
-
-
-def _log_odds(log_p: Float32[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    own = log_p.astype(np.float64)
-    return own - np.log1p(-np.minimum(np.exp(own), 1 - 1e-12))
+        if self.drawing is None:
+            return Estimate(value)
+        return Estimate(value, self.drawing.ratio(self.units, amount, np.ones(len(amount))))

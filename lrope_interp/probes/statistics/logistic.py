@@ -14,11 +14,15 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 from scipy import sparse
+from scipy.linalg import LinAlgWarning
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 REGULARISATIONS = (1e-3, 1e-2, 1e-1, 1.0)
 TUNING_FOLDS = 3
@@ -59,10 +63,32 @@ class Task:
 
 @dataclass
 class Fits:
-    """How many probes were fitted, and how many of them did not converge."""
+    """Logistic regressions that were fitted, and how many of them did not converge.
+
+    One that did not is used all the same, as far as its solver came; whoever reports its score says so.
+    """
 
     n: int = 0
     n_unconverged: int = 0
+
+    def fit(self, model: LogisticRegression, x: Matrix, y: Shaped[np.ndarray, " n"]) -> None:
+        """Fit a model from where it is, and count it."""
+        from sklearn.exceptions import ConvergenceWarning
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            warnings.simplefilter("ignore", LinAlgWarning)  # Newton's method goes over to another solver
+            model.fit(x, y)
+        self.n += 1
+        self.n_unconverged += any(issubclass(one.category, ConvergenceWarning) for one in caught)
+
+    def notes(self, what: str) -> list[str]:
+        """Say how many did not converge, if any."""
+        if not self.n_unconverged:
+            return []
+        return [
+            f"{self.n_unconverged} of {self.n} {what} did not converge; their scores are a little too low"
+        ]
 
 
 @dataclass(frozen=True)
@@ -126,7 +152,6 @@ class Prober:
 
         A class that the train rows lack gets the probability 1e-7, and so does any that would be lower.
         """
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
         probabilities = np.full((len(rows), self.task.n_classes), _LEAST_PROBABILITY)
@@ -136,11 +161,7 @@ class Prober:
             return np.log(probabilities).astype(np.float32)
         fitted, scored = standardised(x, train, rows)
         model = LogisticRegression(C=c, tol=_TOLERANCE, max_iter=_MAX_ITERATIONS)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConvergenceWarning)
-            model.fit(fitted, y[train])
-        self.fits.n += 1
-        self.fits.n_unconverged += any(issubclass(one.category, ConvergenceWarning) for one in caught)
+        self.fits.fit(model, fitted, y[train])
         probabilities[:, known] = np.maximum(model.predict_proba(scored), _LEAST_PROBABILITY)
         return np.log(probabilities).astype(np.float32)
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, Num
 
 from lrope_interp.probes.statistics.bootstrap import Units
-from lrope_interp.probes.statistics.ranking import Ranking
+from lrope_interp.probes.statistics.ranking import Ranking, ranks_within
 
 N_SHIFTS = 1_000
 N_FLIPS = 1_000
@@ -89,10 +89,6 @@ class Shifts:
         spectra = tuple(np.fft.rfft(part).conj() for part in self.split(is_boundary.astype(np.float64)))
         return Turned(self, int(is_boundary.sum()), spectra)
 
-    def null_auc(self, ranking: Ranking, is_boundary: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " shifts"]:
-        """ROC-AUC under each shift; where several signals meet one label, `turn` it once instead."""
-        return self.turn(is_boundary).null_auc(ranking)
-
     def split(self, values: Num[np.ndarray, " n"]) -> list[np.ndarray]:
         """Return the values of each document."""
         return np.split(values, self.starts[1:])
@@ -163,21 +159,8 @@ class SameByte:
         return cls(narrow, units, 2.0 * rng.integers(0, 2, size=(n_flips, units.count)) - 1)
 
     def scores(self, ranking: Ranking) -> Float[np.ndarray, " n"]:
-        """Each gap's centred midrank within its stratum, over the stratum's size plus one.
-
-        Exactly 0 where a stratum has one value only, as every stratum has in layer 0.
-        """
-        order = ranking.order[np.argsort(self.strata[ranking.order], kind="stable")]
-        strata, groups = self.strata[order], ranking.group_of[order]
-        is_start = np.append(True, (np.diff(strata) != 0) | (np.diff(groups) != 0))[: len(order)]
-        starts = np.flatnonzero(is_start)
-        ends = np.append(starts[1:], len(order))
-        sizes = np.bincount(self.strata)
-        own = strata[starts]
-        doubled = sizes[own] + 2 * (np.cumsum(sizes) - sizes)[own] - starts - ends
-        scores = np.empty(len(order))
-        scores[order] = np.repeat(doubled / (2 * (sizes[own] + 1)), ends - starts)
-        return scores
+        """Each gap's rank within its stratum; 0 where that has one value only, as all have in layer 0."""
+        return ranks_within(self.strata, ranking)
 
     def draw(
         self, scores: Float[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int, Integer, Num
 
 MAX_ROC_POINTS = 100
 
@@ -23,10 +23,12 @@ class Ranking:
     """Values in falling order, with equal values in one group.
 
     Attributes:
+        values: What is ranked, in the order in which it came.
         order: Indices that sort the values from high to low.
         ends: For each group of equal values, the place in `order` just past its last member.
     """
 
+    values: Num[np.ndarray, " n"]
     order: Int[np.ndarray, " n"]
     ends: Int[np.ndarray, " groups"]
 
@@ -36,7 +38,7 @@ class Ranking:
         order = np.argsort(values)[::-1]
         falling = values[order]
         last = np.append(np.flatnonzero(falling[1:] != falling[:-1]), len(values) - 1)
-        return cls(order=order, ends=last[: len(values)] + 1)
+        return cls(values, order, last[: len(values)] + 1)
 
     @property
     def is_constant(self) -> bool:
@@ -46,7 +48,7 @@ class Ranking:
     def reversed(self) -> Ranking:
         """Rank the same values negated, without sorting again."""
         sizes = np.diff(self.ends, prepend=0)
-        return Ranking(order=self.order[::-1], ends=np.cumsum(sizes[::-1]))
+        return Ranking(-self.values, self.order[::-1], np.cumsum(sizes[::-1]))
 
     @cached_property
     def group_of(self) -> Int[np.ndarray, " n"]:
@@ -60,6 +62,23 @@ class Ranking:
         """Twice each value's midrank less its mean: an integer, from 1 - n (lowest) to n - 1."""
         starts = np.append(0, self.ends[:-1])
         return (len(self.order) - starts - self.ends)[self.group_of]
+
+
+def ranks_within(code: Integer[np.ndarray, " n"], ranking: Ranking) -> Float[np.ndarray, " n"]:
+    """Rank values among those of the same code (from 0): from -1/2 to 1/2, mean 0, equal values alike.
+
+    A centred midrank over the number of values plus one; exactly 0 where a code has one value only.
+    """
+    order = ranking.order[np.argsort(code[ranking.order], kind="stable")]
+    codes, groups = code[order], ranking.group_of[order]
+    is_start = np.append(True, (np.diff(codes) != 0) | (np.diff(groups) != 0))[: len(order)]
+    starts = np.flatnonzero(is_start)
+    ends = np.append(starts[1:], len(order))
+    sizes, own = np.bincount(code), codes[starts]
+    doubled = sizes[own] + 2 * (np.cumsum(sizes) - sizes)[own] - starts - ends
+    ranks = np.empty(len(order))
+    ranks[order] = np.repeat(doubled / (2 * (sizes[own] + 1)), ends - starts)
+    return ranks
 
 
 @dataclass(frozen=True)
@@ -77,17 +96,11 @@ class Curve:
     values: Num[np.ndarray, " groups"]
 
     @classmethod
-    def of(
-        cls,
-        values: Num[np.ndarray, " n"],
-        is_boundary: Bool[np.ndarray, " n"],
-        ranking: Ranking | None = None,
-    ) -> Curve:
-        """Count along `ranking`, or along the ranking of `values` where none is given."""
-        ranking = ranking or Ranking.of(values)
+    def of(cls, ranking: Ranking, is_boundary: Bool[np.ndarray, " n"]) -> Curve:
+        """Count along `ranking`."""
         hits = np.cumsum(is_boundary[ranking.order], dtype=np.int64)
         last = ranking.ends - 1
-        return cls(above=ranking.ends, hits=hits[last], values=values[ranking.order[last]])
+        return cls(above=ranking.ends, hits=hits[last], values=ranking.values[ranking.order[last]])
 
     @property
     def n(self) -> int:
@@ -163,47 +176,4 @@ def _spread(path: Float[np.ndarray, " points"], most: int) -> Int[np.ndarray, " 
 
 def roc_auc(values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]) -> float:
     """Area under the ROC curve: 0.5 is chance, and says nothing about what else separates the gaps."""
-    return Curve.of(values, is_boundary).roc_auc()
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """How many gaps a call at a threshold gets right and wrong."""
-
-    hits: int
-    false_alarms: int
-    misses: int
-    rejections: int
-
-    @classmethod
-    def at(
-        cls, values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"], threshold: float
-    ) -> Confusion:
-        """Call a boundary wherever the value reaches `threshold`."""
-        called = values >= threshold
-        hits, all_called, all_true = (
-            int(np.count_nonzero(x)) for x in (called & is_boundary, called, is_boundary)
-        )
-        return cls(hits, all_called - hits, all_true - hits, len(values) - all_called - all_true + hits)
-
-    def f1(self) -> float:
-        """Harmonic mean of precision and recall; NaN where nothing is called and nothing is there."""
-        wanted = 2 * self.hits + self.false_alarms + self.misses
-        return 2 * self.hits / wanted if wanted else math.nan
-
-    def precision(self) -> float:
-        """The share of calls that are boundaries; NaN where nothing is called."""
-        called = self.hits + self.false_alarms
-        return self.hits / called if called else math.nan
-
-    def recall(self) -> float:
-        """The share of boundaries that are called; NaN where there is none."""
-        true = self.hits + self.misses
-        return self.hits / true if true else math.nan
-
-    def mcc(self) -> float:
-        """Matthews' correlation; NaN where calls or truth are all of one kind."""
-        called, true = self.hits + self.false_alarms, self.hits + self.misses
-        not_called, not_true = self.misses + self.rejections, self.false_alarms + self.rejections
-        scale = math.sqrt(called * true) * math.sqrt(not_called * not_true)
-        return (self.hits * self.rejections - self.false_alarms * self.misses) / scale if scale else math.nan
+    return Curve.of(Ranking.of(values), is_boundary).roc_auc()

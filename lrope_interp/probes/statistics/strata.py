@@ -10,29 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int64, Num
 
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
+from lrope_interp.probes.statistics.estimates import Estimate
 from lrope_interp.probes.statistics.nulls import N_FLIPS, p_value
+from lrope_interp.probes.statistics.ranking import Ranking, ranks_within
 
 N_ENTROPY_BINS = 20
 N_SURPRISAL_BINS = 10
-
-
-def ranks_within(code: Int[np.ndarray, " n"], values: Num[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Rank values among those of the same code: from -1/2 to 1/2, mean 0, equal values alike."""
-    if not len(code):
-        return np.zeros(0)
-    order = np.lexsort((values, code))
-    codes, sorted_values = code[order], values[order]
-    is_new_code = np.append(True, codes[1:] != codes[:-1])
-    is_new = is_new_code | np.append(True, sorted_values[1:] != sorted_values[:-1])
-    first = np.flatnonzero(is_new)
-    size = np.diff(first, append=len(code))
-    middle = np.repeat(first + (size - 1) / 2, size)
-    begin = np.flatnonzero(is_new_code)
-    n_same = np.diff(begin, append=len(code))
-    centre, spread = np.repeat(begin + (n_same - 1) / 2, n_same), np.repeat(n_same + 1, n_same)
-    ranks = np.empty(len(code))
-    ranks[order] = (middle - centre) / spread
-    return ranks
 
 
 @dataclass(frozen=True)
@@ -48,10 +31,12 @@ class Influenced:
     value: float
     influence: Float[np.ndarray, " n"]
 
-    def resampled(self, bootstrap: Bootstrap, units: Units) -> Float[np.ndarray, " resamples"]:
-        """Return its value in each resample of units, to first order."""
+    def estimate(self, bootstrap: Bootstrap, units: Units) -> Estimate:
+        """Return it with its value in each resample of units, to first order."""
+        if not units.has_interval:
+            return Estimate(self.value)
         per_unit = np.bincount(units.index, weights=self.influence, minlength=units.count)
-        return self.value + bootstrap.weights(units.count) @ per_unit
+        return Estimate(self.value, self.value + bootstrap.weights(units.count) @ per_unit)
 
 
 @dataclass(frozen=True)
@@ -117,7 +102,7 @@ class Strata:
     def _below(code: Int64[np.ndarray, " n"], values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """How many others of the same code lie below each value, a tie counting one half."""
         n = np.bincount(code)[code]
-        return ranks_within(code, values) * (n + 1) + (n - 1) / 2
+        return ranks_within(code, Ranking.of(values)) * (n + 1) + (n - 1) / 2
 
 
 def informative(
@@ -130,17 +115,14 @@ def informative(
     return both[number], (np.cumsum(both) - 1)[number]
 
 
-def joint_bins(
-    first: Float[np.ndarray, " n"],
-    second: Float[np.ndarray, " n"],
-    shape: tuple[int, int] = (N_ENTROPY_BINS, N_SURPRISAL_BINS),
-) -> Int[np.ndarray, " n"]:
-    """Cut gaps at quantiles of `first`, and each part at its own quantiles of `second`.
+def joint_bins(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Cut gaps at 20 quantiles of `first`, and each part at 10 of its own of `second`.
 
     Bins are of about equal size; equal values stay together.
     """
-    outer = _cut(ranks_within(np.zeros(len(first), dtype=np.int64), first), shape[0])
-    return outer * shape[1] + _cut(ranks_within(outer, second), shape[1])
+    outer = _cut(ranks_within(np.zeros(len(first), dtype=np.int64), Ranking.of(first)), N_ENTROPY_BINS)
+    inner = _cut(ranks_within(outer, Ranking.of(second)), N_SURPRISAL_BINS)
+    return outer * N_SURPRISAL_BINS + inner
 
 
 def _cut(ranks: Float[np.ndarray, " n"], n_bins: int) -> Int[np.ndarray, " n"]:
@@ -171,7 +153,7 @@ class WithinBins:
 
     def left_of(self, values: Num[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Return what a parabola in both and a step of entropy leave of a signal's ranks in each bin."""
-        ranks = self._without_curves(ranks_within(self.bins, values))
+        ranks = self._without_curves(ranks_within(self.bins, Ranking.of(values)))
         step = self._without_curves(self._best_step(ranks))
         own = self._sum(step**2)
         slope = np.divide(self._sum(step * ranks), own, out=np.zeros(len(own)), where=own > 1e-9)
@@ -184,7 +166,8 @@ class WithinBins:
         pairs = hits * (n - hits)
         if not pairs.sum():
             return math.nan
-        wins = self._sum(ranks_within(self.bins, left) * (n[self.bins] + 1) * self.is_boundary) + pairs / 2
+        ranks = ranks_within(self.bins, Ranking.of(left)) * (n[self.bins] + 1)
+        wins = self._sum(ranks * self.is_boundary) + pairs / 2
         return float(wins.sum() / pairs.sum())
 
     def p(self, left: Float[np.ndarray, " n"]) -> float:
@@ -206,7 +189,7 @@ class WithinBins:
 
     @cached_property
     def _curves(self) -> Float[np.ndarray, "5 n"]:
-        a, b = (ranks_within(self.bins, values) for values in (self.entropy, self.surprisal))
+        a, b = (ranks_within(self.bins, Ranking.of(one)) for one in (self.entropy, self.surprisal))
         n = np.maximum(self._sum(np.ones(len(a))), 1)
         products = np.stack([a * a, a * b, b * b])
         means = np.stack([self._sum(one) / n for one in products])

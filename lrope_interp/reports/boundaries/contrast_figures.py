@@ -10,22 +10,16 @@ from lrope_interp.reports.kit.frames import Frame, Row
 from lrope_interp.reports.kit.glyphs import plain
 from lrope_interp.reports.kit.rows_figure import aligned, dots, named, reach, rows_figure
 from lrope_interp.reports.kit.wording import interval, number
-from lrope_interp.results import Result
+from lrope_interp.results import LOSES, TIES, WINS, Result
 
-LOSES, TIES, WINS = "the control is better", "no difference shown", "the layer is better"
 _WON = theme.layer_colour(0, 1)
 _OFFSET = 0.18  # of a row, between the two baselines
-
-
-def verdict_of(row: Row) -> str:
-    """Say what an interval of a difference shows; without one it shows nothing."""
-    return LOSES if row["high"] < 0 else WINS if row["low"] > 0 else TIES
 
 
 def plot_differences(result: Result, label: str, stratum: str) -> go.Figure:
     """Draw the rows of `differences_frame` about zero; left of it the control is better."""
     frame = differences_frame(result, label, stratum)
-    frame = frame.assign(y=range(len(frame)), verdict=[verdict_of(row) for _, row in frame.iterrows()])
+    frame = frame.assign(y=range(len(frame)))
     cells = [[signed(row["value"]), signed_interval(row["low"], row["high"])] for _, row in frame.iterrows()]
     columns, heading = aligned(cells, ["difference", "95 % interval"])
     figure = rows_figure([named(name) for name in frame["name"]], columns, heading, vertical=0.0)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from lrope_interp.reports.boundaries.frames import auc_frame, best_layer, place, signal_name
 from lrope_interp.reports.kit.frames import Column, Frame, Row, cell_of, numbers
-from lrope_interp.results import Result
+from lrope_interp.results import Result, verdict_on
 
 BASELINES = {
     "M0": "entropy, rise, surprisal, byte class and log-bigram",
@@ -23,9 +23,10 @@ def differences_frame(result: Result, label: str, stratum: str) -> Frame:
     Returns:
         Columns `layer`, `head`, `control`, `control_layer`, `control_head`, `name` (of the control),
         `value` (ROC-AUC of the layer minus that of the control), `low`, `high` (95 %, the same
-        resamples for both). Empty where the result has no differences.
+        resamples for both), `verdict`. Empty where the result has no differences.
     """
     columns = ["layer", "head", "control", "control_layer", "control_head", "name", "value", "low", "high"]
+    columns.append("verdict")
     table, best = cell_of(result, "differences", label, stratum), _best(result, label, stratum)
     if table.empty or best is None:
         return pd.DataFrame(columns=columns)
@@ -42,6 +43,8 @@ def differences_frame(result: Result, label: str, stratum: str) -> Frame:
         name=[signal_name(*key) for key in keys],
         **{name: numbers(table[key]) for name, key in bounds.items()},
     )
+    if "verdict" not in table:  # a result of an earlier version
+        frame["verdict"] = [verdict_on(*one) for one in zip(frame["low"], frame["high"], strict=True)]
     frame = frame[frame["value"].notna() & (frame["control"] != "ceiling")]
     frame = frame.sort_values("value", kind="stable").drop_duplicates("control")
     return frame[columns].reset_index(drop=True)

@@ -88,23 +88,20 @@ def auc_frame(result: Result, label: str, stratum: str, metric: str = "roc_auc")
     chosen = scores[scores["metric"] == metric]
     for name in ("value", "raw_value", "ci_low", "ci_high", "p_shift", "p_same_byte", "sign"):
         chosen = chosen.assign(**{name: numbers(chosen[name]) if name in chosen else float("nan")})
-    chosen = _seeds_alone(chosen.assign(align=chosen["align"].fillna("").astype(str)))
-    frame = _folded(chosen)
+    # The analysis wrote the mean over seeds, and their range as its bounds, beside the seeds.
+    has_seed = chosen["seed"].notna() if "seed" in chosen else pd.Series(False, index=chosen.index)
+    n_seeds = has_seed.groupby([chosen[name] for name in ("signal", "layer", "head")]).transform("sum")
+    frame = chosen[~has_seed].assign(
+        align=chosen["align"].fillna("").astype(str), n_seeds=n_seeds.clip(lower=1), low=chosen["ci_low"],
+        high=chosen["ci_high"],
+    )  # fmt: skip
+    is_known = frame["low"].notna() & frame["high"].notna()
+    frame["spread"] = np.select([frame["n_seeds"] > 1, is_known], ["range", "interval"], "")
     keys = zip(*(frame[name].tolist() for name in ("signal", "layer", "head")), strict=True)
     frame["name"] = pd.Series([signal_name(*key) for key in keys], index=frame.index, dtype="str")
     several = frame.duplicated(["signal", "layer", "head"], keep=False)
     frame.loc[several, "name"] += ", " + frame.loc[several, "align"]
     return frame.sort_values("kind", key=_kind_order, kind="stable")[_AUC_COLUMNS].reset_index(drop=True)
-
-
-def _seeds_alone(scores: Frame) -> Frame:
-    """Drop the mean over seeds where the seeds are there too, and let seeds differ in alignment."""
-    place = ["signal", "layer", "head"]
-    has_seed = scores["seed"].notna() if "seed" in scores else pd.Series(False, index=scores.index)
-    several: Column = has_seed.groupby([scores[name] for name in place]).transform("any")
-    kept = scores[has_seed | ~several]
-    aligned: Column = kept.groupby(place)["align"].transform("nunique")
-    return kept.assign(align=kept["align"].where(~has_seed | (aligned == 1), ""))
 
 
 def _kind_order(kinds: Column) -> Column:
@@ -115,25 +112,6 @@ _AUC_COLUMNS = [
     *KEYS, "name", "sign", "value", "raw_value", "low", "high", "spread", "n_seeds",
     "n", "n_positive", "n_documents", "p_shift", "p_same_byte",
 ]  # fmt: skip
-
-
-def _folded(scores: Frame) -> Frame:
-    """Fold the seeds of a signal into a mean and a range; what has one seed keeps its interval."""
-    groups: Frame = scores.groupby(KEYS, sort=False)
-    frame = groups.first().reindex(columns=scores.columns.drop(KEYS))
-    n_seeds, value = groups.size(), groups["value"]
-    is_range = n_seeds > 1
-    agrees = groups["sign"].nunique() == 1
-    interval = frame["ci_low"].notna() & frame["ci_high"].notna()
-    return frame.assign(
-        n_seeds=n_seeds,
-        value=value.mean(),
-        raw_value=groups["raw_value"].mean(),
-        low=value.min().where(is_range, frame["ci_low"]),
-        high=value.max().where(is_range, frame["ci_high"]),
-        spread=np.select([is_range, interval], ["range", "interval"], ""),
-        sign=frame["sign"].where(agrees),
-    ).reset_index()
 
 
 def best_layer(scores: Frame) -> Row | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from lrope_interp.reports.boundaries.contrast_figures import LOSES, WINS, signed, signed_interval, verdict_of
+from lrope_interp.reports.boundaries.contrast_figures import signed, signed_interval
 from lrope_interp.reports.boundaries.contrasts import beyond_frame, beyond_places, differences_frame, share_of
 from lrope_interp.reports.boundaries.frames import auc_frame, best_layer, controls_beside, signal_name
 from lrope_interp.reports.kit.frames import Frame, Row
 from lrope_interp.reports.kit.wording import interval, is_number, listed, number
-from lrope_interp.results import Result
+from lrope_interp.results import LOSES, WINS, Result
 
 _NAMED_CONTROLS = 4
 _NAMED_BESIDE_A_TEST = 2
@@ -63,11 +63,11 @@ def paired_verdict(result: Result, label: str, stratum: str) -> str:
     bounds = signed_interval(top["low"], top["high"])
     if not is_number(top["low"]):
         return _without_interval(control, float(top["value"]))
-    if verdict_of(top) == LOSES:
+    if top["verdict"] == LOSES:
         against = interval(-top["high"], -top["low"])
         by = f"{number(-top['value'], 3)} {against}"
         return f"The control wins: {control} beats every layer, the best one by {by} ({picked})."
-    if verdict_of(top) == WINS:
+    if top["verdict"] == WINS:
         by = f"{number(top['value'], 3)} {interval(top['low'], top['high'])}"
         return f"Above the strongest control, {control}, by {by} ({picked})."
     return (
