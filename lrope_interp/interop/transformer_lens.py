@@ -112,10 +112,14 @@ def path_patch(
         raise LRopeError(
             f"both runs need one shape; got {list(tokens.shape)} and {list(source_tokens.shape)}"
         )
+    layer, written_at, sending_head = _parsed(model, sender)
     for name, head in receivers.items():
-        _check_receiver(model, sender, name)
-        _check_head(model, name, head)
-    change = _written(model, source_tokens, sender) - _written(model, tokens, sender)
+        _check_receiver(model, sender, layer, written_at, name, head)
+    writes = [_record(model, run, [written_at])[written_at] for run in (source_tokens, tokens)]
+    if sending_head is not None:
+        W_O = model.blocks[layer].attn.W_O[sending_head].detach()
+        writes = [z[:, :, sending_head] @ W_O for z in writes]
+    change = writes[0] - writes[1]
     additions = {name: change for name in receivers if name.endswith("hook_increments_in")}
     hooks: list[Any] = [
         (name, partial(_add, change=change, head=head))
@@ -238,7 +242,7 @@ def increment_attribution(
         for step in range(n_steps):
             with torch.enable_grad():
                 moved = (start + (step + 0.5) / n_steps * ways).requires_grad_()
-                hooks = [(name, partial(_written_over, moved=moved))]
+                hooks = [(name, lambda increments, hook, moved=moved: moved)]  # noqa: ARG005
                 logits = model.run_with_hooks(corrupt.expand(len(ways), -1), fwd_hooks=hooks)
                 values = [metric(row) for row in logits.split(1)]
                 if not all(isinstance(value, Tensor) and value.numel() == 1 for value in values):
@@ -247,10 +251,6 @@ def increment_attribution(
             slopes += slope.flatten(1).diagonal() / n_steps
         scores.append((slopes * change).view(start.shape[1:]))
     return torch.stack(scores)
-
-
-def _written_over(increments: Tensor, hook: HookPoint, moved: Tensor) -> Tensor:  # noqa: ARG001
-    return moved
 
 
 def circuit_faithfulness(
@@ -344,75 +344,55 @@ def _add(value: Tensor, hook: HookPoint, change: Tensor, head: int | None) -> Te
     return patched
 
 
-def _written(model: LRopeTransformer, tokens: Tensor, sender: str) -> Float[Tensor, "batch pos d_model"]:
-    """Return what `sender` adds to the residual stream."""
-    match = _parsed(model, sender)
-    if match["embed"]:
-        return _record(model, tokens, ["hook_embed"])["hook_embed"]
-    if match["part"]:
-        name = f"blocks.{match['block']}.hook_{match['part']}_out"
-        return _record(model, tokens, [name])[name]
-    name = f"blocks.{match['layer']}.attn.hook_z"
-    head = int(match["head"])
-    attention: Any = model.blocks[int(match["layer"])]
-    return _record(model, tokens, [name])[name][:, :, head] @ attention.attn.W_O[head].detach()
-
-
-def _parsed(model: LRopeTransformer, sender: str) -> re.Match[str]:
-    """Read a sender's label, or say which there are."""
+def _parsed(model: LRopeTransformer, sender: str) -> tuple[int, str, int | None]:
+    """Return a sender's layer (-1 of the embedding), the hook at which it writes, and its head."""
     match, cfg = _SENDER.match(sender), model.cfg
     if match:
         layer, head = int(match["layer"] or match["block"] or 0), int(match["head"] or 0)
         if layer < cfg.n_layers and head < cfg.n_heads:
-            return match
+            if match["embed"]:
+                return -1, "hook_embed", None
+            if match["part"]:
+                return layer, f"blocks.{layer}.hook_{match['part']}_out", None
+            return layer, f"blocks.{layer}.attn.hook_z", head
     raise LRopeError(
         f"no sender {sender!r}: give embed, L<layer>H<head>, <layer>_attn_out or <layer>_mlp_out, "
         f"layers 0..{cfg.n_layers - 1}, heads 0..{cfg.n_heads - 1}"
     )
 
 
-def _check_receiver(model: LRopeTransformer, sender: str, name: str) -> None:
-    """Refuse a receiver that does not exist or that the sender cannot reach."""
-    leaf = name.rsplit(".", 1)[-1]
-    known = [known for known in model.hook_dict if known.endswith(_READERS) or known == _last(model)]
+def _check_receiver(
+    model: LRopeTransformer, sender: str, sent: int, written_at: str, name: str, head: int | None
+) -> None:
+    """Refuse a receiver that does not exist or that the sender cannot reach, and a head that is none."""
+    last, heads = f"blocks.{model.cfg.n_layers - 1}.hook_resid_post", model.cfg.n_heads
+    known = [known for known in model.hook_dict if known.endswith(_READERS) or known == last]
     if name not in known:
         raise LRopeError(f"no receiver {name!r}: give one of {', '.join(known)}")
     if name.startswith("shared_increments"):
-        if sender != "embed":
+        if sent >= 0:
             raise LRopeError(f"the shared increment head reads the embedding alone, never {sender}")
-        return
-    match, layer = _parsed(model, sender), int(name.split(".")[1])
-    sent = -1 if match["embed"] else int(match["layer"] or match["block"])
-    is_same_layer = sent == layer and match["part"] != "mlp" and leaf in ("hook_mlp_in", "hook_resid_post")
-    if sent >= layer and not is_same_layer and name != _last(model):
-        raise LRopeError(f"{sender} writes after {name} has read; a path runs forward only")
-
-
-def _check_head(model: LRopeTransformer, name: str, head: int | None) -> None:
-    """Refuse a head that does not exist, or one where all heads read the same."""
+    elif name != last:
+        layer = int(name.split(".")[1])
+        is_between = name.endswith("hook_mlp_in") and not written_at.endswith("mlp_out")
+        if sent > layer or (sent == layer and not is_between):
+            raise LRopeError(f"{sender} writes after {name} has read; a path runs forward only")
     has_heads = name.endswith(_READERS[:3])
-    if head is not None and not (has_heads and 0 <= head < model.cfg.n_heads):
-        heads = f"a head 0..{model.cfg.n_heads - 1}, or None for all" if has_heads else "None: no head axis"
-        raise LRopeError(f"{name} takes {heads}; got {head}")
-
-
-def _last(model: LRopeTransformer) -> str:
-    """Name the hook that the logits read."""
-    return f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
+    if head is not None and not (has_heads and 0 <= head < heads):
+        wanted = f"a head 0..{heads - 1}, or None for all" if has_heads else "None: no head axis"
+        raise LRopeError(f"{name} takes {wanted}; got {head}")
 
 
 @contextmanager
 def _forked_readers(model: LRopeTransformer) -> Iterator[None]:
     """Give q, k, v and the MLP their own copies of the residual stream, and restore the flags."""
-    flags = ("use_attn_in", "use_split_qkv_input", "use_hook_mlp_in")
-    before = [getattr(model.cfg, flag) for flag in flags]
+    wanted = {"use_attn_in": False, "use_split_qkv_input": True, "use_hook_mlp_in": True}
+    before = {flag: getattr(model.cfg, flag) for flag in wanted}
     try:
-        for flag, value in zip(flags, (False, True, True), strict=True):
-            setattr(model.cfg, flag, value)
+        vars(model.cfg).update(wanted)
         yield
     finally:
-        for flag, value in zip(flags, before, strict=True):
-            setattr(model.cfg, flag, value)
+        vars(model.cfg).update(before)
 
 
 def _mean(scores: Sequence[Mapping[Any, float]]) -> dict[Any, float]:

@@ -26,7 +26,7 @@ from lrope_interp.models.frozen import (
     attached_increments,
 )
 from lrope_interp.models.hooked_model import HookedModel
-from lrope_interp.tokenizers import TOKENIZER_FILE, ByteTokenizer, Tokenizer, load_tokenizer
+from lrope_interp.tokenizers import ByteTokenizer
 
 MODEL_FORMAT = 1
 CONFIG_FILE = "config.json"
@@ -122,7 +122,15 @@ def load_increments(
         return None
     frozen: FrozenIncrements
     if kind == LexicalIncrements.kind:
-        frozen = LexicalIncrements(_read_table(folder / INCREMENTS_FILE).to(str(cfg.device)))
+        path = folder / INCREMENTS_FILE
+        if not path.is_file():
+            raise LRopeError(
+                f"{folder} has no {path.name}, which holds its increments; copy the whole folder again"
+            )
+        tensors = read_weights(path)
+        if list(tensors) != ["increments"]:
+            raise LRopeError(f"{path} must hold one tensor, `increments`; it holds {sorted(tensors)[:3]}")
+        frozen = LexicalIncrements(tensors["increments"].to(str(cfg.device)))
     elif kind == ContextualIncrements.kind:
         source = folder / INCREMENTS_FOLDER
         said = read_config(source)
@@ -137,28 +145,6 @@ def load_increments(
     except LRopeError as error:
         raise LRopeError(f"{folder}: {error}") from None
     return frozen
-
-
-def _read_table(path: Path) -> torch.Tensor:
-    if not path.is_file():
-        raise LRopeError(
-            f"{path.parent} has no {path.name}, which holds its increments; copy the whole folder again"
-        )
-    tensors = read_weights(path)
-    if list(tensors) != ["increments"]:
-        raise LRopeError(f"{path} must hold one tensor, `increments`; it holds {sorted(tensors)[:3]}")
-    return tensors["increments"]
-
-
-def fitting_tokenizer(folder: Path, d_vocab: int) -> Tokenizer:
-    """Return the tokenizer that lies beside the weights."""
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.vocab_size != d_vocab:
-        raise LRopeError(
-            f"{folder / TOKENIZER_FILE} has {tokenizer.vocab_size} tokens and the model d_vocab={d_vocab}; "
-            "they are not of one run"
-        )
-    return tokenizer
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def randomised_control(
     control = copy.deepcopy(model)
     control.reset_hooks(including_permanent=True)
     if trunk == "untrained":
-        initialize(control, seed, control.cfg.n_layers)
+        initialize(control, seed)
         with torch.no_grad():
             for name, parameter in control.named_parameters():
                 if name.endswith(".w"):  # the gains too, so that no layer is close to the identity by chance
@@ -76,20 +76,14 @@ def random_heads(
     Returns:
         For each layer a head whose pre-sigmoid mean and s.d. on `tokens` are the trained layer's.
     """
-    heads = _heads(model)
-    by_hook = {name: _pre_hook(name).removesuffix("_pre") + "_in" for name, _ in heads}
-    with torch.no_grad():
-        _, cache = model.run_with_cache(
-            tokens, names_filter=list(by_hook.values()), return_type=None, return_cache_object=False
-        )
+    entering = _read(model, tokens, "hook_increments_in")
     trained = _pre_sigmoid(model, tokens)
-    drawn: dict[str, IncrementHead] = {}
-    for name, head in heads:
-        drawn[name] = copy.deepcopy(head)
-        _draw_head(drawn[name], name, seed)
+    drawn = copy.deepcopy(dict(_heads(model)))
+    for name, head in drawn.items():
+        _draw_head(head, name, seed)
         with torch.no_grad():
-            own = drawn[name].read_out(drawn[name].hidden(cache[by_hook[name]]))[:, 1:]
-        _match_spread(drawn[name], own.reshape(-1, own.shape[-1]), trained[name], name)
+            own = head.read_out(head.hidden(entering[name]))[:, 1:]
+        _match_spread(head, own.reshape(-1, own.shape[-1]), trained[name], name)
     if model.cfg.increments == "shared":
         shared = next(iter(drawn.values()))
         return {layer: shared for layer in range(model.cfg.n_layers)}
@@ -124,19 +118,18 @@ def _heads(model: LRopeTransformer) -> list[tuple[str, IncrementHead]]:
     return [(name, module) for name, module in model.named_modules() if isinstance(module, IncrementHead)]
 
 
-def _pre_sigmoid(model: LRopeTransformer, tokens: Tensor) -> dict[str, Float[Tensor, "n n_out"]]:
-    """Return each head's pre-sigmoid values on `tokens`, first position left out."""
-    by_hook = {_pre_hook(name): name for name, _ in _heads(model)}
+def _read(model: LRopeTransformer, tokens: Tensor, leaf: str) -> dict[str, Tensor]:
+    """Return what passes one hook of each increment head on `tokens`, by the name of the head's module."""
+    hooks = {name: f"{name.removesuffix('.increments')}.{leaf}" for name, _ in _heads(model)}
     with torch.no_grad():
         _, cache = model.run_with_cache(
-            tokens, names_filter=list(by_hook), return_type=None, return_cache_object=False
+            tokens, names_filter=list(hooks.values()), return_type=None, return_cache_object=False
         )
+    return {name: cache[hook] for name, hook in hooks.items()}
+
+
+def _pre_sigmoid(model: LRopeTransformer, tokens: Tensor) -> dict[str, Float[Tensor, "n n_out"]]:
+    """Return each head's pre-sigmoid values on `tokens`, first position left out."""
     n_out = model.cfg.n_heads if model.cfg.per_head else 1
-    return {name: cache[hook][:, 1:].reshape(-1, n_out) for hook, name in by_hook.items()}
-
-
-def _pre_hook(head_name: str) -> str:
-    """Return the name of the hook that sees a head's pre-sigmoid values."""
-    if head_name == "shared_increments":
-        return "shared_increments.hook_increments_pre"
-    return head_name.removesuffix(".increments") + ".hook_increments_pre"
+    read = _read(model, tokens, "hook_increments_pre")
+    return {name: pre[:, 1:].reshape(-1, n_out) for name, pre in read.items()}

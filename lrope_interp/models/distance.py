@@ -12,7 +12,8 @@ from torch import Tensor
 from lrope_interp.errors import LRopeError
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.hooked_model import HookedModel
-from lrope_interp.models.rotary import inverse_frequencies
+from lrope_interp.models.increments import inverse_frequencies
+from lrope_interp.models.text import TextMethods
 
 Place = int | tuple[int, int] | str
 
@@ -73,34 +74,34 @@ class DistanceReads:
         Raises:
             LRopeError: A place outside the text, or a substring that occurs not once.
         """
-        return int(np.searchsorted(self.ends, last_byte(self.text, place), side="right")) + self.n_lead
+        text = self.text
+        if isinstance(place, str):
+            n_found = text.count(place) if place else 0
+            if n_found != 1 or text.find(place) != text.rfind(place):
+                raise LRopeError(
+                    f"{place!r} must occur exactly once in the text, and occurs {n_found} times; give a "
+                    "character offset or a span (start, end)"
+                )
+            start, end = text.index(place), text.index(place) + len(place)
+        else:
+            start, end = place if isinstance(place, tuple) else (place, place + 1)
+        if not 0 <= start < end <= len(text):
+            raise LRopeError(f"place {place!r} lies outside a text of {len(text)} characters")
+        last_byte = len(text[:end].encode()) - 1
+        return int(np.searchsorted(self.ends, last_byte, side="right")) + self.n_lead
 
     def between(self, a: Place, b: Place) -> PerceivedDistance:
         """Return the distance of two places, in either order; see `LRopeTransformer.perceived_distance`."""
         first, last = sorted(self.place_of(place) for place in (a, b))
-        summed = self.summed(first, last)
-        return PerceivedDistance(last - first, summed, summed / self.mean, self.effective(summed))
-
-    def summed(self, first: int, last: int) -> Float[Tensor, "layer *head"]:
-        """Return the sum of the increments after token `first`, up to token `last`."""
-        return self.increments[:, first + 1 : last + 1].sum(1)
-
-    def effective(self, summed: Float[Tensor, "layer *head"]) -> Float[Tensor, "layer *head"]:
-        """Return what the rotary planes make of one sum a layer (and head)."""
-        return effective_distance(summed, self.shares, self.inv_freq)
+        summed = self.increments[:, first + 1 : last + 1].sum(1)
+        effective = effective_distance(summed, self.shares, self.inv_freq)
+        return PerceivedDistance(last - first, summed, summed / self.mean, effective)
 
 
-def read_distances(
-    model: HookedModel, text: str, tokens: Int[Tensor, "1 pos"], ends: Int64[np.ndarray, " n_tokens"]
-) -> DistanceReads:
-    """Read a text once, for the distance of any two of its places.
-
-    Args:
-        model: What reads.
-        text: The text.
-        tokens: Its ids, EOS in front or not.
-        ends: The byte after the last one of each token of the text.
-    """
+def read_distances(model: TextMethods, text: str, prepend_bos: bool | None = None) -> DistanceReads:
+    """Read a text once; see `LRopeTransformer.distance_reads`."""
+    tokens = model.to_tokens(text, prepend_bos)
+    ends = model.own_tokenizer().encode_spans(text)[2]
     cache = _read(model, tokens, ("hook_increments", "hook_q", "hook_k"))
     layers = [f"blocks.{layer}.hook_increments" for layer in range(model.cfg.n_layers)]
     increments = torch.stack([cache[name][0].double() for name in layers])
@@ -150,20 +151,3 @@ def plane_energies(
         first, second = halves.chunk(2, dim=-1)
         lengths.append(torch.hypot(first, second).mean(dim=(0, 1)))
     return lengths[0] * lengths[1]
-
-
-def last_byte(text: str, place: Place) -> int:
-    """Return the byte offset of the last byte of a place."""
-    if isinstance(place, str):
-        n_found = text.count(place) if place else 0
-        if n_found != 1 or text.find(place) != text.rfind(place):
-            raise LRopeError(
-                f"{place!r} must occur exactly once in the text, and occurs {n_found} times; give a "
-                "character offset or a span (start, end)"
-            )
-        start, end = text.index(place), text.index(place) + len(place)
-    else:
-        start, end = place if isinstance(place, tuple) else (place, place + 1)
-    if not 0 <= start < end <= len(text):
-        raise LRopeError(f"place {place!r} lies outside a text of {len(text)} characters")
-    return len(text[:end].encode()) - 1

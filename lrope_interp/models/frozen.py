@@ -49,7 +49,7 @@ class LexicalIncrements:
         self, increments: Float[Tensor, "batch pos *head"], hook: HookPoint
     ) -> Float[Tensor, "batch pos *head"]:
         """Return the table's increments of the tokens of the running pass."""
-        tokens = _tokens(_stream(hook))
+        tokens = _running(hook)[1]
         self.table = self.table.to(increments.device)
         return _with_gradient_of(increments, self.table[hook.layer()][tokens])
 
@@ -91,9 +91,13 @@ class ContextualIncrements:
         self, increments: Float[Tensor, "batch pos *head"], hook: HookPoint
     ) -> Float[Tensor, "batch pos *head"]:
         """Return the source's increments on the tokens of the running pass."""
-        stream = _stream(hook)
+        stream, tokens = _running(hook)
         if self._latest is None or self._latest[0]() is not stream:
-            self._latest = (weakref.ref(stream), self._read(stream))
+            if next(self.source.parameters()).device != tokens.device:
+                self.source.to(tokens.device)
+            mask = None if stream.is_token is None else stream.is_token.long()
+            read = read_increments(self.source, tokens, mask, self._cache(stream, tokens))
+            self._latest = (weakref.ref(stream), read)
         return _with_gradient_of(increments, self._latest[1][hook.layer()])
 
     def check_fits(self, cfg: LRopeConfig) -> None:
@@ -109,13 +113,6 @@ class ContextualIncrements:
             differing.append(f"n_ctx is {own.n_ctx} there and {cfg.n_ctx} here")
         if differing:
             raise LRopeError(f"the source of the increments does not fit this model: {', '.join(differing)}")
-
-    def _read(self, stream: Stream) -> list[Tensor]:
-        tokens = _tokens(stream)
-        if next(self.source.parameters()).device != tokens.device:
-            self.source.to(tokens.device)
-        mask = None if stream.is_token is None else stream.is_token.long()
-        return read_increments(self.source, tokens, mask, self._cache(stream, tokens))
 
     def _cache(self, stream: Stream, tokens: Tensor) -> TransformerLensKeyValueCache | None:
         """Return the source's own cache, which has read what the caller's has."""
@@ -155,20 +152,17 @@ def read_increments(
         attention_mask: 0 at padding.
         past_kv_cache: What it has read before; extended unless frozen.
     """
-    read: dict[int, Tensor] = {}
-
-    def keep(increments: Tensor, hook: HookPoint) -> None:
-        read[hook.layer()] = increments
-
-    hooks = [(f"blocks.{layer}.hook_increments", keep) for layer in range(source.cfg.n_layers)]
-    with torch.autocast(tokens.device.type, enabled=False), source.hooks(fwd_hooks=hooks):
-        source(
+    names = [f"blocks.{layer}.hook_increments" for layer in range(source.cfg.n_layers)]
+    with torch.autocast(tokens.device.type, enabled=False):
+        _, read = source.run_with_cache(
             tokens,
+            names_filter=names,
+            return_cache_object=False,
             stop_at_layer=source.cfg.n_layers,
             attention_mask=attention_mask,
             past_kv_cache=past_kv_cache,
         )
-    return [read[layer] for layer in range(source.cfg.n_layers)]
+    return [read[name] for name in names]
 
 
 def attach_increments(model: HookedModel, frozen: FrozenIncrements) -> None:
@@ -227,19 +221,16 @@ def _point(model: HookedModel, layer: int) -> HookPoint:
     return model.hook_dict[f"blocks.{layer}.hook_increments"]
 
 
-def _stream(hook: HookPoint) -> Stream:
+def _running(hook: HookPoint) -> tuple[Stream, Int[Tensor, "batch pos"]]:
+    """Return what the blocks of the running pass share, and its tokens."""
     stream = hook.ctx.get("stream")
     if stream is None:
         raise LRopeError(
             f"{hook.name} is not a hook_increments of a running model; use attach_increments(model, ...)"
         )
-    return stream
-
-
-def _tokens(stream: Stream) -> Int[Tensor, "batch pos"]:
     if stream.tokens is None:
         raise LRopeError("this model's increments are read from the tokens: give tokens= with start_at_layer")
-    return stream.tokens
+    return stream, stream.tokens
 
 
 def _with_gradient_of(increments: Tensor, read: Tensor) -> Tensor:

@@ -34,12 +34,42 @@ from lrope_interp.models.hooks import (
     UnknownHookError,
     fill_cache,
     has_live_hook,
-    hook_aliases,
     never_fired,
-    remedy,
     unknown_hook,
 )
 from lrope_interp.tokenizers import Tokenizer
+
+# TransformerBridge's spellings. A user of transformer-lens 4 writes `blocks.0.hook_out` where
+# HookedTransformer wrote `blocks.0.hook_resid_post`. Both name the same point here; only
+# HookedTransformer's are listed, so that no activation is cached twice.
+_MODEL_ALIASES = {"embed.hook_out": "hook_embed", "hook_unembed": "unembed.hook_out"}
+_BLOCK_ALIASES = {
+    "hook_in": "hook_resid_pre",
+    "hook_out": "hook_resid_post",
+    "ln2.hook_in": "hook_resid_mid",
+    "attn.hook_attn_in": "hook_attn_in",
+    "attn.hook_out": "hook_attn_out",
+    "attn.q.hook_out": "attn.hook_q",
+    "attn.k.hook_out": "attn.hook_k",
+    "attn.v.hook_out": "attn.hook_v",
+    "attn.o.hook_in": "attn.hook_z",
+    "mlp.hook_out": "hook_mlp_out",
+    "mlp.gate.hook_out": "mlp.hook_pre",
+    "mlp.in.hook_out": "mlp.hook_pre_linear",
+    "mlp.out.hook_in": "mlp.hook_post",
+}
+
+# Points that cost something and therefore fire only when a flag asks for them.
+_FLAG_OF_HOOK = {
+    "hook_result": "use_attn_result",
+    "hook_q_input": "use_split_qkv_input",
+    "hook_k_input": "use_split_qkv_input",
+    "hook_v_input": "use_split_qkv_input",
+    "hook_mlp_in": "use_hook_mlp_in",
+    "hook_attn_in": "use_attn_in",
+    "hook_tokens": "use_hook_tokens",
+}
+_EAGER_HOOKS = ("hook_attn_scores", "hook_pattern")
 
 
 class Activations(ActivationCache):
@@ -94,7 +124,11 @@ class HookedModel(HookedRootModule):
     def setup(self) -> None:
         """Name all modules and collect the hook points; call it last in `__init__`."""
         super().setup()
-        aliases = hook_aliases(self.cfg.n_layers)
+        aliases = dict(_MODEL_ALIASES)
+        for layer in range(self.cfg.n_layers):
+            aliases |= {
+                f"blocks.{layer}.{alias}": f"blocks.{layer}.{name}" for alias, name in _BLOCK_ALIASES.items()
+            }
         self.hook_dict = AliasedDict(self.hook_dict, aliases)
         self.mod_dict = AliasedDict(self.mod_dict, aliases)
 
@@ -138,18 +172,24 @@ class HookedModel(HookedRootModule):
                 accepts none, or none that fires.
         """
         cache = AliasedDict({}, self.hook_dict.aliases) if cache is None else cache
-        options = {
-            "cache": cache,
-            "device": device,
-            "remove_batch_dim": remove_batch_dim,
-            "pos_slice": Slice.unwrap(pos_slice),
-        }
-        self.is_caching = True
-        names = self._firing_names(names_filter)
-        fwd_hooks = [(name, partial(fill_cache, suffix="", **options)) for name in names]
-        bwd_hooks = (
-            [(name, partial(fill_cache, suffix="_grad", **options)) for name in names] if incl_bwd else []
+        fill = partial(
+            fill_cache,
+            cache=cache,
+            device=device,
+            remove_batch_dim=remove_batch_dim,
+            pos_slice=Slice.unwrap(pos_slice),
         )
+        self.is_caching = True
+        names = self._reached(names_filter) if callable(names_filter) else self._names(names_filter)
+        silent = {name: what for name in names if (what := self.remedy(name)) is not None}
+        if silent and names_filter is not None and not callable(names_filter):
+            raise SilentHookError(
+                f"{', '.join(silent)} would not fire and so be missing from the cache. "
+                f"{', '.join(sorted(set(silent.values())))} first."
+            )
+        names = [name for name in names if name not in silent]
+        fwd_hooks = [(name, partial(fill, suffix="")) for name in names]
+        bwd_hooks = [(name, partial(fill, suffix="_grad")) for name in names if incl_bwd]
         return cache, fwd_hooks, bwd_hooks
 
     def add_caching_hooks(self, names_filter: Any = None, *args: Any, **kwargs: Any) -> dict:
@@ -168,13 +208,16 @@ class HookedModel(HookedRootModule):
             LRopeError: An unknown name, or one whose flag is off, so that the hook would never fire;
                 a predicate that accepts no name, or only such ones.
         """
-        self.refuse_compiled_parts()
+        for part, module in self.named_modules():
+            if part and module._compiled_call_impl is not None:
+                raise LRopeError(
+                    f"{part} was compiled in place, so a lasting hook would be ignored; use "
+                    "run_with_hooks, run_with_cache or hooks(...), which run uncompiled, or compile the "
+                    "whole model: torch.compile(model)"
+                )
         ((name, hook),) = _pairs([(name, hook)])
-        if callable(name):
-            for point in map(self.hook_dict.__getitem__, self._reached(name)):
-                point.add_hook(hook, *args, **kwargs)
-        else:
-            super().add_hook(self._checked(name), hook, *args, **kwargs)
+        for reached in self._reached(name):
+            self.hook_dict[reached].add_hook(hook, *args, **kwargs)
         self.note_watchers()
 
     def remove_all_hook_fns(self, *args: Any, **kwargs: Any) -> None:
@@ -243,21 +286,13 @@ class HookedModel(HookedRootModule):
         """Choose whether `hook_tokens` fires: the ids that are embedded, and that the loss predicts."""
         self.cfg.use_hook_tokens = use_hook_tokens
 
-    def check_hooks_to_add(
-        self,
-        hook_point: Any,
-        hook_point_name: str,
-        hook: Callable,
-        dir: Any = "fwd",
-        is_permanent: bool = False,
-        prepend: bool = False,
-    ) -> None:
+    def check_hooks_to_add(self, hook_point: Any, hook_point_name: str, *args: Any, **kwargs: Any) -> None:
         """Refuse a hook that would never fire.
 
         Raises:
             LRopeError: The point's flag is off; the message names the method that sets it.
         """
-        del hook_point, hook, dir, is_permanent, prepend
+        del hook_point, args, kwargs
         what = self.remedy(hook_point_name)
         if what is not None:
             raise SilentHookError(
@@ -266,7 +301,13 @@ class HookedModel(HookedRootModule):
 
     def remedy(self, hook_name: str) -> str | None:
         """Return what makes a hook point fire that is silent now; None if it fires."""
-        return remedy(self.cfg, hook_name)
+        leaf = hook_name.rsplit(".", 1)[-1]
+        flag = _FLAG_OF_HOOK.get(leaf)
+        if flag is not None and not getattr(self.cfg, flag):
+            return f"Call model.set_{flag}(True)"
+        if leaf in _EAGER_HOOKS and self.cfg.attn_impl == "sdpa":
+            return 'Set model.cfg.attn_impl = "auto"'
+        return None
 
     def note_watchers(self) -> None:
         """Set `is_watched`: whether any hook point has a hook; compiled code is guarded on it."""
@@ -288,75 +329,47 @@ class HookedModel(HookedRootModule):
             for module, call in compiled.items():
                 module._compiled_call_impl = call
 
-    def refuse_compiled_parts(self) -> None:
-        """Raise if a part of the model is compiled in place, where a lasting hook would be ignored."""
-        for name, module in self.named_modules():
-            if name and module._compiled_call_impl is not None:
-                raise LRopeError(
-                    f"{name} was compiled in place, so a lasting hook would be ignored; use "
-                    "run_with_hooks, run_with_cache or hooks(...), which run uncompiled, or compile the "
-                    "whole model: torch.compile(model)"
-                )
-
     def _enable_hook(self, name: Any, hook: Callable, dir: Any) -> None:  # the base class's name
-        if callable(name):
-            for accepted in self._reached(name):
-                super()._enable_hook(accepted, hook, dir)
-            return
-        name = self._checked(name)
-        self.check_hooks_to_add(self.hook_dict[name], name, hook, dir=dir)
-        super()._enable_hook(name, hook, dir)
-
-    def _checked(self, name: str) -> str:
-        """Return the listed form of a hook's name, or raise if there is no such hook."""
-        if name not in self.hook_dict:
-            raise unknown_hook(str(name), list(self.hook_dict))
-        return self.hook_dict.key_of(name)
-
-    def _accepted(self, predicate: Callable[[str], Any]) -> list[str]:
-        """Return the names that a predicate accepts, in the order in which the modules stand."""
-        accepted = {name for name in self.hook_dict if predicate(name)}
-        # The Bridge's spellings only then: `"mlp." in name` must not come to mean `hook_mlp_out`.
-        accepted = accepted or {name for alias, name in self.hook_dict.aliases.items() if predicate(alias)}
-        return [name for name in self.hook_dict if name in accepted]
-
-    def _reached(self, predicate: Callable[[str], Any]) -> list[str]:
-        """Return the names that a predicate accepts; raise if that is none, or none that would fire."""
-        names = self._accepted(predicate)
-        if not names:
-            raise unknown_hook("", list(self.hook_dict), f"{_named(predicate)} accepts no hook point.")
-        remedies = [self.remedy(name) for name in names]
-        if None not in remedies:
-            raise SilentHookError(
-                f"{_named(predicate)} accepts only points that never fire as the model is set, {names[0]} "
-                f"among them. {', '.join(sorted(set(filter(None, remedies))))} first."
-            )
-        return names
+        for reached in self._reached(name):
+            self.hook_dict[reached].add_hook(hook, dir=dir, level=self.context_level)
 
     def _names(self, names_filter: Any) -> list[str]:
-        """Return the names that any form of a filter stands for."""
+        """Return the names that any form of a filter stands for, in the order in which the modules stand."""
         if names_filter is None:
             return list(self.hook_dict)
         if callable(names_filter):
-            return self._accepted(names_filter)
-        if not isinstance(names_filter, Iterable):
+            wanted = {name for name in self.hook_dict if names_filter(name)}
+            # The Bridge's spellings only then: `"mlp." in name` must not come to mean `hook_mlp_out`.
+            aliases = self.hook_dict.aliases
+            wanted = wanted or {name for alias, name in aliases.items() if names_filter(alias)}
+        elif isinstance(names_filter, Iterable):
+            given = [names_filter] if isinstance(names_filter, str) else list(names_filter)
+            for name in given:
+                if name not in self.hook_dict:
+                    raise unknown_hook(str(name), list(self.hook_dict))
+            wanted = set(map(self.hook_dict.key_of, given))
+        else:
             raise LRopeError(
                 f"names are one name, several, or a function of a name; got {names_filter!r:.60}"
             )
-        given = [names_filter] if isinstance(names_filter, str) else list(names_filter)
-        wanted = {self._checked(name) for name in given}
         return [name for name in self.hook_dict if name in wanted]
 
-    def _firing_names(self, names_filter: Any) -> list[str]:
-        """Return the names of a filter whose points fire; raise if one given by name does not."""
-        names = (self._reached if callable(names_filter) else self._names)(names_filter)
-        silent = {name: what for name in names if (what := self.remedy(name)) is not None}
-        if silent and names_filter is not None and not callable(names_filter):
-            remedies = ", ".join(sorted(set(silent.values())))
+    def _reached(self, wanted: str | Callable[[str], Any]) -> list[str]:
+        """Return the points that a hook goes to; raise if there is none, or none that would fire."""
+        names = self._names(wanted)
+        if isinstance(wanted, str):
+            self.check_hooks_to_add(self.hook_dict[names[0]], names[0])
+            return names
+        predicate = f"the predicate {getattr(wanted, '__name__', type(wanted).__name__)}"
+        if not names:
+            raise unknown_hook("", list(self.hook_dict), f"{predicate} accepts no hook point.")
+        remedies = [self.remedy(name) for name in names]
+        if None not in remedies:
             raise SilentHookError(
-                f"{', '.join(silent)} would not fire and so be missing from the cache. {remedies} first."
+                f"{predicate} accepts only points that never fire as the model is set, {names[0]} "
+                f"among them. {', '.join(sorted(set(filter(None, remedies))))} first."
             )
-        return [name for name in names if name not in silent]
+        return names
 
 
 def _pairs(hooks: Any) -> list[tuple[Any, Callable]]:
@@ -370,7 +383,3 @@ def _pairs(hooks: Any) -> list[tuple[Any, Callable]]:
                 f"hook=); got {pair!r:.80}"
             )
     return pairs
-
-
-def _named(predicate: Callable) -> str:
-    return f"the predicate {getattr(predicate, '__name__', type(predicate).__name__)}"

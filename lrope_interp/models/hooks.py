@@ -1,4 +1,4 @@
-"""Hook points, their names, and the flags that make some of them fire."""
+"""Hook points, and the errors and dictionaries that know their names."""
 
 from __future__ import annotations
 
@@ -14,41 +14,8 @@ from transformer_lens.hook_points import LensHandle
 from transformer_lens.utilities.slice import Slice
 
 from lrope_interp.errors import LRopeError, unknown
-from lrope_interp.models.config import LRopeConfig
 
 _TORCH_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-# TransformerBridge's spellings. A user of transformer-lens 4 writes `blocks.0.hook_out` where
-# HookedTransformer wrote `blocks.0.hook_resid_post`. Both name the same point here; only
-# HookedTransformer's are listed, so that no activation is cached twice.
-_MODEL_ALIASES = {"embed.hook_out": "hook_embed", "hook_unembed": "unembed.hook_out"}
-_BLOCK_ALIASES = {
-    "hook_in": "hook_resid_pre",
-    "hook_out": "hook_resid_post",
-    "ln2.hook_in": "hook_resid_mid",
-    "attn.hook_attn_in": "hook_attn_in",
-    "attn.hook_out": "hook_attn_out",
-    "attn.q.hook_out": "attn.hook_q",
-    "attn.k.hook_out": "attn.hook_k",
-    "attn.v.hook_out": "attn.hook_v",
-    "attn.o.hook_in": "attn.hook_z",
-    "mlp.hook_out": "hook_mlp_out",
-    "mlp.gate.hook_out": "mlp.hook_pre",
-    "mlp.in.hook_out": "mlp.hook_pre_linear",
-    "mlp.out.hook_in": "mlp.hook_post",
-}
-
-# Points that cost something and therefore fire only when a flag asks for them.
-_FLAG_OF_HOOK = {
-    "hook_result": "use_attn_result",
-    "hook_q_input": "use_split_qkv_input",
-    "hook_k_input": "use_split_qkv_input",
-    "hook_v_input": "use_split_qkv_input",
-    "hook_mlp_in": "use_hook_mlp_in",
-    "hook_attn_in": "use_attn_in",
-    "hook_tokens": "use_hook_tokens",
-}
-_EAGER_HOOKS = ("hook_attn_scores", "hook_pattern")
 
 
 class UnknownHookError(LRopeError, KeyError):
@@ -143,26 +110,6 @@ def _on_a_copy(given: Callable, gradient: Tensor, hook: HookPoint) -> Any:
     return own if returned is None and own._version else returned
 
 
-def remedy(cfg: LRopeConfig, hook_name: str) -> str | None:
-    """Return what makes a hook point fire that is silent under this configuration; None if it fires."""
-    leaf = hook_name.rsplit(".", 1)[-1]
-    flag = _FLAG_OF_HOOK.get(leaf)
-    if flag is not None and not getattr(cfg, flag):
-        return f"Call model.set_{flag}(True)"
-    if leaf in _EAGER_HOOKS and cfg.attn_impl == "sdpa":
-        return 'Set model.cfg.attn_impl = "auto"'
-    return None
-
-
-def hook_aliases(n_layers: int) -> dict[str, str]:
-    """Return every Bridge spelling of a model with `n_layers` blocks, and the name it stands for."""
-    aliases = dict(_MODEL_ALIASES)
-    for layer in range(n_layers):
-        prefix = f"blocks.{layer}."
-        aliases |= {prefix + alias: prefix + name for alias, name in _BLOCK_ALIASES.items()}
-    return aliases
-
-
 class AliasedDict(dict):
     """A dict that also answers to other names of its keys, and lists each key once.
 
@@ -188,8 +135,7 @@ class AliasedDict(dict):
 
     def get(self, name: Any, default: Any = None) -> Any:
         """Return what stands under a name or another name for it."""
-        key = self.key_of(name)
-        return super().get(name, super().get(key, default))
+        return super().get(name, super().get(self.key_of(name), default))
 
     def key_of(self, name: Any) -> Any:
         """Return the listed form of a name (gradients, ``..._grad``, too)."""

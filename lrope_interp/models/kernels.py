@@ -51,11 +51,7 @@ def fused_rms_norm(
         gain: One factor a feature.
         eps: Added to the mean square.
     """
-    dtype = _product_dtype(x)
-    with torch.autocast("cpu", enabled=False):
-        out = _RMSNorm.apply(x, gain, eps, dtype)
-    assert isinstance(out, Tensor)
-    return out
+    return _applied(_RMSNorm, x, gain, eps, _product_dtype(x))
 
 
 def fused_norm_linear(
@@ -75,11 +71,7 @@ def fused_norm_linear(
         weight: Of the linear layer.
         eps: Added to the mean square.
     """
-    dtype = _product_dtype(weight)
-    with torch.autocast("cpu", enabled=False):
-        out = _NormLinear.apply(x, gain, weight, eps, dtype)
-    assert isinstance(out, Tensor)
-    return out
+    return _applied(_NormLinear, x, gain, weight, eps, _product_dtype(weight))
 
 
 def fused_turn(
@@ -91,10 +83,7 @@ def fused_turn(
         x: Queries or keys.
         angles: Of every plane, in radians, reduced to one turn.
     """
-    with torch.autocast("cpu", enabled=False):
-        turned = _Turn.apply(x.transpose(1, 2), angles.transpose(1, 2))
-    assert isinstance(turned, Tensor)
-    return turned.transpose(1, 2)
+    return _applied(_Turn, x.transpose(1, 2), angles.transpose(1, 2)).transpose(1, 2)
 
 
 def attend_blockwise(
@@ -111,17 +100,22 @@ def attend_blockwise(
         v: Values.
         scale: What scores are multiplied by, 1 / sqrt(d_head).
     """
-    with torch.autocast(q.device.type, enabled=False):
-        merged = (x.reshape(-1, *x.shape[-2:]) for x in (q, k, v))
-        z = _Blockwise.apply(*merged, scale)
-    assert isinstance(z, Tensor)
-    return z.view(q.shape)
+    merged = (x.reshape(-1, *x.shape[-2:]) for x in (q, k, v))
+    return _applied(_Blockwise, *merged, scale).view(q.shape)
 
 
 def fits_blockwise(q: Float[Tensor, "batch head pos d_head"]) -> bool:
     """Return whether the pattern of one layer may be kept until the backward pass."""
     batch, head, pos, _ = q.shape
     return batch * head * pos * pos <= MOST_SCORES
+
+
+def _applied(function: type[torch.autograd.Function], *inputs: Any) -> Tensor:
+    """Apply a function of ours without autocast: the dtype of its products is chosen before."""
+    with torch.autocast("cpu", enabled=False):
+        out = function.apply(*inputs)
+    assert isinstance(out, Tensor)
+    return out
 
 
 class _RMSNorm(torch.autograd.Function):

@@ -11,7 +11,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.hooked_model import HookedModel
 from lrope_interp.tokenizers import Tokenizer, as_tokenizer
 
@@ -176,27 +175,31 @@ class TextMethods(HookedModel):
     def _prepends(self, prepend_bos: bool | None) -> bool:
         return self.cfg.default_prepend_bos if prepend_bos is None else prepend_bos
 
-
-def checked_ids(input: Any, cfg: LRopeConfig) -> Int[Tensor, "batch pos"]:
-    """Return token ids as [batch, pos], int64.
-
-    Raises:
-        LRopeError: No integers, no tokens at all, more than n_ctx, or ids outside the vocabulary.
-    """
-    if not isinstance(input, Tensor) or input.dtype not in _INTEGERS:
-        raise LRopeError(
-            "input must be text, a list of texts or token ids; for a residual give start_at_layer"
-        )
-    tokens = (input.unsqueeze(0) if input.ndim == 1 else input).long()
-    if tokens.ndim != 2 or 0 in tokens.shape:
-        raise LRopeError(
-            f"tokens must be [pos] or [batch, pos] and not empty; got shape {tuple(input.shape)}"
-        )
-    if tokens.shape[1] > cfg.n_ctx:
-        raise too_long(cfg.n_ctx, tokens.shape[1])
-    if not torch.compiler.is_compiling() and (int(tokens.max()) >= cfg.d_vocab or int(tokens.min()) < 0):
-        raise LRopeError(f"token ids must lie in 0..{cfg.d_vocab - 1}; got {tokens.min()}..{tokens.max()}")
-    return tokens
+    def _as_tokens(
+        self, input: Any, prepend_bos: bool | None = None, padding_side: str | None = None
+    ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"] | None]:
+        """Return ids on the model's device, checked, and the mask of what was padded here, if anything."""
+        if isinstance(input, str | list):
+            tokens, mask = self.to_tokens(input, prepend_bos, padding_side, return_mask=True)
+            lengths = mask.sum(1).tolist()
+            if 0 in lengths:
+                which = f"text {lengths.index(0)}" if len(lengths) > 1 else "the input"
+                raise LRopeError(f"{which} is empty; leave prepend_bos on to start a new document")
+            return tokens, mask if min(lengths) < max(lengths) else None
+        if not isinstance(input, Tensor) or input.dtype not in _INTEGERS:
+            raise LRopeError(
+                "input must be text, a list of texts or token ids; for a residual give start_at_layer"
+            )
+        tokens, n_ids = (input.unsqueeze(0) if input.ndim == 1 else input).long(), self.cfg.d_vocab
+        if tokens.ndim != 2 or 0 in tokens.shape:
+            raise LRopeError(
+                f"tokens must be [pos] or [batch, pos] and not empty; got shape {tuple(input.shape)}"
+            )
+        if tokens.shape[1] > self.cfg.n_ctx:
+            raise too_long(self.cfg.n_ctx, tokens.shape[1])
+        if not torch.compiler.is_compiling() and (int(tokens.max()) >= n_ids or int(tokens.min()) < 0):
+            raise LRopeError(f"token ids must lie in 0..{n_ids - 1}; got {tokens.min()}..{tokens.max()}")
+        return tokens.to(self.cfg.device), None
 
 
 def check_mask(attention_mask: Any, n_batch: int, n_new: int, is_part: bool = False) -> None:

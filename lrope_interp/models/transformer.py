@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,22 +14,28 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int, Integer, Shaped
 from torch import Tensor
-from tqdm import tqdm
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
 from lrope_interp.errors import LRopeError, unknown
-from lrope_interp.models import checkpoint, distance, frozen, generation, hugging_face
+from lrope_interp.models import checkpoint
 from lrope_interp.models.block import Block, Stream
 from lrope_interp.models.config import LRopeConfig
-from lrope_interp.models.distance import DistanceReads, PerceivedDistance, Place
-from lrope_interp.models.generation import Prompt, Sampling
+from lrope_interp.models.distance import (
+    DistanceReads,
+    PerceivedDistance,
+    Place,
+    plane_shares,
+    read_distances,
+)
+from lrope_interp.models.frozen import attach_again, attach_increments
+from lrope_interp.models.generation import Generation
 from lrope_interp.models.hooks import HookPoint
 from lrope_interp.models.increments import SharedIncrementHead
 from lrope_interp.models.kv_cache import begin, check_cache, end
 from lrope_interp.models.layers import Embed, HookedRMSNorm, Unembed
-from lrope_interp.models.text import TextMethods, check_mask, checked_ids, too_long
+from lrope_interp.models.text import check_mask, too_long
 from lrope_interp.models.weights import Weights, initialize
-from lrope_interp.tokenizers import TOKENIZER_FILE, ByteTokenizer
+from lrope_interp.tokenizers import TOKENIZER_FILE, ByteTokenizer, load_tokenizer
 
 _RETURN_TYPES = ("logits", "loss", "both")
 
@@ -41,7 +47,7 @@ class Output(NamedTuple):
     loss: Float[Tensor, "*shape"]
 
 
-class LRopeTransformer(TextMethods, Weights):
+class LRopeTransformer(Generation, Weights):
     """A decoder whose layers learn how far each token advances the position.
 
     Hook names, parameter names and shapes, and method signatures are HookedTransformer's, and two
@@ -78,7 +84,7 @@ class LRopeTransformer(TextMethods, Weights):
     def reset_parameters(self) -> None:
         """Draw all weights again from `cfg.seed`."""
         seed = self.cfg.seed if self.cfg.seed is not None else int(torch.randint(2**31, ()).item())
-        initialize(self, seed, self.cfg.n_layers)
+        initialize(self, seed)
 
     def forward(
         self,
@@ -124,9 +130,9 @@ class LRopeTransformer(TextMethods, Weights):
         if return_type is not None and return_type not in _RETURN_TYPES:
             raise unknown("return_type", return_type, _RETURN_TYPES)
         if start_at_layer is None:
-            tokens, inferred = self._as_tokens(input, prepend_bos, padding_side)
-            tokens = self._hooked(tokens)
-            resid = self.hook_embed(self.embed(tokens))
+            resid, tokens, _, attention_mask = self.input_to_embed(
+                input, prepend_bos, padding_side, attention_mask
+            )
         else:
             if not isinstance(input, Tensor) or input.ndim != 3 or input.shape[2] != self.cfg.d_model:
                 got = tuple(input.shape) if isinstance(input, Tensor) else type(input).__name__
@@ -134,15 +140,15 @@ class LRopeTransformer(TextMethods, Weights):
                     "with start_at_layer the input is a residual stream [batch, pos, "
                     f"{self.cfg.d_model}]; got {got}"
                 )
-            resid, inferred = input, None
+            resid = input
             if tokens is not None:
                 tokens, inferred = self._as_tokens(tokens, prepend_bos, padding_side)
+                attention_mask = inferred if attention_mask is None else attention_mask
                 if tokens.shape != resid.shape[:2]:
                     raise LRopeError(
                         f"tokens must be those of the residual, {list(resid.shape[:2])}; got "
                         f"{list(tokens.shape)}"
                     )
-        attention_mask = inferred if attention_mask is None else attention_mask
         layers = list(range(self.cfg.n_layers))[start_at_layer:stop_at_layer]
         n_batch, n_new = resid.shape[:2]
         if attention_mask is not None:
@@ -168,31 +174,6 @@ class LRopeTransformer(TextMethods, Weights):
         if past_kv_cache is not None:
             end(past_kv_cache)
         return out
-
-    def _as_tokens(
-        self, input: Any, prepend_bos: bool | None, padding_side: str | None
-    ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"] | None]:
-        """Return ids on the model's device, checked, and the mask of what was padded here, if anything."""
-        if not isinstance(input, str | list):
-            return checked_ids(input, self.cfg).to(self.W_E.device), None
-        tokens, mask = self.to_tokens(input, prepend_bos, padding_side, return_mask=True)
-        lengths = mask.sum(1).tolist()
-        if 0 in lengths:
-            which = f"text {lengths.index(0)}" if len(lengths) > 1 else "the input"
-            raise LRopeError(f"{which} is empty; leave prepend_bos on to start a new document")
-        return tokens, mask if min(lengths) < max(lengths) else None
-
-    def _hooked(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
-        """Return what `hook_tokens` makes of the ids, checked again, where a flag asks for it."""
-        if not self.cfg.use_hook_tokens:
-            return tokens
-        hooked: Any = self.hook_tokens(tokens)
-        if not isinstance(hooked, Tensor) or hooked.shape != tokens.shape:
-            got = list(hooked.shape) if isinstance(hooked, Tensor) else repr(hooked)[:60]
-            raise LRopeError(
-                f"a hook at hook_tokens must return ids of shape {list(tokens.shape)}; got {got}"
-            )
-        return self._as_tokens(hooked, None, None)[0]
 
     def _stream(
         self,
@@ -285,7 +266,14 @@ class LRopeTransformer(TextMethods, Weights):
         """
         del past_kv_cache
         tokens, mask = self._as_tokens(input, prepend_bos, padding_side)
-        tokens = self._hooked(tokens)
+        if self.cfg.use_hook_tokens:
+            hooked: Any = self.hook_tokens(tokens)
+            if not isinstance(hooked, Tensor) or hooked.shape != tokens.shape:
+                got = list(hooked.shape) if isinstance(hooked, Tensor) else repr(hooked)[:60]
+                raise LRopeError(
+                    f"a hook at hook_tokens must return ids of shape {list(tokens.shape)}; got {got}"
+                )
+            tokens = self._as_tokens(hooked)[0]
         residual = self.hook_embed(self.embed(tokens))
         return residual, tokens, None, mask if attention_mask is None else attention_mask
 
@@ -303,152 +291,6 @@ class LRopeTransformer(TextMethods, Weights):
         if isinstance(tokens, str):
             tokens = self.to_single_token(tokens)
         return self.W_U[:, int(tokens)]
-
-    def generate(
-        self,
-        input: Prompt = "",
-        max_new_tokens: int = 10,
-        stop_at_eos: bool = True,
-        eos_token_id: int | Sequence[int] | None = None,
-        do_sample: bool = True,
-        top_k: int | None = None,
-        top_p: float | int | None = None,
-        temperature: float | int = 1.0,
-        freq_penalty: float | int = 0.0,
-        use_past_kv_cache: bool = True,
-        prepend_bos: bool | None = None,
-        padding_side: str | None = None,
-        return_type: str = "input",
-        verbose: bool = True,
-        attention_mask: Shaped[Tensor, "batch pos"] | None = None,
-        seed: int | None = None,
-    ) -> Any:
-        """Return the prompt and what the model writes after it.
-
-        A row that is finished goes on with EOS until all are.
-
-        Args:
-            input: A text, texts (padded on the left, whatever `padding_side` says), or token ids.
-            max_new_tokens: Most tokens to add.
-            stop_at_eos: Whether a row ends at EOS.
-            eos_token_id: What ends a row; the tokenizer's EOS if None. Several are allowed.
-            do_sample: Whether to draw; otherwise the likeliest token is taken.
-            top_k: Draw among the k likeliest only.
-            top_p: Draw among the fewest that together reach this probability.
-            temperature: Divides the logits; 0 is greedy.
-            freq_penalty: Subtracted from a logit for each earlier occurrence of its token; pads are none.
-            use_past_kv_cache: Whether to keep keys and values; it changes speed, not the result.
-            prepend_bos: Whether EOS leads texts.
-            padding_side: Accepted as in HookedTransformer; one text needs no padding.
-            return_type: "str", "tokens" ([batch, pos], prompt included), or "input": like the input.
-            verbose: Whether to show a progress bar on stderr.
-            attention_mask: 0 at the padding of a token prompt; such rows come back padded on the left.
-            seed: Of the draws; torch's global generator if None.
-
-        Raises:
-            LRopeError: A prompt that is empty or that leaves no room for `max_new_tokens` in n_ctx.
-        """
-        device = str(self.cfg.device)
-        generator = None if seed is None else torch.Generator(device=device).manual_seed(seed)
-        sampling = Sampling(do_sample, temperature, top_k, top_p, freq_penalty, generator)
-        tokens, mask = self._prompt(input, prepend_bos, padding_side, attention_mask)
-        kind = generation.kind_of_output(return_type, input)
-        stop = generation.stop_ids(eos_token_id, self.tokenizer) if stop_at_eos else ()
-        steps = generation.decode(self, tokens, mask, max_new_tokens, sampling, stop, use_past_kv_cache)
-        new = list(tqdm(steps, total=max_new_tokens, disable=not verbose))
-        output = torch.cat([tokens, *new], dim=1)
-        return output if kind == "tokens" else generation.unwrapped(self.to_string(output))
-
-    def generate_stream(
-        self,
-        input: Prompt = "",
-        max_new_tokens: int = 10,
-        max_tokens_per_yield: int = 25,
-        stop_at_eos: bool = True,
-        eos_token_id: int | Sequence[int] | None = None,
-        do_sample: bool = True,
-        top_k: int | None = None,
-        top_p: float | int | None = None,
-        temperature: float | int = 1.0,
-        freq_penalty: float | int = 0.0,
-        use_past_kv_cache: bool = True,
-        prepend_bos: bool | None = None,
-        padding_side: str | None = None,
-        return_type: str = "input",
-        verbose: bool = True,
-        attention_mask: Shaped[Tensor, "batch pos"] | None = None,
-        seed: int | None = None,
-    ) -> Iterator[Any]:
-        """Yield what `generate` returns, piece by piece: the prompt first, then what is new.
-
-        Args:
-            input: As in `generate`, and so are the arguments that are not named here.
-            max_new_tokens: Most tokens to add.
-            max_tokens_per_yield: Tokens a piece. The first piece has the prompt in front.
-            stop_at_eos: Whether a row ends at EOS.
-            eos_token_id: What ends a row.
-            do_sample: Whether to draw.
-            top_k: Draw among the k likeliest only.
-            top_p: Draw among the fewest that together reach this probability.
-            temperature: Divides the logits.
-            freq_penalty: Subtracted from a logit for each earlier occurrence of its token.
-            use_past_kv_cache: Whether to keep keys and values.
-            prepend_bos: Whether EOS leads texts.
-            padding_side: As in `generate`.
-            return_type: Strings never break a character: an unfinished one waits for its next piece.
-            verbose: Whether to show a progress bar on stderr.
-            attention_mask: 0 at the padding of a token prompt.
-            seed: Of the draws.
-
-        Yields:
-            Tokens [batch, pos], or a text (a list of texts for several rows).
-        """
-        device = str(self.cfg.device)
-        generator = None if seed is None else torch.Generator(device=device).manual_seed(seed)
-        sampling = Sampling(do_sample, temperature, top_k, top_p, freq_penalty, generator)
-        tokens, mask = self._prompt(input, prepend_bos, padding_side, attention_mask)
-        kind = generation.kind_of_output(return_type, input)
-        write = generation.Writer(len(tokens), self.own_tokenizer()) if kind == "str" else None
-        stop = generation.stop_ids(eos_token_id, self.tokenizer) if stop_at_eos else ()
-        steps = generation.decode(self, tokens, mask, max_new_tokens, sampling, stop, use_past_kv_cache)
-        shown = tqdm(steps, total=max_new_tokens, disable=not verbose)
-        for piece, is_last in generation.pieces(tokens, shown, max_tokens_per_yield):
-            yield piece if write is None else write(piece, is_last)
-
-    def _prompt(
-        self, input: Prompt, prepend_bos: bool | None, padding_side: str | None, mask: Tensor | None
-    ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"] | None]:
-        """Return the prompt's tokens, padded on the left, and their mask (None without padding)."""
-        side = "left" if isinstance(input, list) else padding_side
-        tokens, inferred = self._as_tokens(input, prepend_bos, side)
-        return generation.left_padded(tokens, inferred if mask is None else mask)
-
-    def answer_logprob(
-        self, prompt: str | list[str], answer: str | list[str], prepend_bos: bool | None = None
-    ) -> Float[Tensor, "*batch"]:
-        """Return the log-probability of an answer that follows a prompt, in nats.
-
-        The sum over the answer's tokens, each given the prompt and the answer before it: where tokens are
-        bytes, most answers have several, and no single logit speaks for them. It falls with the answer's
-        length, so compare answers of one length, or the same answer under two interventions. One forward
-        pass, in which hooks act and gradients flow:
-        ``model.answer_logprob(prompts, " Mary") - model.answer_logprob(prompts, " John")``.
-
-        Args:
-            prompt: A text, or texts.
-            answer: What follows right after it, leading space included; one, or one for each prompt. It is
-                encoded by itself, after the prompt's tokens. Several answers may follow one prompt.
-            prepend_bos: Whether EOS leads prompts, as in `to_tokens`.
-
-        Returns:
-            One number, 0-D, for one prompt and one answer; else [batch].
-
-        Raises:
-            LRopeError: An empty answer, nothing in front of it, numbers of prompts and answers that do not
-                match, or more tokens than n_ctx.
-        """
-        prepends = self._prepends(prepend_bos)
-        return generation.answer_logprob(self, self.own_tokenizer(), prompt, answer, prepends)
 
     @torch.no_grad()
     def perceived_distance(
@@ -479,8 +321,7 @@ class LRopeTransformer(TextMethods, Weights):
             text: No longer than n_ctx.
             prepend_bos: Whether EOS leads the text, as in `to_tokens`.
         """
-        tokens = self.to_tokens(text, prepend_bos)
-        return distance.read_distances(self, text, tokens, self.own_tokenizer().encode_spans(text)[2])
+        return read_distances(self, text, prepend_bos)
 
     @torch.no_grad()
     def plane_shares(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "layer *head plane"]:
@@ -488,7 +329,7 @@ class LRopeTransformer(TextMethods, Weights):
 
         One row a layer, or a layer and head where increments are per head; float64, adding up to 1.
         """
-        return distance.plane_shares(self, tokens)
+        return plane_shares(self, tokens)
 
     def save_pretrained(self, folder: str | Path, extra_config: dict[str, Any] | None = None) -> None:
         """Write `model.safetensors` and `config.json`; see `models.checkpoint`."""
@@ -530,47 +371,27 @@ class LRopeTransformer(TextMethods, Weights):
         model.weights_sha256 = checkpoint.load_weights(model, folder / checkpoint.WEIGHTS_FILE)
         increments = checkpoint.load_increments(folder, model.cfg, cls.from_pretrained)
         if increments is not None:
-            frozen.attach_increments(model, increments)
+            attach_increments(model, increments)
         if (folder / TOKENIZER_FILE).is_file():
-            model.tokenizer = checkpoint.fitting_tokenizer(folder, model.cfg.d_vocab)
+            tokenizer = load_tokenizer(folder)
+            if tokenizer.vocab_size != cfg.d_vocab:
+                raise LRopeError(
+                    f"{folder / TOKENIZER_FILE} has {tokenizer.vocab_size} tokens and the model "
+                    f"d_vocab={cfg.d_vocab}; they are not of one run"
+                )
+            model.tokenizer = tokenizer
         if before is not None and not os.path.samestat(before, os.stat(folder)):
             raise LRopeError(f"{folder} was replaced while it was read: read it again")
         if fold_ln:
             model.fold_ln_()  # before rounding
         return model.to(wanted).eval()
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """Load parameters; a HookedTransformer's buffers (masks and rotary tables) are left out.
-
-        For a HookedTransformer (RMSNorm, gated MLP, rotary over all of d_head) build the model with
-        ``use_biases=True, tie_embeddings=False`` and, if its norms are folded,
-        ``normalization_type="RMSPre"``. With ``strict=False`` only increment heads are missing.
-        With ``assign=True`` the trunk takes the tensors' dtype; increment heads stay float32.
-        """
-        kept = hugging_face.kept_of_state(state_dict, assign)
-        result = super().load_state_dict(kept, strict=strict, assign=assign)
-        self.cfg.device, self.cfg.dtype = str(self.W_E.device), self.W_E.dtype
-        return result
-
-    def to_hf_llama(self) -> Any:
-        """Return a Hugging Face `LlamaForCausalLM` with the same logits, in eval mode.
-
-        Only for increments="fixed": no other library knows learned positions. `b_in`, which
-        HookedTransformer adds behind the gate, goes into the bias of the down projection.
-
-        Raises:
-            LRopeError: Learned increments, or a bias on the logits, which Llama lacks.
-        """
-        return hugging_face.to_llama(self, frozen.increments_name(self))
-
     def __deepcopy__(self, memo: dict[int, Any]) -> LRopeTransformer:
         """Return a copy with increments of its own, where some are attached."""
         copied = object.__new__(type(self))
         memo[id(self)] = copied
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        frozen.attach_again(copied)
+        attach_again(copied)
         return copied
 
     def to(self, *args: Any, **kwargs: Any) -> LRopeTransformer:
@@ -581,6 +402,5 @@ class LRopeTransformer(TextMethods, Weights):
     def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> LRopeTransformer:
         """Keep the configuration true under `to`, `cuda`, `cpu`, `half`, `double` and their like."""
         super()._apply(fn, recurse)
-        self.cfg.device = str(self.W_E.device)
-        self.cfg.dtype = self.W_E.dtype
+        self.cfg.device, self.cfg.dtype = str(self.W_E.device), self.W_E.dtype
         return self

@@ -1,4 +1,4 @@
-"""The model's weights: how they are drawn, by which names they are read, and how norms are folded into them.
+"""The model's weights: how they are drawn, named, folded, and exchanged with other libraries.
 
 Each parameter is drawn from its own seed, so that arms of a comparison share them. Nothing here centres a
 weight: under RMSNorm that would change the function.
@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 import torch.nn as nn
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens import FactoredMatrix
 from transformer_lens.utilities.matrix import composition_scores
 
 from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.models.frozen import increments_name
 from lrope_interp.models.hooked_model import HookedModel
 from lrope_interp.models.increments import IncrementHead
 from lrope_interp.models.layers import WEIGHT_STD, Embed, Unembed
@@ -29,10 +31,11 @@ _STACKED = {
     **{name: ("mlp", name) for name in ("W_in", "W_gate", "W_out", "b_in", "b_out")},
 }
 _OPTIONAL_BIASES = ("attn.b_Q", "attn.b_K", "attn.b_V", "attn.b_O", "mlp.b_in", "mlp.b_out")
+_HOOKED_TRANSFORMER_BUFFERS = ("attn.mask", "attn.IGNORE", "attn.rotary_sin", "attn.rotary_cos")
 _NO_DECAY = ("w", "b_in", "b_out", "b_Q", "b_K", "b_V", "b_O", "b_U")
 
 
-def initialize(model: nn.Module, seed: int, n_layers: int) -> None:
+def initialize(model: HookedModel, seed: int) -> None:
     """Draw every weight in place.
 
     Matrices are normal with s.d. 0.02, those that write into the residual stream divided by
@@ -52,7 +55,11 @@ def initialize(model: nn.Module, seed: int, n_layers: int) -> None:
             elif leaf.startswith("b_"):
                 parameter.zero_()
             else:
-                std = WEIGHT_STD / math.sqrt(2 * n_layers) if name.endswith(_INTO_RESIDUAL) else WEIGHT_STD
+                std = (
+                    WEIGHT_STD / math.sqrt(2 * model.cfg.n_layers)
+                    if name.endswith(_INTO_RESIDUAL)
+                    else WEIGHT_STD
+                )
                 parameter.copy_((normal_values(parameter, seed, name) * std).to(parameter.dtype))
         for module in model.modules():
             if isinstance(module, IncrementHead):
@@ -150,7 +157,7 @@ class Weights(HookedModel):
     def increment_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield name and parameter of every increment head."""
         for name, parameter in self.named_parameters():
-            if name.startswith("shared_increments.") or ".increments." in name:
+            if _is_of_a_head(name):
                 yield name, parameter
 
     def parameter_groups(
@@ -246,8 +253,7 @@ class Weights(HookedModel):
                     _scale_rows(weight, block.ln1.w)
                 for weight in (block.mlp.W_in, block.mlp.W_gate):
                     _scale_rows(weight, block.ln2.w)
-            self.unembed.untie()
-            self.cfg.tie_embeddings = self.cfg.tie_word_embeddings = False
+            self._untie()
             _scale_rows(self.unembed.W_U, self.ln_final.w)
         for norm in (self.ln_final, *(norm for block in self.blocks for norm in (block.ln1, block.ln2))):
             norm.drop_gain()
@@ -291,13 +297,117 @@ class Weights(HookedModel):
                     block.attn.b_O.add_(torch.einsum("hd,hdm->m", block.attn.b_V, block.attn.W_O))
                     block.attn.b_V.zero_()
         if center_unembed:
-            self.unembed.untie()
-            self.cfg.tie_embeddings = self.cfg.tie_word_embeddings = False
+            self._untie()
             with torch.no_grad():
                 self.unembed.W_U.sub_(self.unembed.W_U.mean(-1, keepdim=True))
                 if self.unembed.has_biases:
                     self.unembed.b_U.sub_(self.unembed.b_U.mean())
         return self
+
+    def _untie(self) -> None:
+        self.unembed.untie()
+        self.cfg.tie_embeddings = self.cfg.tie_word_embeddings = False
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load parameters; a HookedTransformer's buffers (masks and rotary tables) are left out.
+
+        For a HookedTransformer (RMSNorm, gated MLP, rotary over all of d_head) build the model with
+        ``use_biases=True, tie_embeddings=False`` and, if its norms are folded,
+        ``normalization_type="RMSPre"``. With ``strict=False`` only increment heads are missing.
+        With ``assign=True`` the trunk takes the tensors' dtype; increment heads stay float32.
+        """
+        kept = {}
+        for name, value in state_dict.items():
+            is_assigned_head = assign and _is_of_a_head(name) and value.dtype != torch.float32
+            if not name.endswith(_HOOKED_TRANSFORMER_BUFFERS):
+                kept[name] = value.detach().float() if is_assigned_head else value
+        result = super().load_state_dict(kept, strict=strict, assign=assign)
+        self.cfg.device, self.cfg.dtype = str(self.W_E.device), self.W_E.dtype
+        return result
+
+    def to_hf_llama(self) -> Any:
+        """Return a Hugging Face `LlamaForCausalLM` with the same logits, in eval mode.
+
+        Only for increments="fixed": no other library knows learned positions. `b_in`, which
+        HookedTransformer adds behind the gate, goes into the bias of the down projection.
+
+        Raises:
+            LRopeError: Learned increments, or a bias on the logits, which Llama lacks.
+        """
+        from transformers import AutoModelForCausalLM, LlamaConfig
+
+        cfg, increments = self.cfg, increments_name(self)
+        if increments != "fixed":
+            raise LRopeError(
+                f"Llama has ordinary RoPE and cannot express increments={increments!r}; only a "
+                "model with increments='fixed' can be exported"
+            )
+        if cfg.use_biases and bool(self.unembed.b_U.any()):
+            raise LRopeError(
+                "Llama has no bias on its logits; set unembed.b_U to zero, or keep the model here"
+            )
+        shape = LlamaConfig(
+            vocab_size=cfg.d_vocab,
+            hidden_size=cfg.d_model,
+            intermediate_size=cfg.d_mlp,
+            num_hidden_layers=cfg.n_layers,
+            num_attention_heads=cfg.n_heads,
+            num_key_value_heads=cfg.n_heads,
+            head_dim=cfg.d_head,
+            hidden_act=cfg.act_fn,
+            max_position_embeddings=cfg.n_ctx,
+            rms_norm_eps=cfg.eps,
+            rope_parameters={"rope_type": "default", "rope_theta": cfg.rope_base},
+            attention_bias=cfg.use_biases,
+            mlp_bias=cfg.use_biases,
+            tie_word_embeddings=cfg.tie_embeddings,
+            bos_token_id=cfg.d_vocab - 1,
+            eos_token_id=cfg.d_vocab - 1,
+        )
+        with torch.random.fork_rng(devices=[]):
+            llama = AutoModelForCausalLM.from_config(shape, dtype=cfg.dtype)
+        missing, unexpected = llama.load_state_dict(self._llama_weights(), strict=False)
+        assert not unexpected, unexpected
+        assert missing in ([], ["lm_head.weight"]), missing
+        llama.tie_weights()
+        return llama.eval()
+
+    def _llama_weights(self) -> dict[str, Tensor]:
+        """Return the weights under Hugging Face's names, copied."""
+        weights = {"model.embed_tokens.weight": self.W_E, "lm_head.weight": self.W_U.T}
+        norms = {"model.norm": self.ln_final}
+        for layer, block in enumerate(self.blocks):
+            prefix, attn, mlp = f"model.layers.{layer}.", block.attn, block.mlp
+            norms[prefix + "input_layernorm"], norms[prefix + "post_attention_layernorm"] = (
+                block.ln1,
+                block.ln2,
+            )
+            parts = {
+                "self_attn.o_proj.weight": rearrange(attn.W_O, "h d m -> m (h d)"),
+                "mlp.gate_proj.weight": mlp.W_gate.T,
+                "mlp.up_proj.weight": mlp.W_in.T,
+                "mlp.down_proj.weight": mlp.W_out.T,
+            }
+            for letter in "QKV":
+                weight = rearrange(getattr(attn, f"W_{letter}"), "h m d -> (h d) m")
+                parts[f"self_attn.{letter.lower()}_proj.weight"] = weight
+            if self.cfg.use_biases:
+                for letter in "QKV":
+                    bias = rearrange(getattr(attn, f"b_{letter}"), "h d -> (h d)")
+                    parts[f"self_attn.{letter.lower()}_proj.bias"] = bias
+                parts["self_attn.o_proj.bias"] = attn.b_O
+                parts["mlp.gate_proj.bias"] = parts["mlp.up_proj.bias"] = torch.zeros_like(mlp.b_in)
+                parts["mlp.down_proj.bias"] = mlp.b_out + mlp.b_in @ mlp.W_out
+            weights |= {prefix + name: value for name, value in parts.items()}
+        for name, norm in norms.items():  # without a gain where it was folded away
+            weights[name + ".weight"] = norm.w if norm.has_gain else torch.ones_like(self.W_E[0])
+        return {name: value.detach().clone().contiguous() for name, value in weights.items()}
+
+
+def _is_of_a_head(name: str) -> bool:
+    return name.startswith("shared_increments.") or ".increments." in name
 
 
 def _scale_rows(weight: Tensor, gain: Tensor) -> None:

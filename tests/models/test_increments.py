@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import reference
+
 from lrope_interp.models import LRopeConfig, LRopeTransformer
-from lrope_interp.models.increments import accumulate
-from lrope_interp.models.rotary import angles_at, inverse_frequencies, turn
+from lrope_interp.models.increments import accumulate, angles_at, inverse_frequencies, turn
+
+MODES = [("per_layer", False), ("per_layer", True), ("shared", False), ("fixed", True)]
 
 
 def tokens_of(text: str) -> torch.Tensor:
@@ -21,11 +27,12 @@ def tokens_of(text: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("per_head", [False, True])
 def test_an_increment_is_the_step_taken_on_arriving_at_its_token(make_model, per_head):
-    _, cache = make_model(per_head=per_head).run_with_cache(tokens_of("the gap before"))
+    _, cache = make_model(per_head=per_head, max_increment=3.0).run_with_cache(tokens_of("the gap before"))
     for layer in range(2):
         increments, positions = cache["increments", layer].double(), cache["positions", layer]
-        torch.testing.assert_close(positions[:, 1:] - positions[:, :-1], increments[:, 1:], atol=1e-9, rtol=0)
-        torch.testing.assert_close(positions[:, 0], increments[:, 0], atol=1e-9, rtol=0)
+        steps = positions.diff(dim=1, prepend=torch.zeros_like(positions[:, :1]))
+        torch.testing.assert_close(steps, increments, atol=1e-9, rtol=0)
+        assert increments.min() > 0 and increments.max() < 3 and increments.std() > 0.1
 
 
 def test_layer_zero_sees_the_token_alone_and_later_layers_its_past_only(make_model):
@@ -39,27 +46,63 @@ def test_layer_zero_sees_the_token_alone_and_later_layers_its_past_only(make_mod
     torch.testing.assert_close(one["increments", 1][0, :6], last["increments", 1][0, :6], atol=1e-6, rtol=0)
 
 
-def test_increments_lie_between_zero_and_the_maximum(make_model):
-    _, cache = make_model(max_increment=3.0).run_with_cache(tokens_of("0 < increment < 3"))
-    increments = torch.stack([cache["increments", layer] for layer in range(2)])
-    assert increments.min() > 0 and increments.max() < 3 and increments.std() > 0.1
+@pytest.mark.parametrize(("mode", "per_head"), MODES)
+def test_an_edit_shifts_every_later_position_and_no_earlier_logit_and_the_first_does_nothing(
+    make_model, mode, per_head
+):
+    model, tokens = make_model(increments=mode, per_head=per_head), tokens_of("shift from here")
+    logits, plain = model.run_with_cache(tokens)
+    for at, changes_logits in ((0, False), (7, True)):
+
+        def edit(x, hook, at=at):
+            x[:, at] += 1.75
+            return x
+
+        with model.hooks([("blocks.1.hook_increments", edit)]):
+            new, cache = model.run_with_cache(tokens)
+        shift = cache["positions", 1] - plain["positions", 1]
+        torch.testing.assert_close(shift[:, at:], torch.full_like(shift[:, at:], 1.75), atol=1e-6, rtol=0)
+        assert not shift[:, :at].any() and torch.equal(new[:, :at], logits[:, :at])
+        assert ((new - logits).abs().max() > 1e-3) == changes_logits
+        if not changes_logits:
+            torch.testing.assert_close(new, logits, atol=1e-4, rtol=1e-4)
 
 
-def test_the_first_tokens_increment_does_nothing_and_has_no_gradient(make_model):
-    model = make_model()
-    tokens = tokens_of("whatever stands first")
+@pytest.mark.parametrize(("mode", "per_head"), MODES)
+def test_gradients_of_increments_and_positions_are_the_finite_differences(make_model, mode, per_head):
+    model = make_model(increments=mode, per_head=per_head).double()
+    tokens, eps = tokens_of("finite difference"), 1e-2
+    _, cache = model.run_with_cache(tokens, return_type="loss", incl_bwd=True)
+    assert cache["blocks.1.hook_increments_grad"][0, 0].abs().max() < 1e-6, "the first one does nothing"
+    for name in ("hook_increments", "hook_positions"):
+        hook = f"blocks.1.{name}"
+        at = (0, 9, 1) if per_head else (0, 9)
 
-    def edit(x, hook):
-        x[:, 0] += 5.0
-        return x
+        def loss_after(change, hook=hook, at=at):
+            def edit(x, hook):
+                x[at] += change
+                return x
 
-    edited = model.run_with_hooks(tokens, fwd_hooks=[("blocks.0.hook_increments", edit)])
-    torch.testing.assert_close(edited, model(tokens), atol=1e-4, rtol=1e-4)
-    gradients = {}
-    model.add_hook("blocks.0.hook_increments", lambda g, hook: gradients.update(g=g.clone()), dir="bwd")
-    model(tokens, return_type="loss").backward()
-    model.reset_hooks()
-    assert gradients["g"][0, 0].abs() < 1e-6 < gradients["g"][0, 1:].abs().max()
+            with torch.no_grad():
+                return model.run_with_hooks(tokens, return_type="loss", fwd_hooks=[(hook, edit)])
+
+        slope = (loss_after(eps) - loss_after(-eps)) / (2 * eps)
+        assert cache[hook + "_grad"].dtype == cache[hook].dtype
+        torch.testing.assert_close(cache[hook + "_grad"][at].double(), slope.double(), atol=1e-4, rtol=1e-2)
+
+
+@pytest.mark.parametrize("steps", [torch.arange(14).double(), torch.linspace(0, 9, 14).double() ** 1.5])
+def test_pinned_positions_give_the_attention_of_those_positions(make_model, steps):
+    model, tokens = make_model(), tokens_of("pinned places")
+    is_position = lambda name: name.endswith("hook_positions")  # noqa: E731
+    with model.hooks([(is_position, lambda x, hook: steps[None].clone())]):
+        _, cache = model.run_with_cache(tokens)
+    weights = {name: value.double() for name, value in model.state_dict().items()}
+    for layer in range(2):
+        resid, gain = cache["resid_pre", layer][0].double(), weights[f"blocks.{layer}.ln1.w"]
+        normed, by_head = reference.rms_norm(resid, gain, model.cfg.eps), steps[:, None].expand(-1, 2)
+        expected = reference.attend(normed, by_head, weights, f"blocks.{layer}.attn.", model.cfg.rope_base)
+        torch.testing.assert_close(cache["attn_out", layer][0].double(), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_constant_shift_of_positions_changes_no_logit_and_a_scale_does(make_model):
@@ -70,24 +113,6 @@ def test_a_constant_shift_of_positions_changes_no_logit_and_a_scale_does(make_mo
     torch.testing.assert_close(shifted, model(tokens), atol=1e-4, rtol=1e-4)
     scaled = model.run_with_hooks(tokens, fwd_hooks=[(is_position, lambda x, hook: 2 * x)])
     assert (scaled - model(tokens)).abs().max() > 1e-2
-
-
-def test_editing_one_increment_shifts_every_later_position_and_no_earlier_logit(make_model):
-    model = make_model()
-    tokens = tokens_of("shift from here on")
-
-    def edit(x, hook):
-        x[:, 7] += 2.5
-        return x
-
-    logits, cache = model.run_with_cache(tokens)
-    with model.hooks([("blocks.1.hook_increments", edit)]):
-        edited_logits, edited = model.run_with_cache(tokens)
-    shift = edited["positions", 1] - cache["positions", 1]
-    torch.testing.assert_close(shift[0, 7:], torch.full_like(shift[0, 7:], 2.5), atol=1e-6, rtol=0)
-    assert torch.equal(shift[0, :7], torch.zeros_like(shift[0, :7]))
-    torch.testing.assert_close(logits[:, :7], edited_logits[:, :7], atol=1e-5, rtol=1e-5)
-    assert (logits[:, 7:] - edited_logits[:, 7:]).abs().max() > 1e-3
 
 
 def test_positions_and_angles_stay_exact_in_a_bfloat16_model_at_position_4096():
@@ -170,9 +195,8 @@ def test_rotation_at_integer_positions_is_a_rotation_of_pairs():
             )
 
 
-def test_same_seed_gives_the_shared_weights_of_every_arm():
-    arms = [LRopeTransformer(LRopeConfig(2, 32, 2, seed=7, increments=mode)) for mode in ("fixed", "shared")]
-    for name, weight in arms[0].named_parameters():
-        assert torch.equal(weight, dict(arms[1].named_parameters())[name]), name
-    other = LRopeTransformer(LRopeConfig(2, 32, 2, seed=8, increments="fixed"))
-    assert not torch.equal(other.W_E, arms[0].W_E)
+@pytest.mark.parametrize("max_increment", [2.0, 3.7, 50.0])
+def test_at_other_maxima_the_first_increment_is_one_to_a_millionth(max_increment):
+    model = LRopeTransformer(LRopeConfig(2, 32, 4, max_increment=max_increment, seed=1)).eval()
+    _, cache = model.run_with_cache(tokens_of("ordinary"))
+    assert (cache["increments", 1] - 1).abs().max() < 1e-6

@@ -1,51 +1,31 @@
-"""Saving, loading, configuration, text methods, control models."""
+"""Saving, loading, configuration, dtypes, control models."""
 
 from __future__ import annotations
 
 import copy
 import json
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeConfig, LRopeTransformer
 from lrope_interp.models.controls import randomised_control
 
-READ_BY_TOOLS = [
-    "n_layers",
-    "n_heads",
-    "d_model",
-    "d_head",
-    "d_mlp",
-    "d_vocab",
-    "d_vocab_out",
-    "n_ctx",
-    "n_key_value_heads",
-    "device",
-    "dtype",
-    "normalization_type",
-    "final_rms",
-    "attn_only",
-    "gated_mlp",
-    "act_fn",
-    "eps",
-    "default_prepend_bos",
-    "rotary_dim",
-    "rotary_base",
-    "positional_embedding_type",
-    "model_name",
-    "parallel_attn_mlp",
-    "use_attn_result",
-    "use_split_qkv_input",
-    "use_hook_mlp_in",
-    "use_attn_in",
-]
+TOKENS = torch.arange(3, 15).view(2, 6) * 7
+READ_BY_TOOLS = (
+    "n_layers n_heads d_model d_head d_mlp d_vocab d_vocab_out n_ctx n_key_value_heads device dtype act_fn "
+    "eps normalization_type final_rms attn_only gated_mlp default_prepend_bos rotary_dim rotary_base "
+    "model_name positional_embedding_type parallel_attn_mlp use_attn_result use_split_qkv_input "
+    "use_hook_mlp_in use_attn_in"
+)
 
 
-@pytest.mark.parametrize("mode", ["per_layer", "shared", "fixed"])
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("mode", "tied"), [("per_layer", True), ("shared", False), ("fixed", True)])
 def test_a_saved_model_loads_bit_for_bit_in_eval_mode(make_model, tmp_path, mode, tied):
     model = make_model(increments=mode, tie_embeddings=tied, use_biases=not tied, per_head=True)
     model.save_pretrained(tmp_path / "saved", {"training": {"note": 1}})
@@ -55,12 +35,8 @@ def test_a_saved_model_loads_bit_for_bit_in_eval_mode(make_model, tmp_path, mode
     assert not loaded.training
     assert loaded.cfg.to_dict() == model.cfg.to_dict()
     assert json.loads((tmp_path / "saved/config.json").read_text())["training"] == {"note": 1}
-
-
-def test_the_limit_on_the_length_can_be_raised_without_new_weights(make_model, tmp_path):
-    make_model().save_pretrained(tmp_path)
-    long = LRopeTransformer.from_pretrained(tmp_path, n_ctx=100)
-    assert long("x" * 90).shape == (1, 91, 257)
+    long = LRopeTransformer.from_pretrained(tmp_path / "saved", n_ctx=100)
+    assert long("x" * 90).shape == (1, 91, 257), "the limit needs no new weight"
 
 
 def test_a_pickle_is_never_loaded(make_model, tmp_path):
@@ -106,6 +82,7 @@ def test_folders_that_are_no_model_say_why(make_model, tmp_path):
         ({"attn_impl": "flash"}, "attn_impl"),
         ({"act_fn": "swish"}, "act_fn"),
         ({"dtype": "float8"}, "dtype"),
+        ({"normalization_type": "RMSpre"}, "Did you mean 'RMS"),
     ],
 )
 def test_impossible_configurations_are_refused(change, message):
@@ -115,33 +92,13 @@ def test_impossible_configurations_are_refused(change, message):
 
 def test_the_configuration_holds_what_transformer_lens_tools_read():
     cfg = LRopeConfig(2, 16, 2, rope_base=500.5)
-    for name in READ_BY_TOOLS:
+    for name in READ_BY_TOOLS.split():
         assert hasattr(cfg, name), name
     assert cfg.rotary_base == 500.5
     assert LRopeConfig.from_dict(cfg.to_dict()).to_dict() == cfg.to_dict()
 
 
-def test_text_methods(make_model):
-    model = make_model()
-    assert model.to_tokens("ab").tolist() == [[256, 97, 98]]
-    assert model.to_tokens(["ab", "c"]).tolist() == [[256, 97, 98], [256, 99, 256]]
-    assert model.to_tokens(["ab", "c"], padding_side="left", prepend_bos=False).tolist() == [
-        [97, 98],
-        [256, 99],
-    ]
-    assert model.to_str_tokens("a中\n") == ["<eos>", "a", "中·1/3", "中·2/3", "中·3/3", "\\n"]
-    assert model.to_string(model.to_tokens("naïve 中")) == ["naïve 中"]
-    assert model.to_string([0x41, 0xE4, 256]) == "A\ufffd"
-    assert model.to_single_token("a") == 97
-    assert model.get_token_position("b", "abcb", mode="last") == 4
-    with pytest.raises(LRopeError, match="3 tokens"):
-        model.to_single_token("中")
-    with pytest.raises(LRopeError, match="no tokenizer"):
-        make_model(d_vocab=50)("text")
-
-
-@pytest.mark.parametrize("mode", ["per_layer", "shared"])
-@pytest.mark.parametrize("per_head", [False, True])
+@pytest.mark.parametrize(("mode", "per_head"), [("per_layer", True), ("shared", False)])
 @pytest.mark.parametrize("trunk", ["untrained", "trained"])
 def test_control_models_move_as_much_as_the_trained_one_and_are_not_it(make_model, mode, per_head, trunk):
     model = make_model(increments=mode, per_head=per_head)
@@ -167,29 +124,7 @@ def test_a_model_at_initialisation_has_no_spread_to_match_and_a_fixed_one_no_hea
         randomised_control(make_model(increments="fixed"), tokens, 0)
 
 
-def test_weight_decay_spares_norms_biases_and_the_last_layer_of_the_heads(make_model):
-    model = make_model(use_biases=True)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    spared, heads = set(), set()
-    groups = model.parameter_groups(weight_decay=0.1, lr=1.0, head_lr_multiplier=3.0)
-    for group in groups:
-        for parameter in group["params"]:
-            name = names.pop(id(parameter))
-            spared |= {name} if group["weight_decay"] == 0 else set()
-            heads |= {name} if group["lr"] == 3.0 else set()
-    assert not names, "every parameter is in exactly one group"
-    assert {
-        "blocks.0.increments.W_out",
-        "blocks.0.increments.b_out",
-        "ln_final.w",
-        "blocks.1.attn.b_Q",
-    } <= spared
-    assert "blocks.0.increments.W_in" not in spared and "embed.W_E" not in spared
-    assert heads == {name for name, _ in model.increment_parameters()}
-
-
-@pytest.mark.parametrize("mode", ["per_layer", "shared", "fixed"])
-@pytest.mark.parametrize("use_biases", [False, True])
+@pytest.mark.parametrize(("mode", "use_biases"), [("per_layer", False), ("shared", True)])
 def test_a_model_is_loaded_in_another_dtype_and_folded(make_model, tmp_path, mode, use_biases):
     model = make_model(increments=mode, use_biases=use_biases)
     model.save_pretrained(tmp_path)
@@ -198,7 +133,7 @@ def test_a_model_is_loaded_in_another_dtype_and_folded(make_model, tmp_path, mod
     folded = LRopeTransformer.from_pretrained(tmp_path, fold_ln=True)
     assert folded.cfg.normalization_type == "RMSPre" and not folded.cfg.tie_embeddings
     torch.testing.assert_close(folded(tokens).log_softmax(-1), wanted, atol=1e-4, rtol=1e-4)
-    for dtype in (torch.float64, "float64", "bfloat16", torch.bfloat16, torch.float16):
+    for dtype in ("float64", torch.bfloat16, torch.float16):
         loaded = LRopeTransformer.from_pretrained(tmp_path, dtype=dtype, fold_ln=True)
         name = str(dtype).removeprefix("torch.")
         assert loaded.W_E.dtype == loaded.cfg.dtype == getattr(torch, name)
@@ -208,6 +143,63 @@ def test_a_model_is_loaded_in_another_dtype_and_folded(make_model, tmp_path, mod
             assert weights.dtype == torch.float32 or "increments" not in parameter
     assert torch.equal(LRopeTransformer.from_pretrained(tmp_path, dtype="float32")(tokens), model(tokens))
     assert LRopeTransformer.from_pretrained(tmp_path).cfg.normalization_type == "RMS"
-    for dtype in ("float8", torch.int8, torch.complex64):
+    for dtype in ("float8", torch.int8):
         with pytest.raises(LRopeError, match="unknown dtype"):
             LRopeTransformer.from_pretrained(tmp_path, dtype=dtype)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def everything(model: LRopeTransformer) -> dict[str, torch.Tensor]:
+    """Weights, what passes every hook, the loss, and the gradients of a training step."""
+    _, cache = model.eval().run_with_cache(TOKENS, return_cache_object=False)
+    loss = model.train()(TOKENS, return_type="loss")
+    loss.backward()
+    weights = dict(model.named_parameters())
+    gradients = {f"{name} gradient": one.grad for name, one in weights.items() if one.grad is not None}
+    return weights | gradients | dict(cache) | {"loss": loss}
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype"), [("per_layer", torch.bfloat16), ("shared", torch.float64), ("fixed", torch.bfloat16)]
+)
+def test_torchs_default_dtype_changes_neither_a_new_model_nor_a_loaded_one(tmp_path, make_model, mode, dtype):
+    cfg = {"increments": mode, "n_layers": 2, "d_model": 16, "n_heads": 2, "use_biases": True, "seed": 3}
+    make_model(increments=mode).save_pretrained(tmp_path)
+    makers = [
+        lambda: LRopeTransformer(LRopeConfig(**cfg)),
+        lambda: LRopeTransformer.from_pretrained(tmp_path),
+    ]
+    if mode != "fixed":
+        makers.append(lambda: randomised_control(makers[1](), TOKENS, seed=1))
+    for make in makers:
+        usual = everything(make())
+        with default_dtype(dtype):
+            unusual = everything(make())
+        assert {name: one.dtype for name, one in unusual.items()} == {
+            name: one.dtype for name, one in usual.items()
+        }
+        assert [name for name in usual if not torch.equal(usual[name], unusual[name])] == []
+
+
+@pytest.mark.parametrize("mode", ["per_layer", "shared", "fixed"])
+def test_a_float64_model_is_one_up_to_its_loss_and_its_increments_stay_float32(make_model, mode):
+    model = make_model(increments=mode).double()
+    logits, cache = model.run_with_cache(TOKENS)
+    loss = model(TOKENS, return_type="loss")
+    by_hand = F.cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten())
+    assert loss.dtype == logits.dtype == torch.float64
+    torch.testing.assert_close(loss, by_hand, atol=1e-14, rtol=1e-14)
+    assert model(TOKENS, return_type="both", loss_per_token=True).loss.dtype == torch.float64
+    assert cache["increments", 1].dtype == torch.float32
+    single = make_model(increments=mode)
+    torch.testing.assert_close(loss.float(), single(TOKENS, return_type="loss"), atol=1e-4, rtol=1e-4)
+    assert model.bfloat16()(TOKENS, return_type="loss").dtype == torch.float32

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from lrope_interp import LRopeTransformer
-from lrope_interp.models import attention, kernels
+from lrope_interp.models import block, kernels
+from lrope_interp.models.increments import turn
 from lrope_interp.models.kernels import (
     attend_blockwise,
     fits_blockwise,
@@ -17,7 +18,6 @@ from lrope_interp.models.kernels import (
     fused_rms_norm,
     fused_turn,
 )
-from lrope_interp.models.rotary import turn
 
 Make = Callable[..., LRopeTransformer]
 MODES = [("per_layer", False), ("per_layer", True), ("shared", False), ("shared", True), ("fixed", False)]
@@ -112,9 +112,7 @@ def test_a_model_in_training_has_the_loss_and_gradients_of_the_plain_model(
     tokens = torch.randint(0, 256, (3, 140), generator=torch.Generator().manual_seed(2))
     plain, plain_loss = gradients(model.eval(), tokens), model(tokens, return_type="loss")
     calls = []
-    monkeypatch.setattr(
-        attention, "attend_blockwise", lambda *args: calls.append(1) or attend_blockwise(*args)
-    )
+    monkeypatch.setattr(block, "attend_blockwise", lambda *args: calls.append(1) or attend_blockwise(*args))
     found, loss = gradients(model.train(), tokens), model(tokens, return_type="loss")
     assert len(calls) == 4, "the fast path must be the one that is compared"
     torch.testing.assert_close(loss, plain_loss, rtol=1e-6, atol=1e-6)

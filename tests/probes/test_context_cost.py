@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lrope_interp import LRopeTransformer
 from lrope_interp.errors import LRopeError
-from lrope_interp.models.rotary import angles_at
+from lrope_interp.models.increments import angles_at
 from lrope_interp.probes.studies.context import context as context_cost
 from lrope_interp.probes.studies.context.context import interleaved, measure_costs, working_bytes
 from lrope_interp.probes.studies.context.plan import (

@@ -18,7 +18,7 @@ from scipy import sparse
 
 from lrope_interp.data import Document
 from lrope_interp.data.spans.typed import Spans
-from lrope_interp.models.rotary import inverse_frequencies
+from lrope_interp.models.increments import inverse_frequencies
 from lrope_interp.probes.capture.capture import HIDDEN
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import RANDOM_HEAD, UNTRAINED_SEEDS

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.models import LRopeConfig, LRopeTransformer
-from lrope_interp.models.increments import accumulate
+from lrope_interp.models.increments import accumulate, angles_at, inverse_frequencies, turn
 from lrope_interp.models.kv_cache import TransformerLensKeyValueCache
-from lrope_interp.models.rotary import angles_at, inverse_frequencies, turn
 
 REFERENCE = "fixed"
 ARMS: Mapping[str, tuple[str, bool]] = {

@@ -18,8 +18,7 @@ from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from lrope_interp.models import LRopeConfig, LRopeTransformer
-from lrope_interp.models.increments import accumulate
-from lrope_interp.models.rotary import angles_at, inverse_frequencies
+from lrope_interp.models.increments import accumulate, angles_at, inverse_frequencies
 from lrope_interp.probes.studies.context.plan import REFERENCE, CostPlan
 from lrope_interp.results import provenance
 

@@ -18,7 +18,7 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import randomised_control
 from lrope_interp.models.distance import effective_distance
-from lrope_interp.models.rotary import inverse_frequencies
+from lrope_interp.models.increments import inverse_frequencies
 from lrope_interp.probes.capture.capture import (
     BATCH_SIZE,
     Progress,
