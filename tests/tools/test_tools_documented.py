@@ -1,16 +1,21 @@
-"""What the documentation says about hooks and tools is what the model and the tests say."""
+"""What the documentation says of hooks and tools is what the model and the tests say; its notebook runs."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+
+from lrope_interp.tokenizers import ByteTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +83,23 @@ def test_every_tool_that_the_library_exports_for_analysis_has_a_row(repository):
     helpers |= {"JSpaceDecomposition", "LearnedSubspace", "SubspaceBasis"}
     missing = [name for name in analysis.__all__ if name not in helpers and f"`{name}`" not in page]
     assert missing == []
+
+
+def test_the_notebook_reads_the_newest_finished_run(make_model, repository, tmp_path):
+    folder = tmp_path / "runs" / "random"  # it looks finished; its weights are random
+    make_model(n_layers=3, n_ctx=64, per_head=True).save_pretrained(folder)
+    (folder / "data.json").write_text("{}")
+    ByteTokenizer().save(folder)
+    times = {"started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-01T01:00:00+00:00"}
+    (folder / "run.json").write_text(json.dumps({"format": 1, "status": "finished", **times}))
+    done = subprocess.run(
+        [sys.executable, str(repository / "examples/for_transformer_lens_users.py")],
+        cwd=tmp_path,
+        env={**os.environ, "TQDM_DISABLE": "1", "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "random: 3 layers, increments per_layer" in done.stdout

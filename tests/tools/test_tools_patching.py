@@ -15,39 +15,14 @@ LAYERS, HEADS, POSITIONS = range(2), range(2), range(N_POS)
 ALL = slice(None)
 
 # Function of the library: hook it patches, axes of its grid, index into the activation of a cell.
-GRIDS: dict[str, tuple[str, tuple[range, ...], Callable[..., tuple]]] = {
-    **{
-        f"get_act_patch_{name}": (f"hook_{name}", (POSITIONS,), lambda pos: (ALL, pos))
-        for name in ("resid_pre", "resid_mid", "attn_out", "mlp_out")
-    },
-    **{
-        f"get_act_patch_attn_head_{name}_by_pos": (
-            f"attn.hook_{hook}",
-            (POSITIONS, HEADS),
-            lambda pos, head: (ALL, pos, head),
-        )
-        for name, hook in (("out", "z"), ("q", "q"), ("k", "k"), ("v", "v"))
-    },
-    **{
-        f"get_act_patch_attn_head_{name}_all_pos": (
-            f"attn.hook_{hook}",
-            (HEADS,),
-            lambda head: (ALL, ALL, head),
-        )
-        for name, hook in (("out", "z"), ("q", "q"), ("k", "k"), ("v", "v"))
-    },
-    "get_act_patch_attn_head_pattern_all_pos": ("attn.hook_pattern", (HEADS,), lambda head: (ALL, head)),
-    "get_act_patch_attn_head_pattern_by_pos": (
-        "attn.hook_pattern",
-        (HEADS, POSITIONS),
-        lambda head, dest: (ALL, head, dest),
-    ),
-    "get_act_patch_attn_head_pattern_dest_src_pos": (
-        "attn.hook_pattern",
-        (HEADS, POSITIONS, POSITIONS),
-        lambda head, dest, src: (ALL, head, dest, src),
-    ),
-}
+GRIDS: dict[str, tuple[str, tuple[range, ...], Callable[..., tuple]]] = {}
+for name in ("resid_pre", "resid_mid", "attn_out", "mlp_out"):
+    GRIDS[name] = (f"hook_{name}", (POSITIONS,), lambda pos: (ALL, pos))
+for name, hook in (("out", "attn.hook_z"), *((x, f"attn.hook_{x}") for x in "qkv")):
+    GRIDS[f"attn_head_{name}_by_pos"] = (hook, (POSITIONS, HEADS), lambda pos, head: (ALL, pos, head))
+    GRIDS[f"attn_head_{name}_all_pos"] = (hook, (HEADS,), lambda head: (ALL, ALL, head))
+for name, axes in (("all_pos", ()), ("by_pos", (POSITIONS,)), ("dest_src_pos", (POSITIONS, POSITIONS))):
+    GRIDS[f"attn_head_pattern_{name}"] = ("attn.hook_pattern", (HEADS, *axes), lambda *cell: (ALL, *cell))
 
 
 def patched_by_hand(model, tokens, cache, metric, hook: str, axes, index) -> Tensor:
@@ -66,15 +41,9 @@ def patched_by_hand(model, tokens, cache, metric, hook: str, axes, index) -> Ten
 
 
 def test_no_grid_of_the_library_is_left_out():
-    ours = set(GRIDS) | {f"get_act_patch_{name}" for name in ("direct_path", "direct_path_all_sources")}
-    every = {name for name in dir(patching) if name.startswith("get_act_patch") and name.endswith("_every")}
-    theirs = {name for name in dir(patching) if name.startswith("get_act_patch")} - every
-    assert ours == theirs
-    assert every == {
-        "get_act_patch_attn_head_all_pos_every",
-        "get_act_patch_attn_head_by_pos_every",
-        "get_act_patch_block_every",
-    }
+    every = ("attn_head_all_pos_every", "attn_head_by_pos_every", "block_every")
+    ours = {f"get_act_patch_{name}" for name in (*GRIDS, *every, "direct_path", "direct_path_all_sources")}
+    assert ours == {name for name in dir(patching) if name.startswith("get_act_patch")}
 
 
 @pytest.mark.parametrize("function", GRIDS)
@@ -82,50 +51,18 @@ def test_every_patching_grid_equals_hooks_written_by_hand(make_model, clean, cor
     model = make_model()
     _, cache = model.run_with_cache(clean)
     with torch.no_grad():
-        grid = getattr(patching, function)(model, corrupt, cache, metric)
+        grid = getattr(patching, f"get_act_patch_{function}")(model, corrupt, cache, metric)
         expected = patched_by_hand(model, corrupt, cache, metric, *GRIDS[function])
         plain = metric(model(corrupt))
     torch.testing.assert_close(grid, expected, atol=1e-5, rtol=1e-5)
     assert (grid - plain).abs().max() > 1e-3, "patching must do something"
 
 
-def test_patching_the_first_residual_at_all_positions_turns_one_prompt_into_the_other(
-    make_model, clean, corrupt, metric
-):
-    model = make_model()
-    clean_logits, cache = model.run_with_cache(clean)
-    patched = model.run_with_hooks(
-        corrupt, fwd_hooks=[("blocks.0.hook_resid_pre", lambda x, hook: cache[hook.name])]
-    )
-    torch.testing.assert_close(patched, clean_logits, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("per_head", [False, True])
-@pytest.mark.parametrize("mode", ["per_layer", "shared"])
+@pytest.mark.parametrize(
+    ("mode", "per_head"), [("per_layer", False), ("per_layer", True), ("shared", False), ("fixed", False)]
+)
 def test_increments_patch_by_layer_and_position(make_model, clean, corrupt, metric, mode, per_head):
     model = make_model(increments=mode, per_head=per_head)
-    _, cache = model.run_with_cache(clean)
-    with torch.no_grad():
-        grid = patching.generic_activation_patch(
-            model,
-            corrupt,
-            cache,
-            metric,
-            patching.layer_pos_patch_setter,
-            activation_name="increments",
-            index_axis_names=("layer", "pos"),
-        )
-        expected = patched_by_hand(
-            model, corrupt, cache, metric, "hook_increments", (POSITIONS,), lambda pos: (ALL, pos)
-        )
-        plain = metric(model(corrupt))
-    torch.testing.assert_close(grid, expected, atol=1e-5, rtol=1e-5)
-    assert (grid[:, 0] - plain).abs().max() < 1e-4, "the first increment shifts everything: no effect"
-    assert (grid[:, 1:] - plain).abs().max() > 1e-3
-
-
-def test_increments_of_a_fixed_model_have_nothing_to_patch(make_model, clean, corrupt, metric):
-    model = make_model(increments="fixed")
     _, cache = model.run_with_cache(clean)
     with torch.no_grad():
         grid, frame = patching.generic_activation_patch(
@@ -138,8 +75,14 @@ def test_increments_of_a_fixed_model_have_nothing_to_patch(make_model, clean, co
             index_axis_names=("layer", "pos"),
             return_index_df=True,
         )
-        assert (grid - metric(model(corrupt))).abs().max() == 0
+        expected = patched_by_hand(
+            model, corrupt, cache, metric, "hook_increments", (POSITIONS,), lambda pos: (ALL, pos)
+        )
+        change = (grid - metric(model(corrupt))).abs()
+    torch.testing.assert_close(grid, expected, atol=1e-5, rtol=1e-5)
     assert len(frame) == 2 * N_POS
+    assert change[:, 0].max() < 1e-4, "the first increment shifts everything: no effect"
+    assert (change.max() == 0) if mode == "fixed" else (change[:, 1:].max() > 1e-3)
 
 
 def test_the_three_collections_stack_the_single_grids(make_model, clean, corrupt, metric):
