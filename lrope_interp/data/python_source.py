@@ -16,18 +16,16 @@ import tokenize
 import unicodedata
 import warnings
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool
 
 from lrope_interp.data.documents import Document, Grade
-from lrope_interp.data.spans.typed import OTHER, Span, is_whole
+from lrope_interp.data.spans.typed import OTHER, Span, Typed, is_whole
 from lrope_interp.errors import LRopeError
 
-Typed = tuple[int, int, str]
 TOKENS = ("name", "keyword", "string", "number", "comment", "operator")
 CALLS = ("definition", "call")
 NOT_PYTHON = (SyntaxError, ValueError, RecursionError, MemoryError)
@@ -50,19 +48,16 @@ _SUITES = ("body", "orelse", "finalbody")
 _DEFINING = ("def", "class")
 
 
-def code_label(name: str) -> Callable[[Document], tuple[Bool[np.ndarray, " n_characters"], Grade]]:
-    """Return the rule of one label.
+def code_label(name: str, document: Document) -> tuple[Bool[np.ndarray, " n_characters"], Grade]:
+    """Return which characters one label marks.
 
     Args:
         name: "lines": the first character of a line, indentation included. "tokens": that of a token,
             comments included. "brackets_open", "brackets_close": ( [ { and ) ] } that are tokens.
             "scopes": the first character of the first statement of a block (of def, class, if, for, with,
             try, case, ...).
+        document: Code, whole or a piece of a file.
     """
-    return partial(_labelled, name)
-
-
-def _labelled(name: str, document: Document) -> tuple[Bool[np.ndarray, " n_characters"], Grade]:
     if document.language != "code":
         raise LRopeError(f"{name} are for code, and this text is not known as code")
     if document.is_despaced:
@@ -75,7 +70,7 @@ def _labelled(name: str, document: Document) -> tuple[Bool[np.ndarray, " n_chara
         found = _read(text)
         if found is None:
             raise not_python("tokens, brackets and scopes", f"Python {platform.python_version()}")
-        rows = found.scopes if name == "scopes" else found.tokens
+        rows = found["scopes" if name == "scopes" else "tokens"]
         brackets = {"brackets_open": "([{", "brackets_close": ")]}"}.get(name)
         for start, end, kind in rows:
             if brackets is None or (kind == "operator" and text[start:end] in brackets):
@@ -114,9 +109,8 @@ def _within(document: Document, name: str) -> list[Typed]:
     found = _read(text)
     if found is None:
         raise not_python("tokens and names")
-    rows: tuple[Typed, ...] = getattr(found, name)
-    first = bisect_left(rows, (offset,))
-    return [(a - offset, b - offset, kind) for a, b, kind in rows[first:] if b <= end]
+    first = bisect_left(found[name], (offset,))
+    return [(a - offset, b - offset, kind) for a, b, kind in found[name][first:] if b <= end]
 
 
 def not_python(unknown: str, language: str = "Python") -> LRopeError:
@@ -159,24 +153,15 @@ class PythonSource:
         return self.place(node.end_lineno, node.end_col_offset)
 
 
-@dataclass(frozen=True)
-class _PythonFile:
-    """The spans of a whole file, in order: what is kept of it."""
-
-    tokens: tuple[Typed, ...]
-    calls: tuple[Typed, ...]
-    scopes: tuple[Typed, ...]
-
-
 @lru_cache(maxsize=WHOLE_FILES)
-def _read(text: str) -> _PythonFile | None:
-    """Read a whole file; None if it is no Python."""
+def _read(text: str) -> dict[str, list[Typed]] | None:
+    """Return the tokens, calls and scopes of a whole file, each in order; None if it is no Python."""
     try:
         source = PythonSource(text)
-        tokens = tuple(_tokens(source))
+        tokens = list(_tokens(source))
     except (*NOT_PYTHON, tokenize.TokenError):
         return None
-    return _PythonFile(tokens, tuple(sorted(_names(source, tokens))), tuple(sorted(_bodies(source))))
+    return {"tokens": tokens, "calls": sorted(_names(source, tokens)), "scopes": sorted(_bodies(source))}
 
 
 def _tokens(source: PythonSource) -> Iterator[Typed]:
@@ -188,7 +173,7 @@ def _tokens(source: PythonSource) -> Iterator[Typed]:
         yield source.starts[row - 1] + column, source.starts[last_row - 1] + last_column, kind
 
 
-def _names(source: PythonSource, tokens: tuple[Typed, ...]) -> Iterator[Typed]:
+def _names(source: PythonSource, tokens: list[Typed]) -> Iterator[Typed]:
     """Yield every token that is a name, and what becomes of it."""
     called: dict[int, str] = {}  # by the character past each name that is called
     waiting: list[ast.AST] = [source.tree]

@@ -12,8 +12,7 @@ import pytest
 from lrope_interp.data import Document, corpus_status, load_corpus, piece_of
 from lrope_interp.data.labels.words import despaced
 from lrope_interp.data.sources import installed
-from lrope_interp.data.spans.families import FAMILIES, families_of, family_spans, find_families
-from lrope_interp.data.spans.prose import _title_index
+from lrope_interp.data.spans.families import FAMILIES, _title_index, families_of, family_spans, find_families
 from lrope_interp.data.spans.typed import Spans, matched_stretches, word_spans
 from lrope_interp.errors import LRopeError
 

@@ -10,8 +10,7 @@ import pytest
 from lrope_interp.data import Document, piece_of
 from lrope_interp.data.labels.words import despaced
 from lrope_interp.data.sources import installed
-from lrope_interp.data.spans.families import UNITS, unit_spans, units_of
-from lrope_interp.data.spans.prose import _title_index
+from lrope_interp.data.spans.families import UNITS, _title_index, unit_spans, units_of
 from lrope_interp.errors import LRopeError
 
 PROSE = 'Mr. Ray\'s "old, well-known" dog (3.5 kg) ran; it 、slept.\n\nA title\n\nThe end…'

@@ -256,6 +256,6 @@ _RULES: Mapping[str, Rule] = {
     "words_merged": merged_word_starts,
     "despaced": despaced_word_starts,
     "sentences": sentence_starts,
-    **{name: code_label(name) for name in CODE_LABELS},
+    **{name: partial(code_label, name) for name in CODE_LABELS},
 }
 LABELS = tuple(_RULES)

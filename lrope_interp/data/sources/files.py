@@ -6,12 +6,12 @@ Tables are JSON lines (also .gz and .zst) and Parquet; every row is a document.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import shlex
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -258,33 +258,26 @@ def _kind_of(value: object) -> str:
 def _json_values(path: Path, reading: Reading) -> Iterator[tuple[int, object]]:
     """Yield line numbers and what stands in the column of each line that is not blank."""
     for number, line in _lines(path):
+        if not line.strip():
+            continue
         place = f"{path}, line {number:,}"
-        row = _parsed(line, place, reading)
-        if row is not None:
-            if reading.text_column not in row:
-                raise column_missing(place, reading.text_column, row)
-            yield number, row[reading.text_column]
-
-
-def _parsed(line: bytes, place: str, reading: Reading) -> Mapping[str, Any] | None:
-    """Parse one line; None if it is blank."""
-    if not line.strip():
-        return None
-    try:
-        row = json.loads(line.decode("utf-8", errors=reading.encoding_errors), parse_int=any_integer)
-    except UnicodeDecodeError as error:
-        raise LRopeError(f"{place}: not UTF-8 at byte {error.start:,} of the line; {_REPAIR}") from None
-    except (ValueError, RecursionError) as error:
-        raise LRopeError(f"{place}: not valid JSON ({error}); one object a line is wanted") from None
-    if not isinstance(row, dict):
-        raise LRopeError(f'{place}: {_kind_of(row)}, and an object is wanted, as in {{"text": "..."}}')
-    return row
+        try:
+            row = json.loads(line.decode("utf-8", errors=reading.encoding_errors), parse_int=any_integer)
+        except UnicodeDecodeError as error:
+            raise LRopeError(f"{place}: not UTF-8 at byte {error.start:,} of the line; {_REPAIR}") from None
+        except (ValueError, RecursionError) as error:
+            raise LRopeError(f"{place}: not valid JSON ({error}); one object a line is wanted") from None
+        if not isinstance(row, dict):
+            raise LRopeError(f'{place}: {_kind_of(row)}, and an object is wanted, as in {{"text": "..."}}')
+        if reading.text_column not in row:
+            raise column_missing(place, reading.text_column, row)
+        yield number, row[reading.text_column]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield the numbered lines of a file, unpacked where its name says that it is packed."""
     try:
-        with closing(_opener(path)()) as file:
+        with _opened(path) as file:
             for number, line in enumerate(file, start=1):
                 yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
     except FileNotFoundError:
@@ -293,24 +286,12 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         _unreadable(path, error)
 
 
-def _opener(path: Path) -> Callable[[], Any]:
-    name = path.name.lower()
-    if name.endswith(".gz"):
-        return lambda: gzip.open(path, "rb")
-    return (lambda: _zstandard_lines(path)) if name.endswith(".zst") else lambda: path.open("rb")
+def _opened(path: Path) -> Any:
+    if path.name.lower().endswith(".zst"):
+        import pyarrow as pa
 
-
-def _zstandard_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file in the format of zstd."""
-    import pyarrow as pa
-
-    left = b""
-    with pa.input_stream(str(path), compression="zstd", buffer_size=1 << 20) as stream:
-        while raw := stream.read(1 << 20):
-            *whole, left = (left + raw).split(b"\n")
-            yield from whole
-    if left:
-        yield left
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"), 1 << 20)
+    return gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def _parquet_values(path: Path, reading: Reading) -> Iterator[tuple[int, object]]:

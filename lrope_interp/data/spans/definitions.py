@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -115,17 +114,12 @@ class _Scope:
     bound: Counter[str] = field(default_factory=Counter)
     defined: dict[str, Name] = field(default_factory=dict)
 
-    def binds(self, name: str) -> None:
-        self.bound[name] += 1
-
     def owner(self, name: str) -> _Scope | None:
         """Return the scope that a name read here belongs to; None where that is not certain."""
         scope: _Scope | None = self
-        while scope is not None:
-            if scope.bound[name] and (scope is self or not scope.is_class):
-                return scope
+        while scope is not None and not (scope.bound[name] and (scope is self or not scope.is_class)):
             scope = scope.parent
-        return None
+        return scope
 
 
 class _Reader(PythonSource):
@@ -136,7 +130,7 @@ class _Reader(PythonSource):
         self.names: list[Name] = []
         self.reads: list[tuple[_Scope | None, Name]] = []
         self.redirected: set[str] = set()
-        self._read_all(self.tree.body, _Scope(None), None)
+        self._read(self.tree, _Scope(None), None)
 
     def found(self) -> Definitions:
         """Return the pairs whose use follows its definition, and all names."""
@@ -165,86 +159,47 @@ class _Reader(PythonSource):
             scope.defined[text] = Name(kind, text, start, is_definition=True)
             self.names.append(scope.defined[text])
 
-    def _read_all(self, nodes: Sequence[ast.AST], scope: _Scope, klass: _Scope | None) -> None:
-        for node in nodes:
-            self._read(node, scope, klass)
-
     def _read(self, node: ast.AST, scope: _Scope, klass: _Scope | None, is_called: bool = False) -> None:
         """Bind what a node binds, note what it reads, and go on to what it holds."""
+        inner, inner_klass = scope, klass
         if isinstance(node, _SCOPES):
-            self._read_scope(node, scope, klass)
-            return
-        if isinstance(node, ast.Call):
-            self._read(node.func, scope, klass, is_called=True)
-            self._read_all([*node.args, *node.keywords], scope, klass)
-            return
-        if isinstance(node, ast.Name):
-            if isinstance(node.ctx, ast.Load):
-                kind = CALL if is_called else VARIABLE
-                self._use(scope, kind, node.id, self.place(node.lineno, node.col_offset))
-            else:
-                scope.binds(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and is_called:
-            if node.value.id in _OWN:
+            inner = _Scope(scope, is_class=isinstance(node, ast.ClassDef))
+            inner_klass = inner if inner.is_class else klass
+        if isinstance(node, (*_FUNCTIONS, ast.Lambda)):
+            inner.bound.update(one.arg for one in ast.iter_child_nodes(node.args) if isinstance(one, ast.arg))
+        if isinstance(node, _DEFINITIONS):
+            scope.bound[node.name] += 1
+            found = _AFTER_KEYWORD.match(self.text, self.place(node.lineno, node.col_offset))
+            is_method = scope.is_class and not inner.is_class
+            if found is not None:
+                self._definition(scope, METHOD if is_method else CALL, node.name, found.end())
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            kind = CALL if is_called else VARIABLE
+            self._use(scope, kind, node.id, self.place(node.lineno, node.col_offset))
+        elif isinstance(node, ast.Name):
+            scope.bound[node.id] += 1
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if is_called and node.value.id in _OWN:
                 self._use(klass, METHOD, node.attr, self.end(node) - len(node.attr))
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if len(targets) == 1 and isinstance(name := targets[0], ast.Name):
+                self._definition(scope, VARIABLE, name.id, self.place(name.lineno, name.col_offset))
         elif isinstance(node, ast.Global | ast.Nonlocal):
             self.redirected.update(node.names)
-        else:
-            _bind_others(node, scope)
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            self._note_variable(node, scope)
-        self._read_all(list(ast.iter_child_nodes(node)), scope, klass)
-
-    def _note_variable(self, node: ast.Assign | ast.AnnAssign, scope: _Scope) -> None:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        if len(targets) == 1 and isinstance(targets[0], ast.Name):
-            name = targets[0]
-            self._definition(scope, VARIABLE, name.id, self.place(name.lineno, name.col_offset))
-
-    def _read_scope(self, node: ast.AST, scope: _Scope, klass: _Scope | None) -> None:
-        inner = _Scope(scope, is_class=isinstance(node, ast.ClassDef))
-        if isinstance(node, _DEFINITIONS):
-            self._define(node, scope)
-            self._read_all(node.decorator_list, scope, klass)
-        if isinstance(node, ast.ClassDef):
-            self._read_all([*node.bases, *node.keywords], scope, klass)
-            self._read_all(node.body, inner, inner)
-            return
-        if isinstance(node, (*_FUNCTIONS, ast.Lambda)):
-            self._read_arguments(node.args, scope, inner, klass)
-            returns = getattr(node, "returns", None)
-            self._read_all([returns] if returns is not None else [], scope, klass)
-            self._read_all(node.body if isinstance(node.body, list) else [node.body], inner, klass)
-            return
-        self._read_all(list(ast.iter_child_nodes(node)), inner, klass)
-
-    def _define(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, scope: _Scope) -> None:
-        scope.binds(node.name)
-        found = _AFTER_KEYWORD.match(self.text, self.place(node.lineno, node.col_offset))
-        is_method = scope.is_class and not isinstance(node, ast.ClassDef)
-        if found is not None:
-            self._definition(scope, METHOD if is_method else CALL, node.name, found.end())
-
-    def _read_arguments(
-        self, arguments: ast.arguments, scope: _Scope, inner: _Scope, klass: _Scope | None
-    ) -> None:
-        given = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        for one in [*given, arguments.vararg, arguments.kwarg]:
-            if one is not None:
-                inner.binds(one.arg)
-                self._read_all([one.annotation] if one.annotation is not None else [], scope, klass)
-        defaults = [*arguments.defaults, *(one for one in arguments.kw_defaults if one is not None)]
-        self._read_all(defaults, scope, klass)
-
-
-def _bind_others(node: ast.AST, scope: _Scope) -> None:
-    """Bind what is bound by other means than a name, a definition or an argument."""
-    if isinstance(node, ast.alias):
-        scope.binds((node.asname or node.name).split(".")[0])
-    elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-        scope.binds(node.name)
-    elif isinstance(node, ast.MatchMapping) and node.rest:
-        scope.binds(node.rest)
+        elif isinstance(node, ast.alias):
+            scope.bound[(node.asname or node.name).split(".")[0]] += 1
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            scope.bound[node.name] += 1
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            scope.bound[node.rest] += 1
+        for part, value in ast.iter_fields(node):
+            # Decorators, bases, defaults and annotations are read outside; parameters of types not at all.
+            is_inside = part == "body" or isinstance(node, _COMPREHENSIONS)
+            places = (inner, inner_klass) if is_inside else (scope, klass)
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST) and part != "type_params":
+                    self._read(child, *places, is_called=isinstance(node, ast.Call) and part == "func")
 
 
 @lru_cache(maxsize=WHOLE_FILES)

@@ -17,7 +17,7 @@ from lrope_interp.data.alignment import Kind, character_kinds, character_widths,
 from lrope_interp.data.documents import Document, any_integer
 from lrope_interp.data.labels.words import silver_word_starts
 from lrope_interp.data.sources.plain_text import language_of, opened
-from lrope_interp.data.spans.typed import OTHER, Row, Spans, matched_stretches
+from lrope_interp.data.spans.typed import OTHER, Row, Spans, Typed, matched_stretches
 from lrope_interp.errors import LRopeError
 
 CORPUS = "spans"
@@ -25,8 +25,6 @@ _FORM = '{"text": "Ada wrote", "spans": [{"start": 0, "end": 3, "type": "person"
 _LINE_KEYS = ("text", "spans")
 _SPAN_KEYS = ("start", "end", "type")
 _SHOWN = 40
-
-Typed = tuple[int, int, str]
 
 
 def read_spans_file(path: Path | str) -> tuple[tuple[Document, ...], Spans]:

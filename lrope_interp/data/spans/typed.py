@@ -25,7 +25,9 @@ from lrope_interp.errors import LRopeError
 OTHER = "other"
 """The name of spans that are of none of the concepts that a family tells apart."""
 
+Typed = tuple[int, int, str]
 Row = tuple[int, int, int, str]
+"""What stands where in a document, and in which document."""
 _LONGEST_TYPE = 256
 
 
@@ -112,7 +114,7 @@ class Spans:
 
 def annotated(
     documents: Sequence[Document],
-    rows_of: Callable[[Document], Sequence[tuple[int, int, str]]],
+    rows_of: Callable[[Document], Sequence[Typed]],
     can_tell: Callable[[Document], bool],
     concepts: Sequence[str],
     wanted: str,
