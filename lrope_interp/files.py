@@ -126,7 +126,17 @@ def parsed(raw: bytes) -> Any:
         )
     except RecursionError:
         raise ValueError("too many brackets within brackets") from None
-    _check_inside(value, has_escapes=b"\\u" in raw)
+    layer: list[Any] = [[value]]
+    for _ in range(MOST_DEPTH + 1):
+        inside = (item for one in layer for item in (one.values() if isinstance(one, dict) else one))
+        layer = [item for item in inside if isinstance(item, dict | list)]
+    if layer:
+        raise ValueError(f"more than {MOST_DEPTH} brackets within brackets")
+    if b"\\u" in raw:  # text has a UTF-8 form unless an escape says otherwise
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("half a surrogate pair, which is no character") from None
     return value
 
 
@@ -150,30 +160,6 @@ def _whole(written: str) -> int:
     if len(written) > _MOST_DIGITS:
         raise ValueError(f"a number of {len(written):,} digits")
     return int(written)
-
-
-def _check_inside(value: Any, *, has_escapes: bool) -> None:
-    """Refuse what lies too deep, and where it may be, text that has no UTF-8 form."""
-    layer: list[Any] = [[value]]
-    for _ in range(MOST_DEPTH + 1):
-        inside: list[Any] = []
-        for one in layer:
-            items = [*one, *one.values()] if isinstance(one, dict) else one
-            if has_escapes and not all(_is_utf8(item) for item in items if isinstance(item, str)):
-                raise ValueError("half a surrogate pair, which is no character")
-            inside.extend(item for item in items if isinstance(item, dict | list))
-        if not inside:
-            return
-        layer = inside
-    raise ValueError(f"more than {MOST_DEPTH} brackets within brackets")
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def read_log(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -45,7 +45,7 @@ _WHOLE = (  # what is written under another name first
 _TORN = rf"\.{_WHOLE}\.(tmp|[0-9a-f]{{8}})"  # which is left by a process that was killed
 _LEFT = re.compile(r"\.(.+)(\.partial|\.[0-9a-f]{8}\.old)")  # names of folders that are filled, or step aside
 _SAY_WHOLE = ("result.json", "run.json")
-_ARM_RUN = re.compile(r"(fixed|fixed_wide|(shared|per_layer)(_per_head)?)-s[0-9]+")
+ARM_RUN = re.compile(r"(fixed|fixed_wide|(shared|per_layer)(_per_head)?)-s[0-9]+")
 # What may lie in a folder besides what its manifest lists; a folder that is empty ends in "/".
 _KNOWN = {
     RUN: re.compile(
@@ -56,7 +56,7 @@ _KNOWN = {
         r"|wandb/((offline-)?run-.*|latest-run|debug.*\.log|settings)?"
     ),
     REPLICATE: re.compile(
-        rf"runs/|scores/({_ARM_RUN.pattern}\.json|\.{_ARM_RUN.pattern}\.json\.[0-9a-f]{{8}})?|{_TORN}"
+        rf"runs/|scores/({ARM_RUN.pattern}\.json|\.{ARM_RUN.pattern}\.json\.[0-9a-f]{{8}})?|{_TORN}"
     ),
 }
 
@@ -104,9 +104,10 @@ class Reservation:
             self.target = next(path for path in numbered(self.target) if not os.path.lexists(path))
             self._old = None
             self._move()
-        is_replaced, self.folder = self.is_beside, self.target
-        if is_replaced:  # the manifest says no more that this is to replace something
-            _write_manifest(self.folder, self.kind, (folder_manifest(self.folder) or {}).get("files", {}))
+        self.folder = self.target
+        said = folder_manifest(self.folder)
+        if said.pop("replaces", None) is not None:  # it does not any more
+            write_json_atomically(self.folder / MANIFEST_FILE, said)
         return self.target
 
     def _refuse_what_came_meanwhile(self) -> None:
@@ -119,7 +120,7 @@ class Reservation:
             came = {path.name for path in self.target.iterdir()} - {self.folder.name}
         else:
             _refuse_to_replace(self.target, self.target, self.kind, overwrite=True)
-            told = (folder_manifest(self.folder) or {}).get("replaces", {})
+            told = folder_manifest(self.folder).get("replaces", {})
             now = _told_apart(self.target) if self.is_beside else {}
             came = {name for name, digest in now.items() if told.get(name, "") != digest}
         if came:
@@ -243,7 +244,7 @@ def held(folder: Path | str, kind: str) -> Iterator[Reservation]:
     target, old = folder, None
     with ExitStack() as stack:
         stack.enter_context(locked(folder))
-        if folder.name.endswith(".new") and "replaces" in (folder_manifest(folder) or {}):
+        if folder.name.endswith(".new") and "replaces" in folder_manifest(folder):
             target = folder.with_name(folder.name.removesuffix(".new"))
             if target.is_dir():
                 stack.enter_context(locked(target))
@@ -259,7 +260,7 @@ def resumed_folder(folder: Path | str) -> Path:
 
 def _is_begun(new: Path) -> bool:
     """Whether a folder is to replace another, and has come to where it can be resumed."""
-    said = folder_manifest(new) or {}
+    said = folder_manifest(new)
     first = "run.json" if said.get("kind") == RUN else "runs"
     return "replaces" in said and (new / first).exists()
 
@@ -284,7 +285,7 @@ def recover(parent: Path) -> None:
 
 def _tidy(path: Path) -> None:
     """Put back a folder that stepped aside, or remove what nobody fills any more."""
-    said, name, names = folder_manifest(path) or {}, _LEFT.fullmatch(path.name), os.listdir(path)
+    said, name, names = folder_manifest(path), _LEFT.fullmatch(path.name), os.listdir(path)
     if path.suffix == ".old":
         kind = kind_of(path)
         for root, _, _ in os.walk(path, topdown=False) if kind is not None else ():
@@ -296,7 +297,7 @@ def _tidy(path: Path) -> None:
         if names and not os.path.lexists(place):
             path.rename(place)
             return
-    elif path.name == f".{path.parent.name}.partial" and folder_manifest(path.parent) is not None:
+    elif path.name == f".{path.parent.name}.partial" and folder_manifest(path.parent):
         pass  # it was killed while it filled the folder from within, whose manifest goes first
     elif (names or path.suffix == ".partial") and all(_TORN_MANIFEST.fullmatch(one) for one in names):
         pass  # it was killed before it had said what it is
@@ -350,7 +351,10 @@ def _reserve(stack: ExitStack, target: Path, shown: Path | str, kind: str, overw
     _claim(stack, folder, shown)
     reservation = Reservation(target, folder, kind, old)
     stack.callback(reservation.discard)
-    _write_manifest(folder, kind, {}, before if is_beside else None)
+    more = {"replaces": before} if is_beside else {}
+    write_json_atomically(
+        folder / MANIFEST_FILE, {"format": MANIFEST_FORMAT, "kind": kind, "files": {}, **more}
+    )
     return reservation
 
 
@@ -377,7 +381,7 @@ def _claim(stack: ExitStack, folder: Path, shown: Path | str) -> None:
         if is_made:
             return
         said = folder_manifest(folder)
-        is_left = said is not None and (folder.name.endswith(".partial") or "replaces" in said)
+        is_left = bool(said) and (folder.name.endswith(".partial") or "replaces" in said)
         if handle is None or not (is_left or not any(folder.iterdir())):
             raise taken
         _empty(folder)
@@ -473,7 +477,7 @@ def kind_of(folder: Path) -> str | None:
     `result.json`, or because it holds runs of arms.
     """
     manifest = folder_manifest(folder)
-    if manifest is not None:
+    if manifest:
         return manifest["kind"]
     run, result = _read_object(folder / "run.json"), _read_object(folder / "result.json")
     if isinstance(run.get("format"), int) and {"status", "started"} <= run.keys():
@@ -491,14 +495,12 @@ def first_foreign(folder: Path, kind: str) -> str | None:
         kind: What it is, from `kind_of`.
     """
     manifest, listed = folder_manifest(folder), dict[str, str | None]()
-    if kind == REPLICATE or (manifest is None and kind != RUN):  # the result names its tables
+    if kind == REPLICATE or (not manifest and kind != RUN):  # the result names its tables
         tables = _read_object(folder / "result.json").get("tables")
         listed |= dict.fromkeys(("result.json", "result.json.part", "report.html", "gaps.parquet"))
         listed |= dict.fromkeys(f"{name}.csv" for name in (tables if isinstance(tables, dict) else ()))
-    if manifest is not None and (
-        kind != RUN or _read_object(folder / "run.json").get("status") == "finished"
-    ):
-        listed |= manifest["files"]
+    if kind != RUN or _read_object(folder / "run.json").get("status") == "finished":
+        listed |= manifest.get("files", {})
     within = _runs_of_arms(folder) if kind == REPLICATE else results_in(folder) if kind == RUN else {}
     for name in _content(folder, within):
         path, known = folder / name, _KNOWN.get(kind)
@@ -529,7 +531,7 @@ def _runs_of_arms(folder: Path) -> dict[str, str]:
     """Return the runs of an experiment by name; none, if anything else lies among them."""
     runs = folder / "runs"
     names = sorted(path.name for path in runs.iterdir()) if runs.is_dir() and not runs.is_symlink() else []
-    return {f"runs/{name}": RUN for name in names} if all(map(_ARM_RUN.fullmatch, names)) else {}
+    return {f"runs/{name}": RUN for name in names} if all(map(ARM_RUN.fullmatch, names)) else {}
 
 
 def results_in(run_folder: Path) -> dict[str, str]:
@@ -561,28 +563,20 @@ def _raise(error: OSError) -> None:
 
 def record(folder: Path, kind: str, names: Iterable[str]) -> None:
     """Put into the manifest what the folder is, and the sha256 of files that will not change any more."""
-    before = folder_manifest(folder) or {}
+    before = folder_manifest(folder)
     listed = {name: sha256_of(folder / name) for name in names if (folder / name).is_file()}
     listed = {**before.get("files", {}), **listed}
     listed.pop(MANIFEST_FILE, None)
-    _write_manifest(folder, kind, listed, before.get("replaces"))
+    said = {**before, "format": MANIFEST_FORMAT, "kind": kind, "files": listed}
+    write_json_atomically(folder / MANIFEST_FILE, said)
 
 
-def _write_manifest(
-    folder: Path, kind: str, files: Mapping[str, str], replaces: Mapping[str, str | None] | None = None
-) -> None:
-    more = {} if replaces is None else {"replaces": dict(replaces)}
-    write_json_atomically(
-        folder / MANIFEST_FILE, {"format": MANIFEST_FORMAT, "kind": kind, "files": dict(files), **more}
-    )
-
-
-def folder_manifest(folder: Path) -> dict[str, Any] | None:
-    """Return what the manifest of a folder says, or None if it has none of ours."""
+def folder_manifest(folder: Path) -> dict[str, Any]:
+    """Return what the manifest of a folder says; nothing, if it has none of ours."""
     found = _read_object(folder / MANIFEST_FILE)
     is_ours = found.get("format") == MANIFEST_FORMAT and isinstance(found.get("kind"), str)
     maps = (found.get("files"), found.get("replaces", {}))
-    return found if is_ours and all(isinstance(one, dict) for one in maps) else None
+    return found if is_ours and all(isinstance(one, dict) for one in maps) else {}
 
 
 def _read_object(path: Path) -> dict[str, Any]:

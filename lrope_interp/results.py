@@ -11,12 +11,13 @@ import csv
 import importlib.metadata
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -97,14 +98,12 @@ class Result:
     created: str = field(default_factory=_now)
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Sequence[str] = _VERSIONED) -> dict[str, str]:
     """Return the versions that the numbers depend on; a package that is not installed is left out."""
     found = {"python": platform.python_version()}
-    for name in _VERSIONED:
-        try:
+    for name in packages:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -173,7 +172,19 @@ def save_result(result: Result, folder: Path | str) -> None:
             with naming(folder / GAPS_FILE):
                 result.gaps.to_parquet(folder / GAPS_FILE, index=False, compression="zstd")
             sync_file(folder / GAPS_FILE)
-        write_json_atomically(folder / RESULT_FILE, _payload(result))
+        payload = {
+            "format": RESULT_FORMAT,
+            "kind": result.kind,
+            "created": result.created,
+            "provenance": _plain(result.provenance),
+            "headline": _plain(result.headline),
+            "tables": {name: f"{name}.csv" for name in result.tables},
+            "warnings": list(result.warnings),
+            "dtypes": {
+                name: {str(c): str(t) for c, t in one.dtypes.items()} for name, one in result.tables.items()
+            },
+        }
+        write_json_atomically(folder / RESULT_FILE, payload)
     except OSError as error:
         where = error.filename or folder
         raise LRopeError(f"cannot write the result to {where}: {error.strerror or error}") from None
@@ -188,34 +199,22 @@ def load_result(folder: Path | str) -> Result:
     folder = Path(folder)
     missing = f"{folder} holds no result ({RESULT_FILE} is missing)"
     payload = read_json(folder / RESULT_FILE, ResultFile, newest=RESULT_FORMAT, missing=missing)
-    dtypes = payload.get("dtypes", {})
-    tables = {
-        name: _read_csv(folder / file, dtypes.get(name, {})) for name, file in payload["tables"].items()
-    }
+    tables, gaps = {}, None
+    for name, file in payload["tables"].items():
+        with _read_as_table(folder / file) as stream:
+            tables[name] = _read_csv(stream, payload.get("dtypes", {}).get(name, {}))
+    if (folder / GAPS_FILE).exists():
+        with _read_as_table(folder / GAPS_FILE) as stream:
+            gaps = pd.read_parquet(stream)
     return Result(
         kind=payload["kind"],
         provenance=payload["provenance"],
         headline=payload["headline"],
         tables=tables,
         warnings=tuple(payload["warnings"]),
-        gaps=_read_gaps(folder / GAPS_FILE),
+        gaps=gaps,
         created=payload["created"],
     )
-
-
-def _payload(result: Result) -> dict[str, Any]:
-    return {
-        "format": RESULT_FORMAT,
-        "kind": result.kind,
-        "created": result.created,
-        "provenance": _plain(result.provenance),
-        "headline": _plain(result.headline),
-        "tables": {name: f"{name}.csv" for name in result.tables},
-        "warnings": list(result.warnings),
-        "dtypes": {
-            name: {str(c): str(t) for c, t in frame.dtypes.items()} for name, frame in result.tables.items()
-        },
-    }
 
 
 def _plain(value: Any) -> Any:
@@ -254,22 +253,27 @@ def _cells(column: pd.Series) -> list[str]:
     return ["" if pd.isna(value) else _quoted(str(value)) for value in column.tolist()]
 
 
-def _read_csv(path: Path, dtypes: Mapping[str, str]) -> pd.DataFrame:
+@contextmanager
+def _read_as_table(path: Path) -> Iterator[BinaryIO]:
+    """Open a file; whatever its content does to who reads it is said in one line."""
     try:
-        with TextIOWrapper(opened_file(path), encoding="utf-8", newline="") as stream:
-            header, *rows = list(csv.reader(stream))
-        cells = list(zip(*rows, strict=True)) if rows else [() for _ in header]
-        columns = dict(zip(header, cells, strict=True))
-        if len(columns) < len(header):
-            raise ValueError("two columns have one name")
-        return pd.DataFrame(
-            {name: _column(values, dtypes.get(name, "str")) for name, values in columns.items()}
-        )
+        with opened_file(path) as stream:
+            yield stream
     except LRopeError:
         raise
-    except (OSError, ValueError, TypeError, OverflowError, csv.Error) as error:
-        said = str(error)[:200]
+    except (OSError, ValueError, TypeError, OverflowError, csv.Error, pa.ArrowException) as error:
+        said = " ".join(str(error).split())[:200]
         raise LRopeError(f"{path} cannot be read as a table ({said}); run the analysis again") from None
+
+
+def _read_csv(stream: BinaryIO, dtypes: Mapping[str, str]) -> pd.DataFrame:
+    with TextIOWrapper(stream, encoding="utf-8", newline="") as text:
+        header, *rows = list(csv.reader(text))
+    cells = list(zip(*rows, strict=True)) if rows else [() for _ in header]
+    columns = dict(zip(header, cells, strict=True))
+    if len(columns) < len(header):
+        raise ValueError("two columns have one name")
+    return pd.DataFrame({name: _column(values, dtypes.get(name, "str")) for name, values in columns.items()})
 
 
 def _column(cells: tuple[str, ...], dtype: str) -> pd.Series:
@@ -282,16 +286,3 @@ def _column(cells: tuple[str, ...], dtype: str) -> pd.Series:
             raise ValueError("True or False is wanted")
         return pd.Series([cell == "True" if cell else None for cell in cells], dtype=dtype)
     return pd.Series(list(cells), dtype="str")
-
-
-def _read_gaps(path: Path) -> pd.DataFrame | None:
-    if not path.exists():
-        return None
-    try:
-        with opened_file(path) as file:
-            return pd.read_parquet(file)
-    except LRopeError:
-        raise
-    except (OSError, ValueError, pa.ArrowException) as error:
-        said = " ".join(str(error).split())[:200]
-        raise LRopeError(f"{path} cannot be read as a table ({said}); run the analysis again") from None

@@ -76,10 +76,17 @@ def read_run(folder: Path | str, *, allow_unfinished: bool = False) -> Run:
         LRopeError: The folder is missing, is no run, was written by a newer version, is not
             finished, or lacks a file that a finished run has; one message each.
     """
+    from lrope_interp.files import RunFile, read_json  # not above: --help needs no pydantic
+
     folder = Path(folder)
     if any("\ud800" <= character <= "\udfff" for character in str(folder)):
         raise LRopeError(f"{folder}: not UTF-8, so that a result could not name it; rename the folder")
-    run = Run(folder, _read_info(folder))
+    if not folder.is_dir():
+        raise LRopeError(
+            f"there is no run folder {folder}; `lrope-interp list runs` lists the runs that there are"
+        )
+    no_run = f"{folder} is not a run folder: it has no {RUN_FILE}"
+    run = Run(folder, read_json(folder / RUN_FILE, RunFile, newest=RUN_FORMAT, missing=no_run))
     if run.is_finished:
         missing = [name for name in _FINISHED_FILES if not (folder / name).is_file()]
         if missing:
@@ -101,11 +108,7 @@ def read_run(folder: Path | str, *, allow_unfinished: bool = False) -> Run:
     return run
 
 
-def _ignore(problem: str) -> None:
-    del problem
-
-
-def list_runs(root: Path | str = RUNS, warn: Callable[[str], None] = _ignore) -> list[Run]:
+def list_runs(root: Path | str = RUNS, warn: Callable[[str], object] | None = None) -> list[Run]:
     """Return the readable runs right under `root`, oldest start first, finished or not.
 
     Args:
@@ -119,11 +122,12 @@ def list_runs(root: Path | str = RUNS, warn: Callable[[str], None] = _ignore) ->
             try:
                 runs.append(read_run(folder, allow_unfinished=True))
             except (LRopeError, OSError) as error:
-                warn(f"left out: {error}")
+                if warn is not None:
+                    warn(f"left out: {error}")
     return sorted(runs, key=lambda run: run.started)
 
 
-def newest_finished_run(root: Path | str = RUNS, warn: Callable[[str], None] = _ignore) -> Run:
+def newest_finished_run(root: Path | str = RUNS, warn: Callable[[str], object] | None = None) -> Run:
     """Return the finished run under `root` that started last; see `list_runs`."""
     finished = [run for run in list_runs(root, warn) if run.is_finished]
     if not finished:
@@ -148,14 +152,3 @@ def newest_unfinished_run(root: Path | str = RUNS) -> Run:
 def timestamp() -> str:
     """Return the present time in ISO form, in UTC, fine enough to order runs by."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _read_info(folder: Path) -> dict[str, Any]:
-    from lrope_interp.files import RunFile, read_json  # not above: --help needs no pydantic
-
-    if not folder.is_dir():
-        raise LRopeError(
-            f"there is no run folder {folder}; `lrope-interp list runs` lists the runs that there are"
-        )
-    missing = f"{folder} is not a run folder: it has no {RUN_FILE}"
-    return read_json(folder / RUN_FILE, RunFile, newest=RUN_FORMAT, missing=missing)

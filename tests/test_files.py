@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import random
 import shutil
@@ -215,7 +216,6 @@ def test_a_pipe_or_a_folder_in_place_of_a_file_is_refused_at_once(
         ({"n_layers": 2.0}, "n_layers must be a whole number; got 2.0"),
         ({"n_layers": True}, "n_layers must be a whole number"),
         ({"d_model": 1_000_000_000}, "d_model must be at most"),
-        ({"d_model": 1_000_000}, "shape"),
         ({"d_vocab": 10_000_000}, "shape"),
         ({"d_mlp": 1_000_000}, "shape"),
         ({"n_heads": 0, "d_head": None}, "n_heads must be at least 1"),
@@ -224,10 +224,9 @@ def test_a_pipe_or_a_folder_in_place_of_a_file_is_refused_at_once(
         ({"eps": None}, "eps must be a number"),
         ({"eps": -1e-5}, "eps must be at least 0"),
         ({"max_increment": 1e308}, "max_increment must be at most"),
-        ({"rope_base": True}, "rope_base must be a number"),
-        ({"seed": "x"}, "seed must be a whole number"),
-        ({"seed": 10**19}, "seed must be at most"),
         ({"n_ctx": 0}, "n_ctx must be at least 1"),
+        ({"rope_base": True}, "rope_base must be a number"),
+        ({"seed": 10**19}, "seed must be at most"),
         ({"dtype": "float64"}, "F32, the configuration says float64"),
         ({"dtype": ["float32"]}, "wrong type"),
         ({"use_biases": "yes"}, "use_biases must be true or false"),
@@ -244,35 +243,26 @@ def test_a_configuration_is_not_believed_before_the_weights_are_looked_at(
         LRopeTransformer.from_pretrained(tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"n_layers": 10**9},
-        {"n_heads": 0},
-        {"n_heads": 100},
-        {"eps": float("nan")},
-        {"max_increment": float("inf")},
-        {"rope_base": 1.0},
-        {"seed": 10**30},
-        {"n_ctx": -1},
-    ],
-)
-def test_the_same_numbers_are_refused_of_a_caller(change: dict[str, Any]) -> None:
-    with pytest.raises(LRopeError, match=next(iter(change)) if "n_heads" not in change else "head"):
-        LRopeConfig(**({"n_layers": 2, "d_model": 16, "n_heads": 2} | change))
+def test_the_same_numbers_are_refused_of_a_caller() -> None:
+    wrong: dict[str, Any] = {
+        "n_layers": 10**9,
+        "eps": math.nan,
+        "max_increment": math.inf,
+        "rope_base": 1.0,
+        "seed": 10**30,
+    }
+    shape: Any = {"n_layers": 2, "d_model": 16, "n_heads": 2}
+    for name, value in (wrong | {"n_ctx": -1, "n_heads": 0}).items():
+        with pytest.raises(LRopeError, match=name):
+            LRopeConfig(**(shape | {name: value}))
 
 
 @pytest.mark.parametrize(
     ("convert", "said"),
     [
         (torch.Tensor.long, "type I64"),
-        (torch.Tensor.bool, "type BOOL"),
-        (lambda tensor: tensor.to(torch.complex64), "type C64"),
-        (torch.Tensor.double, "type F64"),
         (torch.Tensor.half, "type F16"),
         (lambda tensor: tensor * float("nan"), "not finite"),
-        (lambda tensor: tensor + float("inf"), "not finite"),
-        (lambda tensor: tensor[None], "shape"),
         (lambda tensor: tensor[:0], "shape"),
     ],
 )
@@ -288,12 +278,12 @@ def test_weights_that_are_no_finite_numbers_of_the_right_type_are_refused(
         LRopeTransformer.from_pretrained(tmp_path / "run")
 
 
-@pytest.mark.parametrize("raw", [b"", b"\0" * 7, b"\xff" * 8, b"\x02\0\0\0\0\0\0\0{}", b"8" * 100])
-def test_a_broken_header_of_weights_is_refused(raw: bytes, sound: Path, tmp_path: Path) -> None:
+def test_a_broken_header_of_weights_is_refused(sound: Path, tmp_path: Path) -> None:
     shutil.copytree(sound, tmp_path / "run")
-    (tmp_path / "run" / "model.safetensors").write_bytes(raw)
-    with pytest.raises(LRopeError, match=r"model\.safetensors"):
-        LRopeTransformer.from_pretrained(tmp_path / "run")
+    for raw in (b"", b"\0" * 7, b"\xff" * 8, b"\x02\0\0\0\0\0\0\0{}", b"8" * 100):
+        (tmp_path / "run" / "model.safetensors").write_bytes(raw)
+        with pytest.raises(LRopeError, match=r"model\.safetensors"):
+            LRopeTransformer.from_pretrained(tmp_path / "run")
 
 
 def test_increments_that_hold_themselves_are_refused(sound: Path, tmp_path: Path) -> None:
@@ -326,24 +316,26 @@ def test_one_bad_run_breaks_neither_the_list_nor_the_search_for_the_newest(
     assert newest_finished_run(tmp_path).folder.name == "a"
 
 
-@pytest.mark.parametrize("name", ["../secret.csv", "/etc/passwd", "a/b.csv", ".csv", "t.csv/", "t"])
-def test_a_result_names_no_table_outside_its_folder(name: str, sound: Path, tmp_path: Path) -> None:
-    shutil.copytree(sound, tmp_path / "run")
-    path = tmp_path / "run" / "eval" / "result.json"
-    payload = json.loads(path.read_text())
-    path.write_text(json.dumps({**payload, "tables": {"t": name}}))
-    with pytest.raises(LRopeError, match=r"a \.csv file in the same folder"):
-        load_result(path.parent)
-
-
-@pytest.mark.parametrize(
-    "table", ["", "name,n\na,1,2\n", "name,name\na,b\n", "value\nx\n", "n\n9" + "9" * 30, "is_it\nmaybe\n"]
-)
-def test_a_table_of_another_form_is_refused(table: str, sound: Path, tmp_path: Path) -> None:
-    shutil.copytree(sound, tmp_path / "run")
-    (tmp_path / "run" / "eval" / "t.csv").write_text(table)
-    with pytest.raises(LRopeError, match=r"t\.csv cannot be read as a table"):
-        load_result(tmp_path / "run" / "eval")
+def test_a_result_names_no_table_outside_its_folder_and_none_of_another_form(
+    sound: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(sound / "eval", tmp_path / "eval"))
+    for table in (
+        "",
+        "name,n\na,1,2\n",
+        "name,name\na,b\n",
+        "value\nx\n",
+        "n\n9" + "9" * 30,
+        "is_it\nmaybe\n",
+    ):
+        (folder / "t.csv").write_text(table)
+        with pytest.raises(LRopeError, match=r"t\.csv cannot be read as a table"):
+            load_result(folder)
+    payload = json.loads((folder / "result.json").read_text())
+    for name in ("../secret.csv", "/etc/passwd", "a/b.csv", ".csv", "t.csv/", "t"):
+        (folder / "result.json").write_text(json.dumps({**payload, "tables": {"t": name}}))
+        with pytest.raises(LRopeError, match=r"a \.csv file in the same folder"):
+            load_result(folder)
 
 
 def test_a_log_is_read_up_to_the_first_line_that_is_not_whole(tmp_path: Path) -> None:

@@ -71,15 +71,8 @@ def write_run(folder: Path, **how: Any) -> Path:
 
 
 def fill_run(folder: Path) -> None:
-    names = (
-        "config.json",
-        "data.json",
-        "tokenizer.json",
-        "model.safetensors",
-        "metrics.jsonl",
-        "report.html",
-    )
-    for name in (*names, "checkpoints/step-00000004/state.json", "checkpoints/step-00000004/config.json"):
+    names = "config.json data.json tokenizer.json model.safetensors metrics.jsonl report.html"
+    for name in (*names.split(), "checkpoints/step-00000004/state.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("{}")
     info = {"format": 1, "status": "finished", "started": "2026-01-02T03:04:05+00:00"}
@@ -301,7 +294,7 @@ def test_a_manifest_of_another_form_is_none_of_ours(tmp_path: Path, replaces: ob
     run = write_run(tmp_path / "run.new")
     manifest = json.loads((run / MANIFEST_FILE).read_text())
     write_json_atomically(run / MANIFEST_FILE, {**manifest, "replaces": replaces})
-    assert folders.folder_manifest(run) is None
+    assert folders.folder_manifest(run) == {}
 
 
 def test_what_looks_like_left_over_and_is_a_strangers_stays(tmp_path: Path) -> None:
@@ -419,19 +412,6 @@ def test_json_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert contents(tmp_path) == ["run.json"]
 
 
-@pytest.mark.parametrize(("umask", "file", "folder"), [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
-def test_what_is_written_has_the_permissions_that_the_user_wants(
-    tmp_path: Path, umask: int, file: int, folder: int
-) -> None:
-    before = os.umask(umask)
-    try:
-        out = write_result(tmp_path / "out")
-    finally:
-        os.umask(before)
-    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {file}
-    assert out.stat().st_mode & 0o777 == folder
-
-
 # Two processes at once
 
 
@@ -462,6 +442,14 @@ def test_a_place_that_another_process_fills_is_refused_at_once_until_that_is_kil
     assert write_result(out, overwrite=True) == out
     assert contents(tmp_path) == ["show"]
     assert ".show.partial" not in contents(out)
+
+
+def test_a_lock_stays_with_a_folder_that_is_renamed(tmp_path: Path) -> None:
+    (tmp_path / "partial").mkdir()
+    with locked(tmp_path / "partial"):
+        (tmp_path / "partial").rename(tmp_path / "run")
+        assert is_locked(tmp_path / "run")
+    assert not is_locked(tmp_path / "run")
 
 
 def test_a_run_is_replaced_by_one_that_is_filled_beside_it_and_can_be_resumed(tmp_path: Path) -> None:
@@ -560,50 +548,65 @@ def is_interrupted(n: int, action: Callable[[], Any]) -> bool:
     return False
 
 
-def write_small(folder: Path, said: str) -> Path:
-    """Put a result of three files into its place."""
-    with reserved(folder, "show", overwrite=True) as place:
-        for name in ("characters.csv", "report.html"):
-            (place.folder / name).write_text(said)
-        write_json_atomically(place.folder / "result.json", {"said": said})
+Cut = Callable[[int, Callable[[], Any]], bool]
+
+
+def ends(is_cut: Cut, places: Iterator[Path], action: Callable[[Path], Any]) -> Iterator[Path]:
+    """Yield a place where an action ended before its first call, its second, ... and where it did not."""
+    for n, place in enumerate(places):
+        was_cut = is_cut(n, lambda place=place: action(place))
+        yield place
+        if not was_cut:
+            assert n > 10
+            return
+
+
+def write_small(folder: Path, said: str, kind: str = "show", names: str = "page.html result.json") -> Path:
+    """Put a folder of few files into its place, all of which say the same."""
+    with reserved(folder, kind, overwrite=True) as place:
+        for name in names.split():
+            write_json_atomically(place.folder / name, {"said": said})
         return place.settle()
 
 
-def said_by(folder: Path) -> set[str]:
-    """Return what the files of a result say; several things if it is not whole."""
-    whole = {"characters.csv", "report.html", "result.json", MANIFEST_FILE}
-    assert {*contents(folder)} in (whole, set()), contents(folder)
-    said = [(folder / name).read_text() for name in ("characters.csv", "report.html") if contents(folder)]
-    return {*said, *(json.loads(path.read_text())["said"] for path in folder.glob("result.json"))}
+def said_by(folder: Path) -> str:
+    """Return what the files of a whole result say; nothing, if it has none."""
+    said = {json.loads(path.read_text())["said"] for path in folder.iterdir() if path.name != MANIFEST_FILE}
+    assert contents(folder) in ([MANIFEST_FILE, "page.html", "result.json"], [])
+    assert len(said) <= 1
+    return "".join(said)
 
 
 @pytest.mark.parametrize("is_cut", [is_killed, is_interrupted])
 @pytest.mark.parametrize("before", ["nothing", "empty", "old"])
 def test_wherever_it_ends_a_result_is_the_old_one_or_the_new_one_and_nothing_else_is_left(
-    tmp_path: Path, before: str, is_cut: Callable[[int, Callable[[], Any]], bool]
+    tmp_path: Path, before: str, is_cut: Cut
 ) -> None:
-    seen: set[str] = set()
-    n, was_cut = -1, True
-    while was_cut:
-        n += 1
-        out = tmp_path / f"{n}" / "runs" / "out"
-        if before != "nothing":
-            write_small(out, "old") if before == "old" else out.mkdir(parents=True)
-        was_cut = is_cut(n, lambda out=out: write_small(out, "new"))
+    def places() -> Iterator[Path]:
+        for n in count():
+            out = tmp_path / f"{n}" / "runs" / "out"
+            if before != "nothing":
+                write_small(out, "old") if before == "old" else out.mkdir(parents=True)
+            yield out
+
+    seen = set()
+    for out in ends(is_cut, places(), lambda out: write_small(out, "new")):
         if is_cut is is_killed and out.parent.exists():
             recover(out.parent)  # as every command does
             if before == "empty" and any(out.iterdir()):  # somebody may stand in it, and saw it fill
-                is_whole = "result.json" in contents(out)
-                write_small(out, "new" if is_whole else "again")
-        if before == "nothing" and is_cut is is_interrupted and not out.exists():
-            assert not out.parent.exists()
-        elif out.parent.exists():
+                if "result.json" in contents(out):  # which says that it is whole
+                    assert {*contents(out)} >= {MANIFEST_FILE, "page.html"}
+                write_small(out, "new")
+        if out.exists():
+            seen.add(said_by(out))
+        else:
+            assert before == "nothing"
+        if out.parent.exists():
             assert contents(out.parent) == (["out"] if out.exists() else [])
-            seen |= said_by(out) if out.exists() else set()
-        assert write_small(out, "at last") == out
-        assert said_by(out) == {"at last"}
-    assert n > 10
-    assert seen - {"again"} == ({"old", "new"} if before == "old" else {"new"})
+            assert out.exists() or is_cut is is_killed
+        write_small(out, "at last")
+        assert said_by(out) == "at last"
+    assert seen - {""} == ({"old", "new"} if before == "old" else {"new"})
 
 
 @pytest.mark.parametrize("is_old", [False, True])
@@ -615,47 +618,36 @@ def test_wherever_the_removal_of_an_old_run_ends_the_next_command_ends_it(
     if is_old:
         forget_manifests(old)
     aside, before = tmp_path / ".out.0123abcd.old", files(new)
-    n, was_cut = -1, True
-    while was_cut:
-        n += 1
-        shutil.copytree(old, aside)
-        with locked(aside):  # its owner lives
-            recover(tmp_path)
-        assert aside.exists()
-        was_cut = is_killed(n, lambda: recover(tmp_path))
+    for _ in ends(is_killed, (shutil.copytree(old, aside) for _ in count()), lambda _: recover(tmp_path)):
+        if aside.exists():
+            with locked(aside):  # as if its owner lived
+                recover(tmp_path)
+            assert aside.exists()
         recover(tmp_path)
         assert contents(tmp_path) == ["old", "out"]
         assert files(new) == before
-    assert n > 10
 
 
 @pytest.mark.parametrize("is_cut", [is_killed, is_interrupted])
 def test_wherever_the_replacement_of_a_run_ends_it_can_be_ended_and_none_is_lost(
-    tmp_path: Path, is_cut: Callable[[int, Callable[[], Any]], bool]
+    tmp_path: Path, is_cut: Cut
 ) -> None:
-    def write_small_run(run: Path, said: str) -> None:
-        with reserved(run, RUN, overwrite=True) as place:
-            (place.folder / "timing.jsonl").write_text(said)
-            write_json_atomically(place.folder / "run.json", {"format": 1})
-            place.settle()
+    def write(run: Path, said: str = "new") -> Path:
+        return write_small(run, said, RUN, "timing.jsonl run.json")
 
-    n, was_cut = -1, True
-    while was_cut:
-        n += 1
-        run = tmp_path / f"{n}" / "run"
-        write_small_run(run, "old")
-        was_cut = is_cut(n, lambda run=run: write_small_run(run, "new"))
+    def said(run: Path) -> str:
+        return json.loads((run / "timing.jsonl").read_text())["said"]
+
+    for run in ends(is_cut, (write(tmp_path / f"{n}" / "run", "old") for n in count()), write):
         recover(run.parent)
-        assert set(contents(run.parent)) <= {"run", "run.new"}
         assert first_foreign(run, RUN) is None
-        assert (run / "timing.jsonl").read_text() in ("old", "new")
+        assert said(run) in ("old", "new")
         if resumed_folder(run) != run:
-            assert (run / "timing.jsonl").read_text() == "old"
+            assert said(run) == "old"
             with held(resumed_folder(run), RUN) as place:
                 assert place.settle() == run
-            assert (run / "timing.jsonl").read_text() == "new"
+            assert said(run) == "new"
         assert contents(run.parent) == ["run"]
-    assert n > 10
 
 
 # What is on the disk before what

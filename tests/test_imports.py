@@ -124,24 +124,11 @@ def test_imports_run_one_way_and_nothing_prints(repository: Path) -> None:
         ("probes/a.py", "from lrope_interp.training import loop", "probes imports training"),
         ("probes/a.py", "from lrope_interp import training", "probes imports training"),
         ("reports/a.py", "def f():\n    import torch.nn", "torch does not belong here"),
-        ("reports/a.py", "from lrope_interp.models import LRopeConfig", "reports imports models"),
         ("models/a.py", "import lrope_interp.data.corpora", "models imports data"),
-        ("data/a.py", "from lrope_interp.models import increments", "data imports models"),
         ("data/a.py", "import snownlp", "snownlp does not belong here"),
-        (
-            "training/a.py",
-            "from lrope_interp.probes.capture.capture import capture",
-            "training imports probes",
-        ),
-        ("training/a.py", "import transformer_lens", "transformer_lens does not belong here"),
         ("probes/a.py", "import transformer_lens", "transformer_lens does not belong here"),
         ("probes/a.py", "cache = model.run_with_cache(tokens)", "run_with_cache"),
-        ("results.py", "from lrope_interp.probes import boundaries", "results imports probes"),
-        (
-            "probes/concepts/a.py",
-            "import lrope_interp.probes.boundaries.tables",
-            "concepts imports boundaries",
-        ),
+        ("probes/concepts/a.py", "import lrope_interp.probes.boundaries", "concepts imports boundaries"),
         ("probes/capture/a.py", "from lrope_interp.probes import studies", "capture imports studies"),
         ("probes/statistics/a.py", "from lrope_interp.data import Document", "statistics imports data"),
         ("errors.py", "import lrope_interp.runs", "errors imports runs"),
@@ -157,17 +144,13 @@ def test_a_wrong_import_is_found(path: str, source: str, said: str, tmp_path: Pa
     assert violations(tmp_path) == [f"{path}: {said}"]
 
 
-@pytest.mark.parametrize(
-    ("path", "source"),
-    [
-        ("interop/transformer_lens.py", "import transformer_lens"),
-        ("probes/capture/capture.py", "model.run_with_cache(tokens)"),
-        ("cli.py", "def f():\n    from lrope_interp.training import loop\n    import torch"),
-        ("reports/a.py", "from lrope_interp.results import Result\nimport plotly"),
-    ],
-)
-def test_an_allowed_import_is_not_complained_of(path: str, source: str, tmp_path: Path) -> None:
-    file = tmp_path / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(source)
+def test_an_allowed_import_is_not_complained_of(tmp_path: Path) -> None:
+    for path, source in {
+        "interop/transformer_lens.py": "import transformer_lens",
+        "probes/capture/capture.py": "model.run_with_cache(tokens)",
+        "cli.py": "def f():\n    from lrope_interp.training import loop\n    import torch",
+        "reports/a.py": "from lrope_interp.results import Result\nimport plotly",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(source)
     assert violations(tmp_path) == []

@@ -131,7 +131,7 @@ def _resolve(
 
 
 def _say_what_runs(replication: Replication, n_finished: int, out: Output) -> None:
-    from lrope_interp.training.replication import ARMS, WIDENED_TO, extra_units, n_extra_parameters, spoken
+    from lrope_interp.training.replication import WIDENED, WIDENED_TO, extra_units, n_extra_parameters, spoken
 
     base, arms = replication.base, replication.arms
     n_runs = len(arms) * replication.n_seeds
@@ -140,7 +140,7 @@ def _say_what_runs(replication: Replication, n_finished: int, out: Output) -> No
         f"seeds 0 to {replication.n_seeds - 1}; {base.n_steps} steps), {n_finished} of them finished"
     )
     for arm in arms:
-        if ARMS[arm].is_widened:
+        if arm == WIDENED:
             out.note(
                 f"{spoken(arm)}: {extra_units(base)} more MLP units a layer, "
                 f"+{n_extra_parameters(arm, base):,} parameters beside "

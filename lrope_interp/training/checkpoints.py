@@ -73,7 +73,9 @@ def save_checkpoint(
         partial.mkdir()
         model.save_pretrained(partial)
         save_tensors(optimiser_tensors(model, optimiser), partial / _MOMENTS)
-        _write_state(partial, step, state)
+        checksums = {name: sha256_of(partial / name) for name in (_WEIGHTS, _MOMENTS)}
+        payload = {"format": CHECKPOINT_FORMAT, "step": step, "state": dict(state), "sha256": checksums}
+        write_json_atomically(partial / _STATE, payload)
         sync_tree(partial)
         if target.exists():  # a torn one, or one that a resumed run reaches again
             shutil.rmtree(target)
@@ -102,9 +104,21 @@ def newest_checkpoint(run_folder: Path, warn: Callable[[str], None]) -> Checkpoi
     """
     for folder in _folders(run_folder):
         try:
-            return _verified(folder)
-        except _TornError as error:
-            warn(f"the checkpoint {folder} is torn ({error}); the one before it is used")
+            payload = read_json(folder / _STATE, StateFile, newest=CHECKPOINT_FORMAT)
+        except NewerFormatError:
+            raise
+        except LRopeError as error:
+            problem = str(error)
+        else:
+            torn = [
+                name
+                for name in (_WEIGHTS, _MOMENTS)
+                if not (folder / name).is_file() or sha256_of(folder / name) != payload["sha256"].get(name)
+            ]
+            if not torn:
+                return Checkpoint(folder, payload["step"], payload["state"])
+            problem = f"{torn[0]} has not the checksum that it was written with"
+        warn(f"the checkpoint {folder} is torn ({problem}); the one before it is used")
     return None
 
 
@@ -145,30 +159,7 @@ def remove_partial_checkpoints(run_folder: Path) -> None:
     remove_torn_files(run_folder)
 
 
-class _TornError(Exception):
-    """A checkpoint is not what was written."""
-
-
 def _folders(run_folder: Path) -> list[Path]:
     """Return the checkpoint folders, newest first."""
     folders = [path for path in (run_folder / "checkpoints").glob("step-*") if path.is_dir()]
     return sorted(folders, key=lambda path: path.name, reverse=True)
-
-
-def _write_state(folder: Path, step: int, state: Mapping[str, Any]) -> None:
-    checksums = {name: sha256_of(folder / name) for name in (_WEIGHTS, _MOMENTS)}
-    payload = {"format": CHECKPOINT_FORMAT, "step": step, "state": dict(state), "sha256": checksums}
-    write_json_atomically(folder / _STATE, payload)
-
-
-def _verified(folder: Path) -> Checkpoint:
-    try:
-        payload = read_json(folder / _STATE, StateFile, newest=CHECKPOINT_FORMAT)
-    except NewerFormatError:
-        raise
-    except LRopeError as error:
-        raise _TornError(str(error)) from None
-    for name in (_WEIGHTS, _MOMENTS):
-        if not (folder / name).is_file() or sha256_of(folder / name) != payload["sha256"].get(name):
-            raise _TornError(f"{name} has not the checksum that it was written with")
-    return Checkpoint(folder, payload["step"], payload["state"])

@@ -166,14 +166,9 @@ class TrainConfig:
             raise LRopeError(f"d_head={self.d_head} is odd, and RoPE turns pairs: use {self.d_head + 1}")
         if self.per_head and self.increments == "fixed" and not self.frozen:
             raise LRopeError("fixed increments are 1 in every head: leave out per_head, or use per_layer")
-        self._check_frozen()
-
-    def _check_frozen(self) -> None:
-        if not self.frozen and not self.frozen_from:
-            return
-        if self.frozen not in FROZEN.values():
+        if (self.frozen or self.frozen_from) and self.frozen not in FROZEN.values():
             raise unknown("kind of frozen increments", self.frozen, FROZEN.values())
-        if self.increments != "fixed" or not self.frozen_from:
+        if self.frozen and (self.increments != "fixed" or not self.frozen_from):
             raise LRopeError(
                 f"frozen={self.frozen!r} goes with increments='fixed' and a run in frozen_from; got "
                 f"increments={self.increments!r}, frozen_from={self.frozen_from!r}. Write "
@@ -206,7 +201,9 @@ class TrainConfig:
         """Return the command line that asks for this run: the options that differ from the preset."""
         preset = train_config(self.preset)
         words = ["lrope-interp", "train", "--preset", self.preset, "--data", self.data]
-        words += ["--increments", self._increments_words()]
+        known = {kind: word for word, kind in FROZEN.items()}
+        source = f":{split_source(self.frozen_from)[0]}" if self.frozen else ""
+        words += ["--increments", known.get(self.frozen, self.increments).replace("_", "-") + source]
         words += ["--per-head"] if self.per_head and not self.frozen else []
         for name in _OPTIONS:
             value = getattr(self, name)
@@ -215,12 +212,6 @@ class TrainConfig:
                 option = "--steps" if name == "n_steps" else f"--{name.replace('_', '-')}"
                 words += [option] if value is True else [option, said]
         return shlex.join(words)
-
-    def _increments_words(self) -> str:
-        if not self.frozen:
-            return self.increments.replace("_", "-")
-        word = next(word for word, kind in FROZEN.items() if kind == self.frozen)
-        return f"{word.replace('_', '-')}:{split_source(self.frozen_from)[0]}"
 
 
 def split_source(frozen_from: str) -> tuple[str, str]:
@@ -338,11 +329,8 @@ class Recording:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recording:
         """Build a recording from what `to_dict` gave; what is not there has its default."""
-        default = cls()
-        return cls(
-            log_to=tuple(values.get("log_to", default.log_to)),
-            checkpoint_minutes=float(values.get("checkpoint_minutes", default.checkpoint_minutes)),
-        )
+        values = {**cls().to_dict(), **values}
+        return cls(tuple(values["log_to"]), float(values["checkpoint_minutes"]))
 
     def offline(self) -> Recording:
         """Return it without trackers that tell a server: a file, maybe a stranger's, does not start those."""

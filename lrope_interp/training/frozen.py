@@ -115,18 +115,40 @@ def freeze_increments(
     Raises:
         LRopeError: A source of another shape or tokenizer, or one that has read held-out text.
     """
-    _check_tokenizer(source, tokenizer)
-    _check_held_out(source, corpus)
-    model = LRopeTransformer.from_pretrained(source.run.folder, device=config.device)
-    if model.weights_sha256 != source.sha256:
+    folder = source.run.folder
+    if load_tokenizer(folder).fingerprint != tokenizer.fingerprint:
+        name = (source.run.info.get("tokenizer") or {}).get("name", "bytes")
         raise LRopeError(
-            f"the run {source.run.folder} was replaced while it was read: give the command again"
+            f"the run {folder} has another tokenizer than the new run, so their tokens are not "
+            f"the same: train with --tokenizer {'bytes' if name == 'bytes' else folder / 'tokenizer.json'}"
         )
-    _check_shape(config, model, source)
+    held_out = chain.from_iterable(corpus.documents(split) for split in ("fit", "dev", "test"))
+    try:
+        assert_held_out(read_manifest(folder), held_out)
+    except LRopeError as error:
+        raise LRopeError(
+            f"the run {folder} was trained on text that the new run holds out, which its increments could "
+            f"tell: {error}"
+        ) from None
+    model = LRopeTransformer.from_pretrained(folder, device=config.device)
+    if model.weights_sha256 != source.sha256:
+        raise LRopeError(f"the run {folder} was replaced while it was read: give the command again")
+    differing = [
+        f"{name} is {getattr(model.cfg, name)} there and {getattr(config, name)} here"
+        for name in ("n_layers", *(("n_heads",) if model.cfg.per_head else ()))
+        if getattr(model.cfg, name) != getattr(config, name)
+    ]
+    if config.n_ctx > model.cfg.n_ctx:
+        differing.append(f"n_ctx is {model.cfg.n_ctx} there and {config.n_ctx} here")
+    if differing:
+        raise LRopeError(
+            f"the increments of {folder} do not fit the new run: {', '.join(differing)}; its preset is "
+            f"{source.run.info.get('preset')}"
+        )
     contextual = ContextualIncrements(model)
-    if config.frozen == contextual.kind:
-        return contextual
-    return LexicalIncrements(lexical_table(model, sampler))
+    return (
+        contextual if config.frozen == contextual.kind else LexicalIncrements(lexical_table(model, sampler))
+    )
 
 
 def lexical_table(
@@ -155,42 +177,3 @@ def lexical_table(
     by_token = counts.view(-1, *[1] * len(heads))
     means = sums.sum(1, keepdim=True) / counts.sum()
     return torch.where(by_token > 0, sums / by_token.clamp(min=1), means).float()
-
-
-def _check_tokenizer(source: FrozenSource, tokenizer: Tokenizer) -> None:
-    folder = source.run.folder
-    if load_tokenizer(folder).fingerprint != tokenizer.fingerprint:
-        name = (source.run.info.get("tokenizer") or {}).get("name", "bytes")
-        raise LRopeError(
-            f"the run {folder} has another tokenizer than the new run, so their tokens are not "
-            f"the same: train with --tokenizer {'bytes' if name == 'bytes' else folder / 'tokenizer.json'}"
-        )
-
-
-def _check_held_out(source: FrozenSource, corpus: Corpus) -> None:
-    """Refuse a source that was trained on what the new run holds out: its increments would know it."""
-    manifest = read_manifest(source.run.folder)
-    held_out = chain.from_iterable(corpus.documents(split) for split in ("fit", "dev", "test"))
-    try:
-        assert_held_out(manifest, held_out)
-    except LRopeError as error:
-        raise LRopeError(
-            f"the run {source.run.folder} was trained on text that the new run holds out, which its "
-            f"increments could tell: {error}"
-        ) from None
-
-
-def _check_shape(config: TrainConfig, model: LRopeTransformer, source: FrozenSource) -> None:
-    names = ("n_layers", *(("n_heads",) if model.cfg.per_head else ()))
-    differing = [
-        f"{name} is {getattr(model.cfg, name)} there and {getattr(config, name)} here"
-        for name in names
-        if getattr(model.cfg, name) != getattr(config, name)
-    ]
-    if config.n_ctx > model.cfg.n_ctx:
-        differing.append(f"n_ctx is {model.cfg.n_ctx} there and {config.n_ctx} here")
-    if differing:
-        raise LRopeError(
-            f"the increments of {source.run.folder} do not fit the new run: {', '.join(differing)}; its "
-            f"preset is {source.run.info.get('preset')}"
-        )

@@ -43,7 +43,7 @@ from lrope_interp.training.config import Recording, TrainConfig
 from lrope_interp.training.distribution import decided, joined
 from lrope_interp.training.events import OnEvent
 from lrope_interp.training.frozen import find_source
-from lrope_interp.training.metrics import METRICS_FILE, TIMING_FILE, check_trackers, cut_back, run_logs
+from lrope_interp.training.metrics import METRICS_FILE, TIMING_FILE, RunLogs, check_trackers, cut_back
 from lrope_interp.training.preparation import (
     Prepared,
     assert_same_data,
@@ -113,10 +113,17 @@ def train(
         place = processes.on_main(lambda: _reserved(stack, asked, config, emit, **how))
         prepared = processes.main_first(lambda: prepare(config, emit))
         model = build_model(prepared.config, prepared.tokenizer, prepared.frozen)
-        sitting = Sitting(asked, processes, recording, emit)
-        processes.on_main(lambda: place and _appear(place, sitting, prepared, model))
+        sitting = {"processes": processes.size, "recording": recording.to_dict()}
+
+        def appear() -> None:
+            if place is not None:
+                write_run_files(place.folder, prepared, model, sitting)
+                if not place.is_beside:  # with its config inside
+                    place.settle()
+
+        processes.on_main(appear)
         folder = processes.from_main(place and as_given(asked, place.folder))
-        return _run(replace(sitting, folder=folder), prepared, model, None, place)
+        return _run(Sitting(folder, processes, recording, emit), prepared, model, None, place)
 
 
 def _reserved(stack: ExitStack, asked: Path, config: TrainConfig, emit: OnEvent, **how: bool) -> Reservation:
@@ -139,13 +146,6 @@ def _reserved(stack: ExitStack, asked: Path, config: TrainConfig, emit: OnEvent,
     message = f"{asked} stays until the new run is finished, which then replaces it{also}; until then it is"
     emit(events.Warned(f"{message} {as_given(asked, place.folder)}"))
     return place
-
-
-def _appear(place: Reservation, sitting: Sitting, prepared: Prepared, model: LRopeTransformer) -> None:
-    """Let the run folder appear with its config inside."""
-    write_run_files(place.folder, prepared, model, sitting.info())
-    if not place.is_beside:
-        place.settle()
 
 
 def _resume(
@@ -258,13 +258,13 @@ def _run(
     with _told_in_words(folder):
         with (
             stop_flag(is_patient=processes.size > 1) as stop,
-            run_logs(folder, processes, sitting.emit) as logs,
+            RunLogs(folder, processes, sitting.emit) as logs,
         ):
             loop = TrainingLoop(sitting, prepared, model, logs, stop)
             if checkpoint is not None:
                 loop.restore(checkpoint)
             run = read_run(folder, allow_unfinished=True)
-            logs.trackers.start(run, prepared.config, loop.step)
+            logs.start_trackers(run, prepared.config, loop.step)
             summary = loop.run()
             logs.sync()
         processes.on_main(lambda: _finish(folder, model, summary))

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -189,30 +189,6 @@ def pooled(
     ]
 
 
-class JsonLines:
-    """An append-only file of JSON lines; a line is with the system as soon as it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._file = path, path.open("a", encoding="utf-8")
-
-    def write(self, line: Mapping[str, Any]) -> None:
-        """Append one line."""
-        with naming(self._path):
-            self._file.write(json.dumps(line, allow_nan=False) + "\n")
-            self._file.flush()
-
-    def sync(self) -> None:
-        """Wait until the disk has what was written."""
-        with naming(self._path):
-            os.fsync(self._file.fileno())
-
-    def __enter__(self) -> JsonLines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a log; a last line that a crash cut short is left out."""
     return [line for _, line in read_log(path)]
@@ -242,49 +218,6 @@ def check_trackers(names: tuple[str, ...]) -> None:
             raise LRopeError(f"--log-to {name} needs the package {packages[0]}, which is not here: {command}")
 
 
-class Trackers:
-    """The trackers of a run. What goes wrong in one ends the tracking, with a warning, not the run.
-
-    Args:
-        processes: Their accelerator was made with the trackers' names; only its main process tells.
-        emit: Told when a tracker fails.
-    """
-
-    def __init__(self, processes: Processes, emit: OnEvent) -> None:
-        self._accelerator, self._emit = processes.accelerator, emit
-        self._is_open = bool(self._accelerator.log_with) and processes.is_main
-
-    def start(self, run: Run, config: TrainConfig, step: int) -> None:
-        """Begin to tell of a run, or go on with it after `step`."""
-        identity = hashlib.sha256(f"{run.folder.name} {run.info['started']}".encode()).hexdigest()[:16]
-        one_run = {"name": run.folder.name, "id": identity, "resume": "allow", "dir": str(run.folder)}
-        options = {"tensorboard": {"purge_step": step + 1}, "wandb": one_run}
-        values = {  # trackers take no lists
-            name: value if isinstance(value, bool | int | float | str) else str(value)
-            for name, value in config.to_dict().items()
-        }
-        self._attempt(lambda: self._accelerator.init_trackers(PROJECT, values, options))
-
-    def log(self, line: Mapping[str, Any]) -> None:
-        """Tell of one line of `metrics.jsonl`."""
-        self._attempt(lambda: self._accelerator.log(figures(line), step=line["step"]))
-
-    def finish(self) -> None:
-        """Close the trackers; they may have to send what is left."""
-        for tracker in self._accelerator.trackers:
-            self._attempt(tracker.finish)
-        self._is_open = False
-
-    def _attempt(self, action: Any) -> None:
-        if not self._is_open:
-            return
-        try:
-            action()
-        except Exception as error:  # whatever a tracker does, it is not worth the run
-            self._is_open = False
-            self._emit(Warned(f"a tracker failed and is told nothing more: {error}"))
-
-
 def figures(line: Mapping[str, Any]) -> dict[str, float]:
     """Return the figures of a line of metrics as "train/loss", "validation/nats_per_byte" ...
 
@@ -297,36 +230,66 @@ def figures(line: Mapping[str, Any]) -> dict[str, float]:
     return named
 
 
-@dataclass(frozen=True)
 class RunLogs:
-    """Where the figures of a run go; only the main process has files and tells trackers."""
+    """Where the figures of a run go: two logs in its folder, and trackers; only the main process has any.
 
-    files: Mapping[str, JsonLines]
-    trackers: Trackers
+    A line is with the system as soon as it is written. What goes wrong in a tracker ends the tracking, with a
+    warning, not the run.
 
-    def write_metrics(self, line: Mapping[str, Any]) -> None:
-        """Append a line to the metrics, and tell the trackers."""
-        if METRICS_FILE in self.files:
-            self.files[METRICS_FILE].write(line)
-        self.trackers.log(line)
+    Args:
+        folder: The run folder.
+        processes: Their accelerator was made with the trackers' names.
+        emit: Told when a tracker fails.
+    """
 
-    def write_timing(self, line: Mapping[str, Any]) -> None:
-        """Append a line to the wall-clock figures."""
-        if TIMING_FILE in self.files:
-            self.files[TIMING_FILE].write(line)
+    def __init__(self, folder: Path, processes: Processes, emit: OnEvent) -> None:
+        self._accelerator, self._emit = processes.accelerator, emit
+        self._is_tracked = bool(self._accelerator.log_with) and processes.is_main
+        names = (METRICS_FILE, TIMING_FILE) if processes.is_main else ()
+        self._files = {name: (folder / name).open("a", encoding="utf-8") for name in names}
+
+    def start_trackers(self, run: Run, config: TrainConfig, step: int) -> None:
+        """Begin to tell trackers of a run, or go on with it after `step`."""
+        identity = hashlib.sha256(f"{run.folder.name} {run.info['started']}".encode()).hexdigest()[:16]
+        one_run = {"name": run.folder.name, "id": identity, "resume": "allow", "dir": str(run.folder)}
+        options = {"tensorboard": {"purge_step": step + 1}, "wandb": one_run}
+        values = {  # trackers take no lists
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in config.to_dict().items()
+        }
+        self._track(lambda: self._accelerator.init_trackers(PROJECT, values, options))
+
+    def write(self, name: str, line: Mapping[str, Any]) -> None:
+        """Append a line to a log; trackers are told what the metrics are told."""
+        if name in self._files:
+            with naming(Path(self._files[name].name)):
+                self._files[name].write(json.dumps(line, allow_nan=False) + "\n")
+                self._files[name].flush()
+        if name == METRICS_FILE:
+            self._track(lambda: self._accelerator.log(figures(line), step=line["step"]))
 
     def sync(self) -> None:
         """Wait until the disk has what was written."""
-        for file in self.files.values():
-            file.sync()
+        for file in self._files.values():
+            with naming(Path(file.name)):
+                os.fsync(file.fileno())
 
+    def _track(self, action: Callable[[], object]) -> None:
+        if self._is_tracked:
+            try:
+                action()
+            except Exception as error:  # whatever a tracker does, it is not worth the run
+                self._is_tracked = False
+                self._emit(Warned(f"a tracker failed and is told nothing more: {error}"))
 
-@contextmanager
-def run_logs(folder: Path, processes: Processes, emit: OnEvent) -> Iterator[RunLogs]:
-    """Open the logs in a run folder, and close the trackers and then the files at the end."""
-    names = (METRICS_FILE, TIMING_FILE) if processes.is_main else ()
-    with ExitStack() as stack:
-        files = {name: stack.enter_context(JsonLines(folder / name)) for name in names}
-        trackers = Trackers(processes, emit)
-        stack.callback(trackers.finish)
-        yield RunLogs(files, trackers)
+    def __enter__(self) -> RunLogs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the trackers, which may have to send what is left, and then the files."""
+        try:
+            for tracker in self._accelerator.trackers:
+                self._track(tracker.finish)
+        finally:
+            for file in self._files.values():
+                file.close()

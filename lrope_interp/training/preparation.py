@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import lrope_interp
 from lrope_interp.data import (
     Corpus,
     WindowSampler,
@@ -31,6 +28,7 @@ from lrope_interp.folders import write_json_atomically
 from lrope_interp.models import LRopeConfig, LRopeTransformer
 from lrope_interp.models.checkpoint import read_config, save_increments
 from lrope_interp.models.frozen import FrozenIncrements, attach_increments
+from lrope_interp.results import versions
 from lrope_interp.runs import RUN_FILE, RUN_FORMAT, timestamp
 from lrope_interp.tokenizers import ByteTokenizer, Tokenizer, TokenizerChoice
 from lrope_interp.training.config import TrainConfig
@@ -42,7 +40,7 @@ from lrope_interp.training.metrics import ValidationWindows, validation_document
 MANY_EPOCHS = 10.0
 SAMPLE_BYTES = 100_000_000
 """Of training text that a BPE is trained on."""
-_PACKAGES = ("torch", "transformer-lens", "numpy", "safetensors")
+_VERSIONED = ("lrope-interp", "torch", "transformer-lens", "numpy", "safetensors")
 _UNIT_AXIS = {"mlp.W_in": 1, "mlp.W_gate": 1, "mlp.W_out": 0}
 _MODEL_FIELDS = (
     "n_layers", "d_model", "n_heads", "d_head", "d_mlp", "n_ctx", "increments", "per_head",
@@ -268,7 +266,7 @@ def write_run_files(
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "epochs": prepared.sampler.epochs(config.n_steps),
         "threads": torch.get_num_threads(),
-        "versions": _versions(),
+        "versions": versions(_VERSIONED),
         "command": config.command(),
         "summary": None,
         **sitting,
@@ -330,17 +328,6 @@ def assert_same_data(folder: Path, manifest: Mapping[str, Any]) -> None:
                 f"the text of {manifest['name']} has changed since {folder} was started (its {split} split "
                 "has other documents); restore it, or start a new run"
             )
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions that decide the numbers."""
-    found = {"python": platform.python_version(), "lrope-interp": lrope_interp.__version__}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
 
 
 def _assert_trained_on_train_only(

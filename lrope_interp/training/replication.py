@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,6 +26,7 @@ from lrope_interp.data.cache import source_code
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.files import ScoreFile, read_json
 from lrope_interp.folders import (
+    ARM_RUN,
     MANIFEST_FILE,
     REPLICATE,
     Reservation,
@@ -54,29 +54,17 @@ DTYPE = "float32"
 _CHUNK = 1_000_000  # bytes of text that are cut into windows at a time
 _COMPARED = ("device", "dtype", "threads", "processes")
 DEFAULT_ARMS = ("fixed", "fixed_wide", "shared", "per_layer")
-WIDENED_TO = "per_layer"
-"""The arm whose number of parameters `fixed_wide` comes nearest to."""
-
-
-@dataclass(frozen=True)
-class ArmChange:
-    """What an arm changes in the config that all arms share."""
-
-    increments: str
-    per_head: bool = False
-    is_widened: bool = False
-
-
-ARMS: Mapping[str, ArmChange] = {
-    "fixed": ArmChange("fixed"),
-    "fixed_wide": ArmChange("fixed", is_widened=True),
-    "shared": ArmChange("shared"),
-    "per_layer": ArmChange("per_layer"),
-    "shared_per_head": ArmChange("shared", per_head=True),
-    "per_layer_per_head": ArmChange("per_layer", per_head=True),
+ARMS: Mapping[str, Mapping[str, Any]] = {
+    "fixed": {"increments": "fixed"},
+    "fixed_wide": {"increments": "fixed"},
+    "shared": {"increments": "shared"},
+    "per_layer": {"increments": "per_layer"},
+    "shared_per_head": {"increments": "shared", "per_head": True},
+    "per_layer_per_head": {"increments": "per_layer", "per_head": True},
 }
-
-_RUN_NAME = re.compile(rf"({'|'.join(ARMS)})-s[0-9]+")
+"""What each arm changes in the config that all of them share."""
+WIDENED, WIDENED_TO = "fixed_wide", "per_layer"
+"""The arm with more MLP units, and the one whose number of parameters it comes nearest to."""
 
 
 def parse_arms(text: str) -> tuple[str, ...]:
@@ -122,14 +110,9 @@ def spoken(name: str) -> str:
 
 def arm_config(arm: str, base: TrainConfig, seed: int) -> TrainConfig:
     """Return `base` as `arm` trains it with `seed`."""
-    known = ARMS[check_arm(arm)]
-    return replace(
-        base,
-        increments=known.increments,
-        per_head=known.per_head,
-        widened=extra_units(base) if known.is_widened else 0,
-        seed=seed,
-    )
+    arm = check_arm(arm)
+    changed = {"per_head": False, **ARMS[arm], "widened": extra_units(base) if arm == WIDENED else 0}
+    return replace(base, **changed, seed=seed)
 
 
 def extra_units(base: TrainConfig) -> int:
@@ -138,9 +121,8 @@ def extra_units(base: TrainConfig) -> int:
     Raises:
         LRopeError: The heads weigh less than half a unit a layer, so that nothing would be added.
     """
-    heads = _n_head_parameters(base, ARMS[WIDENED_TO])
-    a_unit = 3 * base.d_model * base.n_layers  # a unit of the gated MLP has three weights a dimension
-    units = round(heads / a_unit)
+    heads = n_extra_parameters(WIDENED_TO, base)
+    units = round(heads / _unit_parameters(base))
     if not units:
         raise LRopeError(
             f"the per-layer heads of this shape have {heads} parameters, less than one MLP unit a layer, so "
@@ -149,27 +131,19 @@ def extra_units(base: TrainConfig) -> int:
     return units
 
 
-def n_extra_parameters(arm: str, base: TrainConfig) -> int:
-    """Return how many parameters `arm` has beyond those of fixed RoPE."""
-    known = ARMS[check_arm(arm)]
-    if known.is_widened:
-        return 3 * base.d_model * base.n_layers * extra_units(base)
-    return _n_head_parameters(base, known)
-
-
-def _n_head_parameters(base: TrainConfig, arm: ArmChange) -> int:
-    """Return the parameters of an arm's increment heads, counted on a model of that shape."""
-    return _counted((base.n_layers, base.d_model, base.n_heads, base.d_head), arm)
+def _unit_parameters(base: TrainConfig) -> int:
+    return 3 * base.d_model * base.n_layers  # a unit of the gated MLP has three weights a dimension
 
 
 @cache
-def _counted(shape: tuple[int, int, int, int], arm: ArmChange) -> int:
-    own: Any = dict(zip(("n_layers", "d_model", "n_heads", "d_head"), shape, strict=True))
-    rest: Any = {"d_mlp": 1, "d_vocab": 2, "n_ctx": 2, "seed": 0, "device": "cpu"}
-    cfg = LRopeConfig(increments=arm.increments, per_head=arm.per_head, **own, **rest)
-    return sum(
-        weight.numel() for name, weight in LRopeTransformer(cfg).named_parameters() if "increments." in name
-    )
+def n_extra_parameters(arm: str, base: TrainConfig) -> int:
+    """Return how many parameters `arm` has beyond those of fixed RoPE, counted on a model of that shape."""
+    arm = check_arm(arm)
+    if arm == WIDENED:
+        return _unit_parameters(base) * extra_units(base)
+    shape: Any = {name: getattr(base, name) for name in ("n_layers", "d_model", "n_heads", "d_head")}
+    cfg = LRopeConfig(**shape, **ARMS[arm], d_mlp=1, d_vocab=2, n_ctx=2, seed=0, device="cpu")
+    return sum(weight.numel() for _, weight in LRopeTransformer(cfg).increment_parameters())
 
 
 @dataclass(frozen=True)
@@ -237,21 +211,17 @@ def at_default_place(asked: Replication) -> Replication:
 
     The first is taken that is not there yet, or whose runs are all as asked for.
     """
-    places = (replace(asked, folder=name) for name in numbered(asked.folder))
-    return next(place for place in places if _is_free(as_begun(place)))
+    for folder in numbered(asked.folder):
+        place = replace(asked, folder=folder)
+        with suppress(LRopeError):
+            check(as_begun(place))
+            return place
+    raise AssertionError
 
 
 def as_begun(asked: Replication) -> Replication:
     """Return `asked` in the folder in which it goes on: in `NAME.new`, if that is to replace the other."""
     return replace(asked, folder=resumed_folder(asked.folder))
-
-
-def _is_free(replication: Replication) -> bool:
-    try:
-        check(replication)
-    except LRopeError:
-        return False
-    return True
 
 
 def check(
@@ -291,7 +261,7 @@ def _assert_ours(folder: Path) -> None:
         raise LRopeError(f"{folder} is a file; a folder is wanted: give another --out")
     found, runs = _names(folder), _names(folder / RUNS_FOLDER)
     foreign = [name for name in found if name not in _OURS and not name.endswith((".csv", ".part"))]
-    foreign += [f"{RUNS_FOLDER}/{name}" for name in runs if not _RUN_NAME.fullmatch(name)]
+    foreign += [f"{RUNS_FOLDER}/{name}" for name in runs if not ARM_RUN.fullmatch(name)]
     if foreign or (found and RUNS_FOLDER not in found):
         holds = f"holds {foreign[0]}" if foreign else f"has no {RUNS_FOLDER}/"
         raise LRopeError(f"{folder} {holds}, so it is no folder of `replicate`: give another --out")
@@ -347,37 +317,13 @@ def train_missing(replication: Replication, on_event: OnRunEvent) -> tuple[Run, 
         LRopeError: As `train`; what is finished stays finished.
         KeyboardInterrupt: The run at hand has a checkpoint; the same call goes on from it.
     """
-    return tuple(planned.trained() or _train(planned, on_event) for planned in replication.runs())
-
-
-def _train(planned: PlannedRun, on_event: OnRunEvent) -> Run:
-    tell = partial(on_event, planned)
-    if planned.is_begun:
-        return train(None, planned.folder, on_event=tell, resume=True, data=planned.config.data)
-    return train(planned.config, planned.folder, on_event=tell)
-
-
-@dataclass(frozen=True)
-class RunScore:
-    """The loss of one model on the full validation set.
-
-    Validation during training reads 100 kB, an equal share a language, in the dtype of training. For the
-    verdict every run is scored once more, in float32, on every document of the dev split.
-
-    Attributes:
-        model_sha256: Digest of the weights that were scored.
-        nats: Sum of -ln p over the bytes of each language.
-        n_bytes: Bytes of each language.
-    """
-
-    model_sha256: str
-    nats: Mapping[str, float]
-    n_bytes: Mapping[str, int]
-
-    @property
-    def nats_per_byte(self) -> float:
-        """All nats over all bytes."""
-        return math.fsum(self.nats.values()) / sum(self.n_bytes.values())
+    runs = []
+    for planned in replication.runs():
+        tell, run = partial(on_event, planned), planned.trained()
+        if run is None and planned.is_begun:
+            run = train(None, planned.folder, on_event=tell, resume=True, data=planned.config.data)
+        runs.append(run or train(planned.config, planned.folder, on_event=tell))
+    return tuple(runs)
 
 
 def full_validation(corpus: Corpus) -> tuple[Document, ...]:
@@ -388,17 +334,23 @@ def full_validation(corpus: Corpus) -> tuple[Document, ...]:
     return tuple(sorted(documents, key=lambda document: (document.language, document.sha256)))
 
 
-def score(planned: PlannedRun, run: Run, documents: Sequence[Document], *, device: str) -> RunScore:
+def score(planned: PlannedRun, run: Run, documents: Sequence[Document], *, device: str) -> dict[str, Any]:
     """Score a finished run in float32, or read what was scored before.
 
-    The score is kept in the experiment's folder. It counts only for the same model and documents, and the
-    same source of the code that scores; the device changes no more than rounding.
+    Validation during training reads 100 kB, an equal share a language, in the dtype of training. For the
+    verdict every run is scored once more, in float32, on every document of the dev split. The score is kept
+    in the experiment's folder. It counts only for the same model and documents, and the same source of the
+    code that scores; the device changes no more than rounding.
 
     Args:
         planned: Which run of the experiment.
         run: The same, finished.
         documents: Held-out text, checked against what the run was trained on.
         device: Where to compute.
+
+    Returns:
+        `nats`, the sum of -ln p over the bytes of each language; `n_bytes` of each; `model_sha256` of the
+        weights that were scored; and what else the score depends on.
     """
     texts = (f"{document.sha256} {document.language}" for document in documents)
     key = {
@@ -413,14 +365,15 @@ def score(planned: PlannedRun, run: Run, documents: Sequence[Document], *, devic
     with suppress(LRopeError):
         found = read_json(path, ScoreFile)
         if all(found.get(name) == value for name, value in key.items()):
-            return RunScore(found["model_sha256"], dict(found["nats"]), dict(found["n_bytes"]))
+            return found
     assert_held_out(read_manifest(run.folder), documents)
     nats, n_bytes = _nats_by_language(run, documents, device)
     if file_sha256(run.folder / "model.safetensors") != key["model_sha256"]:
         raise LRopeError(f"the run {run.folder} was replaced while it was scored: give the command again")
     path.parent.mkdir(exist_ok=True)
-    write_json_atomically(path, {**key, "nats": nats, "n_bytes": n_bytes})
-    return RunScore(key["model_sha256"], nats, n_bytes)
+    scored = {**key, "nats": nats, "n_bytes": n_bytes}
+    write_json_atomically(path, scored)
+    return scored
 
 
 def _nats_by_language(
@@ -453,28 +406,29 @@ def _chunks(documents: Sequence[Document]) -> list[tuple[str, list[Document]]]:
     return chunks
 
 
-def rows_of(planned: PlannedRun, run: Run, scored: RunScore) -> dict[str, list[dict[str, Any]]]:
+def rows_of(planned: PlannedRun, run: Run, scored: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of one run in `runs.csv`, `languages.csv` and `curves.csv`.
 
-    The curves are what the run logged, in nats: of training a token, of validation a byte.
+    Args:
+        planned: Which run of the experiment.
+        run: The same, finished.
+        scored: What `score` says of it.
+
+    Returns:
+        Rows by table. The curves are what the run logged, in nats: of training a token, of validation a byte.
     """
-    which = {"arm": planned.arm, "seed": planned.seed}
+    which, nats, n_bytes = {"arm": planned.arm, "seed": planned.seed}, scored["nats"], scored["n_bytes"]
     outcome = {
-        "nats_per_byte": scored.nats_per_byte,
+        "nats_per_byte": math.fsum(nats.values()) / sum(n_bytes.values()),
         "n_parameters": run.n_parameters,
         "n_steps": run.summary["step"],
         "bytes_read": run.summary["bytes"],
         "train_loss": run.summary["train_loss"],
         "validation_nats_per_byte": run.summary["validation_nats_per_byte"],
-        "model_sha256": scored.model_sha256,
+        "model_sha256": scored["model_sha256"],
     }
     languages = [
-        {
-            "language": language,
-            "nats_per_byte": nats / scored.n_bytes[language],
-            "n_bytes": scored.n_bytes[language],
-        }
-        for language, nats in scored.nats.items()
+        {"language": one, "nats_per_byte": nats[one] / n_bytes[one], "n_bytes": n_bytes[one]} for one in nats
     ]
     curves = [
         {

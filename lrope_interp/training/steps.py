@@ -30,7 +30,14 @@ from lrope_interp.training.checkpoints import Checkpoint, save_checkpoint
 from lrope_interp.training.config import Recording, TrainConfig
 from lrope_interp.training.distribution import Processes
 from lrope_interp.training.events import LayerIncrements, OnEvent
-from lrope_interp.training.metrics import RunLogs, nats_per_byte, pooled, watch_increments
+from lrope_interp.training.metrics import (
+    METRICS_FILE,
+    TIMING_FILE,
+    RunLogs,
+    nats_per_byte,
+    pooled,
+    watch_increments,
+)
 from lrope_interp.training.preparation import Prepared
 from lrope_interp.training.process import StopFlag, StopRequested
 
@@ -50,10 +57,6 @@ class Sitting:
     processes: Processes
     recording: Recording
     emit: OnEvent
-
-    def info(self) -> dict[str, Any]:
-        """Return what `run.json` keeps of it."""
-        return {"processes": self.processes.size, "recording": self.recording.to_dict()}
 
 
 class TrainingLoop:
@@ -107,7 +110,7 @@ class TrainingLoop:
                 if self._is_due(self.config.eval_every, with_last=True):
                     self._validate()
                 if self.step == self.config.n_steps:
-                    return self._summary()
+                    break
                 self._heed()
                 self._train_step()
                 if self._is_due(self.config.checkpoint_every) and self.step < self.config.n_steps:
@@ -115,6 +118,16 @@ class TrainingLoop:
         except StopRequested:  # between two steps; any other KeyboardInterrupt may come within one
             self._save()
             raise
+        return {
+            "step": self.step,
+            "validation_nats_per_byte": self.latest["validation"],
+            "validation_bits_per_byte": self.latest["validation"] / math.log(2),
+            "validation_bytes": self.prepared.validation.n_bytes,
+            "train_loss": self.latest["train_loss"],
+            "bytes": self.n_bytes,
+            "seconds": self.clock.seconds,
+            "bytes_per_second": self.n_bytes / max(1e-9, self.clock.seconds),
+        }
 
     def _heed(self) -> None:
         """Save where the last checkpoint is too long ago, and stop where somebody asked for it.
@@ -153,7 +166,7 @@ class TrainingLoop:
             self._read_losses()
         self.optimiser.step()
         self.n_bytes += n_bytes
-        self.clock.stepped(1, n_bytes)
+        self.clock.stepped(n_bytes)
         if not self.unread:
             n_parts = self.config.grad_accumulation
             if increments and n_parts * self.processes.size > 1:
@@ -184,22 +197,38 @@ class TrainingLoop:
         losses = self.processes.mean(torch.stack([loss for _, loss, _ in self.unread])).tolist()
         for (step, _, norm), loss in zip(self.unread, losses, strict=True):
             self.latest |= {"loss": loss, "grad_norm": float(norm)}
-            for name in ("loss", "grad_norm"):
-                if not math.isfinite(self.latest[name]):
-                    raise self._not_finite(step, name)
+            self._check_finite(step, "loss")
+            self._check_finite(step, "grad_norm")
             self.losses.append(self.latest["loss"])
         self.unread.clear()
 
-    def _not_finite(self, step: int, name: str) -> LRopeError:
-        kept = f"the checkpoint of step {self.saved_step}" if self.saved_step > 0 else "no checkpoint yet"
-        return LRopeError(
-            f"{name} is {self.latest[name]} at step {step}, so training stopped; {self.folder} keeps {kept}. "
-            "Start a new run with a lower learning rate, in float32, or with another seed"
-        )
+    def _check_finite(self, step: int, name: str) -> None:
+        if not math.isfinite(self.latest[name]):
+            kept = f"the checkpoint of step {self.saved_step}" if self.saved_step > 0 else "no checkpoint yet"
+            raise LRopeError(
+                f"{name} is {self.latest[name]} at step {step}, so training stopped; {self.folder} keeps "
+                f"{kept}. Start a new run with a lower learning rate, in float32, or with another seed"
+            )
 
     def _report(self, lr: float, is_logged: bool, increments: tuple[LayerIncrements, ...]) -> None:
+        """Log the mean loss since the line before, and tell of the step; times go to their own file."""
         if is_logged:
-            self._write_lines(lr, increments)
+            loss = math.fsum(self.losses) / len(self.losses)
+            self.losses.clear()
+            self.latest["train_loss"] = loss
+            line = {
+                "step": self.step,
+                "split": "train",
+                "loss": loss,
+                "bits_per_byte": loss * self.prepared.tokens_per_byte / math.log(2),
+                "lr": lr,
+                "grad_norm": self.latest["grad_norm"],
+                "bytes": self.n_bytes,
+                "increments": [one.to_dict() for one in increments],
+            }
+            self.logs.write(METRICS_FILE, line)
+            speed = {"seconds": self.clock.seconds, "bytes_per_second": self.clock.bytes_per_second}
+            self.logs.write(TIMING_FILE, {"step": self.step, **speed})
         to_go = self.config.n_steps - self.step
         n_validations = -(-to_go // self.config.eval_every)
         self.emit(
@@ -215,25 +244,6 @@ class TrainingLoop:
             )
         )
 
-    def _write_lines(self, lr: float, increments: tuple[LayerIncrements, ...]) -> None:
-        """Log the mean loss since the line before; all wall-clock figures go to their own file."""
-        loss = math.fsum(self.losses) / len(self.losses)
-        self.losses.clear()
-        self.latest["train_loss"] = loss
-        line = {
-            "step": self.step,
-            "split": "train",
-            "loss": loss,
-            "bits_per_byte": loss * self.prepared.tokens_per_byte / math.log(2),
-            "lr": lr,
-            "grad_norm": self.latest["grad_norm"],
-            "bytes": self.n_bytes,
-            "increments": [one.to_dict() for one in increments],
-        }
-        self.logs.write_metrics(line)
-        speed = {"seconds": self.clock.seconds, "bytes_per_second": self.clock.bytes_per_second}
-        self.logs.write_timing({"step": self.step, **speed})
-
     def _validate(self) -> None:
         windows = self.prepared.validation
         self._read_losses()
@@ -247,10 +257,9 @@ class TrainingLoop:
         self.clock.validated()
         bits = nats / math.log(2)
         self.latest["validation"] = nats
-        if not math.isfinite(nats):
-            raise self._not_finite(self.step, "validation")
+        self._check_finite(self.step, "validation")
         line = {"step": self.step, "split": "validation", "nats_per_byte": nats, "bits_per_byte": bits}
-        self.logs.write_metrics(line | {"bytes": windows.n_bytes})
+        self.logs.write(METRICS_FILE, line | {"bytes": windows.n_bytes})
         self.emit(events.Validated(self.step, self.config.n_steps, nats, bits, windows.n_bytes))
 
     def _save(self) -> None:
@@ -265,28 +274,10 @@ class TrainingLoop:
             self.emit(events.Checkpointed(self.step, self.config.n_steps, path))
 
     def _write_checkpoint(self) -> Path:
-        """Write a checkpoint; the logs are on the disk before it."""
-        self.logs.sync()
-        state = {
-            "n_bytes": self.n_bytes,
-            "losses": self.losses,
-            "latest": self.latest,
-            "seconds": self.clock.seconds,
-        }
+        self.logs.sync()  # the logs are on the disk before what they are cut back to
+        told = {"n_bytes": self.n_bytes, "losses": self.losses, "latest": self.latest}
+        state = {**told, "seconds": self.clock.seconds}
         return save_checkpoint(self.folder, self.step, self.model, self.optimiser, state)
-
-    def _summary(self) -> dict[str, object]:
-        nats = self.latest["validation"]
-        return {
-            "step": self.step,
-            "validation_nats_per_byte": nats,
-            "validation_bits_per_byte": nats / math.log(2),
-            "validation_bytes": self.prepared.validation.n_bytes,
-            "train_loss": self.latest["train_loss"],
-            "bytes": self.n_bytes,
-            "seconds": self.clock.seconds,
-            "bytes_per_second": self.n_bytes / max(1e-9, self.clock.seconds),
-        }
 
 
 def build_optimiser(model: LRopeTransformer, config: TrainConfig) -> torch.optim.AdamW:
@@ -342,17 +333,17 @@ class Clock:
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
         self._validation_seconds = 0.0
-        self._recent: deque[tuple[float, int, int]] = deque(maxlen=20)
+        self._recent: deque[tuple[float, int]] = deque(maxlen=20)  # seconds and bytes of a step
         self._since = time.perf_counter()
 
     def restart(self) -> None:
         """Begin to count: what happened since the last step is not training time."""
         self._since = time.perf_counter()
 
-    def stepped(self, n_steps: int, n_bytes: int) -> None:
-        """Count the time since the last call as that of `n_steps` steps over `n_bytes` bytes."""
+    def stepped(self, n_bytes: int) -> None:
+        """Count the time since the last call as that of a step over `n_bytes` bytes."""
         now = time.perf_counter()
-        self._recent.append((now - self._since, n_steps, n_bytes))
+        self._recent.append((now - self._since, n_bytes))
         self.seconds += now - self._since
         self._since = now
 
@@ -364,14 +355,13 @@ class Clock:
     @property
     def bytes_per_second(self) -> float:
         """Training speed over the latest steps, in bytes read as targets."""
-        return sum(n_bytes for *_, n_bytes in self._recent) / max(1e-9, self._recent_seconds)
+        return sum(n_bytes for _, n_bytes in self._recent) / max(1e-9, self._recent_seconds)
 
     def seconds_left(self, n_steps: int, n_validations: int) -> float:
         """Estimate the time for so many more steps and validations."""
-        recent_steps = sum(n for _, n, _ in self._recent)
-        step_seconds = self._recent_seconds / max(1, recent_steps)
+        step_seconds = self._recent_seconds / max(1, len(self._recent))
         return n_steps * step_seconds + n_validations * self._validation_seconds
 
     @property
     def _recent_seconds(self) -> float:
-        return sum(seconds for seconds, *_ in self._recent)
+        return sum(seconds for seconds, _ in self._recent)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lrope_interp.training.config import TrainConfig, train_config
+from lrope_interp.training.events import Event
 
 WORDS = re.findall(
     r"\S+",
@@ -34,24 +35,28 @@ def make_config(text_file: Path) -> Callable[..., TrainConfig]:
     """Build a config of 12 steps that logs, validates and saves at different steps."""
 
     def make(**overrides: Any) -> TrainConfig:
-        values: dict[str, Any] = {
-            "data": f"file:{text_file}",
-            "n_steps": 12,
-            "warmup": 2,
-            "batch_size": 4,
-            "n_ctx": 32,
-            "n_layers": 2,
-            "d_model": 16,
-            "n_heads": 2,
-            "d_head": 8,
-            "d_mlp": 32,
-            "log_every": 3,
-            "eval_every": 5,
-            "checkpoint_every": 4,
-            "validation_bytes": 1500,
-            "device": "cpu",
-            "dtype": "float32",
-        }
-        return train_config("tiny", **(values | overrides))
+        sizes = {"n_ctx": 32, "n_layers": 2, "d_model": 16, "n_heads": 2, "d_head": 8, "d_mlp": 32}
+        pace = {"n_steps": 12, "warmup": 2, "log_every": 3, "eval_every": 5, "checkpoint_every": 4}
+        rest = {"data": f"file:{text_file}", "batch_size": 4, "validation_bytes": 1500}
+        place = {"device": "cpu", "dtype": "float32"}
+        return train_config("tiny", **(sizes | pace | rest | place | overrides))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def story(
+    tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., TrainConfig]
+) -> tuple[Path, list[Event]]:
+    """A finished run that nothing interrupted, and all that it told; tests only read it."""
+    from lrope_interp.training.loop import train
+
+    folder, told = tmp_path_factory.mktemp("uninterrupted") / "run", list[Event]()
+    train(make_config(), folder, on_event=told.append)
+    return folder, told
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(story: tuple[Path, list[Event]]) -> Path:
+    """The folder of a finished run that nothing interrupted."""
+    return story[0]

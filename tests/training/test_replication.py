@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from run_samples import MakeConfig, slow_nats
 
 from lrope_interp.data import Corpus, CorpusPart, Document, cache, load_corpus
 from lrope_interp.errors import LRopeError
@@ -20,7 +21,7 @@ from lrope_interp.runs import Run
 from lrope_interp.tokenizers import ByteTokenizer
 from lrope_interp.training import events, replication
 from lrope_interp.training.config import TrainConfig, train_config
-from lrope_interp.training.events import Event, Finished, Started, Step
+from lrope_interp.training.events import Event, Started, Step
 from lrope_interp.training.preparation import build_model, prepare
 from lrope_interp.training.replication import (
     ARMS,
@@ -39,7 +40,6 @@ from lrope_interp.training.replication import (
     train_missing,
 )
 
-MakeConfig = Callable[..., TrainConfig]
 SHORT = {"n_steps": 4, "eval_every": 2, "checkpoint_every": 2, "log_every": 1, "validation_bytes": 400}
 
 
@@ -66,9 +66,8 @@ def ignore(planned: PlannedRun, event: Event) -> None:
     del planned, event
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_arms_of_a_seed_share_every_initial_weight_that_both_have(base: TrainConfig, seed: int) -> None:
-    models = {arm: build_model(arm_config(arm, base, seed)) for arm in ARMS}
+def test_arms_of_a_seed_share_every_initial_weight_that_both_have(base: TrainConfig) -> None:
+    models = {arm: build_model(arm_config(arm, base, 1)) for arm in ARMS}
     fixed = dict(models.pop("fixed").named_parameters())
     for arm, model in models.items():
         weights = dict(model.named_parameters())
@@ -105,48 +104,27 @@ def test_the_widened_arm_comes_nearest_to_the_size_of_the_per_layer_arm(base: Tr
     a_unit = 3 * base.d_model * base.n_layers
     assert abs(size("fixed_wide") - size("per_layer")) <= a_unit / 2
     assert arm_config("fixed_wide", base, 0).widened == extra_units(base)
-
-
-def test_at_the_tiny_preset_eleven_units_make_up_for_the_heads() -> None:
     assert arm_config("fixed_wide", train_config("tiny"), 0).widened == 11
     assert n_extra_parameters("per_layer", train_config("tiny")) == 25_734
 
 
-def test_arms_are_parsed_as_they_are_spoken() -> None:
+def test_arms_are_parsed_as_they_are_spoken_and_others_are_refused() -> None:
     assert parse_arms("fixed,fixed-wide, shared,per_layer") == DEFAULT_ARMS
     assert check_reference("fixed-wide", DEFAULT_ARMS) == "fixed_wide"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
+    for text, said in (
         ("fixed,per-lair", "Did you mean 'per-layer'"),
         ("fixed,shared,fixed", "named twice"),
-        ("", "unknown arm ''"),
         ("fixed,", "unknown arm ''"),
-    ],
-)
-def test_other_arms_are_refused(text: str, said: str) -> None:
-    with pytest.raises(LRopeError, match=said):
-        parse_arms(text)
-
-
-@pytest.mark.parametrize(
-    ("reference", "arms", "said"),
-    [
+    ):
+        with pytest.raises(LRopeError, match=said):
+            parse_arms(text)
+    for reference, arms, said in (
         ("fixed", ("shared", "per_layer"), "not among the arms shared, per-layer"),
         ("fixed", ("fixed",), "nothing to be compared with"),
         ("fixt", ("fixed", "shared"), "Did you mean 'fixed'"),
-    ],
-)
-def test_other_references_are_refused(reference: str, arms: tuple[str, ...], said: str) -> None:
-    with pytest.raises(LRopeError, match=said):
-        check_reference(reference, arms)
-
-
-def test_pairs_are_complete_seed_by_seed(asked: Replication) -> None:
-    names = [planned.name for planned in asked.runs()]
-    assert names == [f"{arm}-s{seed}" for seed in (0, 1) for arm in ("fixed", "fixed_wide", "per_layer")]
+    ):
+        with pytest.raises(LRopeError, match=said):
+            check_reference(reference, arms)
 
 
 def test_stopped_and_called_again_it_trains_only_what_is_missing(asked: Replication) -> None:
@@ -154,11 +132,12 @@ def test_stopped_and_called_again_it_trains_only_what_is_missing(asked: Replicat
         if planned.name == "fixed_wide-s0" and isinstance(event, Step) and event.step == 3:
             signal.raise_signal(signal.SIGINT)
 
+    names = [f"{arm}-s{seed}" for seed in (0, 1) for arm in ("fixed", "fixed_wide", "per_layer")]
+    assert [planned.name for planned in asked.runs()] == names  # pairs are complete seed by seed
     with pytest.raises(KeyboardInterrupt), opened(asked):
         train_missing(asked, stop)
     assert [planned.is_begun for planned in asked.runs()] == [True, True, False, False, False, False]
     before = asked.runs()[0].folder.joinpath("model.safetensors").stat().st_mtime_ns
-
     begun: list[tuple[str, int]] = []
 
     def note(planned: PlannedRun, event: Event) -> None:
@@ -189,20 +168,17 @@ def test_an_arm_alone_equals_the_same_run_by_train(finished: Replication, tmp_pa
         assert (alone / name).read_bytes() == (planned.folder / name).read_bytes()
 
 
-def test_runs_with_other_options_are_refused_and_shown(
+def test_runs_with_other_options_or_another_text_are_refused_and_more_seeds_and_arms_may_join(
     finished: Replication, make_config: MakeConfig
 ) -> None:
     other = Replication(finished.folder, finished.arms, 1, make_config(**SHORT | {"batch_size": 2}))
     with pytest.raises(LRopeError, match=r"fixed-s0 .*batch_size was 4, now 2"):
         check(other)
+    longer = Replication(finished.folder, finished.arms, 1, make_config(**SHORT | {"n_steps": 5}))
+    with pytest.raises(LRopeError, match=r"n_steps was 4, now 5"):
+        check(longer)
     check(other, is_replaced=True)
-
-
-def test_more_seeds_and_arms_may_join(finished: Replication) -> None:
     check(Replication(finished.folder, ("fixed", "shared", "per_layer"), 3, finished.base))
-
-
-def test_a_corpus_that_has_changed_is_refused(finished: Replication) -> None:
     manifest = json.loads((finished.runs()[0].folder / "data.json").read_text())
     check(finished, manifest)
     manifest["splits"]["dev"]["sha256"] = manifest["splits"]["dev"]["sha256"][1:]
@@ -210,17 +186,15 @@ def test_a_corpus_that_has_changed_is_refused(finished: Replication) -> None:
         check(finished, manifest)
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "run.json", "runs/model-s0/x", "runs/fixed/x"])
+@pytest.mark.parametrize("name", ["notes.txt", "runs/model-s0/x"])
 def test_a_folder_of_something_else_is_refused(asked: Replication, name: str) -> None:
     path = asked.folder / name
     path.parent.mkdir(parents=True)
     path.write_text("mine")
     with pytest.raises(LRopeError, match="no folder of `replicate`"):
         check(asked)
-    with (
-        pytest.raises(LRopeError, match=r"not ours to replace|does not replace"),
-        opened(asked, overwrite=True),
-    ):
+    refused = pytest.raises(LRopeError, match=r"not ours to replace|does not replace")
+    with refused, opened(asked, overwrite=True):
         pass
     assert path.read_text() == "mine"
 
@@ -231,15 +205,12 @@ def test_without_out_other_options_begin_beside(finished: Replication, make_conf
     assert at_default_place(other).folder == finished.folder.with_name("x-2")
 
 
-def test_a_folder_in_which_nothing_came_to_be_goes_away(asked: Replication) -> None:
-    with pytest.raises(LRopeError), opened(asked):
-        raise LRopeError("no text")
-    assert not asked.folder.exists()
-
-
-def test_two_processes_cannot_hold_one_experiment(asked: Replication) -> None:
+def test_two_processes_cannot_hold_one_experiment_and_a_folder_in_which_nothing_came_to_be_goes_away(
+    asked: Replication,
+) -> None:
     with opened(asked), pytest.raises(LRopeError, match="another process"), opened(asked):
         pass
+    assert not asked.folder.exists()
 
 
 def test_overwriting_begins_from_nothing_but_never_under_a_training(asked: Replication) -> None:
@@ -265,11 +236,11 @@ def test_overwriting_begins_from_nothing_but_never_under_a_training(asked: Repli
 
 
 def test_the_full_validation_set_is_every_dev_document_by_language() -> None:
-    parts = tuple(
+    parts = (
         CorpusPart(one, one, tuple(Document(f"{k}", f"{one} {k}", one, one) for k in range(60)), 0.5)
         for one in ("zh", "en")
     )
-    corpus = Corpus("two", parts)
+    corpus = Corpus("two", tuple(parts))
     documents = replication.full_validation(corpus)
     assert {corpus.split_of(one) for one in documents} == {"dev"}
     assert len(documents) == len(corpus.documents("dev")) > 4
@@ -294,24 +265,20 @@ def test_weights_that_are_replaced_while_they_are_scored_have_no_score(
     assert not (asked.folder / "scores").exists()
 
 
-def test_a_run_is_scored_on_all_of_dev_in_float32(finished: Replication) -> None:
-    documents = replication.full_validation(load_corpus(finished.base.data))
-    planned = finished.runs()[1]
-    run = _run(planned)
-    scored = replication.score(planned, run, documents, device="cpu")
-    assert sum(scored.n_bytes.values()) == sum(document.n_bytes for document in documents)
-    assert sum(scored.n_bytes.values()) > finished.base.validation_bytes
-
-
 def test_the_score_is_that_of_a_byte_at_a_time_over_all_languages(finished: Replication) -> None:
     run = _run(finished.runs()[1])
     model = LRopeTransformer.from_pretrained(run.folder)
     texts = {"en": "forty bytes of English in several windows", "zh": "中文"}
     scored = replication.score(_elsewhere(finished.runs()[1]), run, _documents(texts), device="cpu")
-    nats = {language: _slow_nats(model, text) for language, text in texts.items()}
-    assert scored.n_bytes == {language: len(text.encode()) for language, text in texts.items()}
-    assert dict(scored.nats) == pytest.approx(nats, rel=1e-5)
-    assert scored.nats_per_byte == pytest.approx(sum(nats.values()) / 47, rel=1e-5)
+    assert scored["n_bytes"] == {language: len(text.encode()) for language, text in texts.items()}
+    nats = {language: slow_nats(model, text) for language, text in texts.items()}
+    assert scored["nats"] == pytest.approx(nats, rel=1e-5)
+    rows = replication.rows_of(finished.runs()[1], run, scored)
+    assert rows["runs"][0]["nats_per_byte"] == pytest.approx(sum(nats.values()) / 47, rel=1e-5)
+    documents = replication.full_validation(load_corpus(finished.base.data))
+    scored = replication.score(finished.runs()[1], run, documents, device="cpu")
+    assert sum(scored["n_bytes"].values()) == sum(document.n_bytes for document in documents)
+    assert sum(scored["n_bytes"].values()) > finished.base.validation_bytes
 
 
 def _documents(texts: Mapping[str, str]) -> list[Document]:
@@ -329,60 +296,24 @@ def _elsewhere(planned: PlannedRun) -> PlannedRun:
     return PlannedRun(planned.arm, 9, planned.config, planned.folder.with_name(f"{planned.arm}-s9"))
 
 
-def _slow_nats(model: LRopeTransformer, text: str) -> float:
-    """Score one byte at a time in the window that gives it most left context."""
-    sequence, n_ctx, total = [256, *text.encode()], model.cfg.n_ctx, 0.0
-    for index in range(1, len(sequence)):
-        start = 0
-        while start + n_ctx <= index:
-            start += n_ctx // 2
-        with torch.no_grad():
-            logits = model(torch.tensor([sequence[start:index]]))
-        total -= float(torch.log_softmax(logits[0, -1].double(), -1)[sequence[index]])
-    return total
-
-
-def test_a_score_is_kept_for_the_same_weights_and_text_only(
-    finished: Replication, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    documents = replication.full_validation(load_corpus(finished.base.data))
-    planned = finished.runs()[0]
-    first = replication.score(planned, _run(planned), documents, device="cpu")
-    computed: list[str] = []
-    slow = replication._nats_by_language
-
-    def counted(*rest: object) -> object:
-        computed.append("once more")
-        return slow(*rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(replication, "_nats_by_language", counted)
-    assert replication.score(planned, _run(planned), documents, device="cpu") == first
-    assert computed == []
-    path = planned.folder.parent.parent / "scores" / f"{planned.name}.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_sha256": "0" * 64}))
-    assert replication.score(planned, _run(planned), documents, device="cpu") == first
-    assert computed == ["once more"]
-    path.write_text("torn")
-    assert replication.score(planned, _run(planned), documents, device="cpu") == first
-    replication.score(planned, _run(planned), _documents({"en": "another text"}), device="cpu")
-    assert len(computed) == 3
-
-
-def test_every_part_of_the_key_of_a_score_counts(
+def test_a_score_is_kept_while_every_part_of_its_key_is_the_same(
     finished: Replication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[str] = []
-    monkeypatch.setattr(
-        replication, "_nats_by_language", lambda *_: (computed.append("x"), ({"en": 1.0}, {"en": 1}))[1]
-    )
+
+    def counted(*_: object) -> tuple[dict[str, float], dict[str, int]]:
+        computed.append("once more")
+        return {"en": 1.0}, {"en": 1}
+
+    monkeypatch.setattr(replication, "_nats_by_language", counted)
     asked = Replication(tmp_path / "x", ("fixed",), 1, finished.base)
     shutil.copytree(finished.folder / "runs", asked.folder / "runs")
     planned = asked.runs()[0]
 
     def n_computed(text: str = "some text", language: str = "en") -> int:
         documents = [Document("one", text, "test", language)]
-        for _ in range(2):
-            replication.score(planned, _run(planned), documents, device="cpu")
+        first, again = (replication.score(planned, _run(planned), documents, device="cpu") for _ in range(2))
+        assert first == again
         return len(computed)
 
     assert n_computed() == 1
@@ -398,6 +329,8 @@ def test_every_part_of_the_key_of_a_score_counts(
     for number, room in enumerate(("data", "models", "tokenizers", "training")):
         monkeypatch.setitem(cache._DIGESTS, room, "of other code")
         assert n_computed("some other text", "zh") == 7 + number
+    (asked.folder / "scores" / "fixed-s0.json").write_text("torn")
+    assert n_computed("some other text", "zh") == 11
 
 
 def test_text_that_was_trained_on_is_not_scored(finished: Replication) -> None:
@@ -410,7 +343,7 @@ def test_text_that_was_trained_on_is_not_scored(finished: Replication) -> None:
 def test_the_rows_are_what_the_run_logged(finished: Replication) -> None:
     planned = finished.runs()[1]
     run = _run(planned)
-    scored = replication.RunScore("ab", {"en": 3.0, "zh": 5.0}, {"en": 2, "zh": 2})
+    scored = {"model_sha256": "ab", "nats": {"en": 3.0, "zh": 5.0}, "n_bytes": {"en": 2, "zh": 2}}
     rows = replication.rows_of(planned, run, scored)
     (row,) = rows["runs"]
     assert (row["arm"], row["seed"], row["nats_per_byte"]) == ("per_layer", 0, 2.0)
@@ -431,9 +364,3 @@ def test_runs_under_other_conditions_are_named(finished: Replication) -> None:
     said = replication.differing_conditions([run, other])
     assert any("same threads" in line for line in said)
     assert any("same version of torch" in line and "1.0" in line for line in said)
-
-
-def test_finished_is_told_of_runs_that_are_trained_only(finished: Replication) -> None:
-    told: list[Event] = []
-    train_missing(finished, lambda planned, event: told.append(event))
-    assert not any(isinstance(event, Finished) for event in told)

@@ -1,3 +1,5 @@
+"""What a run is told: one frozen config, its presets, and what it leaves besides its numbers."""
+
 from __future__ import annotations
 
 import json
@@ -9,7 +11,11 @@ import numpy as np
 import pytest
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.training.config import PRESETS, TrainConfig, train_config
+from lrope_interp.training.config import PRESETS, Recording, TrainConfig, tracker_names, train_config
+
+
+def through_json(config: TrainConfig) -> TrainConfig:
+    return TrainConfig.from_dict(json.loads(json.dumps(config.to_dict())))
 
 
 def test_the_presets_have_the_published_shapes() -> None:
@@ -22,54 +28,23 @@ def test_the_presets_have_the_published_shapes() -> None:
     assert (paper.n_steps, paper.lr, paper.max_epochs) == (50_000, 1e-3, 10.0)
 
 
-def test_a_config_survives_json() -> None:
-    config = train_config("paper", data="code", per_head=True, seed=3)
-    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-
-
-def test_a_config_of_before_despacing_still_loads() -> None:
-    config = train_config("paper", data="code")
-    before = {name: value for name, value in config.to_dict().items() if name != "despaced"}
-    assert TrainConfig.from_dict(before) == config
-    assert not config.despaced
-
-
-def test_a_despaced_run_says_so_in_its_command_and_in_its_folder() -> None:
-    from lrope_interp.commands.training import run_name
-
-    config = train_config("tiny", despaced=True, seed=2)
-    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    assert "--despaced" in config.command()
-    assert "--despaced" not in train_config().command()
-    assert run_name(config) == "tiny-bilingual-despaced-per_layer-s2"
-    assert run_name(train_config(seed=2)) == "tiny-bilingual-per_layer-s2"
-
-
-def test_a_config_of_before_schedules_still_loads_as_a_cosine() -> None:
-    before = {name: value for name, value in train_config().to_dict().items() if name != "schedule"}
-    assert TrainConfig.from_dict(before) == train_config(schedule="cosine")
-
-
-def test_learning_rate_and_schedule_are_in_the_command_and_are_checked() -> None:
-    assert "--lr" not in train_config("small", lr=2e-3).command()
-    assert train_config("small", lr=0.0005, schedule="wsd").command().count("--lr 0.0005 --schedule wsd") == 1
-    with pytest.raises(LRopeError, match="schedule"):
-        train_config(schedule="linear")
-    with pytest.raises(LRopeError, match="lr=0 is out of range"):
-        train_config(lr=0.0)
-
-
-def test_a_config_is_frozen() -> None:
-    with pytest.raises(FrozenInstanceError):
-        train_config().seed = 1  # type: ignore[misc]
-
-
-def test_per_layer_may_be_written_with_a_hyphen() -> None:
-    assert train_config(increments="per-layer") == train_config(increments="per_layer")
-
-
-def test_none_means_as_the_preset_has_it() -> None:
+def test_a_config_survives_json_is_frozen_and_takes_what_is_not_given_from_the_preset() -> None:
+    config = train_config("paper", data="code", per_head=True, despaced=True, seed=3)
+    assert through_json(config) == config
     assert train_config("small", n_steps=None, data=None) == train_config("small")
+    assert train_config(increments="per-layer") == train_config(increments="per_layer")
+    with pytest.raises(FrozenInstanceError):
+        config.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("despaced", False), ("schedule", "cosine"), ("tokenizer", "bytes")]
+)
+def test_a_config_of_before_an_option_still_loads(name: str, value: object) -> None:
+    config = train_config("paper", data="code")
+    before = {field: old for field, old in config.to_dict().items() if field != name}
+    assert TrainConfig.from_dict(before) == config
+    assert getattr(config, name) == value
 
 
 def test_an_explicit_number_of_steps_lifts_the_cap_and_shortens_the_warm_up() -> None:
@@ -81,35 +56,38 @@ def test_an_explicit_number_of_steps_lifts_the_cap_and_shortens_the_warm_up() ->
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"preset": "smal"}, "Did you mean 'small'"),
         ({"increments": "perlayer"}, "Did you mean 'per_layer'"),
         ({"device": "gpu"}, "Choose from: auto, cpu, cuda, mps"),
         ({"dtype": "float23"}, "Did you mean 'float32'"),
+        ({"schedule": "linear"}, "schedule"),
         ({"encoding_errors": "replaced"}, "Did you mean 'replace'"),
+        ({"tokenizer": "words"}, "unknown tokenizer"),
         ({"n_step": 3}, "Did you mean 'n_steps'"),
         ({"n_steps": 0}, "the least is 1"),
         ({"n_steps": 2.5}, "a whole number is wanted"),
         ({"n_steps": True}, "a whole number is wanted"),
         ({"per_head": "yes"}, "true or false is wanted"),
-        ({"lr": 0.0}, "above 0 and at most 1"),
+        ({"lr": 0.0}, "lr=0 is out of range: it must be above 0 and at most 1"),
         ({"lr": float("nan")}, "out of range"),
         ({"min_lr_share": 1.5}, "at least 0 and at most 1"),
         ({"betas": [0.9]}, "wants 2 values"),
         ({"betas": [0.9, 1.0]}, "out of range"),
         ({"seed": -1}, "the least is 0"),
         ({"d_head": 7}, "use 8"),
+        ({"grad_accumulation": 3}, "batch_size=16 cannot be cut into 3 equal parts"),
         ({"increments": "fixed", "per_head": True}, "leave out per_head"),
+        ({"increments": "per_layer", "frozen": "lexical", "frozen_from": "x"}, "frozen='lexical' goes with"),
+        ({"increments": "fixed", "frozen": "lexical"}, "a run in frozen_from"),
+        ({"increments": "fixed", "frozen_from": "x"}, "unknown kind of frozen increments"),
+        ({"increments": "fixed", "frozen": "lexicl", "frozen_from": "x"}, "Did you mean 'lexical'"),
     ],
 )
 def test_a_wrong_value_is_refused_and_the_message_helps(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(LRopeError, match=message):
         train_config(**wrong)
-
-
-def test_an_unknown_preset_names_the_nearest() -> None:
-    with pytest.raises(LRopeError, match="Did you mean 'small'"):
-        train_config("smal")
-    with pytest.raises(LRopeError, match="unknown preset"):
-        TrainConfig(preset="huge")
+    with pytest.raises(LRopeError):
+        TrainConfig.from_dict(wrong)
 
 
 def test_the_command_asks_for_the_same_run() -> None:
@@ -121,13 +99,18 @@ def test_the_command_asks_for_the_same_run() -> None:
         "lrope-interp train --preset small --data 'file:my text.txt' --increments per-layer --per-head "
         "--steps 20 --seed 4"
     )
-
-
-def test_the_recorded_command_asks_for_the_same_run() -> None:
-    config = train_config("tiny", batch_size=3, n_steps=7, seed=2, increments="shared", per_head=True)
-    for words in ("--batch-size 3", "--steps 7", "--seed 2", "--increments shared", "--per-head"):
+    config = train_config(batch_size=3, lr=0.0005, schedule="wsd", seed=2, increments="shared", despaced=True)
+    for words in ("--batch-size 3", "--seed 2", "--increments shared", "--lr 0.0005 --schedule wsd --seed"):
         assert words in config.command()
-    assert "--batch-size" not in train_config("tiny").command()
+    assert config.command().endswith("--despaced")
+    assert "--lr" not in train_config("small", lr=2e-3).command()
+
+
+def test_a_despaced_run_says_so_in_its_folder() -> None:
+    from lrope_interp.commands.training import run_name
+
+    assert run_name(train_config(despaced=True, seed=2)) == "tiny-bilingual-despaced-per_layer-s2"
+    assert run_name(train_config(seed=2)) == "tiny-bilingual-per_layer-s2"
 
 
 def by_hand(**values: Any) -> TrainConfig:
@@ -142,25 +125,26 @@ def by_hand(**values: Any) -> TrainConfig:
 def test_a_config_built_by_hand_has_checked_types_and_plain_numbers() -> None:
     config = by_hand(n_steps=np.int64(3), lr=np.float32(0.5), grad_clip=1, betas=[np.float64(0.9), 0.95])
     assert config == TrainConfig(n_steps=3, lr=0.5, grad_clip=1.0, betas=(0.9, 0.95))
-    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert through_json(config) == config
+    wrong = {"n_steps": 2.0, "per_head": 1, "lr": "0.1", "data": 5, "increments": None, "betas": 0.9}
+    for name, value in (wrong | {"seed": 10**30, "grad_clip": math.inf, "max_epochs": math.inf}).items():
+        with pytest.raises(LRopeError, match=name):
+            by_hand(**{name: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("n_steps", 2.0),
-        ("n_steps", True),
-        ("per_head", 1),
-        ("lr", "0.1"),
-        ("data", 5),
-        ("increments", None),
-        ("betas", 0.9),
-        ("tokenizer", None),
-        ("seed", 10**30),
-        ("grad_clip", math.inf),
-        ("max_epochs", math.inf),
-    ],
-)
-def test_a_config_built_by_hand_refuses_what_a_file_may_not_say(name: str, value: Any) -> None:
-    with pytest.raises(LRopeError, match=name):
-        by_hand(**{name: value})
+def test_names_of_trackers_are_given_with_commas_or_again() -> None:
+    assert tracker_names(["wandb,tensorboard", " wandb "]) == ("wandb", "tensorboard")
+    assert tracker_names([]) == ()
+    with pytest.raises(LRopeError, match="Did you mean 'tensorboard'"):
+        Recording(log_to=tracker_names(["tensorbord"]))
+
+
+def test_a_recording_comes_back_from_json_and_zero_minutes_means_never() -> None:
+    recording = Recording(log_to=("wandb",), checkpoint_minutes=0.0)
+    assert Recording.from_dict(json.loads(json.dumps(recording.to_dict()))) == recording
+    assert recording.checkpoint_seconds == math.inf
+    assert Recording.from_dict({}) == Recording()
+    assert Recording().checkpoint_seconds == 600.0
+    for minutes in (-1.0, math.nan, math.inf):
+        with pytest.raises(LRopeError, match="at least 0 is wanted"):
+            Recording(checkpoint_minutes=minutes)

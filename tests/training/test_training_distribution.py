@@ -1,4 +1,4 @@
-"""Several processes, or several parts of a batch, train what one process trains at once."""
+"""Device and precision; several processes, or parts of a batch, train what one process trains at once."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from run_samples import MakeConfig, logged
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.runs import read_run
-from lrope_interp.training.config import TrainConfig
-from lrope_interp.training.distribution import Processes, decided, joined, launched_as_main
+from lrope_interp.training import distribution
+from lrope_interp.training.distribution import (
+    Processes,
+    decided,
+    joined,
+    launched_as_main,
+    resolve_device,
+    resolve_dtype,
+)
 from lrope_interp.training.loop import train
-from lrope_interp.training.metrics import read_lines
 from lrope_interp.training.preparation import prepare
-
-MakeConfig = Callable[..., TrainConfig]
 
 RECORDING = """
 import json, os, signal, sys, torch
@@ -78,17 +83,38 @@ def in_processes(n: int, command: Sequence[str]) -> list[int]:
             process.wait()
 
 
-def losses(folder: Path) -> list[float]:
-    return [line["loss"] for line in read_lines(folder / "metrics.jsonl") if line["split"] == "train"]
+def assert_close(one: Path, other: Path) -> None:
+    """Assert that two runs differ by no more than the order in which sums are taken."""
+    for split, name in (("train", "loss"), ("validation", "nats_per_byte")):
+        assert logged(one, split, name) == pytest.approx(logged(other, split, name), abs=1e-5)
+    found, wanted = (
+        [layer[name] for line in logged(run, name="increments") for layer in line for name in ("mean", "sd")]
+        for run in (one, other)
+    )
+    assert found == pytest.approx(wanted, abs=1e-5)
 
 
-def validations(folder: Path) -> list[float]:
-    return [line["nats_per_byte"] for line in read_lines(folder / "metrics.jsonl") if "nats_per_byte" in line]
+def test_auto_takes_the_best_device_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for present, best in ((("mps", "cpu"), "mps"), (("cpu", "cuda", "mps"), "cuda"), (("cpu",), "cpu")):
+        monkeypatch.setattr(distribution, "_is_available", present.__contains__)
+        assert resolve_device("auto") == best
+    with pytest.raises(LRopeError, match=r"sees only cpu here; use --device auto"):
+        resolve_device("cuda")
+    with pytest.raises(LRopeError, match="Did you mean 'cuda'"):
+        resolve_device("cude")
 
 
-def increments(folder: Path) -> list[float]:
-    lines = [line for line in read_lines(folder / "metrics.jsonl") if line["split"] == "train"]
-    return [one[name] for line in lines for one in line["increments"] for name in ("mean", "sd")]
+def test_auto_computes_in_bfloat16_only_where_the_hardware_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    for check in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, check, raising=False)
+    assert not distribution.has_bfloat16("cpu")  # an unknown one
+    assert not distribution.has_bfloat16("mps")
+    for is_there, dtype in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(distribution, "has_bfloat16", lambda device, answer=is_there: answer)
+        assert resolve_dtype("auto", "cpu") == dtype
+    assert resolve_dtype("float32", "cpu") == "float32"
+    with pytest.raises(LRopeError, match="Did you mean 'bfloat16'"):
+        resolve_dtype("bfloat", "cpu")
 
 
 def processes_like(rank: int, size: int, n_pieces: int) -> Processes:
@@ -112,8 +138,6 @@ def test_processes_and_parts_share_a_batch_without_loss_or_repetition(size: int,
 def test_a_batch_that_cannot_be_shared_is_refused(
     tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(LRopeError, match="batch_size=4 cannot be cut into 3 equal parts"):
-        make_config(grad_accumulation=3)
     import accelerate
 
     monkeypatch.setattr(accelerate.Accelerator, "num_processes", 3)
@@ -128,10 +152,8 @@ def test_accumulated_gradients_train_the_same_model(
 ) -> None:
     train(make_config(**options), tmp_path / "whole")
     train(make_config(grad_accumulation=4, **options), tmp_path / "parts")
-    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), abs=1e-5)
-    assert losses(tmp_path / "parts") != losses(tmp_path / "whole"), "four parts are summed in another order"
-    assert validations(tmp_path / "parts") == pytest.approx(validations(tmp_path / "whole"), abs=1e-5)
-    assert increments(tmp_path / "parts") == pytest.approx(increments(tmp_path / "whole"), abs=1e-5)
+    assert_close(tmp_path / "parts", tmp_path / "whole")
+    assert logged(tmp_path / "parts") != logged(tmp_path / "whole"), "four parts are summed in another order"
 
 
 def test_accelerate_is_left_as_it_was_found(tmp_path: Path, make_config: MakeConfig) -> None:
@@ -186,11 +208,8 @@ def test_two_processes_read_the_same_batches_and_find_the_same_losses(
         batch = sampler.batch(step).tolist()
         assert first[step] == [step + 1, batch[0::2]]
         assert second[step] == [step + 1, batch[1::2]]
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert two[0] == pytest.approx(one[0], abs=1e-6)
-    assert two == pytest.approx(one, abs=1e-5)
-    assert validations(tmp_path / "two") == pytest.approx(validations(tmp_path / "one"), abs=1e-5)
-    assert increments(tmp_path / "two") == pytest.approx(increments(tmp_path / "one"), abs=1e-5)
+    assert logged(tmp_path / "two")[0] == pytest.approx(logged(tmp_path / "one")[0], abs=1e-6)
+    assert_close(tmp_path / "two", tmp_path / "one")
     assert (read_run(tmp_path / "two").processes, read_run(tmp_path / "one").processes) == (2, 1)
 
 
@@ -202,7 +221,7 @@ def test_a_signal_to_one_process_stops_both_and_both_go_on(tmp_path: Path, make_
     assert (tmp_path / "two" / "checkpoints" / "step-00000007").is_dir()
     assert in_processes(2, [*command, "0"]) == [0, 0]
     train(config, tmp_path / "one")
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    one, two = logged(tmp_path / "one"), logged(tmp_path / "two")
     assert two[0] == pytest.approx(one[0], abs=1e-6)
     assert two[49] == pytest.approx(one[49], abs=1e-4)
 
@@ -210,17 +229,8 @@ def test_a_signal_to_one_process_stops_both_and_both_go_on(tmp_path: Path, make_
 @pytest.mark.slow
 def test_the_command_under_torchrun_leaves_one_run_and_speaks_once(tmp_path: Path, text_file: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    options = [
-        "--steps",
-        "3",
-        "--batch-size",
-        "4",
-        "--device",
-        "cpu",
-        "--data",
-        f"file:{text_file}",
-        "--json",
-    ]
+    data = f"file:{text_file}"
+    options = ["--steps", "3", "--batch-size", "4", "--device", "cpu", "--data", data, "--json"]
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     done = subprocess.run(
         [*launcher, "-m", "lrope_interp", "train", *options],

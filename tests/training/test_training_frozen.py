@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from run_samples import MakeConfig, at, fail, logged, outcome
 
 from lrope_interp.commands.training import Recorded, Request, _resumed, run_name
 from lrope_interp.data import load_corpus
@@ -22,33 +22,33 @@ from lrope_interp.runs import read_run
 from lrope_interp.training import events
 from lrope_interp.training.config import Recording, TrainConfig
 from lrope_interp.training.distribution import joined
-from lrope_interp.training.events import Event, Step
 from lrope_interp.training.frozen import lexical_table
 from lrope_interp.training.loop import train
-from lrope_interp.training.metrics import read_lines, run_logs
+from lrope_interp.training.metrics import RunLogs
 from lrope_interp.training.preparation import build_model, prepare
 from lrope_interp.training.process import StopFlag
 from lrope_interp.training.steps import Sitting, TrainingLoop
 
-MakeConfig = Callable[..., TrainConfig]
 KINDS = {"lexical": "frozen", "contextual": "frozen-contextual"}
 
 
 @pytest.fixture(scope="session")
-def source(tmp_path_factory: pytest.TempPathFactory, make_config: MakeConfig) -> Path:
-    """A finished run whose increments are random: what 12 steps learn is too close to 1."""
-    folder = tmp_path_factory.mktemp("source") / "learned"
-    train(make_config(), folder)
-    _randomise(folder)
-    return folder
+def sources(tmp_path_factory: pytest.TempPathFactory, make_config: MakeConfig) -> dict[str, Path]:
+    """Runs by what is told of them below; the increments of the finished ones are random.
+
+    What so few steps learn is too close to 1.
+    """
+    root = tmp_path_factory.mktemp("sources")
+    for name, options in (("learned", {}), ("heads", {"per_head": True}), ("fixed", {"increments": "fixed"})):
+        train(make_config(n_steps=1, **options), root / name)
+        _randomise(root / name)
+    interrupt(make_config(), root / "unfinished", 1)
+    return {path.name: path for path in root.iterdir()}
 
 
 @pytest.fixture(scope="session")
-def source_per_head(tmp_path_factory: pytest.TempPathFactory, make_config: MakeConfig) -> Path:
-    folder = tmp_path_factory.mktemp("source") / "learned-per-head"
-    train(make_config(per_head=True, n_steps=1), folder)
-    _randomise(folder)
-    return folder
+def source(sources: dict[str, Path]) -> Path:
+    return sources["learned"]
 
 
 def _randomise(folder: Path) -> None:
@@ -60,16 +60,9 @@ def _randomise(folder: Path) -> None:
     save_weights(model, folder / "model.safetensors")
 
 
-def outcome(folder: Path) -> tuple[str, bytes]:
-    return file_sha256(folder / "model.safetensors"), (folder / "metrics.jsonl").read_bytes()
-
-
-def stop_at(step: int) -> Callable[[Event], None]:
-    def on_event(event: Event) -> None:
-        if isinstance(event, Step) and event.step == step:
-            raise KeyboardInterrupt
-
-    return on_event
+def interrupt(config: TrainConfig, folder: Path, step: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(config, folder, on_event=at(step, fail(KeyboardInterrupt)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,7 +72,7 @@ def test_training_lowers_the_loss_and_leaves_the_increments_alone(
     config = make_config(increments=f"{KINDS[kind]}:{source}", n_steps=30, seed=1)
     before = prepare(config, events.ignore).frozen
     run = train(config, tmp_path / "run")
-    losses = [line["loss"] for line in read_lines(run.folder / "metrics.jsonl") if line["split"] == "train"]
+    losses = logged(run.folder)
     assert losses[-1] < losses[0] - 0.1
     model = LRopeTransformer.from_pretrained(run.folder)
     tokens = torch.arange(20)[None]
@@ -107,11 +100,9 @@ def test_the_weights_are_those_of_training_under_a_hook_written_by_hand(
             f"blocks.{layer}.hook_increments",
             lambda old, hook, layer=layer: table[layer][hook.ctx["stream"].tokens],
         )
-    (tmp_path / "by-hand").mkdir()
-    with joined(prepared.config) as processes:
-        sitting = Sitting(tmp_path / "by-hand", processes, Recording(), events.ignore)
-        with run_logs(sitting.folder, processes, sitting.emit) as logs:
-            TrainingLoop(sitting, prepared, model, logs, StopFlag()).run()
+    with joined(prepared.config) as processes, RunLogs(tmp_path, processes, events.ignore) as logs:
+        sitting = Sitting(tmp_path, processes, Recording(), events.ignore)
+        TrainingLoop(sitting, prepared, model, logs, StopFlag()).run()
     trained = build_model(prepared.config)
     load_weights(trained, run.folder / "model.safetensors")
     wanted = dict(trained.named_parameters())
@@ -119,10 +110,10 @@ def test_the_weights_are_those_of_training_under_a_hook_written_by_hand(
 
 
 def test_the_table_holds_the_mean_of_every_token_and_the_layer_mean_where_there_is_none(
-    make_config: MakeConfig, source: Path, source_per_head: Path
+    make_config: MakeConfig, sources: dict[str, Path]
 ) -> None:
     sampler = prepare(make_config(), events.ignore).sampler
-    for folder, heads in ((source, ()), (source_per_head, (2,))):
+    for folder, heads in ((sources["learned"], ()), (sources["heads"], (2,))):
         model = LRopeTransformer.from_pretrained(folder)
         table = lexical_table(model, sampler, n_batches=3)
         assert table.shape == (2, 257, *heads)
@@ -139,33 +130,33 @@ def test_the_table_holds_the_mean_of_every_token_and_the_layer_mean_where_there_
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_equal_configs_give_equal_runs_wherever_the_source_lies(
+def test_equal_configs_give_equal_runs_wherever_the_source_lies_and_a_run_says_what_it_was_trained_on(
     tmp_path: Path, make_config: MakeConfig, source: Path, kind: str
 ) -> None:
-    moved = tmp_path / "elsewhere" / source.name
-    shutil.copytree(source, moved)
-    runs = [
-        train(make_config(increments=f"{KINDS[kind]}:{folder}", n_steps=3), tmp_path / f"run{at}")
-        for at, folder in enumerate((source, moved))
-    ]
-    assert outcome(runs[0].folder) == outcome(runs[1].folder)
-    configs = [json.loads((run.folder / "config.json").read_text()) for run in runs]
-    assert configs[0] == configs[1]
-    assert str(tmp_path) not in json.dumps(configs[0]["training"]["frozen_from"])
+    moved = Path(shutil.copytree(source, tmp_path / "elsewhere" / source.name))
+    configs = [make_config(increments=f"{KINDS[kind]}:{folder}", n_steps=3) for folder in (source, moved)]
+    run, other = (train(config, tmp_path / f"run{at}") for at, config in enumerate(configs))
+    assert outcome(run.folder) == outcome(other.folder)
+    stored = [json.loads((one.folder / "config.json").read_text()) for one in (run, other)]
+    assert stored[0] == stored[1]
     sha256 = file_sha256(source / "model.safetensors")
-    assert configs[0]["training"]["frozen_from"] == f"learned@{sha256}"
+    assert stored[0]["training"]["frozen_from"] == run.frozen_from == f"learned@{sha256}"
+    assert run_name(configs[0]) == f"tiny-file-sentences-frozen_{kind}-s0"
+    assert run.increments == f"frozen_{kind}"
+    assert f"--increments {KINDS[kind]}:learned " in run.command
+    assert [one["layer"] for one in logged(run.folder, name="increments")[0]] == [0, 1]
+    config = TrainConfig.from_dict(stored[0]["training"])
+    assert TrainConfig.from_dict(config.to_dict()) == config
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stopped_and_resumed_without_the_source_equals_uninterrupted_bit_for_bit(
-    tmp_path: Path, make_config: MakeConfig, source_per_head: Path, kind: str
+    tmp_path: Path, make_config: MakeConfig, sources: dict[str, Path], kind: str
 ) -> None:
-    own = tmp_path / "own"
-    shutil.copytree(source_per_head, own)
+    own = Path(shutil.copytree(sources["heads"], tmp_path / "own"))
     config = make_config(increments=f"{KINDS[kind]}:{own}")
     assert train(config, tmp_path / "whole").per_head
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "run", on_event=stop_at(7))
+    interrupt(config, tmp_path / "run", 7)
     shutil.rmtree(own)
     train(config, tmp_path / "run", resume=True)
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
@@ -177,39 +168,23 @@ def test_stopped_and_resumed_without_the_source_equals_uninterrupted_bit_for_bit
 
 
 def test_options_repeated_with_resume_must_name_the_same_source(
-    tmp_path: Path, make_config: MakeConfig, source: Path, source_per_head: Path
+    tmp_path: Path, make_config: MakeConfig, source: Path, sources: dict[str, Path]
 ) -> None:
     folder = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt):
-        train(make_config(increments=f"frozen:{source}"), folder, on_event=stop_at(5))
+    interrupt(make_config(increments=f"frozen:{source}"), folder, 5)
     for words, differing in [
         (f"frozen-contextual:{source}", "frozen was lexical, now contextual"),
-        (f"frozen:{source_per_head}", "frozen_from was learned@"),
+        (f"frozen:{sources['heads']}", "frozen_from was learned@"),
         ("per-layer", "increments was fixed, now per_layer"),
         ("fixed", "frozen was lexical"),
     ]:
-        request = Request({"increments": words}, folder, True, False, Recorded(None, ()))
-        config, _ = _resumed(request)
         with pytest.raises(LRopeError, match=differing):
-            train(config, folder, resume=True)
-    request = Request({"increments": f"frozen:{source}"}, folder, True, False, Recorded(None, ()))
-    assert train(_resumed(request)[0], folder, resume=True).is_finished
+            train(asked_again(words, folder), folder, resume=True)
+    assert train(asked_again(f"frozen:{source}", folder), folder, resume=True).is_finished
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_says_what_it_was_trained_on(
-    tmp_path: Path, make_config: MakeConfig, source: Path, kind: str
-) -> None:
-    config = make_config(increments=f"{KINDS[kind]}:{source}", n_steps=1, log_every=1)
-    assert run_name(config) == f"tiny-file-sentences-frozen_{kind}-s0"
-    run = train(config, tmp_path / "run")
-    assert run.increments == f"frozen_{kind}"
-    assert run.frozen_from.startswith("learned@")
-    assert f"--increments {KINDS[kind]}:learned " in run.command
-    (line,) = [line for line in read_lines(run.folder / "metrics.jsonl") if line["split"] == "train"]
-    assert [one["layer"] for one in line["increments"]] == [0, 1]
-    stored = TrainConfig.from_dict(json.loads((run.folder / "config.json").read_text())["training"])
-    assert TrainConfig.from_dict(stored.to_dict()) == stored
+def asked_again(increments: str, folder: Path) -> TrainConfig | None:
+    return _resumed(Request({"increments": increments}, folder, True, False, Recorded(None, ())))[0]
 
 
 def test_a_stored_config_finds_its_source_again_and_refuses_other_weights(
@@ -229,37 +204,27 @@ def test_a_stored_config_finds_its_source_again_and_refuses_other_weights(
     ("words", "other", "message"),
     [
         ("frozen:", {}, "names no run"),
-        ("frozen", {}, "names no run"),
-        ("frozen-contextual:", {}, "names no run"),
+        ("frozen-contextual", {}, "names no run"),
         ("frozen:missing", {}, "there is no run folder"),
-        ("frozen:SOURCE", {"n_layers": 3}, "n_layers is 2 there and 3 here"),
-        ("frozen-contextual:SOURCE", {"n_layers": 1}, "n_layers is 2 there and 1 here"),
-        ("frozen:SOURCE", {"n_ctx": 40}, "n_ctx is 32 there and 40 here"),
-        ("frozen:SOURCE", {"per_head": True}, "leave out --per-head"),
-        ("frozen:HEADS", {"n_heads": 1}, "n_heads is 2 there and 1 here"),
-        ("frozen:SOURCE", {"tokenizer": "bpe:300"}, "another tokenizer"),
-        ("frozen:FIXED", {}, "has fixed increments"),
-        ("frozen-contextual:UNFINISHED", {}, "is not finished"),
+        ("frozen-contextual:learned", {"n_layers": 3}, "n_layers is 2 there and 3 here"),
+        ("frozen:learned", {"n_ctx": 40}, "n_ctx is 32 there and 40 here"),
+        ("frozen:learned", {"per_head": True}, "leave out --per-head"),
+        ("frozen:heads", {"n_heads": 1}, "n_heads is 2 there and 1 here"),
+        ("frozen:learned", {"tokenizer": "bpe:300"}, "another tokenizer"),
+        ("frozen:fixed", {}, "has fixed increments"),
+        ("frozen-contextual:unfinished", {}, "is not finished"),
     ],
 )
 def test_a_source_that_cannot_be_used_is_refused(
     tmp_path: Path,
     make_config: MakeConfig,
-    source: Path,
-    source_per_head: Path,
+    sources: dict[str, Path],
     words: str,
     other: dict[str, object],
     message: str,
 ) -> None:
-    fixed, unfinished = tmp_path / "fixed", tmp_path / "unfinished"
-    if "FIXED" in words:
-        train(make_config(increments="fixed", n_steps=1), fixed)
-    if "UNFINISHED" in words:
-        with pytest.raises(KeyboardInterrupt):
-            train(make_config(), unfinished, on_event=stop_at(1))
-    places = {"SOURCE": source, "HEADS": source_per_head, "FIXED": fixed, "UNFINISHED": unfinished}
-    for name, folder in places.items():
-        words = words.replace(name, str(folder))
+    kind, _, name = words.partition(":")
+    words = f"{kind}:{sources.get(name, name)}" if name else words
     with pytest.raises(LRopeError, match=message):
         train(make_config(increments=words, **other), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -290,8 +255,7 @@ def test_a_run_that_lost_its_increments_cannot_go_on(
     tmp_path: Path, make_config: MakeConfig, source: Path
 ) -> None:
     folder = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt):
-        train(make_config(increments=f"frozen:{source}"), folder, on_event=stop_at(5))
+    interrupt(make_config(increments=f"frozen:{source}"), folder, 5)
     (folder / "increments.safetensors").unlink()
     with pytest.raises(LRopeError, match="copy the whole folder"):
         train(None, folder, resume=True)
@@ -308,17 +272,3 @@ def test_a_frozen_run_of_a_bpe_takes_the_tokenizer_file_of_its_source(
     run = train(config, tmp_path / "run")
     shutil.rmtree(learned)
     assert LRopeTransformer.from_pretrained(run.folder)("why? 位置").isfinite().all()
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"increments": "per_layer", "frozen": "lexical", "frozen_from": "x"},
-        {"increments": "fixed", "frozen": "lexical"},
-        {"increments": "fixed", "frozen_from": "x"},
-        {"increments": "fixed", "frozen": "lexicl", "frozen_from": "x"},
-    ],
-)
-def test_half_a_frozen_config_is_refused(values: dict[str, str]) -> None:
-    with pytest.raises(LRopeError, match="frozen"):
-        TrainConfig.from_dict(values)

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
+from run_samples import MakeConfig, at, contents, fail, files, of, outcome, send
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.folders import first_foreign, held, is_locked, reserved
 from lrope_interp.results import Result, save_result
 from lrope_interp.runs import newest_unfinished_run, read_run
-from lrope_interp.training.config import TrainConfig
-from lrope_interp.training.events import Event, Finished, Started, Step, Warned
+from lrope_interp.training.events import Event, Finished, Started, Warned
 from lrope_interp.training.loop import train
 
-MakeConfig = Callable[..., TrainConfig]
 SHORT = {"n_steps": 3, "checkpoint_every": 2, "eval_every": 3, "validation_bytes": 300}
-
-
-def contents(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def run(tmp_path: Path, make_config: MakeConfig) -> Path:
-    """A finished run with an analysis in it."""
-    folder = tmp_path / "run"
-    train(make_config(**SHORT), folder)
-    analyse(folder)
-    return folder
 
 
 def analyse(run_folder: Path) -> None:
@@ -45,42 +26,47 @@ def analyse(run_folder: Path) -> None:
         place.settle()
 
 
-def at_step(step: int, action: Callable[[], Any], told: list[Event] | None = None) -> Callable[[Event], None]:
-    def on_event(event: Event) -> None:
-        if told is not None:
-            told.append(event)
-        if isinstance(event, Step) and event.step == step:
-            action()
+@pytest.fixture(scope="session")
+def analysed(tmp_path_factory: pytest.TempPathFactory, make_config: MakeConfig) -> Path:
+    """A finished run with an analysis in it."""
+    folder = tmp_path_factory.mktemp("analysed") / "run"
+    train(make_config(**SHORT), folder)
+    analyse(folder)
+    return folder
 
-    return on_event
+
+@pytest.fixture
+def run(analysed: Path, tmp_path: Path) -> Path:
+    """One of one's own."""
+    return Path(shutil.copytree(analysed, tmp_path / "run"))
 
 
 def test_the_old_run_and_its_analyses_stay_until_the_new_run_is_finished(
     tmp_path: Path, run: Path, make_config: MakeConfig
 ) -> None:
     before, told = files(run), list[Event]()
-    stop = at_step(2, lambda: signal.raise_signal(signal.SIGTERM), told)
+    with pytest.raises(LRopeError, match="--overwrite"):
+        train(make_config(**SHORT, seed=1), run)
+    stop = at(2, send(signal.SIGTERM), told)
     with pytest.raises(KeyboardInterrupt):
         train(make_config(**SHORT, seed=1), run, overwrite=True, on_event=stop)
     assert files(run) == before
-    (warned,) = [event.message for event in told if isinstance(event, Warned)]
-    assert "what was made from it (show)" in warned
-    assert "run.new" in warned
-    assert next(event for event in told if isinstance(event, Started)).folder == tmp_path / "run.new"
+    (warned,) = of(Warned, told)
+    assert "what was made from it (show)" in warned.message
+    assert "run.new" in warned.message
+    assert of(Started, told)[0].folder == tmp_path / "run.new"
     assert newest_unfinished_run(tmp_path).folder == tmp_path / "run.new"
 
     told.clear()
     finished = train(None, run, resume=True, on_event=told.append)
-    assert finished.folder == run
+    assert finished.folder == of(Finished, told)[0].run.folder == run
     assert (finished.seed, finished.is_finished) == (1, True)
-    assert next(event for event in told if isinstance(event, Finished)).run.folder == run
-    assert next(event for event in told if isinstance(event, Started)).step == 2
+    assert of(Started, told)[0].step == 2
     assert contents(tmp_path) == ["run"]
     assert "show" not in contents(run)
     assert first_foreign(run, "run") is None
     train(make_config(**SHORT, seed=1), tmp_path / "alone")
-    for name in ("model.safetensors", "metrics.jsonl"):
-        assert (run / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    assert outcome(run) == outcome(tmp_path / "alone")
 
 
 def test_two_that_replace_one_run_do_not_mix(tmp_path: Path, run: Path, make_config: MakeConfig) -> None:
@@ -93,7 +79,7 @@ def test_two_that_replace_one_run_do_not_mix(tmp_path: Path, run: Path, make_con
                 train(config, run, overwrite=not is_resumed, resume=is_resumed)
             refused.append(str(error.value))
 
-    train(make_config(**SHORT, seed=1), run, overwrite=True, on_event=at_step(2, intrude))
+    train(make_config(**SHORT, seed=1), run, overwrite=True, on_event=at(2, intrude))
     assert len(refused) == 2
     assert read_run(run).seed == 1
     assert not is_locked(run)
@@ -106,11 +92,14 @@ def test_a_replacement_that_cannot_begin_leaves_everything_as_it_was(
     before = files(run)
     with pytest.raises(LRopeError):
         train(make_config(**SHORT | {"data": "file:nowhere.txt"}), run, overwrite=True)
-    (run / "notes.md").write_text("mine")
-    with pytest.raises(LRopeError, match=r"holds notes\.md"):
-        train(make_config(**SHORT), run, overwrite=True)
-    (run / "notes.md").unlink()
+    on_itself = {"increments": "fixed", "frozen": "lexical", "frozen_from": str(run)}
+    with pytest.raises(LRopeError, match="has the increments that are trained on"):
+        train(make_config(**SHORT, **on_itself), run, overwrite=True)
     assert files(run) == before
+    (run / "model.safetensors").write_bytes(b"tuned by hand")
+    changed = r"holds model\.safetensors, which lrope-interp did not write, or not"
+    with pytest.raises(LRopeError, match=changed):
+        train(make_config(**SHORT), run, overwrite=True)
     assert contents(tmp_path) == ["run"]
 
 
@@ -118,16 +107,12 @@ def test_a_replacement_that_failed_is_given_up_by_the_next_which_says_so(
     tmp_path: Path, run: Path, make_config: MakeConfig
 ) -> None:
     before = files(run)
-
-    def fail() -> None:
-        raise RuntimeError
-
     with pytest.raises(RuntimeError):
-        train(make_config(**SHORT, seed=1), run, overwrite=True, on_event=at_step(3, fail))
+        train(make_config(**SHORT, seed=1), run, overwrite=True, on_event=at(3, fail()))
     assert files(run) == before
     told: list[Event] = []
     train(make_config(**SHORT, seed=2), run, overwrite=True, on_event=told.append)
-    assert any("is given up" in event.message for event in told if isinstance(event, Warned))
+    assert any("is given up" in event.message for event in of(Warned, told))
     assert read_run(run).seed == 2
     assert contents(tmp_path) == ["run"]
 
@@ -136,7 +121,7 @@ def test_what_came_into_the_old_run_meanwhile_is_kept_and_the_new_one_is_not_los
     tmp_path: Path, run: Path, make_config: MakeConfig
 ) -> None:
     with pytest.raises(LRopeError, match=r"holds show-2, which was not there.*whole and stays in .*run\.new"):
-        train(make_config(**SHORT, seed=1), run, overwrite=True, on_event=at_step(2, lambda: analyse(run)))
+        train(make_config(**SHORT, seed=1), run, overwrite=True, on_event=at(2, lambda: analyse(run)))
     assert contents(tmp_path) == ["run", "run.new"]
     with pytest.raises(LRopeError, match=r"run\.new is finished, and waits to replace"):
         train(make_config(**SHORT, seed=2), run, overwrite=True)
@@ -146,13 +131,6 @@ def test_what_came_into_the_old_run_meanwhile_is_kept_and_the_new_one_is_not_los
     assert contents(tmp_path) == ["run", "show-2"]
 
 
-def test_a_run_is_not_replaced_by_one_on_its_own_increments(run: Path, make_config: MakeConfig) -> None:
-    config = make_config(**SHORT, increments="fixed", frozen="lexical", frozen_from=str(run))
-    with pytest.raises(LRopeError, match="has the increments that are trained on"):
-        train(config, run, overwrite=True)
-    assert read_run(run).is_finished
-
-
 def test_without_a_name_each_of_several_gets_its_own(tmp_path: Path, make_config: MakeConfig) -> None:
     second: list[Path] = []
 
@@ -160,9 +138,8 @@ def test_without_a_name_each_of_several_gets_its_own(tmp_path: Path, make_config
         config = make_config(**SHORT, seed=1)
         second.append(train(config, tmp_path / "run", is_numbered=True).folder)
 
-    first = train(
-        make_config(**SHORT), tmp_path / "run", is_numbered=True, on_event=at_step(1, meanwhile)
-    ).folder
+    asked = make_config(**SHORT)
+    first = train(asked, tmp_path / "run", is_numbered=True, on_event=at(1, meanwhile)).folder
     assert [first, *second] == [tmp_path / "run", tmp_path / "run-2"]
     assert [read_run(folder).seed for folder in (first, *second)] == [0, 1]
 
@@ -181,13 +158,3 @@ def test_a_run_that_was_made_before_there_were_manifests_is_replaced(
     assert (read_run(run).seed, contents(tmp_path)) == (1, ["run"])
     with held(run, "run") as place:
         assert place.settle() == run
-
-
-def test_a_finished_run_whose_weights_were_changed_is_not_ours_to_replace(
-    run: Path, make_config: MakeConfig
-) -> None:
-    (run / "model.safetensors").write_bytes(b"tuned by hand")
-    with pytest.raises(
-        LRopeError, match=r"holds model\.safetensors, which lrope-interp did not write, or not"
-    ):
-        train(make_config(**SHORT), run, overwrite=True)
