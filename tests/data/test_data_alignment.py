@@ -6,6 +6,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+from data_samples import anything
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from lrope_interp.data import (
 from lrope_interp.data.alignment import Kind, character_kinds
 from lrope_interp.errors import LRopeError
 
-anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 MIXED = "Né 中文。😀\u0301\n\t\x00"
 
 

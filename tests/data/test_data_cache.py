@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data_samples import some_rows, write, write_rows
 from hypothesis import given
 from hypothesis import strategies as st
-from row_samples import some_rows, write_rows
 
 import lrope_interp
 from lrope_interp.data import (
@@ -114,21 +114,15 @@ def test_what_a_killed_process_left_is_removed(own_cache: Path) -> None:
     assert not left.exists()
 
 
-def test_a_cache_that_cannot_be_written_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path / "file"))
-    with pytest.raises(LRopeError, match=r"cannot be written.*set LROPE_INTERP_CACHE"):
-        cached("kind", {"a": 1}, _build)
-
-
-def test_a_full_disk_says_what_to_do(own_cache: Path) -> None:
+def test_a_disk_that_refuses_says_what_to_do(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(folder: Path) -> dict[str, object]:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(LRopeError, match=r"No space left on device.*Make room"):
         cached("kind", {"a": 1}, full)
+    monkeypatch.setenv("LROPE_INTERP_CACHE", str(write(own_cache / "file", "in the way")))
+    with pytest.raises(LRopeError, match=r"cannot be written.*set LROPE_INTERP_CACHE"):
+        cached("kind", {"a": 1}, _build)
 
 
 def test_the_second_start_reads_no_source(
@@ -141,17 +135,6 @@ def test_the_second_start_reads_no_source(
     second = training_streams(load_corpus(f"file:{path}"), ByteTokenizer())
     assert np.array_equal(first[0][1], second[0][1])
     assert (_entries(own_cache), _entries(own_cache, "tokens")) == before
-
-
-def test_a_changed_file_or_another_option_is_another_entry(own_cache: Path, tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "a.jsonl", some_rows(20))
-    load_corpus(f"file:{path}")
-    load_corpus(f"file:{path}", max_train_bytes=200)
-    load_corpus(f"file:{path}", encoding_errors="replace")
-    assert len(_entries(own_cache)) == 3
-    write_rows(path, some_rows(21))
-    assert len(load_corpus(f"file:{path}").documents()) == 21
-    assert len(_entries(own_cache)) == 4
 
 
 def test_every_part_of_the_key_of_a_text_counts(own_cache: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
-import numpy as np
 import pytest
 
 from lrope_interp.data import (
@@ -168,14 +167,3 @@ def test_corpora_are_read_without_importing_their_packages() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
-
-
-def test_offsets_of_gold_words_agree_with_bytes() -> None:
-    document = _load("chinese").documents("dev")[0]
-    is_boundary = label_gaps(document, "words").is_boundary
-    assert document.words is not None
-    first_words = [document.text[a:b] for a, b in document.words[:50]]
-    raw = document.encoded
-    at = np.flatnonzero(is_boundary)
-    begins = {raw[t : t + 3].decode("utf-8", errors="ignore")[:1] for t in at[:20]}
-    assert begins <= {word[0] for word in first_words}

