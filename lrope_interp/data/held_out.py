@@ -193,8 +193,10 @@ def _found_in(
     may_match = np.zeros(1 << _FILTER_BITS, dtype=bool)
     shift = np.uint64(64 - _FILTER_BITS)
     may_match[wanted >> shift] = True
-    for raw, ends in _chunks(documents):
-        hashes = _hashes(raw, width)
+    for pieces in _chunks(documents):
+        lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
+        ends = np.repeat(np.cumsum(lengths), lengths)  # for each byte, where its document ends
+        hashes = _hashes(np.frombuffer(b"".join(pieces), dtype=np.uint8), width)
         is_inside = np.arange(len(hashes)) + width <= ends[: len(hashes)]
         hashes = hashes[is_inside]
         hashes = hashes[may_match[hashes >> shift]]
@@ -203,24 +205,18 @@ def _found_in(
     return wanted[is_found]
 
 
-def _chunks(documents: Iterable[Document]) -> Iterator[tuple[UInt8[np.ndarray, " n"], np.ndarray]]:
-    """Yield joined bytes of whole documents, and for each byte where its document ends."""
+def _chunks(documents: Iterable[Document]) -> Iterator[list[bytes]]:
+    """Yield the bytes of whole documents, about 1 MB at a time."""
     pieces: list[bytes] = []
     size = 0
     for document in documents:
         pieces.append(document.encoded)
         size += len(pieces[-1])
         if size >= _CHUNK_BYTES:
-            yield _join(pieces)
+            yield pieces
             pieces, size = [], 0
     if pieces:
-        yield _join(pieces)
-
-
-def _join(pieces: list[bytes]) -> tuple[UInt8[np.ndarray, " n"], np.ndarray]:
-    """Join documents and note their ends."""
-    lengths = np.array([len(piece) for piece in pieces])
-    return np.frombuffer(b"".join(pieces), dtype=np.uint8), np.repeat(np.cumsum(lengths), lengths)
+        yield pieces
 
 
 def _hashes(raw: UInt8[np.ndarray, " n"], width: int) -> UInt64[np.ndarray, " n_shingles"]:

@@ -45,7 +45,7 @@ def read_text(path: Path, encoding_errors: str = "strict", most: int | None = No
     """
     text = decoded_text(path, encoding_errors, most)
     if not text.strip():
-        raise _empty(path)
+        raise LRopeError(f"{path} is empty; a text is wanted")
     return text
 
 
@@ -77,7 +77,7 @@ def checked_text(path: Path, encoding_errors: str = "strict") -> Iterator[tuple[
             if encoding_errors == "replace":
                 repaired.write(text.encode("utf-8"))
         if is_blank:
-            raise _empty(path)
+            raise LRopeError(f"{path} is empty; a text is wanted")
         repaired.flush()
         source = repaired if encoding_errors == "replace" else file
         with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as text:
@@ -167,10 +167,6 @@ def _decoded(path: Path, encoding_errors: str) -> Iterator[str]:
             if not raw:
                 return
             at += len(raw)
-
-
-def _empty(path: Path) -> LRopeError:
-    return LRopeError(f"{path} is empty; a text is wanted")
 
 
 DOCUMENT_BYTES = 2_000

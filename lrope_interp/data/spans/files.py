@@ -190,6 +190,8 @@ def _raw_lines(path: Path, file: Any) -> Iterator[bytes]:
         raise LRopeError(f"{path} cannot be read: {error.strerror}") from None
 
 
+# Checked here and not by pydantic: its errors would have to be taken apart to say which line, which span and
+# what came in the place of what.
 def _read_line(line: str, place: str) -> tuple[str, list[Typed]]:
     """Return the text and the spans of one line."""
     try:
