@@ -34,7 +34,7 @@ from lrope_interp.reports.boundaries.page import (
 from lrope_interp.reports.boundaries.sections import beyond_table
 from lrope_interp.reports.boundaries.verdicts import beyond_sentence, paired_verdict, standing
 from lrope_interp.reports.kit.strips import N_SHADES
-from lrope_interp.results import TIES, Result
+from lrope_interp.results import TIES, WINS, Result, verdict_on
 
 HERE = ("words", "characters")
 NEW_TABLES = ("nulls", "differences", "shares", "beyond", "errors", "precision_recall", "matches")
@@ -173,6 +173,14 @@ def test_an_interval_that_holds_zero_is_a_win_of_nobody_on_the_page(small: Resul
     page = render_boundaries(even)
     assert "No difference from the strongest control is shown" in page
     assert "Above the strongest control" not in page and "The control wins" not in page
+
+
+def test_the_verdict_is_the_tables_and_that_of_an_older_table_is_made_by_the_same_rule(small: Result):
+    old = differences_frame(small, *HERE)
+    assert old["verdict"].tolist() == [verdict_on(*row) for row in zip(old["low"], old["high"], strict=True)]
+    table = small.tables["differences"]
+    told = differences_frame(_with(small, differences=table.assign(verdict=WINS)), *HERE)
+    assert set(told["verdict"]) == {WINS}
 
 
 def test_p_values_and_the_share_of_the_ceiling_are_told(result: Result):

@@ -55,7 +55,7 @@ def remembered(
 
     def build(folder: Path) -> dict[str, Any]:
         made.append(compute())
-        named = made[0] if isinstance(made[0], Mapping) else {_ALONE: made[0]}
+        named: dict[str, Any] = {**made[0]} if isinstance(made[0], Mapping) else {_ALONE: made[0]}
         np.savez(folder / _FILE, **named)
         return {}
 
@@ -63,7 +63,7 @@ def remembered(
         folder, _ = cached(kind, {"libraries": _libraries(), **identity}, build, _ROOMS)
         if not made:
             with np.load(folder / _FILE, allow_pickle=False) as kept:
-                return kept[_ALONE] if _ALONE in kept else dict(kept)
+                return cast(Arrays, kept[_ALONE] if _ALONE in kept else dict(kept))
         _forget_old(kind, most)
     except (LRopeError, OSError):  # another process may have made room meanwhile
         if not made:

@@ -90,8 +90,8 @@ def run_probes(
         kept = remembered(what, lambda one=one, code=has_code: _fitted(sample, one, seed, code), KIND, _KEPT)
         c, n_features, n_fits, n_unconverged, bits = kept["numbers"].tolist()
         code = OnlineCode(bits, n_train, sample.task.n_classes) if has_code else None
-        arrays = (kept[name] for name in ("by_document", "by_type", "is_control_right"))
-        found.append(Outcome(one, c, int(n_features), int(n_fits), int(n_unconverged), *arrays, code))
+        arrays = {name: values for name, values in kept.items() if name != "numbers"}
+        found.append(Outcome(one, c, int(n_features), int(n_fits), int(n_unconverged), code=code, **arrays))
         if on_progress is not None:
             on_progress(f"probing: {sample.family}", done, len(sets))
     return found
