@@ -41,7 +41,7 @@ class LinearProbe:
 
     Attributes:
         weight: One a dimension of the hidden state.
-        bias: Added to the weighted sum.
+        bias: Added to the weighted sum, which is the log-odds of a boundary: the probe's signal.
         regularisation: The inverse strength of the ridge that did best on held-out documents.
         held_out_auc: ROC-AUC on documents that this regularisation was chosen on, from a fit without
             them: good for choosing between readings of a character, a little too high as a score.
@@ -51,10 +51,6 @@ class LinearProbe:
     bias: float
     regularisation: float
     held_out_auc: float
-
-    def log_odds(self, hidden: Float32[np.ndarray, "n m"]) -> Float32[np.ndarray, " n"]:
-        """Return the log-odds of a boundary at each gap: the probe's signal."""
-        return hidden @ self.weight + np.float32(self.bias)
 
 
 def fit_probe(

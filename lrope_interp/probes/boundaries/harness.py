@@ -268,11 +268,7 @@ class Scorer:
             found["roc_auc"] |= (auc if column.signal.seed is None else Estimate(auc.value)).row()
             trial = Trial(column, label, one.stratum, choice, auc)
             if self.captured is not None and has_nulls(column):
-                trial = replace(
-                    trial,
-                    shifted=None if one.stratum == "bytes" else self._shifted(one, label, ranking),
-                    same_byte=self._same_byte(self.captured, one, label, choice.align, ranking),
-                )
+                trial = replace(trial, **self._nulls(self.captured, one, label, choice.align, ranking))
             out.trials.append(trial)
         said = _who(column) | {"label": label, "stratum": one.stratum, **_counts(one, label)}
         said |= {"align": choice.align, "sign": choice.sign}
@@ -326,24 +322,23 @@ class Scorer:
         found["pk"], found["windowdiff"] = (scoring.ratio(one, windows).row() for one in (pk, windowdiff))
         return found
 
-    def _shifted(self, one: Field, label: str, ranking: Ranking) -> Float[np.ndarray, " shifts"]:
-        """Return the ROC-AUC of ranked values under every circular shift of the label."""
-        seed, document = self.bootstrap.seed, self.test.document[one.gaps]
-        shifts = self._once(("shifts", id(one)), lambda: Shifts.of(document, seed))
-        turned = self._once(("turned", id(one), label), lambda: shifts.turn(one.labels[label]))
-        return turned.null_auc(ranking)
-
-    def _same_byte(
+    def _nulls(
         self, captured: Captured, one: Field, label: str, align: str, ranking: Ranking
-    ) -> tuple[float, Float[np.ndarray, " flips"]]:
-        """Return the same-byte statistic of ranked values, and its draws under the null."""
+    ) -> dict[str, Any]:
+        """Return ROC-AUC under every shift of the label, and the same-byte statistic with its draws."""
+        seed, is_boundary, shifted = self.bootstrap.seed, one.labels[label], None
+        if one.stratum != "bytes":
+            document = self.test.document[one.gaps]
+            shifts = self._once(("shifts", id(one)), lambda: Shifts.of(document, seed))
+            shifted = self._once(("turned", id(one), label), lambda: shifts.turn(is_boundary)).null_auc(
+                ranking
+            )
 
         def make() -> SameByte:
-            codes = lexical_codes(captured, self.test, one.gaps, align)
-            return SameByte.of(codes, one.units, self.bootstrap.seed)
+            return SameByte.of(lexical_codes(captured, self.test, one.gaps, align), one.units, seed)
 
         same = self._once(("same byte", id(one), align), make)
-        return same.draw(same.scores(ranking), one.labels[label])
+        return {"shifted": shifted, "same_byte": same.draw(same.scores(ranking), is_boundary)}
 
 
 def has_nulls(column: SignalColumn) -> bool:

@@ -83,8 +83,8 @@ class Features:
     def of_text(self) -> Iterator[FeatureSet]:
         """Yield what needs no increments: bytes, n-grams, place and length, entropies, and all of them."""
         makers: Mapping[str, Callable[[], Matrix]] = {
-            BYTE_WINDOW: lambda: byte_window(self._tokens, self.at, self.sources.cfg.d_vocab),
-            NGRAM: lambda: ngrams(self.sample.texts, ~self.sample.is_test),
+            BYTE_WINDOW: lambda: self._byte_window,
+            NGRAM: lambda: self._ngrams,
             STATIC_POSITION: lambda: static_position(self.sample.documents, self.sample.spans),
             ENTROPY: self._entropies,
             JOINT: lambda: self._joint,
@@ -174,17 +174,20 @@ class Features:
         return window_features(self.sources.model[PREDICTIONS], self.at)[:, 0]
 
     @cached_property
-    def _tokens(self) -> np.ndarray:
-        return self.sources.captured.tokens.astype(np.int64)
+    def _byte_window(self) -> sparse.csr_matrix:
+        tokens = self.sources.captured.tokens.astype(np.int64)
+        return byte_window(tokens, self.at, self.sources.cfg.d_vocab)
+
+    @cached_property
+    def _ngrams(self) -> sparse.csr_matrix:
+        return ngrams(self.sample.texts, ~self.sample.is_test)
 
     @cached_property
     def _joint(self) -> sparse.csr_matrix:
         """Everything that needs no increments, side by side."""
-        is_test = self.sample.is_test
-        window = byte_window(self._tokens, self.at, self.sources.cfg.d_vocab)
-        text = sparse.csr_matrix(sparse.hstack([window, ngrams(self.sample.texts, ~is_test)]))
+        text = sparse.csr_matrix(sparse.hstack([self._byte_window, self._ngrams]))
         dense = [static_position(self.sample.documents, self.sample.spans), self._entropies()]
-        return sparse.csr_matrix(beside(np.concatenate(dense, axis=1), text, is_test))
+        return sparse.csr_matrix(beside(np.concatenate(dense, axis=1), text, self.sample.is_test))
 
     def _beside_joint(self, control: str, kind: str, layer: int | None) -> Matrix:
         return beside(self._layer(control, kind, layer, 0), self._joint, self.sample.is_test)

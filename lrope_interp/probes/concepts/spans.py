@@ -153,9 +153,7 @@ def _drawn(spans: Spans, is_test: Bool[np.ndarray, " n"], most: int, seed: int) 
     for is_own in (is_test, ~is_test):
         own = order[is_own[order]]
         others = own[is_other[own]]
-        n_concepts = len(own) - len(others)
-        left_out = set(others[n_concepts:].tolist())
-        own = np.array([row for row in own.tolist() if row not in left_out], dtype=np.int64)
+        own = own[~np.isin(own, others[len(own) - len(others) :])]  # as many as of all concepts together
         share = is_own.mean() if len(is_own) else 0.0
         kept.append(own[: max(1, round(most * share))])
     return np.sort(np.concatenate(kept))
