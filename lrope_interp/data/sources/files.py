@@ -11,11 +11,11 @@ import json
 import os
 import shlex
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lrope_interp.data.documents import CorpusPart, IndexedDocuments, Reading, any_integer
+from lrope_interp.data.documents import SPLITS, CorpusPart, IndexedDocuments, Reading, any_integer
 from lrope_interp.data.sources.plain_text import (
     CODE_SUFFIXES,
     PROSE_SUFFIXES,
@@ -57,45 +57,40 @@ def load(path: Path, reading: Reading) -> CorpusPart:
         reading: Which column, how to decode, and how much.
     """
     files = _files(path)
+    documents = _stored("file", path, files, reading, lambda: _pieces(path, files, reading), len(SPLITS))
+    return stored_part("file", documents, {"files": str(path), "rights": "the user's own text"})
+
+
+def text_runs(path: Path, reading: Reading) -> IndexedDocuments:
+    """Return the runs of paragraphs of a text file, from the cache; it may have any size."""
+    return _stored("text", path, [path], reading, lambda: _runs(path, _name(path, path), reading), 1)
+
+
+def _stored(
+    part: str,
+    path: Path,
+    files: list[Path],
+    reading: Reading,
+    read: Callable[[], Iterator[Piece]],
+    least: int,
+) -> IndexedDocuments:
+    has_tables = part == "file" and any(map(is_table, files))
     identity = {
-        "source": "file",
+        "source": part,
         "files": [state_of(path, file) for file in files],
         "rule": RULE,
         "encoding_errors": reading.encoding_errors,
-        "text_column": reading.text_column if any(map(is_table, files)) else None,
+        "text_column": reading.text_column if has_tables else None,
     }
-    documents = store_documents(
-        "file",
-        identity,
-        lambda: _pieces(path, files, reading),
-        name=str(path),
-        max_bytes=reading.max_train_bytes,
-        is_despaced=reading.despaced,
+    n_bytes, is_despaced = reading.max_train_bytes, reading.despaced
+    return store_documents(
+        part, identity, read, name=str(path), max_bytes=n_bytes, least=least, is_despaced=is_despaced
     )
-    return stored_part("file", documents, {"files": str(path), "rights": "the user's own text"})
 
 
 def is_large(path: Path) -> bool:
     """Whether a text file is never read as a whole."""
     return path.is_file() and path.stat().st_size > LARGEST_WHOLE_FILE
-
-
-def text_runs(path: Path, reading: Reading) -> IndexedDocuments:
-    """Return the runs of paragraphs of a text file, from the cache; it may have any size."""
-    identity = {
-        "source": "text",
-        "files": [state_of(path, path)],
-        "rule": RULE,
-        "encoding_errors": reading.encoding_errors,
-    }
-    return store_documents(
-        "text",
-        identity,
-        lambda: _runs(path, _name(path, path), reading),
-        name=str(path),
-        least=1,
-        is_despaced=reading.despaced,
-    )
 
 
 def stored_part(name: str, documents: IndexedDocuments, source: dict[str, Any]) -> CorpusPart:

@@ -84,10 +84,11 @@ def load(words: str, reading: Reading) -> CorpusPart:
         LRopeError: The name is wrong, the hub cannot be reached, or a row has no text.
     """
     request = HubRequest.of(words)
+    folder = request.folder
     reading = replace(reading, text_column=request.column or reading.text_column)
     asked = {
         "source": "hf",
-        **asdict(replace(request, name=str(request.folder or request.name), column=reading.text_column)),
+        **asdict(replace(request, name=str(folder or request.name), column=reading.text_column)),
         "encoding_errors": reading.encoding_errors,
     }
     try:
@@ -99,20 +100,17 @@ def load(words: str, reading: Reading) -> CorpusPart:
             raise
         warnings.warn(f"{error} What was read of it before is used.", stacklevel=2)
     else:
+        # Of the files of a local folder the builder looks at the time alone.
+        files = [state_of(folder, file) for file in visible_files(folder)] if folder is not None else []
         documents = store_documents(
             "hf",
-            {**asked, "fingerprint": str(builder.hash), "files": _states(request.folder)},
+            {**asked, "fingerprint": str(builder.hash), "files": files},
             lambda: _pieces(builder, request, reading),
             name=f"hf:{words}",
             max_bytes=reading.max_train_bytes,
             is_despaced=reading.despaced,
         )
     return stored_part("hf", documents, {"files": f"hf:{words}", "rights": "see the data set's card"})
-
-
-def _states(folder: Path | None) -> list[list[Any]]:
-    """Return the state of every file of a local folder, of which the builder looks at the time alone."""
-    return [state_of(folder, file) for file in visible_files(folder)] if folder is not None else []
 
 
 def _kept(asked: Mapping[str, Any]) -> IndexedDocuments | None:

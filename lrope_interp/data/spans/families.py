@@ -125,15 +125,16 @@ def clauses(document: Document) -> list[Typed]:
     counts = [np.concatenate([[0], np.cumsum(one)]) for one in (is_mark, is_paragraph)]
     found: dict[Span, Span] = {}
     for start, end in _stretches(document, is_mark | is_paragraph):
-        if _is_clause(start, end, words, bool(is_han[start:end].any())):
-            for first, past in _moved((start, end), starts, ends):
-                n_marks, n_paragraphs = (int(one[past] - one[first]) for one in counts)
-                if (
-                    n_marks
-                    and not n_paragraphs
-                    and found.setdefault((first, past), (start, end)) == (start, end)
-                ):
-                    break
+        n_words = np.searchsorted(words[:, 1], end, side="right") - np.searchsorted(words[:, 0], start)
+        has_han = is_han[start:end].any()
+        is_enough = end - start >= _LEAST_HAN_CHARACTERS if has_han else n_words >= _LEAST_CLAUSE_WORDS
+        if not is_enough or end - start > _MOST_CLAUSE_CHARACTERS:
+            continue
+        for first, past in _moved((start, end), starts, ends):
+            n_marks, n_paragraphs = (int(one[past] - one[first]) for one in counts)
+            is_straddling = n_marks and not n_paragraphs
+            if is_straddling and found.setdefault((first, past), (start, end)) == (start, end):
+                break
     return [(*span, CLAUSE) for span in found.values()] + [(*span, OTHER) for span in found]
 
 
@@ -163,14 +164,10 @@ def _titles_in(text: str) -> Iterator[Span]:
     for word in _FIRST_WORD.finditer(text):
         for title in known.get(word.group(), ()) if word.start() >= past else ():
             end = word.start() + len(title)
-            if text.startswith(title, word.start()) and not _is_word(text[end : end + 1]):
+            if text.startswith(title, word.start()) and not _FIRST_WORD.match(text, end):
                 yield word.start(), end
                 past = end
                 break
-
-
-def _is_word(character: str) -> bool:
-    return character.isalnum() or character == "_"
 
 
 @lru_cache(maxsize=1)
@@ -201,13 +198,6 @@ def _stretches(document: Document, is_border: Bool[np.ndarray, " n_characters"])
     has_word = past > first
     ends = zip(at_words[first[has_word]].tolist(), at_words[past[has_word] - 1].tolist(), strict=True)
     return [(start, last + 1) for start, last in ends]
-
-
-def _is_clause(start: int, end: int, words: Int64[np.ndarray, "n 2"], has_han: bool) -> bool:
-    """Return whether a stretch is long enough, and not too long, for a clause."""
-    n_words = int(np.searchsorted(words[:, 1], end, side="right") - np.searchsorted(words[:, 0], start))
-    is_enough = end - start >= _LEAST_HAN_CHARACTERS if has_han else n_words >= _LEAST_CLAUSE_WORDS
-    return is_enough and end - start <= _MOST_CLAUSE_CHARACTERS
 
 
 def _moved(
@@ -457,10 +447,6 @@ def _entities(document: Document) -> list[Span]:
     ]
 
 
-def _tokens(document: Document) -> list[Span]:
-    return [(start, end) for start, end, _ in python_source.code_tokens(document)]
-
-
 _CODE = "Python source with its white space"
 _UNITS: Mapping[str, _Unit] = {
     "word": _Unit("prose", _is_prose, _words),
@@ -472,7 +458,7 @@ _UNITS: Mapping[str, _Unit] = {
     "sentence": _Unit(
         "prose with its white space", lambda one: _is_prose(one) and not one.is_despaced, sentences
     ),
-    "token": _Unit(_CODE, _is_code, _tokens),
+    "token": _Unit(_CODE, _is_code, lambda one: [row[:2] for row in python_source.code_tokens(one)]),
     "line": _Unit(_CODE, _is_code, python_source.lines),
     "scope": _Unit(_CODE, _is_code, python_source.scopes),
 }
