@@ -1,66 +1,34 @@
-"""A trained run that fits in a second, and the command line as a function."""
+"""A trained run that fits in a second, one result of each kind, and the command line as a function."""
 
 from __future__ import annotations
 
-import random
+import shlex
 import shutil
-import sys
 from collections.abc import Callable
+from contextlib import chdir
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_words import Answer, Cli, Train, WhileComputing
-
-WORDS = [
-    "fox",
-    "dog",
-    "bird",
-    "tree",
-    "water",
-    "green",
-    "small",
-    "quick",
-    "jumps",
-    "sings",
-    "over",
-    "near",
-    "the",
-]
-HAN = "人民日报北京今天中国经济发展改革工人农民学生老师"
+from cli_words import (
+    COMMANDS,
+    SHAPE,
+    Analysed,
+    Cli,
+    Train,
+    WhileComputing,
+    run_command,
+    some_text,
+    spans_of_colours,
+)
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
     """Run a command in an empty folder, in this process."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*words: str | Path) -> Answer:
-        from lrope_interp.cli import main
-
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["lrope-interp", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        return Answer(code if isinstance(code, int) else 0, out, err)
-
-    return call
-
-
-def some_text(n_paragraphs: int = 120, seed: int = 0) -> str:
-    """English and Chinese paragraphs in turn, all different."""
-    draw = random.Random(seed)
-    paragraphs = []
-    for number in range(n_paragraphs):
-        if number % 2:
-            paragraphs.append("".join(draw.choice(HAN) for _ in range(60)) + "。")
-        else:
-            words = [draw.choice(WORDS) for _ in range(40)]
-            paragraphs.append(f"{' '.join(words[:20]).capitalize()}, {' '.join(words[20:])}.")
-    return "\n\n".join(paragraphs) + "\n"
+    return run_command
 
 
 @pytest.fixture(scope="session")
@@ -80,10 +48,9 @@ def train_tiny(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
     @cache
     def make(increments: str = "per_layer") -> Path:
         folder = tmp_path_factory.mktemp("runs") / f"tiny-{increments}"
-        shape = {"n_layers": 2, "d_model": 16, "n_heads": 2, "d_head": 8, "d_mlp": 32, "n_ctx": 32}
         steps = {"n_steps": 6, "batch_size": 4, "lr": 1e-2, "eval_every": 6, "checkpoint_every": 3}
         config = train_config(
-            "tiny", data=f"file:{text_file}", increments=increments, validation_bytes=500, **shape, **steps
+            "tiny", data=f"file:{text_file}", increments=increments, validation_bytes=500, **SHAPE, **steps
         )
         train(config, folder)
         return folder
@@ -103,6 +70,34 @@ def run_copy(trained: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "runs" / trained.name
     shutil.copytree(trained, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def analysed(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Analysed]:
+    """The result of a command of `COMMANDS` on the shared run, made once a session."""
+    home = tmp_path_factory.mktemp("analysed")
+    shutil.copytree(trained, home / "runs" / trained.name)
+    (home / "spans.jsonl").write_text(spans_of_colours(), encoding="utf-8")
+    (home / "names.txt").write_text("# ours\nfox dog\nthe fox\nquick tree\nsmall water\n")
+    (home / "gold.txt").write_text("中国 人民 today\n" * 21 + "发展 经济\n", encoding="utf-8")
+
+    @cache
+    def make(command: str) -> Analysed:
+        words = f"{command} {COMMANDS[command]}".strip()
+        with chdir(home):
+            answer = run_command(*shlex.split(words))
+        assert answer.code == 0, answer.err
+        return Analysed(words, answer, home / "runs" / trained.name / command.split()[-1])
+
+    return make
+
+
+@pytest.fixture
+def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the preset `tiny` a model of a few thousand parameters: a run takes a moment."""
+    from lrope_interp.training.config import PRESETS
+
+    monkeypatch.setitem(PRESETS, "tiny", {**SHAPE, "batch_size": 4, "validation_bytes": 500})
 
 
 @pytest.fixture

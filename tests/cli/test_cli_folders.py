@@ -1,23 +1,20 @@
-"""What a command replaces, reserves, leaves behind, and says of the weights that it read."""
+"""What a command replaces, reserves and leaves behind, however it ends."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
-from cli_words import Cli, WhileComputing
+from cli_words import Cli, WhileComputing, files
 
 from lrope_interp.folders import reserved
 from lrope_interp.results import load_result
 
 SHOW = ("show", "A cat. 猫。", "--quiet")
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_nothing_that_is_not_ours_is_replaced(
@@ -29,18 +26,33 @@ def test_nothing_that_is_not_ours_is_replaced(
         (mine / name).write_text(content)
     (tmp_path / "link").symlink_to(mine)
     assert cli("eval", "--model", run_copy, "--quiet").code == 0
-    outs = (mine, tmp_path / "link", tmp_path, run_copy, run_copy.parent, run_copy / "eval")
     before = files(tmp_path)
-    for out in outs:
+    for out in (mine, tmp_path / "link", tmp_path, run_copy, run_copy.parent, run_copy / "eval"):
         refused = cli(*SHOW, "--model", run_copy, "--out", out, "--overwrite")
         assert (refused.code, refused.out, len(refused.err.splitlines())) == (2, "", 1)
-    for command in ("train", "replicate"):
+    for command in (["train"], ["study", "replicate"]):
         for out in (mine, tmp_path / "link", run_copy / "eval"):
-            refused = cli(command, "--data", "file:x", "--steps", "1", "--out", out, "--overwrite")
+            refused = cli(*command, "--data", "file:x", "--steps", "1", "--out", out, "--overwrite")
             assert refused.code == 2
     monkeypatch.chdir(mine)
     assert "not ours to replace" in cli(*SHOW, "--model", run_copy, "--out", ".", "--overwrite").err
     assert files(tmp_path) == before
+
+
+def test_results_are_numbered_and_one_of_ours_is_replaced_as_a_whole(cli: Cli, run_copy: Path) -> None:
+    for _ in range(2):
+        assert cli(*SHOW).code == 0
+    assert {"show", "show-2"} <= {one.name for one in run_copy.iterdir()}
+    words = [*SHOW, "--out", "out"]
+    assert cli(*words).code == 0
+    before = Path("out/result.json").read_bytes()
+    assert cli(*words).code == 2
+    assert cli(*words, "--overwrite").code == 0
+    assert Path("out/result.json").read_bytes() != before
+    Path("out/note.txt").write_text("mine")
+    refused = cli(*words, "--overwrite")
+    assert refused.code == 2 and "holds note.txt" in refused.err
+    assert Path("out/note.txt").read_text() == "mine"
 
 
 def test_several_at_once_all_get_their_results(cli: Cli, run_copy: Path) -> None:
@@ -85,13 +97,13 @@ def test_a_page_that_cannot_be_written_does_not_take_the_tables_with_it(
     def fail(html: str, path: Path) -> Path:
         raise error
 
-    monkeypatch.setattr(page, "write_page", fail)
-    answer = cli(*SHOW, "--model", run_copy)
+    with monkeypatch.context() as patch:
+        patch.setattr(page, "write_page", fail)
+        answer = cli(*SHOW, "--model", run_copy)
     assert answer.code == 2
     assert f"the result is whole and lies in {run_copy / 'show'}" in answer.err
     assert said in answer.err
     assert len(load_result(run_copy / "show").tables["characters"])
-    monkeypatch.undo()
     again = cli(*SHOW, "--model", run_copy, "--out", run_copy / "show", "--overwrite")
     assert again.code == 0, again.err
     assert (run_copy / "show" / "report.html").is_file()
@@ -112,10 +124,11 @@ def test_provenance_names_the_weights_that_were_analysed_and_not_those_that_came
     assert load_result(run_copy / "show").provenance["model_sha256"] == digest
 
 
+@pytest.mark.usefixtures("tiny_preset")
 def test_two_trainings_without_a_name_get_two_runs_and_a_replaced_one_is_named(
-    cli: Cli, text_file: Path, tmp_path: Path
+    cli: Cli, text_file: Path
 ) -> None:
-    words = ("train", "--steps", "1", "--batch-size", "1", "--data", f"file:{text_file}", "--quiet")
+    words = ("train", "--steps", "1", "--data", f"file:{text_file}", "--quiet")
     assert cli(*words).code == 0
     assert cli(*words).code == 0
     name = "tiny-file-text-per_layer-s0"
@@ -130,3 +143,51 @@ def test_two_trainings_without_a_name_get_two_runs_and_a_replaced_one_is_named(
     assert f"runs/{name} stays until the new run is finished" in replaced.err
     assert json.loads((Path("runs") / name / "run.json").read_text())["seed"] == 3
     assert sorted(os.listdir("runs")) == [name, f"{name}-2"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_an_analysis_and_leaves_nothing(
+    cli: Cli, run_copy: Path, tmp_path: Path, while_computing: WhileComputing, number: int
+) -> None:
+    before, handlers = files(tmp_path), [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)]
+    while_computing(lambda: signal.raise_signal(number))
+    for out in ((), ("--out", "deep/er/out")):
+        answer = cli(*SHOW, "--model", run_copy, *out)
+        assert (answer.code, answer.out) == (130, "")
+        assert "Traceback" not in answer.err
+    assert files(tmp_path) == before
+    assert sorted(os.listdir(tmp_path)) == ["runs"]
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGHUP)] == handlers
+
+
+def test_under_nohup_a_hang_up_is_still_ignored(
+    cli: Cli, run_copy: Path, while_computing: WhileComputing
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        while_computing(lambda: signal.raise_signal(signal.SIGHUP))
+        assert cli(*SHOW, "--model", run_copy).code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA out of memory. Tried to allocate 20 MiB"),
+        OSError(12, "Cannot allocate memory"),
+    ],
+)
+def test_out_of_memory_says_which_option_helps(
+    cli: Cli, run_copy: Path, while_computing: WhileComputing, error: Exception
+) -> None:
+    def fail() -> None:
+        raise error
+
+    while_computing(fail)
+    answer = cli(*SHOW, "--model", run_copy)
+    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+    assert answer.err.startswith("Error: out of memory: a shorter text")
+    assert not (run_copy / "show").exists()
