@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ COSTS = {
     "scale": 0.6, "local": 0.15, "local_compensated": 0.03,
 }  # fmt: skip
 SPLIT = {"split_contextual": 0.02, "split_lexical": 0.15, "split_scale": 2.01, "split_total": 2.18}
+COSTS_OF_ATTENTION = ("untouched", "one", "mean", "lexical")
 FACTORS = (0.25, 0.5, 2.0, 4.0)
 UNTOUCHED = 1.95
 N, N_UNITS = 60_000, 41
@@ -67,23 +69,6 @@ def ablations_result(
     )  # fmt: skip
 
 
-def one_row_result(value: float = 0.12, *, has_interval: bool = False, where: str = "") -> Result:
-    """Return what `--freeze mean --layer 2` may leave: one intervention, one layer, little else."""
-    place = _place("mean", "single", "2", 2, where=where) | {"value": value}
-    row = _row(place, "all", "nats_per_byte", "all", value)
-    if not has_interval:
-        row |= {"ci_low": np.nan, "ci_high": np.nan}
-    tables = {"ablations": pd.DataFrame([row], columns=COLUMNS), "base": _base(("en",)).iloc[:1]}
-    empty = ("distances", "attention", "examples", "increments", "passes")
-    return Result(
-        kind="ablations",
-        provenance=provenance(config={"n_layers": 6}, data={}, seed=0) | {"suite": "asked"},
-        headline={"untouched": UNTOUCHED, "mean_all": None, "n_passes": 2.0, "gain": None},
-        tables={name: _typed(t) for name, t in tables.items()} | {name: pd.DataFrame() for name in empty},
-        created="2026-11-22T07:00:00+00:00",
-    )
-
-
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     whole = ("layer", "head", "distance_high", "n", "n_units", "n_documents")
     return table.astype({name: "Int64" for name in whole if name in table})
@@ -116,25 +101,21 @@ def _places(n_layers: int, suite: str) -> list[dict[str, Any]]:
 
 
 def _cumulative(name: str, n_layers: int) -> list[dict[str, Any]]:
-    cost, shares = COSTS[name], [SHARES[k % 6] for k in range(n_layers)]
-    last = n_layers - 1
-    found = []
+    shares, last, found = [SHARES[k % 6] for k in range(n_layers)], n_layers - 1, []
     for k in range(n_layers):
-        designs = (
+        for design, words, share in (
             ("up", f"0-{k}", sum(shares[: k + 1])),
             ("down", f"{k}-{last}", sum(shares[k:])),
             ("restore", f"all but {k}", sum(shares) - shares[k]),
-        )
-        found += [_place(name, design, words, k, value=cost * share) for design, words, share in designs]
+        ):
+            found.append(_place(name, design, words, k, value=COSTS[name] * share))
     return found
 
 
 def _head_places(n_layers: int, n_heads: int) -> Iterable[dict[str, Any]]:
-    for name in ("one", "mean"):
-        for layer in range(n_layers):
-            for head in range(n_heads):
-                share = SHARES[layer % 6] / n_heads
-                yield _place(name, "single", str(layer), layer, head=head, value=COSTS[name] * share)
+    for name, layer, head in product(("one", "mean"), range(n_layers), range(n_heads)):
+        share = SHARES[layer % 6] / n_heads
+        yield _place(name, "single", str(layer), layer, head=head, value=COSTS[name] * share)
 
 
 def _rows(place: dict[str, Any], languages: Sequence[str]) -> list[dict[str, Any]]:
@@ -162,101 +143,84 @@ def _measured(place: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _row(
-    place: dict[str, Any], language: str, metric: str, byte_class: str, value: float, rarity: int = 0,
+    place: dict[str, Any],
+    language: str,
+    metric: str,
+    byte_class: str,
+    value: float,
+    rarity: int = 0,
     half: float = 0.0015,
-) -> dict[str, Any]:  # fmt: skip
-    wide = half + 0.08 * abs(value) * (1 + 0.2 * rarity)
-    n = N if byte_class == "all" else max(N // 4 ** (1 + rarity % 4), 20)
+) -> dict[str, Any]:
     units = 12 if byte_class == "0-9" else N_UNITS
-    bounds = (value - wide, value + wide) if units >= 20 else (np.nan, np.nan)
+    wide = half + 0.08 * abs(value) * (1 + 0.2 * rarity) if units >= 20 else np.nan
+    n = N if byte_class == "all" else max(N // 4 ** (1 + rarity % 4), 20)
     found = {"language": language, "metric": metric, "byte_class": byte_class, "value": value}
-    found |= {"ci_low": bounds[0], "ci_high": bounds[1]}
-    return place | found | {"n": n, "n_units": units, "n_documents": units}
+    return place | found | _bounds(value, wide) | {"n": n, "n_units": units, "n_documents": units}
+
+
+def _bounds(value: float, wide: float, name: str = "ci") -> dict[str, float]:
+    return {f"{name}_low": value - wide, f"{name}_high": value + wide}
 
 
 def _distances(label: str) -> pd.DataFrame:
-    bins = ((0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, None))
     rows = []
-    for name in ("one", "mean", "lexical"):
-        for k, (low, high) in enumerate(bins):
-            value = COSTS[name] * (1.6 - 0.25 * k)
-            wide = 0.002 + 0.1 * abs(value)
-            rows.append(
-                {"intervention": name, "parameter": np.nan, "design": "all", "layers": "all", "layer": None,
-                 "head": None, "label": label, "distance": low, "distance_high": high, "value": value,
-                 "ci_low": value - wide, "ci_high": value + wide, "n": 9000 // (k + 1), "n_units": N_UNITS}
-            )  # fmt: skip
-    return pd.DataFrame(rows)
+    bins = ((0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, None))
+    for name, (k, (low, high)) in product(("one", "mean", "lexical"), enumerate(bins)):
+        value = COSTS[name] * (1.6 - 0.25 * k)
+        row = _place(name, "all", "all", None) | {"label": label, "distance": low, "distance_high": high}
+        row |= {"value": value, "n": 9000 // (k + 1), "n_units": N_UNITS}
+        rows.append(row | _bounds(value, 0.002 + 0.1 * abs(value)))
+    return pd.DataFrame(rows).drop(columns="where")
 
 
 def _attention(n_layers: int, n_heads: int, languages: Sequence[str]) -> pd.DataFrame:
-    generator = np.random.default_rng(3)
-    rows = []
-    for language in ("all", *languages):
-        for metric, scale in (("look_back", 30.0), ("within_word", 0.5)):
-            before = scale * generator.uniform(0.2, 1.0, (n_layers, n_heads))
-            for name in ("untouched", "one", "mean", "lexical"):
-                for layer in range(n_layers):
-                    for head in range(n_heads):
-                        moved = 0.0 if name == "untouched" else scale * float(generator.normal(0.0, 0.06))
-                        value, wide = before[layer, head] + moved, 0.03 * scale
-                        has = name != "untouched"
-                        rows.append(
-                            {"intervention": name, "layer": layer, "head": head, "language": language,
-                             "metric": metric, "value": value, "n": N,
-                             "ci_low": value - wide, "ci_high": value + wide,
-                             "change": moved if has else np.nan,
-                             "change_low": moved - wide if has else np.nan,
-                             "change_high": moved + wide if has else np.nan}
-                        )  # fmt: skip
+    draw, rows = np.random.default_rng(3), []
+    for language, (metric, scale) in product(
+        ("all", *languages), (("look_back", 30.0), ("within_word", 0.5))
+    ):
+        before = scale * draw.uniform(0.2, 1.0, (n_layers, n_heads))
+        for name, layer, head in product(COSTS_OF_ATTENTION, range(n_layers), range(n_heads)):
+            moved = 0.0 if name == "untouched" else scale * float(draw.normal(0.0, 0.06))
+            change = np.nan if name == "untouched" else moved
+            value, wide = before[layer, head] + moved, 0.03 * scale
+            row = {"intervention": name, "layer": layer, "head": head, "language": language, "n": N}
+            row |= {"metric": metric, "value": value, "change": change}
+            rows.append(row | _bounds(value, wide) | _bounds(change, wide, "change"))
     return pd.DataFrame(rows)
 
 
 def _examples(hostile: str) -> pd.DataFrame:
-    generator = np.random.default_rng(4)
-    text = (hostile + CONTEXT) * 4
-    rows = []
-    for name in ("one", "mean", "lexical"):
-        for rank in range(1, 9):
-            for offset in range(-24, 25):
-                loss = float(generator.gamma(1.0, 1.0))
-                value = 6.0 / rank if offset == 0 else float(generator.normal(0.1, 0.4))
-                rows.append(
-                    {"intervention": name, "design": "all", "layers": "all", "layer": None, "rank": rank,
-                     "document": hostile or f"speech {rank}.txt", "character": 1200 + rank, "offset": offset,
-                     "text": text[offset + 24 + rank], "value": value, "loss": loss, "ablated": loss + value}
-                )  # fmt: skip
+    draw, rows, text = np.random.default_rng(4), [], (hostile + CONTEXT) * 4
+    for name, rank, offset in product(("one", "mean", "lexical"), range(1, 9), range(-24, 25)):
+        loss = float(draw.gamma(1.0, 1.0))
+        value = 6.0 / rank if offset == 0 else float(draw.normal(0.1, 0.4))
+        row = {"intervention": name, "design": "all", "layers": "all", "layer": None, "rank": rank}
+        row |= {"document": hostile or f"speech {rank}.txt", "character": 1200 + rank, "offset": offset}
+        row |= {"text": text[offset + 24 + rank], "value": value, "loss": loss, "ablated": loss + value}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _base(languages: Sequence[str]) -> pd.DataFrame:
+    same = {"n": N, "n_units": N_UNITS, "n_documents": N_UNITS, "unit": "block"}
+    nats = {language: UNTOUCHED + 0.2 * k for k, language in enumerate(("all", *languages))}
     rows = [
-        {"language": language, "nats_per_byte": UNTOUCHED + 0.2 * k, "ci_low": UNTOUCHED + 0.2 * k - 0.05,
-         "ci_high": UNTOUCHED + 0.2 * k + 0.05, "n": N, "n_units": N_UNITS, "n_documents": N_UNITS,
-         "unit": "block"}
-        for k, language in enumerate(("all", *languages))
-    ]  # fmt: skip
+        {"language": one, "nats_per_byte": value} | _bounds(value, 0.05) | same for one, value in nats.items()
+    ]
     return pd.DataFrame(rows)
 
 
 def _increments(n_layers: int, n_heads: int) -> pd.DataFrame:
-    heads: list[int | None] = list(range(n_heads)) if n_heads else [None]
-    rows = [
-        {"layer": layer, "head": head, "mean": 1.0 + 0.4 * layer, "sd": 0.3,
-         "lexical_share": 0.95 - 0.1 * layer, "n": 200_000}
-        for layer in range(n_layers) for head in heads
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
+    places = product(range(n_layers), range(n_heads) if n_heads else [None])
+    rows = [(layer, head, 1.0 + 0.4 * layer, 0.3, 0.95 - 0.1 * layer, 200_000) for layer, head in places]
+    return pd.DataFrame(rows, columns=["layer", "head", "mean", "sd", "lexical_share", "n"])
 
 
 def _passes(places: list[dict[str, Any]], n_layers: int) -> pd.DataFrame:
     start = {"intervention": "untouched", "parameter": np.nan, "design": "", "layers": "", "head": None}
     rows = [start | {"where": "", "first_layer": 0, "blocks_run": n_layers, "blocks_saved": 0}]
-    names = ("intervention", "parameter", "design", "layers", "head", "where")
     for place in places:
         skipped = place["layer"] if place["design"] in ("single", "down") else 0
-        rows.append(
-            {name: place[name] for name in names}
-            | {"first_layer": skipped, "blocks_run": n_layers - skipped, "blocks_saved": skipped}
-        )
+        run = {"first_layer": skipped, "blocks_run": n_layers - skipped, "blocks_saved": skipped}
+        rows.append({name: place[name] for name in (*start, "where")} | run)
     return pd.DataFrame(rows)

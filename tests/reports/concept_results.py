@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -161,73 +162,50 @@ def _signals(n_layers: int) -> Iterable[tuple[str, int | None, float]]:
 
 
 def _contrasts(n_layers: int) -> pd.DataFrame:
-    rows = [
-        {
-            "unit": unit,
-            "layer": layer,
-            "head": None,
-            "byte_class": name,
-            "language": "all",
-            "between": 1 + size,
-        }
-        | {"within": 1.0, "ratio": 1 + size, "ci_low": 1 + size - HALF, "ci_high": 1 + size + HALF}
-        | {"n_between": 300, "n_within": 400, "n_documents": N_DOCUMENTS, "control": signal}
-        for unit in UNITS
-        for signal, layer, size in _signals(n_layers)
-        for name in ("all", "letter")
-    ]
+    counts = {"within": 1.0, "n_between": 300, "n_within": 400, "n_documents": N_DOCUMENTS}
+    rows = []
+    for unit, (signal, layer, size), name in product(UNITS, _signals(n_layers), ("all", "letter")):
+        row = {"unit": unit, "layer": layer, "head": None, "byte_class": name, "language": "all"}
+        row |= {"between": 1 + size, "ratio": 1 + size, "control": signal, **counts}
+        rows.append(row | {"ci_low": 1 + size - HALF, "ci_high": 1 + size + HALF})
     return pd.DataFrame(rows)
 
 
 def _pairs(n_layers: int) -> pd.DataFrame:
-    rows = [
-        {"unit": unit, "layer": layer, "head": None, "language": "all", "metric": metric, "value": 0.5 + size}
-        | {"ci_low": 0.5 + size - HALF, "ci_high": 0.5 + size + HALF, "n": 500, "n_documents": N_DOCUMENTS}
-        | {"control": signal}
-        for unit in UNITS[1:]
-        for signal, layer, size in _signals(n_layers)
-        for metric in ("roc_auc", "distance_ratio")
-    ]
+    rows = []
+    for (signal, layer, size), metric in product(_signals(n_layers), ("roc_auc", "distance_ratio")):
+        row = {"unit": UNITS[1], "layer": layer, "head": None, "language": "all", "control": signal}
+        row |= {"metric": metric, "n": 500, "n_documents": N_DOCUMENTS, "value": 0.5 + size}
+        rows.append(row | {"ci_low": 0.5 + size - HALF, "ci_high": 0.5 + size + HALF})
     return pd.DataFrame(rows)
 
 
 def _trees(n_layers: int) -> pd.DataFrame:
     shapes = [(name, None, 0.05) for name in ("right", "left", "balanced", "random")]
-    rows = [
-        {"unit": unit, "layer": layer, "head": None, "language": "all", "tree": signal or "increments"}
-        | {"metric": metric, "value": 0.2 + size, "ci_low": 0.2, "ci_high": 0.3 + size, "n": 90}
-        | {"n_documents": N_DOCUMENTS}
-        for unit in (*UNITS[1:], "any")
-        for signal, layer, size in [*shapes, *_signals(n_layers)]
-        for metric in ("f1", "precision", "recall")
-    ]
+    signals, metrics, rows = [*shapes, *_signals(n_layers)], ("f1", "precision", "recall"), []
+    for unit, (signal, layer, size), metric in product((*UNITS[1:], "any"), signals, metrics):
+        row = {"unit": unit, "layer": layer, "head": None, "language": "all", "metric": metric, "n": 90}
+        row |= {"tree": signal or "increments", "value": 0.2 + size, "ci_low": 0.2, "ci_high": 0.3 + size}
+        rows.append(row | {"n_documents": N_DOCUMENTS})
     return pd.DataFrame(rows)
 
 
 def _examples(families: Sequence[str], concepts: Sequence[str], n_layers: int, hostile: str) -> pd.DataFrame:
-    text = hostile or "她说中国 a\u0301b\n"
-    rows = [
-        {"family": family, "concept": concept, "passage": passage, "document": hostile or "d1"}
-        | {"character": 10 + at, "text": character, "layer": layer, "value": 0.5 + 0.3 * (at % 4)}
-        | {"in_span": 2 <= at < 4}
-        for family in families
-        for concept in concepts
-        for passage in range(2)
-        for at, character in enumerate(text)
-        for layer in range(n_layers)
-    ]
+    text, rows = hostile or "她说中国 a\u0301b\n", []
+    passages = product(families, concepts, range(2), enumerate(text), range(n_layers))
+    for family, concept, passage, (at, character), layer in passages:
+        row = {"family": family, "concept": concept, "passage": passage, "document": hostile or "d1"}
+        row |= {"character": 10 + at, "text": character, "layer": layer, "value": 0.5 + 0.3 * (at % 4)}
+        rows.append(row | {"in_span": 2 <= at < 4})
     return pd.DataFrame(rows)
 
 
 def _sparse(families: Sequence[str], concepts: Sequence[str]) -> pd.DataFrame:
-    rows = [
-        {"family": family, "concept": concept, "features": "increments", "layer": None, "n_features": k}
-        | {"metric": "roc_auc", "value": 0.7 + 0.02 * k, "random_value": 0.6, "shuffled_value": 0.5}
-        | {"n": N, "seed": 0, "selected": "L0 first; L1 last"}
-        for family in families
-        for concept in concepts
-        for k in (1, 2, 4)
-    ]
+    rows = []
+    for family, concept, k in product(families, concepts, (1, 2, 4)):
+        row = {"family": family, "concept": concept, "features": "increments", "layer": None, "n": N}
+        row |= {"n_features": k, "metric": "roc_auc", "value": 0.7 + 0.02 * k, "random_value": 0.6}
+        rows.append(row | {"shuffled_value": 0.5, "seed": 0, "selected": "L0 first; L1 last"})
     return pd.DataFrame(rows)
 
 
@@ -237,22 +215,15 @@ def _erasures(families: Sequence[str], concepts: Sequence[str], n_layers: int) -
         "contrast_after": 0.02, "nats_per_byte": 0.001, "nats_per_byte_concept": 0.01,
     }  # fmt: skip
     shares = {"leace": 1.0, "random": 0.4, "shuffled": 0.5, "difference": 0.6, "beyond_shuffled": 0.5}
-    rows = []
-    for family in families:
-        for layer in range(1, n_layers):
-            for arm, share in shares.items():
-                known = {"family": family, "layer": layer, "arm": arm, "n": N, "n_documents": N_DOCUMENTS}
-                known |= {"rank": 3, "seed": 0}
-                moved = {"ci_low": np.nan, "ci_high": np.nan, "value": share}
-                rows.append(known | {"concept": "all", "metric": "states_moved"} | moved)
-                for concept in concepts:
-                    for metric, size in metrics.items():
-                        value = {
-                            "value": size * share,
-                            "ci_low": size * share / 2,
-                            "ci_high": size * share * 2,
-                        }
-                        if (arm, metric) == ("beyond_shuffled", "contrast_after"):
-                            value = {"value": -0.2, "ci_low": -0.3, "ci_high": -0.1}
-                        rows.append(known | {"concept": concept, "metric": metric} | value)
-    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["family", "concept", "arm", "metric"])
+    columns, rows = ["concept", "metric", "value", "ci_low", "ci_high"], []
+    for family, layer, (arm, share) in product(families, range(1, n_layers), shares.items()):
+        found = [("all", "states_moved", share, np.nan, np.nan)]
+        for concept, (metric, size) in product(concepts, metrics.items()):
+            moved = np.array([1.0, 0.5, 2.0]) * size * share
+            if (arm, metric) == ("beyond_shuffled", "contrast_after"):
+                moved = np.array([-0.2, -0.3, -0.1])
+            found.append((concept, metric, *moved))
+        known = {"family": family, "layer": layer, "arm": arm, "n": N, "n_documents": N_DOCUMENTS}
+        known |= {"rank": 3, "seed": 0}
+        rows += [known | dict(zip(columns, one, strict=True)) for one in found]
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["family", "arm", *columns])

@@ -9,16 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ablation_samples import ablations_result
-from concept_results import concepts_result
-from replication_samples import replication_result
-from report_samples import HOSTILE, boundaries_result, spacing_result, write_run
+from pages import HOSTILE_MADE, MADE, RENDER
+from report_samples import HOSTILE, spacing_result, write_run
 
-from lrope_interp.reports.ablations.page import render_ablations
-from lrope_interp.reports.boundaries.page import render_boundaries
-from lrope_interp.reports.concepts.page import render_concepts
 from lrope_interp.reports.kit.page import write_page
-from lrope_interp.reports.replication.page import render_replication
 from lrope_interp.reports.spacing.page import render_spacing
 from lrope_interp.reports.training.page import render_training
 
@@ -56,21 +50,6 @@ def browser(browser_path: str) -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture(scope="module")
-def boundary_page() -> str:
-    return render_boundaries(boundaries_result(n_layers=1, n_seeds=2, hostile=True))
-
-
-@pytest.fixture(scope="module")
-def ablation_page() -> str:
-    return render_ablations(ablations_result(2, 2, has_heads=True, hostile=HOSTILE))
-
-
-@pytest.fixture(scope="module")
-def concept_page() -> str:
-    return render_concepts(concepts_result(n_layers=6, hostile=HOSTILE))
-
-
 @pytest.fixture
 def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
@@ -85,7 +64,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
         page.on("dialog", lambda dialog: (found.complaints.append("a script ran"), dialog.dismiss()))
         page.on("request", lambda request: found.requests.append(request.url))
         page.goto(f"file://{write_page(html, tmp_path / 'report.html')}")
-        page.wait_for_selector(".main-svg")
+        page.wait_for_selector("main")
         page.wait_for_function(
             "[...document.querySelectorAll('.plot')].every("
             "p => p.dataset.drawn === 'yes' || p.closest('details:not([open])'))"
@@ -119,77 +98,28 @@ def test_a_hover_names_character_bytes_increment_and_position(opened: Callable[.
     found.assert_quiet()
 
 
-def test_the_boundary_page_draws_its_folds_when_they_open(opened: Callable[..., Opened], boundary_page: str):
-    found = opened(boundary_page)
+@pytest.mark.parametrize("width", [400, pytest.param(1280, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [*RENDER, "training"])
+def test_a_page_opens_with_its_folds_and_is_no_wider_than_the_window(
+    opened: Callable[..., Opened], tmp_path: Path, kind: str, width: int
+):
+    if kind == "training":
+        html = render_training(write_run(tmp_path / "run"))
+    else:
+        html = RENDER[kind](HOSTILE_MADE[kind](HOSTILE) if kind in HOSTILE_MADE else MADE[kind]())
+    found = opened(html, width)
     before = len(found.page.query_selector_all(".main-svg"))
     found.page.eval_on_selector_all("details", "found => found.forEach(one => { one.open = true })")
     found.page.wait_for_function(
         "[...document.querySelectorAll('.plot')].every(p => p.dataset.drawn === 'yes')"
     )
-    assert len(found.page.query_selector_all(".main-svg")) > before
-    assert any(text.startswith("<script>alert(1)") for text in found.texts(".ytick text"))
-    assert "<" in found.texts(".strip bdi")
-    found.assert_quiet()
-
-
-@pytest.mark.parametrize("width", [400, 1280])
-def test_the_page_of_ablations_opens_with_its_folds(
-    opened: Callable[..., Opened], ablation_page: str, width: int
-):
-    found = opened(ablation_page, width)
-    found.page.eval_on_selector_all("details", "found => found.forEach(one => { one.open = true })")
-    found.page.wait_for_function(
-        "[...document.querySelectorAll('.plot')].every(p => p.dataset.drawn === 'yes')"
-    )
-    assert {"layer 0", "all layers", "head 1.1"} <= {text.strip() for text in found.texts(".ytick text")}
-    assert "<" in found.texts(".strip bdi")
+    folded = len(found.page.query_selector_all("details .plot"))
+    assert len(found.page.query_selector_all(".main-svg")) - before >= folded
     assert found.page.evaluate("document.documentElement.scrollWidth") <= width
+    if kind in ("boundaries", "concepts"):
+        assert any(text.strip().startswith("<script>") for text in found.texts(".ytick text"))
+        assert "<" in found.texts(".strip bdi")
     found.assert_quiet()
-
-
-@pytest.mark.parametrize("width", [400, 1280])
-def test_the_page_of_concepts_opens_with_its_folds(
-    opened: Callable[..., Opened], concept_page: str, width: int
-):
-    found = opened(concept_page, width)
-    found.page.eval_on_selector_all("details", "found => found.forEach(one => { one.open = true })")
-    found.page.wait_for_function(
-        "[...document.querySelectorAll('.plot')].every(p => p.dataset.drawn === 'yes')"
-    )
-    names = [text.strip() for text in found.texts(".ytick text")]
-    assert "person" in names
-    assert any(text.startswith("<script>") for text in names)
-    assert "<" in found.texts(".strip bdi")
-    assert found.page.evaluate("document.documentElement.scrollWidth") <= width
-    found.assert_quiet()
-
-
-def test_the_training_page_opens(opened: Callable[..., Opened], tmp_path: Path):
-    found = opened(render_training(write_run(tmp_path / "run")))
-    assert len(found.page.query_selector_all(".plot[data-drawn=yes]")) == 3
-    found.assert_quiet()
-
-
-def test_the_page_of_a_paired_experiment_opens(opened: Callable[..., Opened]):
-    found = opened(render_replication(replication_result()))
-    assert len(found.page.query_selector_all(".plot[data-drawn=yes]")) == 3
-    found.assert_quiet()
-
-
-@pytest.mark.parametrize("width", [400, 1280])
-def test_no_page_is_wider_than_the_window(
-    opened: Callable[..., Opened], boundary_page: str, ablation_page: str, tmp_path: Path, width: int
-):
-    pages = [
-        render_spacing(spacing_result("The state of our union is strong. " * 4, n_layers=2)),
-        boundary_page,
-        ablation_page,
-        render_training(write_run(tmp_path / "run")),
-        render_replication(replication_result()),
-    ]
-    for html in pages:
-        found = opened(html, width)
-        assert found.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_no_button_sends_the_text_anywhere(opened: Callable[..., Opened]):

@@ -1,0 +1,126 @@
+"""One result of each kind, its page, and what a reader or a browser finds on it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+from ablation_samples import ablations_result
+from boundary_samples import boundaries_result
+from concept_results import concepts_result
+from report_samples import spacing_result
+from study_samples import (
+    cost_result,
+    definitions_result,
+    distance_result,
+    entities_result,
+    evaluation_result,
+    replication_result,
+)
+
+from lrope_interp.reports.ablations.page import render_ablations
+from lrope_interp.reports.boundaries.page import render_boundaries
+from lrope_interp.reports.concepts.page import render_concepts
+from lrope_interp.reports.context.page import render_context_cost
+from lrope_interp.reports.definitions.page import render_definitions
+from lrope_interp.reports.distances.page import render_distance
+from lrope_interp.reports.entities.page import render_entities
+from lrope_interp.reports.evaluation.page import render_evaluation
+from lrope_interp.reports.kit.page import asset
+from lrope_interp.reports.replication.page import render_replication
+from lrope_interp.reports.spacing.page import render_spacing
+from lrope_interp.results import Result
+
+MADE: dict[str, Callable[[], Result]] = {
+    "spacing": lambda: spacing_result("The state of our 中国.\n\u2028", n_layers=2, attention=(1, 0, 5)),
+    "boundaries": lambda: boundaries_result(n_layers=2, n_seeds=2),
+    "ablations": lambda: ablations_result(2, 2, has_heads=True),
+    "concepts": concepts_result,
+    "distances": distance_result,
+    "definitions": definitions_result,
+    "entities": entities_result,
+    "eval": evaluation_result,
+    "replicate": replication_result,
+    "bench": cost_result,
+}
+RENDER: dict[str, Callable[[Result], str]] = {
+    "spacing": render_spacing,
+    "boundaries": render_boundaries,
+    "ablations": render_ablations,
+    "concepts": render_concepts,
+    "distances": render_distance,
+    "definitions": render_definitions,
+    "entities": render_entities,
+    "eval": render_evaluation,
+    "replicate": render_replication,
+    "bench": render_context_cost,
+}
+HOSTILE_MADE: dict[str, Callable[[str], Result]] = {
+    "spacing": lambda text: spacing_result(text, n_layers=1, attention=(0, 0, 5)),
+    "boundaries": lambda _: boundaries_result(
+        n_layers=1, n_seeds=1, hostile=True, labels=("words",), strata=("characters",)
+    ),
+    "ablations": lambda text: ablations_result(1, 1, ("en",), has_heads=True, hostile=text),
+    "concepts": lambda text: concepts_result(n_layers=2, hostile=text),
+    "distances": lambda text: distance_result(("a", "b", text)),
+    "eval": evaluation_result,
+}
+
+
+def text_of(html: str) -> str:
+    """Return a page without scripts and styles."""
+    return re.sub(r"<(script|style).*?</\1>", "", html, flags=re.DOTALL)
+
+
+class Shape(HTMLParser):
+    """The elements of a page, each with the names of its attributes; and the figures' texts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: set[tuple[str, frozenset[str]]] = set()
+        self.values: list[str] = []
+        self.texts: list[str] = []
+        self.figures: list[Any] = []
+        self._is_figure = False
+        for script in ("plotly-cartesian.min.js", "draw.js"):
+            html = html.replace(asset(script), "")
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add((tag, frozenset(name for name, _ in attrs)))
+        self.values += [value or "" for _, value in attrs]
+        self._is_figure = ("type", "application/json") in attrs
+
+    def handle_data(self, data: str) -> None:
+        if self._is_figure:
+            self.figures.append(json.loads(data))
+        else:
+            self.texts.append(data)
+        self._is_figure = False
+
+
+def strings(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """Return every string of a figure with the name that it stands under."""
+    if isinstance(value, dict):
+        return [found for key, one in value.items() for found in strings(one, key)]
+    if isinstance(value, list):
+        return [found for one in value for found in strings(one, name)]
+    return [(name, value)] if isinstance(value, str) else []
+
+
+def drawn(value: Any) -> list[float]:
+    """Return every number of a figure's data, those in words for the pointer too."""
+    if isinstance(value, dict) and "bdata" in value:
+        return np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"]).astype(float).tolist()
+    if isinstance(value, dict | list):
+        inside = value.values() if isinstance(value, dict) else value
+        return [found for one in inside for found in drawn(one)]
+    try:
+        return [float(value)]
+    except (TypeError, ValueError):
+        return []

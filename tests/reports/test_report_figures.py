@@ -1,0 +1,566 @@
+"""A figure draws its frame: each value in its place, with its own bounds, and an order that can be read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from ablation_samples import COSTS, SPLIT, ablations_result
+from boundary_samples import boundaries_result
+from concept_results import AREAS, UNITS, above, concepts_result
+from report_samples import spacing_result, write_run
+from study_samples import VERDICTS
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.reports.ablations import page as ablations
+from lrope_interp.reports.ablations.frames import OPEN
+from lrope_interp.reports.ablations.numbers import LINEAR, change, squeezed, squeezed_ticks
+from lrope_interp.reports.ablations.strips import example_strips as ablation_strips
+from lrope_interp.reports.boundaries import page as boundaries
+from lrope_interp.reports.boundaries.error_strips import error_strips
+from lrope_interp.reports.boundaries.figures import _apart
+from lrope_interp.reports.boundaries.leaderboard_figure import NULL, PROBE, SEEDS
+from lrope_interp.reports.concepts.beside import AHEAD, OWN, UNDER, beside_table, plot_beside
+from lrope_interp.reports.concepts.codes import codes_panels, sparse_panels
+from lrope_interp.reports.concepts.erasures import ERASURES, erasure_panels
+from lrope_interp.reports.concepts.frames import beside_frame, best_claims
+from lrope_interp.reports.concepts.gain import gain_panels
+from lrope_interp.reports.concepts.heat_map import heat_map_frame, plot_heat_map, rows_of
+from lrope_interp.reports.concepts.panels import plot_panels
+from lrope_interp.reports.concepts.selectivity import leakage_table, selectivity_frame, selectivity_panels
+from lrope_interp.reports.concepts.strips import example_strips as concept_strips
+from lrope_interp.reports.concepts.structure import CONTRASTS, MEASURES, structure_frame, structure_panels
+from lrope_interp.reports.context.figures import plot_time
+from lrope_interp.reports.context.frames import flops_frame, phase_frame
+from lrope_interp.reports.distances.page import matrix_frame, pair_frame, plot_matrix, plot_pair
+from lrope_interp.reports.entities.frames import TESTS
+from lrope_interp.reports.entities.page import plot_test
+from lrope_interp.reports.entities.page import test_frame as entities_frame
+from lrope_interp.reports.kit.strips import N_SHADES
+from lrope_interp.reports.replication.figures import plot_differences, plot_gaps
+from lrope_interp.reports.replication.frames import (
+    arms_frame,
+    curve_frame,
+    gap_frame,
+    mean_over_seeds,
+    pairs_frame,
+    verdict_frame,
+)
+from lrope_interp.reports.spacing.layout import attention_frame, spacing_frame, summary_frame, words_frame
+from lrope_interp.reports.spacing.page import plot_spacing, render_spacing
+from lrope_interp.reports.training.page import plot_increments, plot_loss
+from lrope_interp.results import Result
+
+HERE = ("words", "characters")
+ENGLISH = "The state of our union is strong, and the people know it."
+CHINESE = "新华社北京十二月三十一日电，新年好。"
+ResultOf = Callable[[str], Result]
+
+
+@pytest.fixture(scope="module")
+def scored() -> Result:
+    return boundaries_result(n_layers=4, n_seeds=3, labels=("words",), strata=("characters",))
+
+
+@pytest.fixture(scope="module")
+def ablated() -> Result:
+    return ablations_result(has_heads=True)
+
+
+def traces(figure: Any) -> dict[str, Any]:
+    return {trace.name: trace for trace in figure.data}
+
+
+def assert_bars(trace: Any, frame: pd.DataFrame, axis: str = "error_x") -> None:
+    """The bars of a trace reach from its values to the bounds of the frame."""
+    np.testing.assert_allclose(trace[axis].array, frame["high"] - frame["value"])
+    np.testing.assert_allclose(trace[axis].arrayminus, frame["value"] - frame["low"])
+
+
+# --- spacing -------------------------------------------------------------------------------------------
+
+
+def test_characters_stand_at_their_position_over_the_mean_step() -> None:
+    result = spacing_result(CHINESE, n_layers=1)
+    table, row = result.tables["characters"], spacing_frame(result, ordinary=False)
+    position = table["position"].to_numpy()
+    mean = (position[-1] - position[0]) / (len(position) - 1)
+    np.testing.assert_allclose(row["x"], (position - position[0]) / mean)
+    np.testing.assert_allclose(np.diff(row["x"]) * mean, table["increment"].iloc[1:])
+    figure = plot_spacing(result, width=10_000)  # one block
+    (own,) = [one for one in figure.data if one.mode == "text" and "layer 0" in str(one.name)][:1]
+    np.testing.assert_array_equal(own.x, row["x_left"])
+    assert list(own.customdata[:, 2]) == list(row["increment"])
+    assert list(own.customdata[:, 4]) == list(row["position"])
+
+
+@pytest.mark.parametrize("text", [ENGLISH, "a😀b " * 30])
+def test_every_row_has_the_same_mean_step_and_ordinary_rope_counts_bytes(text: str) -> None:
+    frame = spacing_frame(spacing_result(text, n_layers=3))
+    for _, row in frame.groupby("row"):
+        assert row["x"].iloc[-1] == pytest.approx(len(text) - 1)
+        assert row["relative"].iloc[1:].mean() == pytest.approx(1)
+    ordinary = frame.query("layer == -1")
+    assert list(ordinary["increment"]) == [len(one.encode()) for one in text]
+    line = summary_frame(ordinary.assign(layer=0)).iloc[0]
+    assert line[["at_delimiters", "elsewhere"]].tolist() == pytest.approx([1, 1])
+
+
+def test_the_summary_counts_without_the_first_character() -> None:
+    frame = spacing_frame(spacing_result("a b c", n_layers=1))
+    line = summary_frame(frame).iloc[0]
+    steps = frame[frame["layer"] == 0]["relative"].to_numpy()[1:]
+    assert (line["n"], line["n_delimiters"]) == (4, 2)
+    assert line["at_delimiters"] == pytest.approx(steps[[0, 2]].mean())
+    assert line["elsewhere"] == pytest.approx(steps[[1, 3]].mean())
+
+
+def test_blocks_hold_every_character_once_and_begin_with_the_gap_before_them() -> None:
+    frame = spacing_frame(spacing_result(ENGLISH * 5, n_layers=1), block_width=40.0, ordinary=False)
+    assert list(frame["character"]) == list(range(len(ENGLISH) * 5))
+    assert frame["block"].is_monotonic_increasing and frame["block"].max() > 3
+    assert frame["x_left"].max() <= 41
+    assert frame.groupby("block").last()["is_delimiter"].mean() > 0.5  # most end at a word's end
+    first = frame[frame["block"] > 0].groupby("block").first()
+    np.testing.assert_allclose(first["x_left"], first["relative"])
+
+
+def test_layers_and_heads_have_rows_and_an_unknown_layer_is_named() -> None:
+    result = spacing_result(ENGLISH, n_layers=2, n_heads=2)
+    rows = list(dict.fromkeys(spacing_frame(result)["row_label"]))
+    assert rows[1:3] == ["layer 0 · head 0", "layer 0 · head 1"]
+    assert set(spacing_frame(result, 1)["layer"]) == {-1, 1}
+    with pytest.raises(LRopeError, match="unknown layer '7'"):
+        spacing_frame(result, 7)
+    empty = dataclasses.replace(result, tables={"characters": result.tables["characters"].iloc[:0]})
+    with pytest.raises(LRopeError, match="no characters"):
+        spacing_frame(empty)
+
+
+@pytest.mark.parametrize("text", ["a", "\n", "\x00\u200d\u0301"])
+def test_the_shortest_texts_are_drawn(text: str) -> None:
+    assert "main" in render_spacing(spacing_result(text, n_layers=2))
+
+
+def test_attention_stands_at_its_keys_and_what_is_not_shown_is_told_apart_from_eos() -> None:
+    result = spacing_result(ENGLISH, n_layers=2, attention=(1, 3, 20))
+    frame, weights = spacing_frame(result), result.tables["attention"].set_index("key_character")["weight"]
+    bars = attention_frame(result, frame)
+    shown = frame[(frame["layer"] == 1) & (frame["character"] <= 20)]
+    np.testing.assert_array_equal(bars["x_left"], shown["x_left"])
+    assert bars["weight_eos"].iloc[0] == weights.loc[-1]
+    figure = plot_spacing(result, width=10_000)
+    bar = next(trace for trace in figure.data if trace.type == "bar")
+    np.testing.assert_array_equal(bar.customdata[:, 1].astype(float), bars["weight"])
+    np.testing.assert_allclose(-bar.y / bars["weight"], -bar.y[0] / bars["weight"][0])
+    assert traces(figure)["query"].x[0] == bars["x_left"].iloc[20]
+    part = result.tables["characters"].query("character >= 10")
+    cut = dataclasses.replace(result, tables={**result.tables, "characters": part})
+    assert attention_frame(cut, spacing_frame(cut))["weight_elsewhere"].iloc[0] == pytest.approx(
+        weights.loc[0:9].sum()
+    )
+    assert attention_frame(result, spacing_frame(result, 0)).empty
+
+
+def test_ticks_stand_half_way_before_each_word_of_the_reference() -> None:
+    result = spacing_result(ENGLISH, n_layers=2)
+    starts = [i for i, c in enumerate(ENGLISH) if c.isalpha() and (i == 0 or not ENGLISH[i - 1].isalpha())]
+    table = result.tables["characters"]
+    table = table.assign(is_word_start=table["character"].isin(starts), word_grade="gold")
+    known = result.provenance | {"data": {"name": "my <file>.txt"}}
+    marked = dataclasses.replace(result, tables={"characters": table}, provenance=known)
+    frame = spacing_frame(marked)
+    words = words_frame(marked, frame)
+    x = frame[frame["row"] == 0].set_index("character")["x_left"]
+    assert words["x_left"].tolist() == [-0.5, *[(x[i - 1] + x[i]) / 2 for i in starts[1:]]]
+    (ticks,) = [trace for trace in plot_spacing(marked, width=10_000).data if trace.showlegend]
+    assert list(ticks.x[::3]) == words["x_left"].tolist()
+    assert ticks.name == "word starts (gold: my &lt;file&gt;.txt)"
+    assert words_frame(result, spacing_frame(result)).empty
+
+
+# --- boundaries ----------------------------------------------------------------------------------------
+
+
+def test_lines_over_layers_have_their_bounds_and_seeds_their_range(scored: Result) -> None:
+    frame, scores = boundaries.by_layer_frame(scored, *HERE), scored.tables["scores"]
+    figure = boundaries.plot_by_layer(scored, *HERE)
+    lines = {trace.name: trace for trace in figure.data if trace.fill is None}
+    layers = frame[frame["signal"] == "increments"]
+    np.testing.assert_array_equal(lines["increments"].y, layers["value"])
+    assert_bars(lines["increments"], layers, "error_y")
+    byte = frame.loc[frame["signal"] == "byte_mean", "value"]
+    np.testing.assert_array_equal(lines["byte's mean increment"].y, byte)
+    seeds = scores.query("signal == 'untrained' and layer == 1 and seed.notna() and metric == 'roc_auc'")
+    (line,) = (
+        boundaries.auc_frame(scored, *HERE).query("signal == 'untrained' and layer == 1").to_dict("records")
+    )
+    assert (line["n_seeds"], line["value"]) == (3, pytest.approx(seeds["value"].mean()))
+    assert (line["low"], line["high"]) == (seeds["value"].min(), seeds["value"].max())
+    band = next(trace for trace in figure.data if trace.fill == "toself")
+    assert (band.y[1], band.y[::-1][1]) == (seeds["value"].max(), seeds["value"].min())
+
+
+def test_the_leaderboard_draws_its_frame_in_order(scored: Result) -> None:
+    frame, figure = boundaries.leaderboard_frame(scored, *HERE), boundaries.plot_leaderboard(scored, *HERE)
+    drawn: dict[int, float] = {}
+    for trace in figure.data:
+        if trace.error_x.array is not None:
+            drawn |= dict(zip(trace.y, trace.x, strict=True))
+    assert [drawn[place] for place in range(len(frame))] == frame["value"].tolist()
+    assert frame["value"].is_monotonic_decreasing
+    bar, ranged = traces(figure)[NULL], frame[frame["spread"] == "range"]
+    np.testing.assert_array_equal(bar.base, frame["null_low"].dropna())
+    np.testing.assert_allclose(np.add(bar.base, bar.x).astype(float), frame["null_high"].dropna())
+    np.testing.assert_array_equal(traces(figure)[SEEDS].base, ranged["low"])
+    np.testing.assert_array_equal(traces(figure)[PROBE].x, frame["probe"].dropna())
+    assert ranged["p_shift"].isna().all(), "a mean over seeds has no p value"
+    scores = boundaries.auc_frame(scored, *HERE)
+    for signal in ("byte_mean", "ceiling", "untrained"):
+        (best,) = frame[frame["signal"] == signal].to_dict("records")
+        assert (best["value"], best["n_places"]) == (scores.query("signal == @signal")["value"].max(), 4)
+    layers = frame[frame["signal"] == "increments"]
+    probes = scores[scores["kind"] == "ceiling"].set_index("layer")["value"]
+    assert layers["probe"].tolist() == [probes[layer] for layer in layers["layer"]]
+
+
+def test_differences_are_of_the_best_layer_and_in_order(scored: Result) -> None:
+    frame, scores = boundaries.differences_frame(scored, *HERE), boundaries.auc_frame(scored, *HERE)
+    layers = scores[scores["signal"] == "increments"]
+    assert set(frame["layer"]) == {layers.loc[layers["value"].idxmax(), "layer"]}
+    assert frame["value"].is_monotonic_increasing and frame["control"].is_unique
+    drawn = {}
+    for trace in boundaries.plot_differences(scored, *HERE).data[1:]:
+        drawn |= dict(zip(trace.y, zip(trace.x, trace.error_x.array, strict=True), strict=True))
+    np.testing.assert_array_equal([drawn[i][0] for i in range(len(frame))], frame["value"])
+    np.testing.assert_allclose([drawn[i][1] for i in range(len(frame))], frame["high"] - frame["value"])
+
+
+def test_curves_and_errors_are_those_of_the_tables(scored: Result) -> None:
+    figure = boundaries.plot_curves(scored, *HERE)
+    for axis, frame, name in (
+        ("x", boundaries.roc_frame(scored, *HERE), "tpr"),
+        ("x2", boundaries.precision_recall_frame(scored, *HERE), "precision"),
+    ):
+        drawn = [trace for trace in figure.data if trace.xaxis == axis][1:]
+        groups = frame.groupby("name", sort=False)
+        for trace, (title, curve) in zip(drawn, groups, strict=True):
+            assert trace.name == title
+            np.testing.assert_allclose(trace.y, curve[name], atol=1e-6)
+    strips, errors = error_strips(scored, *HERE), boundaries.errors_frame(scored, *HERE)
+    assert strips is not None and len(strips.strips) == 10
+    assert errors.loc[errors["value"].idxmax(), "shade"] == N_SHADES - 1
+    for strip in strips.strips:
+        assert [cell.is_marked for cell in strip.cells].index(True) == 24
+        assert sum(cell.is_boundary for cell in strip.cells) == 10
+    table, kinds = boundaries.table_frame(scored, *HERE)
+    shown = [float(value) for value in table["ROC-AUC"] if value != "–"]
+    assert shown == sorted(shown, reverse=True) and kinds.count("layer") == 4
+    nothing = table[table["Signal"] == "prevalence (knows nothing)"].iloc[0]
+    assert (nothing["ROC-AUC"], nothing["Av. precision"]) == ("–", "0.200")
+
+
+def test_of_heads_the_best_has_a_curve_and_two_alignments_have_two_names() -> None:
+    result = boundaries_result(n_layers=2, n_heads=3, n_seeds=1, labels=("words",), strata=("characters",))
+    curves, scores = boundaries.roc_frame(result, *HERE), boundaries.auc_frame(result, *HERE)
+    best = scores.loc[scores.loc[scores["signal"] == "increments", "value"].idxmax()]
+    own = curves.loc[curves["signal"] == "increments", ["layer", "head"]].drop_duplicates()
+    assert own.to_numpy().tolist() == [[best["layer"], best["head"]]]
+    table = result.tables["scores"]
+    again = table[table["signal"] == "surprisal"].assign(align="lead")
+    both = {**result.tables, "scores": pd.concat([table, again], ignore_index=True)}
+    frame = boundaries.auc_frame(dataclasses.replace(result, tables=both), *HERE)
+    named = frame.loc[frame["signal"] == "surprisal", "name"]
+    assert set(named) == {"surprisal, last", "surprisal, lead"}
+    scores["value"] = 0.0
+    assert boundaries.auc_frame(result, *HERE)["value"].max() > 0.5, "a frame is handed out as a copy"
+
+
+def test_labels_at_line_ends_are_pushed_apart_within_the_plot() -> None:
+    heights = _apart([0.5, 0.501, 0.502, 0.99, 1.0], 0.03, 0.4, 1.01)
+    assert min(np.diff(heights)) > 0.0299
+    assert max(heights) <= 1.01
+
+
+# --- ablations -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("metric", "is_heads"), [("nats_per_byte", False), ("flips", True)])
+def test_the_cells_of_the_heat_map_of_ablations_are_the_frame(
+    ablated: Result, metric: str, is_heads: bool
+) -> None:
+    frame = ablations.heat_map_frame(ablated, metric, is_heads=is_heads)
+    grey, coloured = ablations.plot_heat_map(ablated, metric, is_heads=is_heads).data
+    rows, columns = list(dict.fromkeys(frame["place"])), list(dict.fromkeys(frame["column"]))
+    assert rows[0] == ("head 0.0" if is_heads else "layer 0")
+    for row in frame.itertuples():
+        at = rows.index(row.place), columns.index(row.column)
+        trace = grey if row.shows == OPEN else coloured
+        assert trace.customdata[at[0]][at[1]] == row.value
+        assert np.sinh(trace.z[at[0]][at[1]]) * LINEAR == pytest.approx(row.value)
+    if not is_heads:
+        cell = frame.query("place == 'all layers' and intervention == 'mean'")
+        assert cell["value"].item() == COSTS["mean"]
+        assert set(frame.loc[frame["intervention"] == "scale", "parameter"]) == {2.0}
+
+
+def test_the_waterfall_stands_on_what_went_before_and_ends_at_its_total(ablated: Result) -> None:
+    frame = ablations.waterfall_frame(ablated)
+    bars, whiskers = ablations.plot_split(ablated).data
+    assert list(frame["value"]) == [SPLIT[name] for name in frame["intervention"]]
+    np.testing.assert_array_equal(bars.y, frame["value"])
+    np.testing.assert_array_equal(bars.base, frame["start"])
+    np.testing.assert_allclose(whiskers.y, frame["start"] + frame["value"])
+    assert_bars(whiskers, frame, "error_y")
+    np.testing.assert_allclose(frame["end"].iloc[2], frame["end"].iloc[3])
+
+
+def test_the_scale_curve_passes_through_nothing_at_one_and_one_factor_is_no_curve(ablated: Result) -> None:
+    frame, figure = ablations.scale_frame(ablated), ablations.plot_scale(ablated)
+    lines = {trace.name: trace for trace in figure.data if trace.fill is None}
+    for place, own in frame.groupby("place"):
+        np.testing.assert_array_equal(lines[place].x, [0.25, 0.5, 1.0, 2.0, 4.0])
+        np.testing.assert_allclose(np.sinh(lines[place].y) * LINEAR, own["value"], atol=1e-12)
+    assert (frame.loc[frame["parameter"] == 1.0, ["value", "low", "high"]] == 0.0).all(axis=None)
+    assert ablations.scale_frame(ablations_result(2, 2, suite="default")).empty
+
+
+def test_lines_over_sets_of_layers_and_bars_of_groups_are_the_frames(ablated: Result) -> None:
+    frame = ablations.cumulative_frame(ablated, "one")
+    lines = traces(ablations.plot_cumulative(ablated, "one"))
+    words = {"up": "layers 0 to this one", "down": "this layer to the last"}
+    for design, name in (words | {"restore": "all layers but this one"}).items():
+        own = frame[frame["design"] == design]
+        np.testing.assert_array_equal(lines[name].y, own["value"])
+        np.testing.assert_array_equal(np.rint(lines[name].x), own["layer"])
+    for made, first in (
+        (ablations.classes_change_frame(ablated), ["space", "newline", "punctuation .!?"]),
+        (ablations.distances_frame(ablated, "words"), ["0", "1", "2 to 3", "4 to 7"]),
+        (ablations.languages_change_frame(ablated), ["English", "Chinese"]),
+    ):
+        assert list(dict.fromkeys(made["group"]))[: len(first)] == first
+        figure = ablations.plot_groups(made, "group")
+        for trace, name in zip(figure.data, ("mean", "one", "lexical"), strict=True):
+            own = made[made["intervention"] == name]
+            np.testing.assert_array_equal(trace.x, own["value"])
+            np.testing.assert_array_equal(trace.error_x.arrayminus, own["value"] - own["low"])
+
+
+def test_places_stand_beside_as_many_random_gaps_and_not_in_the_heat_map(ablated: Result) -> None:
+    rows = ablated.tables["ablations"]
+    whole = rows[(rows["intervention"] == "mean") & (rows["design"] == "all")]
+    at_words, at_random = (
+        whole.assign(where=where, value=value, ci_low=value - 0.01, ci_high=value + 0.01)
+        for where, value in (("words", 0.02), ("random:words", 0.05))
+    )
+    difference = at_words.assign(intervention="beyond_random", value=-0.03, ci_low=-0.04, ci_high=-0.02)
+    more = {"ablations": pd.concat([rows, at_words, at_random, difference], ignore_index=True)}
+    more["places"] = pd.DataFrame({"where": ["words", "random:words"], "n_gaps": [70, 70]})
+    suite = dataclasses.replace(ablated, tables={**ablated.tables, **more})
+    names = ["where", "n_gaps", "value", "random_value", "more_value"]
+    assert ablations.places_frame(suite)[names].to_numpy().tolist() == [["words", 70, 0.02, 0.05, -0.03]]
+    columns = ablations.heat_map_frame(ablated)["column"].tolist()
+    assert ablations.heat_map_frame(suite)["column"].tolist() == columns
+    assert "+0.0500 [+0.0400, +0.0600]" in ablations.render_ablations(suite)
+
+
+def test_strips_mark_the_character_and_shade_by_the_value(ablated: Result, result_of: ResultOf) -> None:
+    frame = ablations.examples_frame(ablated)
+    (title, first), *_ = ablation_strips(ablated)
+    assert title == "To layer's mean, all layers: the 8 targets that lose most"
+    own = frame[(frame["intervention"] == "mean") & (frame["rank"] == 1)]
+    cells = first.strips[0].cells
+    assert [cell.is_warm for cell in cells] == (own["value"] > 0).tolist()
+    assert [place for place, cell in enumerate(cells) if cell.is_marked] == [24]
+    assert cells[24].shade == 8
+    title, strips = concept_strips(result_of("concepts"))[0]
+    assert title == "entities: person, layer 1", "the best single layer"
+    cells = strips.strips[0].cells
+    assert [cell.is_boundary for cell in cells[:5]] == [False, False, True, True, False]
+    assert [cell.is_warm for cell in cells[:4]] == [False, False, True, True]
+
+
+def test_the_scale_of_changes_is_linear_near_nothing_and_its_ticks_stand_at_their_values() -> None:
+    assert squeezed(LINEAR / 50) == pytest.approx(1 / 50, rel=1e-3)
+    places, words = squeezed_ticks(-0.2, 2.5)
+    assert words[:5] == ["−0.1", "−0.03", "−0.01", "−0.003", "0"] and words[-1] == "+1"
+    assert places[-1] == squeezed(1.0)
+    found = [change(value) for value in (2.184, 0.1704, -0.00004, -0.0019)]
+    assert found == ["+2.18", "+0.170", "0.0000", "−0.0019"]
+
+
+# --- concepts ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["document", "type"])
+def test_the_cells_of_the_heat_map_of_concepts_are_the_claims(result_of: ResultOf, split: str) -> None:
+    result = result_of("concepts")
+    frame = heat_map_frame(result, "increments", split)
+    coloured, grey = plot_heat_map(result, "increments", split).data
+    rows, columns = rows_of(frame), list(dict.fromkeys(frame["place"]))
+    assert columns == ["layer 0", "layer 1", "all layers"]
+    for row in frame.itertuples():
+        at = rows.index((row.family, row.concept)), columns.index(row.place)
+        if row.concept == "rare":
+            assert np.isnan(coloured.z[at]) and grey.text[at] == "not<br>measured"
+        else:
+            less = 0.02 if split == "type" else 0.0
+            assert coloured.customdata[at] == coloured.z[at] == row.value
+            assert row.value == pytest.approx(above(row.concept, max(row.layer, 0)) - less)
+            assert coloured.text[at].startswith(row.mark) and "n-grams" in coloured.text[at]
+    two = rows_of(heat_map_frame(concepts_result(families=("entities", "titles")), "increments"))
+    assert (two[0], two[4]) == (("entities", ""), ("titles", ""))
+
+
+@pytest.mark.parametrize("split", ["document", "type"])
+def test_every_control_stands_beside_the_claim_with_its_own_number(result_of: ResultOf, split: str) -> None:
+    best = best_claims(result_of("concepts"))
+    claim: Any = best[best["concept"] == "place"].iloc[0]
+    frame = beside_frame(result_of("concepts"), claim, split)
+    value = dict(zip(frame["control"], frame["value"], strict=True))
+    own = value.pop("none")
+    assert value == AREAS and list(value) == sorted(AREAS, key=lambda name: -AREAS[name])
+    ahead = {name for name, area in AREAS.items() if area >= own}
+    assert set(frame.loc[frame["is_ahead"], "control"]) == ahead
+    drawn = {name: list(t.x) for name, t in traces(plot_beside(result_of("concepts"), claim, split)).items()}
+    assert drawn[OWN] == [own]
+    assert drawn[AHEAD] == frame.loc[frame["is_ahead"], "value"].tolist()
+    assert sorted([own, *drawn[AHEAD], *drawn[UNDER]]) == sorted(frame["value"])
+
+
+def test_every_panel_draws_its_frame_over_the_names_of_its_axis(result_of: ResultOf) -> None:
+    result = result_of("concepts")
+    for panels in (
+        selectivity_panels(result, "increments"), gain_panels(result, "increments", "entities"),
+        codes_panels(result, "increments"), sparse_panels(result),
+        *(structure_panels(result, measure) for measure in MEASURES),
+        *(erasure_panels(result, erasure, "entities") for erasure in ERASURES),
+    ):  # fmt: skip
+        data = [trace for trace in plot_panels(panels).data if trace.name != "reference"]
+        drawn = [(trace.name, float(value)) for trace in data for value in trace.y]
+        names = [panels.looks[name].name for name in panels.frame["series"]]
+        assert sorted(drawn) == sorted(zip(names, panels.frame["value"], strict=True)) != []
+    panels = gain_panels(result, "increments", "entities")
+    figure, frame = plot_panels(panels), panels.frame
+    own = frame[(frame["panel"] == "person") & (frame["series"] == "gain")]
+    first = next(trace for trace in figure.data if trace.name == "unseen documents")
+    layout: Any = figure.layout
+    assert [layout.xaxis.ticktext[round(x)] for x in first.x] == own["x"].tolist()
+    assert_bars(first, own, "error_y")
+    assert panels.notes == {"person": "adds: 0, 1, all"}
+
+
+def test_tables_of_concepts_mark_who_wins_and_what_leaks_between_splits(result_of: ResultOf) -> None:
+    table = beside_table(result_of("concepts"), "increments").set_index(["Concept", "Spans of"])["n-grams"]
+    assert (table["place", "unseen documents"], table["person", "unseen documents"]) == ("▲ 0.850", "0.850")
+    leaks = leakage_table(result_of("concepts"), "increments").set_index("Concept").loc["person"]
+    assert (leaks["Leakage"], leaks["Its leakage"]) == ("+0.020", "0.000")
+
+
+def test_controls_of_selectivity_and_structure_have_their_own_rows(result_of: ResultOf) -> None:
+    frame = selectivity_frame(result_of("concepts"), "increments").set_index(["series", "x"])
+    task = frame.loc[("control_task", "0")]
+    assert (task["low"], task["value"], task["high"]) == pytest.approx((0.45, 0.5, 0.55))
+    assert frame.loc[("majority", "all"), "value"] == 0.55
+    structure = structure_frame(result_of("concepts"), CONTRASTS)
+    assert list(dict.fromkeys(structure["panel"])) == list(UNITS)
+    word = structure[structure["panel"] == "word"]
+    assert word["x"].tolist() == ["0", "0", "0", "1", "1", "1", "entropy", "surprisal"]
+    assert word.loc[word["signal"] == "increments", "value"].tolist() == [1.1, 1.11]
+
+
+# --- studies, distances, training ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("test", TESTS, ids=lambda test: test.name)
+def test_a_test_of_names_draws_its_frame_and_seeds_are_one_row_with_their_range(
+    result_of: ResultOf, test: Any
+) -> None:
+    frame, drawn = entities_frame(result_of("entities"), test), traces(plot_test(result_of("entities"), test))
+    for name, signal in (("increments", "increments"), ("untrained model", "untrained")):
+        rows = frame[frame["signal"] == signal]
+        assert len(rows) == len(VERDICTS)
+        np.testing.assert_allclose(np.asarray(drawn[name].x, dtype=float), rows["value"].astype(float))
+        np.testing.assert_allclose(np.asarray(drawn[name].error_x.array, float), rows["high"] - rows["value"])
+    if test.name == "matched":
+        where = "response == 'inner_space' and design == 'matched' and layer == 2 and signal == 'untrained'"
+        seeds = result_of("entities").tables["matched"].query(where)["difference"]
+        row = frame[(frame["layer"] == 2) & (frame["signal"] == "untrained")].iloc[0]
+        found = (row["low"], row["value"], row["high"])
+        assert found == pytest.approx((seeds.min(), seeds.mean(), seeds.max()))
+
+
+def test_the_matrix_of_distances_draws_every_pair_and_a_pair_its_range(result_of: ResultOf) -> None:
+    result = result_of("distances")
+    figure = plot_matrix(result)
+    for trace, (_, own) in zip(figure.data, matrix_frame(result).groupby("row_label"), strict=True):
+        drawn = np.asarray(trace.customdata, dtype=float)
+        assert np.isfinite(drawn).sum() == len(own) == 6
+        for row in own.itertuples():
+            at = (row.index_b, row.index_a)
+            assert drawn[at] == row.value
+            assert trace.z[at[0]][at[1]] == pytest.approx(math.log2(float(row.value) / float(row.expected)))
+            assert (trace.text[at[0]][at[1]] == "•") == (str(row.is_outside) == "True")
+    assert [trace.visible for trace in figure.data] == [True, False]
+    frame = pair_frame(result)
+    assert list(traces(plot_pair(result))["this pair"].x) == frame["value"].tolist()
+    (band,) = [trace for trace in plot_pair(result).data if trace.type == "bar"]
+    assert list(band.base) == frame["low"].tolist()
+
+
+def test_pairs_of_runs_are_drawn_as_they_are_compared(result_of: ResultOf) -> None:
+    result = result_of("replicate")
+    figure, table = plot_differences(result), verdict_frame(result)
+    for share in (90, 95):
+        drawn = [trace.x for trace in figure.data if trace.name == f"{share} % interval"]
+        np.testing.assert_array_equal(drawn, table[[f"ci{share}_low", f"ci{share}_high"]])
+    np.testing.assert_array_equal([t.x[0] for t in figure.data if t.name == "mean"], table["mean"])
+    np.testing.assert_array_equal(traces(figure)["seeds"].x, pairs_frame(result)["difference"])
+    means = pairs_frame(result).groupby(["arm", "reference"], sort=False)["difference"].mean()
+    np.testing.assert_allclose(means, table["mean"])
+    frame, gaps = curve_frame(result), gap_frame(result)
+    losses = frame.set_index(["arm", "seed", "step"])["loss"]
+    for line in gaps.itertuples():
+        fixed = losses["fixed", line.seed, line.step]
+        assert line.difference == pytest.approx(losses[line.arm, line.seed, line.step] - fixed)
+    mean = gaps[gaps["arm"] == "per_layer"].groupby("step")["difference"].mean()
+    np.testing.assert_allclose(traces(plot_gaps(result))["per layer"].y, mean)
+    cut = frame[~((frame["arm"] == "shared") & (frame["seed"] == 0) & (frame["step"] > 300))]
+    ends = mean_over_seeds(cut, "loss").groupby("arm")["step"].max()
+    assert (ends["shared"], ends["fixed"]) == (300, 600), "a mean is of all seeds or not drawn"
+    arms, runs = arms_frame(result).set_index("arm"), result.tables["runs"].query("arm == 'shared'")
+    assert arms.loc["fixed_wide", "extra_parameters"] == 25_344
+    assert arms.loc["shared", "sd"] == pytest.approx(runs["nats_per_byte"].std(ddof=1))
+
+
+def test_times_have_their_quartiles_and_operations_add_up(result_of: ResultOf) -> None:
+    result = result_of("bench")
+    frame = phase_frame(result, "forward")
+    for trace, arm in zip(plot_time(result, ["forward"]).data, ("shared", "per_layer"), strict=True):
+        own = frame[frame["arm"] == arm]
+        np.testing.assert_array_equal(trace.y, own["ratio_to_fixed"])
+        np.testing.assert_array_equal(
+            trace.error_y.array, np.nan_to_num(own["ratio_q3"] - own["ratio_to_fixed"])
+        )
+    flops = flops_frame(result)
+    parts = flops[["linears", "attention", "increment_heads", "rotation"]].sum(axis=1)
+    np.testing.assert_array_equal(flops["total"], parts)
+    at_512 = flops[flops["context"] == 512].set_index("arm")
+    expected = at_512.loc["per_layer", "total"] / at_512.loc["fixed", "total"]
+    assert at_512.loc["per_layer", "ratio"] == pytest.approx(expected)
+
+
+def test_a_run_is_drawn_with_bits_beside_nats_and_its_spread(tmp_path: Any) -> None:
+    folder = write_run(tmp_path / "run")
+    layout: Any = plot_loss(folder).layout
+    np.testing.assert_allclose(np.array(layout.yaxis.range) / math.log(2), layout.yaxis2.range)
+    drawn = plot_increments(folder).data
+    upper = [trace for trace in drawn if trace.name == "mean + s.d."]
+    lines = [trace for trace in drawn if str(trace.name).startswith("layer")]
+    assert len(upper) == len(lines) == 3
+    np.testing.assert_allclose(upper[0].y, np.add(lines[0].y, lines[0].customdata))

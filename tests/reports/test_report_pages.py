@@ -1,0 +1,143 @@
+"""What holds for every page: saved results alone make it, its numbers are its tables', nothing is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import RENDER, Shape, drawn, text_of
+from report_samples import write_run
+
+from lrope_interp.errors import LRopeError
+from lrope_interp.reports.training.page import render_training
+from lrope_interp.results import Result, load_result, save_result
+
+ResultOf = Callable[[str], Result]
+PageOf = Callable[[str], str]
+HERE = "label == 'words' and stratum == 'characters'"
+MATCHED = "design == 'matched' and response == 'inner_space'"
+WHOLE = "metric == 'nats_per_byte' and language == 'all' and byte_class == 'all'"
+
+WHOLE_PAGES = ("boundaries", "ablations", "concepts")  # of many tables, each of which is linked and may lack
+# What a reader must be able to find in the figures: columns of a table, and of which rows.
+DRAWN = [
+    ("spacing", "characters", "", ["increment", "position"]),
+    ("spacing", "attention", "key_character >= 0", ["weight"]),
+    ("boundaries", "scores", f"metric == 'roc_auc' and signal == 'increments' and {HERE}", ["value"]),
+    ("boundaries", "scores", "metric == 'roc_auc' and signal == 'entropy' and value.notna()", ["value"]),
+    ("boundaries", "nulls", f"signal == 'increments' and {HERE}", ["null_low"]),
+    ("boundaries", "beyond", f"baseline == 'M0' and {HERE}", ["bits"]),
+    ("boundaries", "classes", "language == 'zh' and n > 0", ["mean_normalised"]),
+    ("ablations", "ablations", f"{WHOLE} and design == 'single' and intervention == 'lexical'", ["value"]),
+    ("ablations", "ablations", f"{WHOLE} and intervention == 'mean' and design == 'restore'", ["value"]),
+    ("ablations", "distances", "label == 'words'", ["value"]),
+    ("ablations", "attention", "intervention == 'mean' and language == 'all'", ["value", "change"]),
+    ("concepts", "claims", "concept != 'rare'", ["auc", "above", "gain", "gain_untrained"]),
+    ("concepts", "contrasts", "byte_class == 'all'", ["ratio"]),
+    ("concepts", "sparse", "", ["value"]),
+    ("distances", "matrix", "", ["value"]),
+    ("definitions", "definitions", "model == 'trained' and measure == 'normalised'", ["difference"]),
+    ("entities", "matched", f"signal == 'increments' and {MATCHED} and layer > 0", ["difference"]),
+    ("replicate", "differences", "", ["mean", "ci90_low", "ci95_high"]),
+    ("replicate", "curves", "split == 'validation'", ["loss"]),
+    ("bench", "costs", "phase == 'forward' and arm == 'per_layer'", ["ratio_to_fixed", "peak_ratio"]),
+    ("bench", "angles", "", ["max_error"]),
+]
+
+
+@pytest.mark.parametrize("kind", RENDER)
+def test_a_page_is_made_from_the_saved_result_alone(
+    result_of: ResultOf, page_of: PageOf, kind: str, tmp_path: Path
+) -> None:
+    save_result(result_of(kind), tmp_path)
+    page = page_of(kind)
+    assert RENDER[kind](load_result(tmp_path)) == page
+    assert not re.search(r"\b(nan|None)\b|&lt;NA&gt;", text_of(page))
+    if kind in WHOLE_PAGES:
+        assert all(f'href="{name}.csv"' in page for name in result_of(kind).tables)
+    captions = re.findall(r"<figcaption>(.*?)<span class=\"limits\">(.*?)</span>", page, flags=re.DOTALL)
+    assert len(captions) == page.count("<figure>")
+    assert all(reads.strip() for reads, _ in captions), "how a figure is read"
+    assert any(limits.strip() for _, limits in captions) or not captions, "what it does not show"
+
+
+@pytest.mark.parametrize(("kind", "table", "rows", "columns"), DRAWN)
+def test_the_numbers_of_the_figures_are_those_of_the_tables(
+    result_of: ResultOf, page_of: PageOf, kind: str, table: str, rows: str, columns: list[str]
+) -> None:
+    found = np.sort(drawn([figure["data"] for figure in Shape(page_of(kind)).figures]))
+    frame = result_of(kind).tables[table]
+    own = frame.query(rows) if rows else frame
+    assert len(own)
+    for column in columns:
+        values = own[column].dropna().to_numpy(dtype=float)
+        if kind == "definitions":  # shown in per cent
+            values = 100 * np.expm1(values)
+        at = np.searchsorted(found, values - 1e-9).clip(max=len(found) - 1)
+        np.testing.assert_allclose(found[at], values, atol=2e-9, err_msg=column)
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+@pytest.mark.parametrize("kind", WHOLE_PAGES)
+def test_a_page_leaves_out_what_its_tables_lack(
+    result_of: ResultOf, page_of: PageOf, kind: str, is_empty: bool
+) -> None:
+    main, *others = result_of(kind).tables.items()
+    tables = dict([main, *((name, table.iloc[:0]) for name, table in others if is_empty)])
+    page = RENDER[kind](dataclasses.replace(result_of(kind), tables=tables))
+    assert 0 < page.count("<figure>") < page_of(kind).count("<figure>")
+    assert page.count(".csv</a>") == 1, "an empty table is no file to read"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("boundaries", "no score could be computed"),
+        ("ablations", "holds no change that could be measured"),
+        ("concepts", "holds no claim that could be measured"),
+        ("entities", "not made: the text has no English pairs of words"),
+    ],
+)
+def test_a_result_that_holds_nothing_says_so(result_of: ResultOf, kind: str, said: str) -> None:
+    result = result_of(kind)
+    tables = {name: table.iloc[:0] for name, table in result.tables.items() if kind == "entities"}
+    if kind == "boundaries":
+        tables = {"scores": result.tables["scores"].assign(value=np.nan)}
+    text = text_of(RENDER[kind](dataclasses.replace(result, tables=tables, headline={})))
+    assert said in text and "<figure>" not in text
+
+
+def test_a_run_has_a_page_whether_or_not_it_is_finished(tmp_path: Path) -> None:
+    whole = render_training(write_run(tmp_path / "whole"))
+    assert "Validation loss 1.900 nats per byte" in whole
+    cut = write_run(tmp_path / "cut", status="running")
+    with (cut / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 99, "split": "tr')
+    assert "This run is not finished: step 60 of 600" in render_training(cut)
+    begun = write_run(tmp_path / "begun", status="running", n_lines=0)
+    for name in ("timing.jsonl", "config.json", "data.json"):
+        (begun / name).unlink()
+    page = render_training(begun)
+    assert "No validation yet" in page and "No increments logged yet" in page
+    fixed = write_run(tmp_path / "fixed", increments="fixed")
+    assert "Increments are fixed to 1" in render_training(fixed)
+    with pytest.raises(LRopeError):
+        render_training(tmp_path)
+
+
+@pytest.mark.parametrize("n_heads", [0, 2])
+def test_the_logs_of_a_run_are_drawn_as_they_are(tmp_path: Path, n_heads: int) -> None:
+    folder = write_run(tmp_path / "run", n_heads=n_heads)
+    found = drawn([figure["data"] for figure in Shape(render_training(folder)).figures])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines += [json.loads(line) for line in (folder / "timing.jsonl").read_text().splitlines()]
+    names = ("loss", "lr", "grad_norm", "nats_per_byte", "bytes_per_second", "bits_per_byte")
+    wanted = [line[name] for line in lines for name in names if name in line]
+    wanted += [one[name] for line in lines for one in line.get("increments", ()) for name in ("mean", "sd")]
+    near = np.abs(np.subtract.outer(wanted, found)).min(axis=1)
+    np.testing.assert_allclose(near, 0, atol=1e-9)

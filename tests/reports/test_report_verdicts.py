@@ -1,0 +1,510 @@
+"""The rules behind the verdicts, at their edges: which bound decides, and against which control."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from ablation_samples import ablations_result
+from boundary_samples import boundaries_result
+from concept_results import concepts_result
+from study_samples import CLOSER, cost_result, definitions_result, replication_result
+
+from lrope_interp.commands.boundaries import print_scores
+from lrope_interp.commands.output import Output
+from lrope_interp.commands.probe import print_claims
+from lrope_interp.reports.ablations.attention import attention_sentence
+from lrope_interp.reports.ablations.frames import BETTER, OPEN, UNKNOWN, WORSE, shown_by
+from lrope_interp.reports.ablations.page import render_ablations
+from lrope_interp.reports.ablations.page import sentences as ablation_sentences
+from lrope_interp.reports.boundaries import verdicts
+from lrope_interp.reports.boundaries.contrasts import beyond_places
+from lrope_interp.reports.boundaries.layer_matches import matches_sentence
+from lrope_interp.reports.boundaries.page import (
+    beyond_frame,
+    headline,
+    matches_frame,
+    plot_differences,
+    render_boundaries,
+)
+from lrope_interp.reports.boundaries.verdicts import beyond_sentence, paired_verdict, standing
+from lrope_interp.reports.concepts import erasures, heat_map
+from lrope_interp.reports.concepts.erasures import erasure_sentence
+from lrope_interp.reports.concepts.frames import best_claims
+from lrope_interp.reports.concepts.names import BEYOND, UNMEASURED, WINS
+from lrope_interp.reports.concepts.structure import CONTRASTS, structure_sentence, told_units
+from lrope_interp.reports.concepts.words import adding_sentence, best_sentence, standing_sentence
+from lrope_interp.reports.concepts.words import sentences as concept_sentences
+from lrope_interp.reports.context.page import render_context_cost
+from lrope_interp.reports.context.words import sentences as cost_sentences
+from lrope_interp.reports.context.words import signed
+from lrope_interp.reports.definitions.page import verdicts as definition_verdicts
+from lrope_interp.reports.distances.page import headline as distance_headline
+from lrope_interp.reports.entities.frames import named_test
+from lrope_interp.reports.entities.page import sentence, together
+from lrope_interp.reports.entities.page import sentences as entity_sentences
+from lrope_interp.reports.replication.page import PUBLISHED, render_replication
+from lrope_interp.reports.replication.words import sentences as replication_sentences
+from lrope_interp.results import TIES, Result
+
+HERE = ("words", "characters")
+ResultOf = Callable[[str], Result]
+
+
+@pytest.fixture(scope="module")
+def scored() -> Result:
+    return boundaries_result(n_layers=4, n_seeds=3, strata=("characters", "nondelimiter"))
+
+
+@pytest.fixture(scope="module")
+def ablated() -> Result:
+    return ablations_result(has_heads=True)
+
+
+def _with(result: Result, **tables: pd.DataFrame) -> Result:
+    return dataclasses.replace(result, tables={**result.tables, **tables})
+
+
+def _where(result: Result, table: str, rows: str, **values: Any) -> Result:
+    """Set columns of the rows of a table that a query names."""
+    changed = result.tables[table].copy()
+    changed.loc[changed.query(rows).index, list(values)] = list(values.values())
+    return _with(result, **{table: changed})
+
+
+# --- boundaries ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "control", "said"),
+    [
+        (0.75, 0.85, 0.86, "The control wins"),
+        (0.75, 0.85, 0.82, "That is no more than"),
+        (0.75, 0.85, 0.77, "That is no more than"),
+        (0.75, 0.85, 0.74, "Above every control here by at least 0.060"),
+        (0.799, 0.801, 0.797, "That is no more than"),
+        (0.799, 0.801, 0.794, "Above every control here by at least 0.006"),
+        (np.nan, np.nan, 0.86, "It is behind the strongest control, x, by"),
+        (np.nan, np.nan, 0.74, "It is ahead of the strongest control, x, by"),
+    ],
+)
+def test_a_layer_is_above_a_control_that_its_interval_leaves_below(
+    low: float, high: float, control: float, said: str
+) -> None:
+    best: Any = pd.Series({"value": 0.8, "low": low, "high": high})
+    controls = pd.DataFrame(
+        {"signal": ["byte_mean", "pmi"], "layer": [0, -1], "name": ["x", "PMI"], "value": [control, 0.5]}
+    )
+    verdict = verdicts._verdict(best, controls)
+    assert verdict.startswith(said)
+    assert ("without an interval that is no verdict" in verdict) == np.isnan(low)
+
+
+def test_the_headline_names_what_is_reached_and_a_number_without_a_control_is_no_result(
+    scored: Result,
+) -> None:
+    rows = "signal == 'increments' and layer == 0 and metric == 'roc_auc'"
+    sole = _where(scored, "scores", rows, value=0.9, ci_low=0.89, ci_high=0.91)
+    text = headline(sole, *HERE)
+    assert "reaches ROC-AUC 0.900 [0.890, 0.910]" in text
+    assert "branching entropy 0.830" in text and "untrained model" in text and "more in the table" in text
+    alone = sole.tables["scores"].query("signal == 'increments'")
+    told = headline(_with(sole, scores=alone, differences=sole.tables["differences"].iloc[:0]), *HERE)
+    assert "Without a control this number is not a result" in told
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        (
+            (-0.11, -0.13, -0.09),
+            "The control wins: branching entropy beats every layer, the best one by 0.110 [0.090, 0.130]",
+        ),
+        ((0.02, 0.01, 0.03), "Above the strongest control, branching entropy, by 0.020 [0.010, 0.030]"),
+        ((0.01, -0.01, 0.03), "No difference from the strongest control is shown"),
+        ((0.01, 0.0, 0.02), "No difference from the strongest control is shown"),
+        ((-0.002, -0.01, 0.006), "is −0.002 [−0.010, +0.006] (paired"),
+        ((-0.2, np.nan, np.nan), "behind the strongest control, branching entropy, by 0.200; without an"),
+    ],
+)
+def test_the_verdict_says_who_wins_by_paired_resamples(
+    scored: Result, bounds: tuple[float, float, float], said: str
+) -> None:
+    value, low, high = bounds
+    table = scored.tables["differences"].query("control == 'branching_entropy'")
+    only = _with(scored, differences=table.assign(value=value, ci_low=low, ci_high=high))
+    assert said in paired_verdict(only, *HERE)
+    assert said in headline(only, *HERE)
+
+
+def test_the_paired_verdict_is_that_of_the_control_that_leaves_least(scored: Result) -> None:
+    table = scored.tables["differences"].assign(value=0.2, ci_low=0.1, ci_high=0.3)
+    worst = _where(
+        _with(scored, differences=table), "differences", "control == 'pmi'",
+        value=-0.2, ci_low=-0.3, ci_high=-0.1,
+    )  # fmt: skip
+    told = paired_verdict(worst, *HERE)
+    assert told.startswith("The control wins: PMI beats every layer, the best one by 0.200 [0.100, 0.300]")
+    written = _with(scored, differences=table.assign(verdict=TIES))
+    assert paired_verdict(written, *HERE).startswith("No difference from the strongest control"), "as written"
+
+
+def test_an_interval_that_holds_zero_is_a_win_of_nobody_on_the_page(result_of: ResultOf) -> None:
+    result = result_of("boundaries")
+    table = result.tables["differences"].assign(value=0.01, ci_low=-0.01, ci_high=0.03)
+    even = _with(result, differences=table)
+    assert {trace.name for trace in plot_differences(even, *HERE).data} == {"reference", TIES}
+    page = render_boundaries(even)
+    assert "No difference from the strongest control is shown" in page
+    assert "Above the strongest control" not in page and "The control wins" not in page
+
+
+def test_p_values_and_the_share_of_the_ceiling_are_told(scored: Result) -> None:
+    text = standing(scored, *HERE)
+    assert "p = 0.001 under circular shifts and p = 0.043 among gaps of the same byte (family-wise" in text
+    assert re.search(r"\d+ % \[\d+, \d+\] of that of a supervised probe on the same hidden state", text)
+    assert "probe" not in standing(_with(scored, shares=scored.tables["shares"].assign(share=np.nan)), *HERE)
+
+
+def test_a_layer_is_beyond_surprisal_only_by_every_test(scored: Result) -> None:
+    assert beyond_places(beyond_frame(scored, *HERE)) == (["layer 3"], ["layer 1", "layer 2"])
+    said = beyond_sentence(scored, *HERE)
+    assert said.startswith("Layer 3 carries something beyond surprisal")
+    assert "Layers 1 and 2: by some of the tests only" in said
+    assert beyond_sentence(scored, "whitespace", "characters") == "Nothing beyond surprisal is shown."
+    unknown = scored.tables["beyond"].assign(is_beyond=pd.NA)
+    assert "too few documents" in beyond_sentence(_with(scored, beyond=unknown), *HERE)
+    assert beyond_sentence(scored, "words", "nondelimiter") == ""
+
+
+def test_matches_say_where_the_runs_agree(scored: Result) -> None:
+    text = matches_sentence(matches_frame(scored, "characters"))
+    assert "each other's match for whitespace (layer 0 here, layer 1 there)" in text
+    assert re.search(r"They are not for words \(layer 0 here, layer \d there\)", text)
+
+
+def test_a_text_in_two_languages_is_told_in_each() -> None:
+    result = boundaries_result(
+        1, n_seeds=1, languages=("en", "zh"), labels=("words",), strata=("characters",)
+    )
+    html = render_boundaries(result)
+    assert html.count("English alone: layer 0") == html.count("Chinese alone: layer 0") == 1
+    assert "Words, gaps between characters, English documents" in html
+
+
+@pytest.mark.parametrize("has_intervals", [True, False])
+def test_intervals_are_explained_where_there_are_some(
+    result_of: ResultOf, has_intervals: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = result_of("boundaries")
+    if not has_intervals:
+        scores = shown.tables["scores"].query("seed.isna() and signal != 'untrained'")
+        shown = dataclasses.replace(shown, tables={"scores": scores.assign(ci_low=np.nan, ci_high=np.nan)})
+    print_scores(shown, Output())
+    said, page = capsys.readouterr().out, render_boundaries(shown)
+    assert ("[ ] 95 % interval" in said) is has_intervals
+    assert ("( ) range" in said) is has_intervals
+    assert ("Whiskers are 95 % intervals" in page) is has_intervals
+    assert ("too few documents for intervals" in page) is not has_intervals
+
+
+# --- ablations -----------------------------------------------------------------------------------------
+
+
+def test_an_interval_says_worse_better_or_neither_and_none_says_nothing() -> None:
+    low, high = [0.1, -0.2, -0.1, np.nan, 0.0], [0.2, -0.1, 0.1, 0.3, 0.0]
+    assert shown_by(low, high) == [WORSE, BETTER, OPEN, UNKNOWN, OPEN]
+
+
+def test_the_lead_says_what_freezing_costs_and_where(ablated: Result) -> None:
+    said = dict(ablation_sentences(ablated))
+    assert "rises by 0.170 [0.155, 0.185] nats per byte (+8.7 % of the untouched" in said["To layer's mean"]
+    assert "the loss rises by 2.18 [2.00, 2.36]" in said["To 1"]
+    assert "layers 0 (+0.156 [+0.142, +0.170])" in said["Where"]
+    assert "3 of 6 layers have intervals that hold 0" in said["Where"]
+    assert "layer 5 (−0.0087 [−0.0109, −0.0065]) helps" in said["Where"]
+    assert "scale +2.01 [+1.85, +2.17] + lexical +0.150 [" in said["The split"]
+    assert "is above zero in all layers at once: +0.0200 [" in said["Context"]
+
+
+@pytest.mark.parametrize(
+    ("intervention", "bounds", "about", "said"),
+    [
+        ("mean", (0.001, -0.002, 0.004), "To layer's mean", "The interval holds 0: no effect is shown."),
+        ("mean", (-0.02, -0.03, -0.01), "To layer's mean", "the loss falls by 0.0200 [0.0100, 0.0300]"),
+        ("one", (0.0, 0.0, 0.0), "To 1", "nothing changes, exactly."),
+        ("split_contextual", (0.001, -0.002, 0.004), "Context", "not shown to be above zero"),
+        ("split_contextual", (-0.02, -0.03, -0.01), "Context", "below zero"),
+    ],
+)
+def test_nothing_reads_as_nothing_and_a_gain_as_a_gain(
+    ablated: Result, intervention: str, bounds: tuple[float, float, float], about: str, said: str
+) -> None:
+    rows = f"intervention == '{intervention}' and design == 'all'"
+    value, low, high = bounds
+    changed = _where(ablated, "ablations", rows, value=value, ci_low=low, ci_high=high)
+    assert said in dict(ablation_sentences(changed))[about]
+
+
+def test_without_intervals_no_ablation_has_a_verdict(result_of: ResultOf) -> None:
+    bounds = ("ci_low", "ci_high", "change_low", "change_high")
+    tables = result_of("ablations").tables.items()
+    bare = {name: t.assign(**{c: np.nan for c in bounds if c in t}) for name, t in tables}
+    result = dataclasses.replace(result_of("ablations"), tables=bare)
+    said = dict(ablation_sentences(result))
+    assert "No interval could be had, so there is no verdict." in said["To layer's mean"]
+    assert "nothing is said of where" in said["Where"]
+    assert "without an interval that is no verdict" in said["Context"]
+    assert "No interval could be had" in attention_sentence(result, "mean", "look_back")
+    assert not re.search(r"the loss (rises|falls)|is above zero", render_ablations(result))
+
+
+# --- concepts ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "verdict", "mark"),
+    [
+        (0.1, 0.2, BEYOND, heat_map.STANDS),
+        (0.1, 0.2, WINS, heat_map.ABOVE),
+        (-0.1, 0.2, WINS, heat_map.BEHIND),
+        (np.nan, 0.2, UNMEASURED, heat_map.OPEN),
+        (np.nan, np.nan, UNMEASURED, ""),
+    ],
+)
+def test_a_mark_is_that_of_the_lower_bound_and_of_every_control(
+    low: float, value: float, verdict: str, mark: str
+) -> None:
+    row: Any = pd.Series({"value": value, "low": low, "high": 0.3, "verdict": verdict})
+    assert heat_map._mark(row) == mark
+
+
+def claims(**columns: list[Any]) -> pd.DataFrame:
+    n = len(next(iter(columns.values())))
+    text = {"family": ["f"] * n, "concept": [f"c{k}" for k in range(n)], "place": ["layer 0"] * n}
+    return pd.DataFrame(text | columns)
+
+
+def test_claims_stand_by_their_verdict_and_controls_are_better_by_their_upper_bound() -> None:
+    bounds = {"above": [-0.2, -0.1, 0.2], "above_low": [-0.3, -0.2, 0.1], "above_high": [-0.1, 0.1, 0.3]}
+    lost = standing_sentence(claims(**bounds, verdict=[WINS] * 3), "increments")
+    assert lost.startswith("A control wins everywhere: none of 3 claims")
+    assert "in 1 of them it is better by its interval" in lost
+    won = standing_sentence(claims(**bounds, verdict=[WINS, WINS, BEYOND]), "increments")
+    assert won.startswith("1 of 3 claims stand") and "In 2 a control wins." in won and "c2" in won
+    open_ = standing_sentence(claims(**bounds, verdict=[UNMEASURED] * 3), "increments")
+    assert "as good or better than increments in 2 of 3 claims" in open_
+
+
+def test_claims_add_something_where_all_tests_say_so() -> None:
+    gains = {"gain": [0.1, 0.2], "gain_low": [0.01, 0.02], "gain_high": [0.2, 0.3]}
+    nothing = adding_sentence(claims(**gains, is_adding=[False, False]), "increments")
+    assert "add nothing that could be shown, in any of 2 claims" in nothing
+    one = adding_sentence(claims(**gains, is_adding=[True, False]), "increments")
+    assert one.startswith("1 of 2 claims add") and "Nothing is shown to be added for c1" in one
+    unknown = claims(**gains | {"gain_low": [np.nan, np.nan]}, is_adding=[False, False])
+    assert "without an interval that is no verdict" in adding_sentence(unknown, "increments")
+
+
+def test_the_headline_counts_what_stands_and_names_it(result_of: ResultOf) -> None:
+    said = dict(concept_sentences(result_of("concepts")))
+    assert said["Increments"].startswith("3 of 9 claims stand against every control")
+    assert "+0.060 [+0.040, +0.080] for person (layer 1)" in said["Increments"]
+    assert said["What they add"].startswith("3 of 9 claims add")
+    assert "n-grams 6 of 6" in said["What beats them"]
+    assert "increments tell a concept less in 3 of 3 places" in erasure_sentence(result_of("concepts"))
+
+
+def test_the_best_claim_of_a_concept_is_one_that_stands_before_one_that_is_higher(
+    result_of: ResultOf,
+) -> None:
+    best = best_claims(result_of("concepts")).set_index("concept")["place"]
+    assert best["person"] == "layer 1"
+    table = result_of("concepts").tables["claims"]
+    stands = (table["concept"] == "person") & (table["layer"] == 0).fillna(False)
+    other = _with(result_of("concepts"), claims=table.assign(verdict=np.where(stands, BEYOND, WINS)))
+    assert best_claims(other).set_index("concept")["place"]["person"] == "layer 0"
+
+
+@pytest.mark.parametrize(
+    ("low", "said"),
+    [(1.09, "word 2 of 2 (2 above"), (1.01, "word 2 of 2 (0 above"), (0.99, "word 0 of 2 (0 above")],
+)
+def test_units_are_told_by_the_lower_bound_and_not_by_the_value(
+    result_of: ResultOf, low: float, said: str
+) -> None:
+    changed = _where(result_of("concepts"), "contrasts", "control == ''", ci_low=low)
+    assert said in told_units(_where(changed, "contrasts", "control == 'lexical'", ratio=1.05))
+    assert "clause 1.110 (behind entropy 1.300)" in structure_sentence(changed, CONTRASTS)
+
+
+@pytest.mark.parametrize("has_intervals", [True, False])
+def test_a_claim_whose_interval_holds_zero_or_is_none_stands_nowhere(
+    result_of: ResultOf, has_intervals: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The value lies above the best control, the lower bound below it, on page, map and terminal."""
+    if has_intervals:
+        table = result_of("concepts").tables["claims"].assign(above=0.01, above_low=-0.01, above_high=0.03)
+        table = table.assign(gain=0.01, gain_low=-0.01, verdict=WINS, is_adding=False)
+        result = _with(result_of("concepts"), claims=table)
+        counts = {"n_beyond_controls": 0.0, "n_adding": 0.0}
+        result = dataclasses.replace(result, headline=result.headline | counts)
+    else:
+        result = concepts_result(has_intervals=False, suite="default")
+    said = dict(concept_sentences(result))
+    wins = "A control wins everywhere: none of 9 claims stands"
+    assert said["Increments"].startswith(wins if has_intervals else "Nothing can be claimed")
+    assert "better by its interval" not in said["Increments"]
+    assert ("add nothing that could be shown" if has_intervals else "no verdict") in said["What they add"]
+    best = best_sentence("increments", best_claims(result).iloc[0])
+    assert best.endswith("A control wins." if has_intervals else "[no interval]. No verdict.")
+    marks = set(heat_map.heat_map_frame(result, "increments")["mark"])
+    assert marks == ({heat_map.BEHIND} if has_intervals else {heat_map.OPEN, ""})
+    print_claims(result, Output())
+    printed = capsys.readouterr().out
+    assert ("[ ] 95 % interval" in printed) is has_intervals
+    assert not any("]*" in line or "]+" in line for line in printed.splitlines())
+
+
+def test_an_erasure_takes_from_a_contrast_what_points_towards_zero() -> None:
+    rows = [
+        ("up", "leace", "contrast_before", 1.0, np.nan, np.nan),
+        ("up", "beyond_shuffled", "contrast_after", -0.5, -0.7, -0.2),
+        ("down", "leace", "contrast_before", -1.0, np.nan, np.nan),
+        ("down", "beyond_shuffled", "contrast_after", -0.5, -0.7, 0.2),
+    ]
+    columns = ["concept", "arm", "metric", "value", "ci_low", "ci_high"]
+    taken = erasures._taken(pd.DataFrame(rows, columns=columns).assign(family="f", layer=0))
+    assert taken[["value", "ci_low", "ci_high"]].to_numpy().tolist() == [[0.5, 0.2, 0.7], [-0.5, -0.7, 0.2]]
+    told = erasures._told(taken.assign(value=[0.5, 0.1], ci_low=[0.2, -0.1]), "it is less")
+    assert told.startswith("it is less in 1 of 2 places, most for up, layer 0")
+    assert erasures._told(taken[1:], "it is less") == "nowhere is it shown that it is less"
+
+
+# --- studies -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "begins", "holds"),
+    [
+        ({"verdict": "equivalent", "is_nonzero": False}, "Equivalent: mean", "lies within ±0.003"),
+        ({"verdict": "equivalent", "is_nonzero": True}, "Equivalent, yet not identical", "better, by less"),
+        ({"verdict": "different", "mean": 0.02}, "Different: the arm is worse: mean", "leaves out 0"),
+        ({"verdict": "different", "mean": -0.001}, "Different: the arm is better, though by less", "leaves"),
+        (
+            {"verdict": "inconclusive", "power": 0.31, "n_seeds_for_power": 14},
+            "Inconclusive: mean",
+            "5 seeds would find it in 31 % of experiments; 14 seeds would find it in 80 %",
+        ),
+        (
+            {"verdict": "inconclusive", "power": 0.001, "n_seeds_for_power": None},
+            "Inconclusive",
+            "under 1 % of experiments; not even 1,000 seeds",
+        ),
+    ],
+)
+def test_every_verdict_of_a_paired_experiment_has_words(
+    result_of: ResultOf, values: dict[str, object], begins: str, holds: str
+) -> None:
+    rows = "arm == 'per_layer' and reference == 'fixed'"
+    changed = _where(result_of("replicate"), "differences", rows, **values)
+    said = dict(replication_sentences(changed))["per layer against fixed"]
+    assert said.startswith(begins) and holds in said
+
+
+def test_a_single_seed_has_no_verdict_and_every_margin_has_its_table(
+    page_of: Callable[[str], str],
+) -> None:
+    sole = replication_result(n_seeds=1, margin=0.01)
+    assert dict(replication_sentences(sole))["per layer against fixed"].startswith("No verdict: mean")
+    html = render_replication(sole)
+    assert "a single seed gives no verdict" in html and "At the margin of ±0.01 nats per byte" in html
+    assert all(f"At ±{margin} nats per byte." in html for margin in ("0.002", "0.003", "0.005"))
+    quoted = [f'<td class="left">{arm}</td><td>{loss}</td>' for arm, loss in PUBLISHED]
+    assert all(row in page_of("replicate") for row in quoted)
+    assert "not measured here" in page_of("replicate")
+
+
+@pytest.mark.parametrize(
+    ("differences", "beyond", "said"),
+    [
+        (CLOSER, -0.1, "are drawn together beyond every matched pair"),
+        (CLOSER | {"roles": 0.0}, -0.1, "are not shown to be drawn together"),
+        (CLOSER, 0.0, "are not shown to be drawn together"),
+        (CLOSER | {"roles": -0.005}, -0.1, "are not shown to be drawn together"),
+        (CLOSER, -0.005, "are not shown to be drawn together"),
+        (dict.fromkeys(CLOSER, 0.005), 0.1, "are not shown to be drawn together"),
+        (dict.fromkeys(CLOSER, 0.1), 0.1, "are pushed apart"),
+    ],
+)
+def test_only_what_beats_every_control_is_said_to_be_drawn_together(
+    differences: dict[str, float], beyond: float, said: str
+) -> None:
+    calls, methods = definition_verdicts(definitions_result(differences, beyond))
+    assert said in calls
+    assert methods == "Methods: not measured, with 0 pairs that a window holds."
+    assert f"{2 if differences['names'] < 0 else 0} of 2 layers are closer" in calls
+
+
+@pytest.mark.parametrize(
+    ("column", "name"), [("control", "same_name"), ("control", "roles"), ("model", "trained - untrained")]
+)
+def test_what_was_not_measured_is_not_said_to_be_beaten(column: str, name: str) -> None:
+    result = definitions_result()
+    table = result.tables["definitions"]
+    unbounded = table.assign(ci_low=table["ci_low"].where(table[column] != name))
+    for left in (table[table[column] != name], unbounded):
+        told = definition_verdicts(_with(result, definitions=left))[0]
+        assert "are not shown to be drawn together" in told
+
+
+def test_a_pair_of_words_is_unusual_where_its_distance_leaves_the_range(result_of: ResultOf) -> None:
+    for rows, outside in (("layer == 0", False), ("layer >= 0", True)):
+        changed = _where(result_of("distances"), "distances", rows, is_outside=outside)
+        said = distance_headline(changed)[0]
+        assert "“peace” and “of” are 5 tokens apart" in said
+    assert "layer 0" in said and "layer 1" in said
+
+
+def test_names_are_told_layer_by_layer_and_tests_that_disagree_do_not_agree(result_of: ResultOf) -> None:
+    result = result_of("entities")
+    said = sentence(result, named_test("matched"))
+    assert "layer 1: increments are smaller in names" in said
+    assert "layer 2: the interval leaves 0 out, but a control does as much" in said
+    assert "layer 3: not shown" in said and "layer 0: nothing varies" in said
+    assert "finds names in layer 0, layer 1, layer 2 and layer 3 by its own measure" in together(result)
+    assert together(result).endswith("both corrected English tests show an effect in layer 1 (smaller).")
+    other = _with(result, matched=result.tables["matched"].assign(verdict="not shown"))
+    assert "in no layer do both corrected English tests" in together(other)
+    bounds = dict.fromkeys(("coefficient", "ci_low", "ci_high"), np.nan)
+    unknown = result.tables["regression"].assign(verdict="not measured", **bounds)
+    told = dict(entity_sentences(_with(result, regression=unknown)))
+    assert "too few names for an interval" in told["Corrected test: regression"]
+
+
+def test_costs_are_said_at_each_length_and_targets_have_a_verdict_at_theirs_only(
+    result_of: ResultOf,
+) -> None:
+    said = dict(cost_sentences(result_of("bench")))
+    assert said["Parameters"].startswith("Per layer increments add 40,000 parameters to 1,000,000, 4.0 %")
+    rows = result_of("bench").tables["costs"].query("phase == 'forward' and arm == 'per_layer'")
+    for row in rows.itertuples():
+        told = f"{signed(float(row.ratio_to_fixed) - 1)} at {row.context:,}"  # pyright: ignore
+        assert told in said["Time of per layer against fixed RoPE"]
+    assert said["Asked for"].startswith("At 131,072 tokens") and said["Asked for"].count(": met") == 5
+    worse = dict(cost_sentences(cost_result(angle_error=2e-6)))["Asked for"]
+    assert "largest angle error 2.0e-6 rad (asked: at most 1.0e-6 rad): not met" in worse
+    short = cost_result((512, 8192))
+    told = dict(cost_sentences(short))["Asked for"]
+    assert told.startswith("The targets are for 131,072 tokens, so 8,192 give no verdict")
+    assert ": met" not in told and ": met" not in render_context_cost(short)
+
+
+def test_a_percentage_keeps_two_places_below_one_and_never_says_minus_nothing() -> None:
+    found = [signed(value) for value in (0.1234, 0.0041, -0.02, -0.00001, float("nan"))]
+    assert found == ["+12.3 %", "+0.41 %", "−2.0 %", "0.00 %", "–"]
