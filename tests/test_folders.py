@@ -561,7 +561,7 @@ def ends(is_cut: Cut, places: Iterator[Path], action: Callable[[Path], Any]) -> 
             return
 
 
-def write_small(folder: Path, said: str, kind: str = "show", names: str = "page.html result.json") -> Path:
+def write_small(folder: Path, said: str, kind: str = "show", names: str = "result.json scores.csv") -> Path:
     """Put a folder of few files into its place, all of which say the same."""
     with reserved(folder, kind, overwrite=True) as place:
         for name in names.split():
@@ -572,7 +572,7 @@ def write_small(folder: Path, said: str, kind: str = "show", names: str = "page.
 def said_by(folder: Path) -> str:
     """Return what the files of a whole result say; nothing, if it has none."""
     said = {json.loads(path.read_text())["said"] for path in folder.iterdir() if path.name != MANIFEST_FILE}
-    assert contents(folder) in ([MANIFEST_FILE, "page.html", "result.json"], [])
+    assert contents(folder) in ([MANIFEST_FILE, "result.json", "scores.csv"], [])
     assert len(said) <= 1
     return "".join(said)
 
@@ -595,7 +595,7 @@ def test_wherever_it_ends_a_result_is_the_old_one_or_the_new_one_and_nothing_els
             recover(out.parent)  # as every command does
             if before == "empty" and any(out.iterdir()):  # somebody may stand in it, and saw it fill
                 if "result.json" in contents(out):  # which says that it is whole
-                    assert {*contents(out)} >= {MANIFEST_FILE, "page.html"}
+                    assert {*contents(out)} >= {MANIFEST_FILE, "scores.csv"}
                 write_small(out, "new")
         if out.exists():
             seen.add(said_by(out))

@@ -103,13 +103,17 @@ def test_held_out_documents_pass_and_a_training_document_is_named() -> None:
         assert_held_out(manifest, [*corpus.documents("test"), seen])
 
 
-def test_a_piece_of_a_training_document_is_found_out() -> None:
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_training_text_is_found_out_in_pieces_and_whatever_it_was_cut_from(
+    is_cut: bool,
+) -> None:
     corpus = _corpus(200)
     seen = corpus.documents("train")[0]
-    piece = replace(seen, name="piece", text=seen.text[:4], cut_from=seen.sha256)
+    text, cut_from = (seen.text[:4], seen.sha256) if is_cut else (seen.text, "0" * 64)
+    piece = replace(seen, name="piece", text=text, cut_from=cut_from)
     with pytest.raises(LRopeError, match="piece"):
         assert_held_out(corpus.manifest(), [piece])
-    assert corpus.split_of(piece) == "train"
+    assert not is_cut or corpus.split_of(piece) == "train"
 
 
 def test_an_unseen_source_is_held_out_as_a_whole() -> None:
@@ -139,16 +143,14 @@ def test_documents_that_a_model_saw_are_never_held_out() -> None:
         assert_held_out(manifest, everything.held_out_from(manifest).documents(split))
 
 
-def test_a_foreign_document_belongs_to_no_split() -> None:
+def test_what_a_corpus_does_not_have_is_refused() -> None:
+    corpus = _corpus(10)
     with pytest.raises(LRopeError, match="does not belong"):
-        _corpus(10).split_of(Document("x", "else", "toy", "en"))
-
-
-def test_unknown_splits_and_parts_name_the_nearest() -> None:
+        corpus.split_of(Document("x", "else", "toy", "en"))
     with pytest.raises(LRopeError, match="'test'"):
-        _corpus(10).documents("tests")
+        corpus.documents("tests")
     with pytest.raises(LRopeError, match="'toy'"):
-        _corpus(10).documents(part="toys")
+        corpus.documents(part="toys")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5, 1.0])
@@ -171,13 +173,6 @@ def test_ten_documents_of_low_hashes_are_held_out_four_two_four() -> None:
     hashes = [_hash(k / 100) for k in range(10)]
     splits = hash_splits(hashes, 1.0)
     assert [splits[one] for one in hashes] == ["fit"] * 4 + ["dev"] * 2 + ["test"] * 4
-
-
-def test_text_that_was_trained_on_is_found_out_whatever_it_says_it_was_cut_from() -> None:
-    corpus = _corpus(200)
-    seen = corpus.documents("train")[0]
-    with pytest.raises(LRopeError, match="copy"):
-        assert_held_out(corpus.manifest(), [replace(seen, name="copy", cut_from="0" * 64)])
 
 
 def _sized_document(k: int, n: int, language: str = "en") -> Document:
@@ -217,11 +212,8 @@ def test_a_document_within_the_limit_is_left_alone() -> None:
     assert set(evaluation_documents(corpus, "fit")) == set(corpus.documents("fit"))
 
 
-def test_an_empty_split_gives_nothing() -> None:
+def test_an_empty_split_gives_nothing_and_a_limit_below_one_byte_is_refused() -> None:
     assert evaluation_documents(_sized([100] * 10), "train") == ()
-
-
-def test_a_limit_below_one_byte_is_refused() -> None:
     with pytest.raises(LRopeError, match="at least 1"):
         evaluation_documents(_sized([100] * 10), "test", 0)
 

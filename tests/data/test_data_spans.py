@@ -158,6 +158,13 @@ def test_chinese_clauses_have_four_characters_and_end_with_a_paragraph() -> None
     ]
 
 
+def test_a_clause_has_at_most_sixty_characters() -> None:
+    for n, has_long in ((60, True), (61, False)):
+        long = "word " * 11 + "x" * (n - 55)
+        document = prose(f"{long}, one two three four five six seven eight nine ten, and one more.")
+        assert (long in _shown(family_spans("clauses", [document]), document, "clause")) is has_long
+
+
 def test_clauses_have_equal_numbers_and_every_other_crosses_a_mark() -> None:
     random = np.random.default_rng(0)
     words = ["a", "bb", "ccc", "dddd", "Eeeee"]

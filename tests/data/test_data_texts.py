@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_samples import anything, prose, words_of, write
+from data_samples import anything, code, prose, words_of, write
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,7 +105,7 @@ def test_a_unit_is_twenty_sentences_joined_by_newlines(tmp_path: Path) -> None:
     assert {(one.corpus, one.language, one.word_grade) for one in found} == {("gold", "und", "gold")}
 
 
-def test_gold_words_are_the_labelwords_of(tmp_path: Path) -> None:
+def test_gold_words_are_the_label_words(tmp_path: Path) -> None:
     [document] = gold_documents(write(tmp_path / "a.txt", "我们 喜欢 ， 它\n好 的"))
     labels = label_gaps(document, "words")
     starts = np.flatnonzero(labels.is_boundary).tolist()
@@ -124,7 +124,7 @@ def test_line_ends_and_byte_order_marks_are_no_text(end: str, mark: str, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["a.conllu", "a.conll", "a.txt", "a"])
-def test_conllu_gives_its_surfacewords_of(name: str, tmp_path: Path) -> None:
+def test_conllu_gives_its_surface_words(name: str, tmp_path: Path) -> None:
     [document] = gold_documents(write(tmp_path / name, UD))
     assert document.text == "Vámonos al mar, don't.\nFoobar"
     assert words_of(document) == ["Vámonos", "al", "mar", ",", "don't", ".", "Foo", "bar"]
@@ -210,7 +210,7 @@ def test_what_cannot_be_read_is_said(content: bytes | None, said: str, tmp_path:
         ("昨天他在北京大学学习 GPT 课程\n今天我们一起去了公园 很好\n", "not segmented: most of it"),
     ],
 )
-def test_another_form_is_named_and_not_read_aswords_of(text: str, said: str, tmp_path: Path) -> None:
+def test_another_form_is_named_and_not_read_as_words(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(LRopeError, match=f"a.txt looks like .*{said}.* a sentence a line .* CoNLL-U"):
         gold_documents(write(tmp_path / "a.txt", text))
 
@@ -229,7 +229,7 @@ def test_another_form_is_named_and_not_read_aswords_of(text: str, said: str, tmp
         "中国人民政治协商会议 很 好",
     ],
 )
-def test_words_that_hold_slashes_or_brackets_arewords_of(line: str, tmp_path: Path) -> None:
+def test_words_that_hold_slashes_or_brackets_are_words(line: str, tmp_path: Path) -> None:
     [document] = gold_documents(write(tmp_path / "a.txt", line))
     assert words_of(document) == line.split()
 
@@ -239,7 +239,7 @@ def test_bytes_that_are_not_utf8_can_be_replaced(tmp_path: Path) -> None:
     assert document.text == "a \ufffd"
 
 
-def test_a_despaced_gold_text_keeps_itswords_of(tmp_path: Path) -> None:
+def test_a_despaced_gold_text_keeps_its_words(tmp_path: Path) -> None:
     [document] = gold_documents(write(tmp_path / "a.txt", "the peace\nof it"), is_despaced=True)
     assert document.text == "thepeaceofit"
     assert words_of(document) == ["the", "peace", "of", "it"]
@@ -410,8 +410,9 @@ def test_the_label_despaced_says_where_words_began() -> None:
         (despaced(prose("a b")), "words", "de-spaced"),
         (despaced(prose("a b")), "sentences", "de-spaced"),
         (prose("a b"), "despaced", "train --despaced"),
+        (code("x = 1"), "sentences", "lines, tokens"),
     ],
 )
-def test_what_the_spaces_told_is_not_known_without_them(document: Document, label: str, said: str) -> None:
+def test_a_label_that_a_text_cannot_have_is_refused(document: Document, label: str, said: str) -> None:
     with pytest.raises(LRopeError, match=said):
         label_gaps(document, label)

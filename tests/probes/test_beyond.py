@@ -38,26 +38,6 @@ def _bins_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beyond, "LEAST_BINNED", 0)
 
 
-def test_two_hundred_bins_of_few_gaps_say_nothing_instead_of_nothing_beyond(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(beyond, "LEAST_BINNED", LEAST_BINNED)
-    fit, test = plant(0, "tanh"), plant(1, "tanh")
-    short = test.sample.document < 20
-    sample = LabelledGaps(
-        test.sample.held.taken(np.flatnonzero(short)),
-        test.sample.is_boundary[short],
-        test.sample.document[short],
-    )
-    tests = BeyondTest(fit.sample, sample, Units.of(sample.document, test.t[short]), BOOT)
-    label = sample.is_boundary.astype(np.float64)
-    rows = tests.of_signal(fit.sample.is_boundary.astype(np.float64), label)
-    bins = next(row for row in rows if row["baseline"] == "bins")
-    assert len(label) < LEAST_BINNED
-    assert bins["is_beyond"] is None
-    assert math.isnan(bins["p"])
-
-
 def make_test(fit: LabelledGaps, test: LabelledGaps) -> BeyondTest:
     t = np.arange(len(test.document))
     return BeyondTest(fit, test, Units.of(test.document, t), BOOT)
@@ -102,15 +82,11 @@ def test_rows_have_the_columns_of_the_table_and_numbers_that_fit_together() -> N
     assert math.isnan(rows[2]["bits"])
 
 
-def test_without_log_odds_there_is_no_lexical_row() -> None:
-    fit, test = planted_pair()
+def test_what_is_held_fixed_is_what_was_given() -> None:
+    fit, test = planted_pair(auc=0.75)
     bare = [replace(one.sample, held=replace(one.sample.held, log_odds=None)) for one in (fit, test)]
     rows = make_test(*bare).of_signal(fit.extra, test.extra)
-    assert [row["baseline"] for row in rows] == ["M0", "bins"]
-
-
-def test_more_covariates_are_held_fixed_too() -> None:
-    fit, test = planted_pair(auc=0.75)
+    assert [row["baseline"] for row in rows] == ["M0", "bins"], "without log-odds there is no lexical row"
     knowing = [with_curves(one.sample, extra=one.extra) for one in (fit, test)]
     rows = make_test(*knowing).of_signal(fit.extra, test.extra)
     assert not any(row["is_beyond"] for row in rows[:2])
@@ -142,11 +118,10 @@ def test_the_label_itself_is_beyond_and_a_constant_is_not() -> None:
 def test_a_label_that_the_byte_class_decides_leaves_nothing_beyond() -> None:
     fit, test = planted_pair()
     pure = [replace(one.sample, is_boundary=one.sample.held.byte_class == 2) for one in (fit, test)]
-    rows = by_baseline(make_test(*pure).of_signal(fit.extra, test.extra))
-    assert rows["M0"]["base_auc"] == pytest.approx(1.0)
-    assert rows["M0"]["delta_auc"] == pytest.approx(0, abs=1e-6)
-    assert rows["M0"]["bits"] == pytest.approx(0, abs=1e-3)
-    assert rows["M0"]["is_beyond"] is False
+    row = by_baseline(make_test(*pure).of_signal(fit.extra, test.extra))["M0"]
+    assert row["base_auc"] == pytest.approx(1.0)
+    assert (row["delta_auc"], row["bits"]) == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=1e-3))
+    assert row["is_beyond"] is False
 
 
 @pytest.mark.parametrize("which", ["fit", "test"])
@@ -159,11 +134,16 @@ def test_a_label_of_one_kind_is_not_tested(which: str) -> None:
     assert all(math.isnan(row["delta_auc"]) and row["is_beyond"] is None for row in rows)
 
 
-def test_too_few_documents_get_estimates_without_a_verdict() -> None:
+def test_too_few_documents_or_gaps_get_estimates_without_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     fit, test = plant(0, "tanh", n_documents=10), plant(1, "tanh", n_documents=5)
     rows = make_test(fit.sample, test.sample).of_signal(fit.extra, test.extra)
     assert all(not math.isnan(row["delta_auc"]) and row["is_beyond"] is None for row in rows)
     assert all(math.isnan(rows[0][name]) for name in ("auc_low", "auc_high", "bits_low", "bits_high"))
+    fit, test = planted_pair(auc=0.75)
+    assert len(test.extra) < LEAST_BINNED
+    monkeypatch.setattr(beyond, "LEAST_BINNED", LEAST_BINNED)
+    bins = by_baseline(make_test(fit.sample, test.sample).of_signal(fit.extra, test.extra))["bins"]
+    assert (bins["is_beyond"], math.isnan(bins["p"])) == (None, True), "200 bins of few gaps say nothing"
 
 
 def test_ties_constants_and_classes_that_fit_lacks_are_survived() -> None:
@@ -240,23 +220,15 @@ def _by_gradient(x: np.ndarray, offset: np.ndarray, is_boundary: np.ndarray) -> 
 def test_a_spline_has_knots_at_quantiles_and_is_flat_outside() -> None:
     values = np.random.default_rng(0).exponential(size=1000)
     spline = Spline.of(values)
-    assert len(spline.knots) == 12
     assert spline.knots == pytest.approx(np.quantile(values, np.linspace(0, 1, 12)))
     columns = spline.columns(np.array([values.max(), values.max() + 100]))
     assert columns.shape == (2, spline.n_columns) == (2, 13)
     assert columns[0] == pytest.approx(columns[1])
-
-
-@pytest.mark.parametrize(("values", "n_knots"), [(np.zeros(9), 1), (np.tile([0.0, 1.0], 5), 2)])
-def test_few_values_get_few_knots(values: np.ndarray, n_knots: int) -> None:
-    spline = Spline.of(values)
-    assert len(spline.knots) == n_knots
-    assert spline.columns(values).shape == (len(values), spline.n_columns)
-
-
-def test_a_tie_of_half_the_values_leaves_all_knots_to_the_rest() -> None:
-    values = np.concatenate([np.zeros(500), np.random.default_rng(0).random(500)])
-    assert len(Spline.of(values).knots) >= 10
+    for few, n_knots in ((np.zeros(9), 1), (np.tile([0.0, 1.0], 5), 2)):
+        assert len(Spline.of(few).knots) == n_knots
+        assert Spline.of(few).columns(few).shape == (len(few), Spline.of(few).n_columns)
+    tied = np.concatenate([np.zeros(500), np.random.default_rng(0).random(500)])
+    assert len(Spline.of(tied).knots) >= 10, "a tie of half the values leaves all knots to the rest"
 
 
 def test_a_jump_is_found_where_it_is() -> None:

@@ -32,12 +32,12 @@ def test_a_planted_direction_is_found_and_calibrated_whatever_the_units() -> Non
     other, truth, _ = planted(seed=1)
     scale = np.logspace(-2, 2, 12)
     best = roc_auc(other[:, 0] / scale[0] - other[:, 1] / scale[1], truth)
-    assert roc_auc(probe.log_odds(other), truth) == pytest.approx(best, abs=0.01)
+    assert roc_auc(other @ probe.weight, truth) == pytest.approx(best, abs=0.01)
     assert probe.held_out_auc == pytest.approx(best, abs=0.03)
     direction = probe.weight * scale
     assert np.abs(direction[:2]).min() > 5 * np.abs(direction[2:]).max()
     assert probe.regularisation in REGULARISATIONS
-    chance = 1 / (1 + np.exp(-probe.log_odds(hidden)))
+    chance = 1 / (1 + np.exp(-(hidden @ probe.weight + probe.bias)))
     assert chance.mean() == pytest.approx(is_boundary.mean(), abs=0.01)
 
 

@@ -45,6 +45,7 @@ from lrope_interp.probes.statistics.ranking import roc_auc
 
 UNKNOWN = {"is_hooked": True}  # nothing is remembered
 DISTANCE = 2.0
+BOUNDS = {"above_low": 0.01, "type_above_low": 0.01, "selectivity_low": 0.1}
 
 
 def outcomes(sample: SpanSample, x: np.ndarray, **others: np.ndarray) -> list:
@@ -85,31 +86,23 @@ def claim(planted: tuple[SpanSample, list]) -> pd.Series:
     return claims.iloc[0]
 
 
-def test_a_planted_concept_is_found_with_its_size_on_both_splits(claim: pd.Series) -> None:
+def test_a_planted_concept_is_found_with_its_size_and_all_that_speaks_against_it(claim: pd.Series) -> None:
     wanted = NormalDist().cdf(DISTANCE / math.sqrt(2))
-    assert claim["auc"] == pytest.approx(wanted, abs=0.03)
-    assert claim["type_auc"] == pytest.approx(wanted, abs=0.03)
+    assert (claim["auc"], claim["type_auc"]) == (pytest.approx(wanted, abs=0.03),) * 2
     assert claim["auc_low"] < claim["auc"] < claim["auc_high"]
     assert claim["verdict"] == BEYOND
-
-
-def test_above_is_the_difference_to_the_best_control(claim: pd.Series) -> None:
     singles = {name: claim[f"{name}_auc"] for name in ("ngram", "byte_window", "joint", "untrained")}
     best = max(singles, key=singles.__getitem__)
     assert claim["best_control"] == (best if singles[best] > 0.5 else "majority")
     assert claim["above"] == pytest.approx(claim["auc"] - claim["best_control_auc"])
     assert claim["above_low"] < claim["above"] < claim["above_high"]
-
-
-def test_every_claim_carries_all_that_speaks_against_it(claim: pd.Series) -> None:
-    names = ["selectivity", "selectivity_low", "type_auc", "untrained_auc", "ngram_auc", "mdl_bits", "gain"]
-    assert np.isfinite(claim[names].to_numpy(float)).all()
+    assert np.isfinite(claim[["selectivity", "untrained_auc", "mdl_bits", "gain"]].to_numpy(float)).all()
     assert claim["selectivity_low"] > 0
     assert claim["gain_low"] > 0 and claim["type_gain_low"] > 0 and claim["is_adding"]
-    assert (claim["n_concept"] + 0, claim["n_documents"]) == (int(claim["n_concept"]), 30)
+    assert claim["n_documents"] == 30
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_labels_that_are_random_by_type_are_won_by_a_control(seed: int) -> None:
     sample = sample_of(90, label=lambda _, text: random_by_type(text, seed=seed))
     rng = np.random.default_rng(seed)
@@ -147,20 +140,16 @@ def test_features_that_an_untrained_model_has_as_well_add_nothing(planted: tuple
     assert not claim["is_adding"]
 
 
-def test_a_claim_stands_against_every_control_and_not_the_best_alone() -> None:
-    row = {"above_low": 0.01, "type_above_low": 0.01, "selectivity_low": 0.1, "untrained_auc": 0.5}
-    assert _verdict(row, [0.01, 0.01, 0.1]) == BEYOND
-    assert _verdict(row, [0.01, 0.01, 0.1, -0.002]) == WINS
-
-
 @pytest.mark.parametrize(
     ("half_document", "half_type", "verdict"),
     [(0.05, 0.05, BEYOND), (0.2, 0.05, WINS), (0.05, 0.2, WINS)],
 )
-def test_a_claim_stands_by_its_lower_bound_and_not_by_its_value(
+def test_a_claim_stands_by_its_lower_bound_against_every_control_and_not_by_its_value(
     planted: tuple[SpanSample, list], half_document: float, half_type: float, verdict: str
 ) -> None:
     """The value is 0.1 above every control; the interval of one split reaches below it, or none does."""
+    assert _verdict({**BOUNDS, "untrained_auc": 0.5}, [0.01, 0.1]) == BEYOND
+    assert _verdict({**BOUNDS, "untrained_auc": 0.5}, [0.01, 0.1, -0.002]) == WINS
     claims = Claims(*planted, Bootstrap(0))
     spread = np.linspace(-1, 1, claims.bootstrap.n_resamples)
     halves = {DOCUMENT: half_document, TYPE: half_type}
@@ -236,15 +225,10 @@ def test_on_new_types_a_probe_of_noise_is_at_chance_though_its_folds_differ_in_t
     assert found.value == pytest.approx(np.average(areas, weights=pairs), abs=1e-4)
     low, high = found.interval
     assert low < 0.5 < high and low < found.value < high
-
-
-def test_a_single_fold_is_scored_as_without_folds(planted: tuple[SpanSample, list]) -> None:
-    scoring, y = Claims(*planted, Bootstrap(0)).scoring, planted[0].task.y[planted[0].is_test]
-    odds = log_odds(planted[1][2].by_type[:, 0])
-    one = scoring.roc_auc_within(odds, y == 0, np.zeros(len(odds), dtype=np.int64))
-    wanted = scoring.roc_auc(scoring.rank(odds), y == 0)
-    assert one.value == wanted.value
-    np.testing.assert_array_equal(one.resampled, wanted.resampled)
+    alone = scoring.roc_auc_within(odds, is_one, np.zeros_like(fold))
+    wanted = scoring.roc_auc(scoring.rank(odds), is_one)
+    assert alone.value == pytest.approx(wanted.value, abs=1e-12), "a single fold is scored as without folds"
+    np.testing.assert_array_equal(alone.resampled, wanted.resampled)
 
 
 def test_without_intervals_nothing_is_claimed() -> None:
@@ -254,28 +238,22 @@ def test_without_intervals_nothing_is_claimed() -> None:
     assert claims["verdict"].tolist() == [UNMEASURED]
 
 
-def test_selectivity_is_accuracy_less_that_of_random_labels(planted: tuple[SpanSample, list]) -> None:
-    probes = Claims(*planted, Bootstrap(0)).probes()
-    own = probes[(probes["features"] == "increments") & (probes["split"] == "document")]
+def test_every_score_has_its_row(planted: tuple[SpanSample, list]) -> None:
+    claims = Claims(*planted, Bootstrap(0))
+    probes = claims.probes()
+    probes = probes[probes["split"] == "document"]
+    own = probes[probes["features"] == "increments"]
     random = own[(own["control"] == "control_task") & (own["metric"] == "accuracy")]["value"]
     accuracy = own[(own["control"] == "none") & (own["metric"] == "accuracy")]["value"].iloc[0]
     selectivity = own[own["metric"] == "selectivity"]["value"].iloc[0]
     assert len(random) == 5
     assert selectivity == pytest.approx(accuracy - random.mean())
-
-
-def test_a_control_of_several_seeds_has_a_row_each_and_their_range(planted: tuple[SpanSample, list]) -> None:
-    probes = Claims(*planted, Bootstrap(0)).probes()
     rows = probes[(probes["control"] == "untrained") & (probes["metric"] == "roc_auc")]
-    rows = rows[rows["split"] == "document"]
     seeds, mean = rows[rows["seed"].notna()], rows[rows["seed"].isna()].iloc[0]
     assert seeds["seed"].tolist() == [0, 1]
     assert mean["value"] == pytest.approx(seeds["value"].mean())
     assert (mean["ci_low"], mean["ci_high"]) == (seeds["value"].min(), seeds["value"].max())
-
-
-def test_fits_say_how_many_features_and_whether_they_converged(planted: tuple[SpanSample, list]) -> None:
-    fits = Claims(*planted, Bootstrap(0)).fits()
-    own = fits[fits["control"] == "none"].iloc[0]
-    assert own["n_features"] == 3
-    assert own["n_fits"] > 20 and own["n_unconverged"] == 0
+    fits = claims.fits()
+    fit = fits[fits["control"] == "none"].iloc[0]
+    assert fit["n_features"] == 3
+    assert fit["n_fits"] > 20 and fit["n_unconverged"] == 0

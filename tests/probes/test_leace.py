@@ -62,23 +62,22 @@ def assert_same_as_the_package(x: Tensor, z: Tensor) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_it_maps_states_as_the_published_package_does(shape: str) -> None:
-    assert_same_as_the_package(*drawn(*SHAPES[shape]))
+def test_it_maps_states_as_the_published_package_does_and_takes_all_covariance_away(shape: str) -> None:
+    x, z = drawn(*SHAPES[shape])
+    assert_same_as_the_package(x, z)
+    eraser = fitted(x, z).eraser()
+    erased = eraser(x)
+    assert cross_covariance(x, z) > 1e-2
+    assert cross_covariance(erased, z) < 1e-9
+    np.testing.assert_allclose(erased.mean(0), x.mean(0), atol=1e-9)
+    np.testing.assert_allclose(eraser(erased), erased, atol=1e-9)
+    assert eraser.rank <= z.shape[1] - 1
 
 
 def test_it_agrees_with_the_package_on_states_that_do_not_fill_their_space() -> None:
     x, z = deficient()
     assert_same_as_the_package(x, z)
     assert float((fitted(x, z).eraser()(x) - x)[:, 3].abs().max()) < 1e-12  # nothing to change in a constant
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_states_no_longer_covary_with_the_concept_and_keep_their_mean(shape: str) -> None:
-    x, z = drawn(*SHAPES[shape])
-    erased = fitted(x, z).eraser()(x)
-    assert cross_covariance(x, z) > 1e-2
-    assert cross_covariance(erased, z) < 1e-9
-    np.testing.assert_allclose(erased.mean(0), x.mean(0), atol=1e-9)
 
 
 def test_a_linear_classifier_learns_before_and_has_nothing_but_the_class_shares_after() -> None:
@@ -93,13 +92,6 @@ def test_a_linear_classifier_learns_before_and_has_nothing_but_the_class_shares_
     assert losses[1] == pytest.approx(np.log(3), abs=1e-5)
 
 
-def test_erasing_twice_is_erasing_once_and_rank_is_one_below_the_classes() -> None:
-    x, z = drawn(500, 10, 4)
-    eraser = fitted(x, z).eraser()
-    assert eraser.rank == 3
-    np.testing.assert_allclose(eraser(eraser(x)), eraser(x), atol=1e-10)
-
-
 def test_no_smaller_change_is_found_among_erasures_that_work() -> None:
     x, z = drawn(500, 8, 3)
     fitter = fitted(x, z)
@@ -109,11 +101,12 @@ def test_no_smaller_change_is_found_among_erasures_that_work() -> None:
     assert cross_covariance(projected, z) < 1e-9
     moved = float((eraser(x) - x).square().sum(1).mean().sqrt())
     assert moved < float((projected - x).square().sum(1).mean().sqrt())
+    assert eraser.rank == 2, "one below the classes"
     assert eraser.distance == pytest.approx(moved, rel=1e-9)
     assert fitter.spread == pytest.approx(float((x - x.mean(0)).square().sum(1).mean().sqrt()), rel=1e-9)
 
 
-@pytest.mark.parametrize("size", [1, 7, 100])
+@pytest.mark.parametrize("size", [1, 7])
 def test_how_states_are_split_into_batches_does_not_matter_even_far_from_zero(size: int) -> None:
     x, z = drawn(300, 6, 3)
     x = x + 1e5
@@ -137,16 +130,11 @@ def test_a_random_erasure_has_the_rank_and_the_form_and_leaves_the_concept() -> 
         np.testing.assert_allclose(read.T @ read / len(x), torch.eye(2), atol=1e-9)
         np.testing.assert_allclose(one.right.T @ one.left, torch.eye(2), atol=1e-9)
     assert cross_covariance(random(x), z) > 0.5 * cross_covariance(x, z)
-
-
-def test_random_erasures_follow_their_seed_and_not_the_batches() -> None:
-    x, z = drawn(300, 12, 3)
-    parts = LeaceFitter(12, 3)
-    for at in range(0, 300, 50):
-        parts.update(x[at : at + 50], z[at : at + 50])
-    one, other = fitted(x, z).random_eraser(5), parts.random_eraser(5)
-    np.testing.assert_allclose(one(x), other(x), atol=1e-9)
-    assert float((one(x) - fitted(x, z).random_eraser(6)(x)).abs().max()) > 0.01
+    parts = LeaceFitter(40, 3)  # the seed decides, and no batch
+    for at in range(0, 900, 100):
+        parts.update(x[at : at + 100], z[at : at + 100])
+    np.testing.assert_allclose(random(x), parts.random_eraser(0)(x), atol=1e-9)
+    assert float((random(x) - fitter.random_eraser(6)(x)).abs().max()) > 0.01
 
 
 def test_random_directions_stay_where_states_vary() -> None:
@@ -154,10 +142,9 @@ def test_random_directions_stay_where_states_vary() -> None:
     random = fitted(x, z).random_eraser(0)
     assert float((random(x) - x)[:, 3].abs().max()) < 1e-9
     assert fitted(x, z).random_eraser(0, rank=5).rank == 5
-    with pytest.raises(LRopeError, match="fewer than the 6 directions"):
-        fitted(x, z).random_eraser(0, rank=6)
-    with pytest.raises(LRopeError, match="fewer than the 13 directions"):
-        fitted(x, z).random_eraser(0, rank=13)
+    for rank in (6, 13):
+        with pytest.raises(LRopeError, match=f"fewer than the {rank} directions"):
+            fitted(x, z).random_eraser(0, rank=rank)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -165,13 +165,6 @@ def test_noise_and_increments_that_count_bytes_tell_nothing() -> None:
     assert (counted.ci_low, counted.ci_high) == (0.5, 0.5)
 
 
-def test_scaling_changes_nothing() -> None:
-    documents, units = unmarked(12)
-    values = planted(documents, units["phrase"], 0.5)
-    frames = [scores(text_of(documents, units, {"": one})) for one in (values, 4 * values)]
-    np.testing.assert_allclose(frames[0].value, frames[1].value, rtol=1e-9)
-
-
 def test_too_few_pairs_have_no_value() -> None:
     documents, units = unmarked(1)
     units["phrase"] = units["phrase"][:4]

@@ -34,22 +34,20 @@ def streams(model: LRopeTransformer, document: Document) -> dict[int, np.ndarray
     return {layer: cache["resid_pre", layer][0].numpy() for layer in range(model.cfg.n_layers)}
 
 
-def test_the_cosine_is_that_of_neighbouring_states(tiny_model: LRopeTransformer) -> None:
-    captured = capture(tiny_model, [SHORT], readouts=(COSINE,))
-    for layer, stream in streams(tiny_model, SHORT).items():
-        a, b = stream[1:], stream[:-1]
-        wanted = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-        np.testing.assert_allclose(captured.readouts["cosine"][layer, 0], wanted, atol=1e-5)
-
-
-def test_a_linear_readout_is_a_matrix_product(tiny_model: LRopeTransformer) -> None:
+def test_the_cosine_is_that_of_neighbouring_states_and_a_linear_readout_a_matrix_product(
+    tiny_model: LRopeTransformer,
+) -> None:
     rng = np.random.default_rng(0)
     weights = {
         layer: (rng.normal(size=(16, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32))
         for layer in (0, 1)
     }
-    captured = capture(tiny_model, [SHORT], readouts=(linear_readout("probe", weights),), batch_size=3)
+    readouts = (COSINE, linear_readout("probe", weights))
+    captured = capture(tiny_model, [SHORT], readouts=readouts, batch_size=3)
     for layer, stream in streams(tiny_model, SHORT).items():
+        a, b = stream[1:], stream[:-1]
+        wanted = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        np.testing.assert_allclose(captured.readouts["cosine"][layer, 0], wanted, atol=1e-5)
         wanted = stream[1:] @ weights[layer][0] + weights[layer][1]
         np.testing.assert_allclose(captured.readouts["probe"][layer], wanted.T, atol=1e-4)
 
