@@ -37,21 +37,30 @@ class _Stored:
         keys: The keys.
         positions: Of their tokens.
         made_by: A weak reference to the weights that made the keys; None where they are not known.
+        is_sound: Whether nobody has written to the keys, which torch counts from the start in a copy.
     """
 
     def __init__(
-        self, keys: Tensor, positions: Float[Tensor, "batch pos *head"], made_by: Any = None
+        self,
+        keys: Tensor,
+        positions: Float[Tensor, "batch pos *head"],
+        made_by: Any = None,
+        is_sound: bool = True,
     ) -> None:
-        self.keys, self.version, self.made_by = keys, _version(keys), made_by
+        self.keys, self.version, self.made_by = keys, _version(keys) if is_sound else -1, made_by
         self.positions = positions  # of all tokens; of the last ones, where the caller set a position before
+
+    @property
+    def is_sound(self) -> bool:
+        return _version(self.keys) == self.version
 
     def is_of(self, keys: Tensor) -> bool:
         """Whether these are the keys, not written to since, or a copy of them."""
-        if _version(self.keys) != self.version:
+        if not self.is_sound:
             return False
         if keys is self.keys:
             return keys.shape[1] == self.positions.shape[1]  # `keys.data = ...` is not counted as a write
-        return keys.shape == self.keys.shape and torch.equal(self.keys.to(keys.device, keys.dtype), keys)
+        return torch.equal(self.keys.to(keys.device, keys.dtype), keys)
 
     def is_by(self, weights: Tensor) -> bool:
         """Whether these weights made the keys, or ones that equal them (a copy of the model)."""
@@ -61,20 +70,13 @@ class _Stored:
         return torch.equal(made_by.to(weights.device, weights.dtype), weights)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Stored:
-        """Return what holds for the copied keys, which torch counts the writes to from the start."""
-        copied = _Stored(copy.deepcopy(self.keys, memo), copy.deepcopy(self.positions, memo), self.made_by)
-        copied.version = copied.version if _version(self.keys) == self.version else -1
-        return copied
+        """Return what holds for the copied keys."""
+        keys, positions = copy.deepcopy((self.keys, self.positions), memo)
+        return _Stored(keys, positions, self.made_by, self.is_sound)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the same; a weak reference is of this process."""
-        return _unpickled, (self.keys, self.positions, _version(self.keys) == self.version)
-
-
-def _unpickled(keys: Tensor, positions: Tensor, is_sound: bool) -> _Stored:
-    stored = _Stored(keys, positions)
-    stored.version = stored.version if is_sound else -1
-    return stored
+        return _Stored, (self.keys, self.positions, None, self.is_sound)
 
 
 def crop(cache: TransformerLensKeyValueCache, n_tokens: int) -> TransformerLensKeyValueCache:
@@ -205,10 +207,7 @@ def start_of(entry: TransformerLensKeyValueCacheEntry | None) -> Float[Tensor, "
     """
     if entry is None or entry.past_keys.shape[1] == 0:
         return None
-    position = getattr(entry, "position", None)
-    if position is None or (hasattr(position, "stored") and not position.stored.is_of(entry.past_keys)):
-        raise _stale()
-    return position
+    return _position_of(entry, entry.past_keys)
 
 
 def append(
@@ -282,9 +281,7 @@ def _held(entry: Any, is_unfinished: bool = False) -> tuple[Tensor, Tensor, Tens
     n_held = keys.shape[1]
     if n_held == 0:
         return keys, entry.past_values[:, :0], keys.new_zeros(keys.shape[:2])
-    if position is None or (hasattr(position, "stored") and not position.stored.is_of(keys)):
-        raise _stale()
-    return keys, entry.past_values[:, :n_held], _history(position, len(keys), n_held)
+    return keys, entry.past_values[:, :n_held], _history(_position_of(entry, keys), len(keys), n_held)
 
 
 def _edit(cache: Any, held: list[tuple[Tensor, Tensor, Tensor]], edit: Callable[[Tensor], Tensor]) -> None:
@@ -312,10 +309,13 @@ def _version(tensor: Tensor) -> int | None:
     return None if tensor.is_inference() else tensor._version
 
 
-def _stale() -> LRopeError:
-    """Build the error for keys that no position is known for."""
-    return LRopeError(
-        "the keys of the cache are not those that its positions were stored for: it was cut, reordered, "
-        f"rebuilt or written to by hand. {_HOW_TO_EDIT}. Where the last token does stand where it stood, "
-        "entry.position = entry.position.clone() says so"
-    )
+def _position_of(entry: Any, keys: Tensor) -> Float[Tensor, "#batch *head"]:
+    """Return where the last of some keys of an entry stands; raise where nobody knows."""
+    position = getattr(entry, "position", None)
+    if position is None or (hasattr(position, "stored") and not position.stored.is_of(keys)):
+        raise LRopeError(
+            "the keys of the cache are not those that its positions were stored for: it was cut, reordered, "
+            f"rebuilt or written to by hand. {_HOW_TO_EDIT}. Where the last token does stand where it stood, "
+            "entry.position = entry.position.clone() says so"
+        )
+    return position

@@ -26,13 +26,11 @@ from lrope_interp.models.increments import IncrementHead
 from lrope_interp.models.layers import WEIGHT_STD, Embed, Unembed
 
 _INTO_RESIDUAL = ("attn.W_O", "mlp.W_out")
-_STACKED = {
-    **{name: ("attn", name) for name in ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O")},
-    **{name: ("mlp", name) for name in ("W_in", "W_gate", "W_out", "b_in", "b_out")},
+_PART_OF = {
+    **dict.fromkeys(("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O"), "attn"),
+    **dict.fromkeys(("W_in", "W_gate", "W_out", "b_in", "b_out"), "mlp"),
 }
-_OPTIONAL_BIASES = ("attn.b_Q", "attn.b_K", "attn.b_V", "attn.b_O", "mlp.b_in", "mlp.b_out")
 _HOOKED_TRANSFORMER_BUFFERS = ("attn.mask", "attn.IGNORE", "attn.rotary_sin", "attn.rotary_cos")
-_NO_DECAY = ("w", "b_in", "b_out", "b_Q", "b_K", "b_V", "b_O", "b_U")
 
 
 def initialize(model: HookedModel, seed: int) -> None:
@@ -100,9 +98,8 @@ class Weights(HookedModel):
 
     def __getattr__(self, name: str) -> Any:
         """Stack one weight over the layers, [layer, ...]."""
-        if name in _STACKED:
-            part, weight = _STACKED[name]
-            return torch.stack([getattr(getattr(block, part), weight) for block in self.blocks])
+        if name in _PART_OF:
+            return torch.stack([getattr(getattr(block, _PART_OF[name]), name) for block in self.blocks])
         return super().__getattr__(name)
 
     @property
@@ -139,9 +136,8 @@ class Weights(HookedModel):
         """Return every weight under HookedTransformer's name: tied ones and absent biases too."""
         named: dict[str, Tensor] = dict(self.named_parameters())
         for layer, block in enumerate(self.blocks):
-            for name in _OPTIONAL_BIASES:
-                part, leaf = name.split(".")
-                named.setdefault(f"blocks.{layer}.{name}", getattr(getattr(block, part), leaf))
+            for name, part in _PART_OF.items():
+                named.setdefault(f"blocks.{layer}.{part}.{name}", getattr(getattr(block, part), name))
         named.setdefault("unembed.W_U", self.W_U)
         named.setdefault("unembed.b_U", self.b_U)
         return named
@@ -177,7 +173,7 @@ class Weights(HookedModel):
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             leaf = name.rsplit(".", 1)[-1]
-            decays = leaf not in _NO_DECAY and not (name in heads and leaf == "W_out")
+            decays = leaf != "w" and not leaf.startswith("b_") and not (name in heads and leaf == "W_out")
             groups.setdefault((name in heads, decays), []).append(parameter)
         return [
             {

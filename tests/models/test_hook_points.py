@@ -17,46 +17,28 @@ B, P, M, H, D, F, V = 2, 9, 16, 2, 8, 32, 257
 LEARNED = [f"blocks.1.hook_{leaf}" for leaf in ("increments_pre", "increments", "positions")]
 
 
-def layer_hooks(layer: int, mode: str, per_head: bool) -> list[tuple[str, tuple[int, ...]]]:
-    steps = (B, P, H) if per_head else (B, P)
-    learned = [("hook_increments_in", (B, P, M)), ("hook_increments_pre", steps)]
-    rows = [
-        ("hook_resid_pre", (B, P, M)),
-        *(learned if mode == "per_layer" else []),
-        ("hook_increments", steps),
-        ("hook_positions", steps),
-        ("ln1.hook_scale", (B, P, 1)),
-        ("ln1.hook_normalized", (B, P, M)),
-        *[(f"attn.hook_{x}", (B, P, H, D)) for x in ("q", "k", "v", "rot_q", "rot_k")],
-        ("attn.hook_attn_scores", (B, H, P, P)),
-        ("attn.hook_pattern", (B, H, P, P)),
-        ("attn.hook_z", (B, P, H, D)),
-        ("hook_attn_out", (B, P, M)),
-        ("hook_resid_mid", (B, P, M)),
-        ("ln2.hook_scale", (B, P, 1)),
-        ("ln2.hook_normalized", (B, P, M)),
-        *[(f"mlp.hook_{x}", (B, P, F)) for x in ("pre", "pre_linear", "post")],
-        ("hook_mlp_out", (B, P, M)),
-        ("hook_resid_post", (B, P, M)),
-    ]
-    return [(f"blocks.{layer}.{name}", shape) for name, shape in rows]
-
-
 def expected_hooks(mode: str, per_head: bool) -> list[tuple[str, tuple[int, ...]]]:
+    """Every hook in firing order, with its shape."""
+    resid, scale, qkv, scores, mlp = (B, P, M), (B, P, 1), (B, P, H, D), (B, H, P, P), (B, P, F)
     steps = (B, P, H) if per_head else (B, P)
-    shared = [
-        ("shared_increments.hook_increments_in", (B, P, M)),
-        ("shared_increments.hook_increments_pre", steps),
-    ]
+    head = {"hook_increments_in": resid, "hook_increments_pre": steps}
+    layer = {
+        **{"hook_resid_pre": resid, **(head if mode == "per_layer" else {})},
+        **{"hook_increments": steps, "hook_positions": steps},
+        **{"ln1.hook_scale": scale, "ln1.hook_normalized": resid},
+        **{f"attn.hook_{x}": qkv for x in ("q", "k", "v", "rot_q", "rot_k")},
+        **{"attn.hook_attn_scores": scores, "attn.hook_pattern": scores, "attn.hook_z": qkv},
+        **{"hook_attn_out": resid, "hook_resid_mid": resid},
+        **{"ln2.hook_scale": scale, "ln2.hook_normalized": resid},
+        **{f"mlp.hook_{x}": mlp for x in ("pre", "pre_linear", "post")},
+        **{"hook_mlp_out": resid, "hook_resid_post": resid},
+    }
     return [
-        ("hook_embed", (B, P, M)),
-        *(shared if mode == "shared" else []),
-        *layer_hooks(0, mode, per_head),
-        *layer_hooks(1, mode, per_head),
-        ("ln_final.hook_scale", (B, P, 1)),
-        ("ln_final.hook_normalized", (B, P, M)),
-        ("unembed.hook_in", (B, P, M)),
-        ("unembed.hook_out", (B, P, V)),
+        ("hook_embed", resid),
+        *((f"shared_increments.{name}", shape) for name, shape in head.items() if mode == "shared"),
+        *((f"blocks.{at}.{name}", shape) for at in range(2) for name, shape in layer.items()),
+        *[("ln_final.hook_scale", scale), ("ln_final.hook_normalized", resid)],
+        *[("unembed.hook_in", resid), ("unembed.hook_out", (B, P, V))],
     ]
 
 

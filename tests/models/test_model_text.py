@@ -167,6 +167,7 @@ ADDITIVE = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, -torch.inf]])
         (ADDITIVE, "from -inf to 0.0.*additive mask"),
         (torch.zeros(2, 3), "hides every token of row 0.*additive mask"),
         (torch.tensor([[1, 1, 1], [0, 0, 0]]), "hides every token of row 1"),
+        (torch.tensor([[1, 1, 2], [1, 1, 1]]), "from 1 to 2"),
         (torch.full((2, 3), torch.nan), "nan"),
     ],
 )
@@ -196,6 +197,7 @@ def test_every_form_of_input_and_of_output(make_model):
     expected = -model(row).log_softmax(-1)[0, :-1].gather(-1, row[0, 1:, None])[:, 0]
     torch.testing.assert_close(losses[0], expected)
     torch.testing.assert_close(both.loss, losses.mean())
+    assert model.loss_fn(both.logits, row.to(torch.int16)) == both.loss
     assert model("", return_type="loss", loss_per_token=True).shape == (1, 0)
     assert model(row, return_type=None) is None
     assert model("abc", prepend_bos=False).shape == (1, 3, 257)

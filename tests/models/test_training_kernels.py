@@ -94,6 +94,7 @@ def test_the_fused_turn_turns_and_has_the_gradients_of_finite_differences(n_angl
 
 
 SHAPE = {"d_model": 32, "n_heads": 4, "d_mlp": 48, "n_ctx": 160}
+TOKENS = torch.randint(0, 256, (2, 20), generator=torch.Generator().manual_seed(2))
 
 
 def gradients(model: LRopeTransformer, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -126,44 +127,40 @@ def test_a_model_in_training_has_the_loss_and_gradients_of_the_plain_model(
 
 def test_a_watched_norm_or_pattern_fires_in_training_and_changes_nothing(make_model: Make) -> None:
     model = make_model(increments="per_layer", **SHAPE).train()
-    tokens = torch.randint(0, 256, (2, 50), generator=torch.Generator().manual_seed(2))
-    plain = model(tokens)
+    plain = model(TOKENS)
     names = ["blocks.0.ln1.hook_scale", "blocks.1.attn.hook_pattern", "ln_final.hook_normalized"]
-    logits, cache = model.run_with_cache(tokens, names_filter=names)
+    logits, cache = model.run_with_cache(TOKENS, names_filter=names)
     assert set(cache) == set(names)
     torch.testing.assert_close(logits, plain, rtol=1e-4, atol=1e-4)
 
 
 def test_a_float64_model_in_training_ignores_autocast(make_model: Make) -> None:
     model = make_model(increments="fixed", **SHAPE).double()
-    tokens = torch.randint(0, 256, (2, 20), generator=torch.Generator().manual_seed(2))
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(model.train()(tokens), model.eval()(tokens), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model.train()(TOKENS), model.eval()(TOKENS), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("point", ["hook_rot_q", "hook_rot_k"])
 def test_a_hook_may_write_into_a_turned_vector_in_training(make_model: Make, point: str) -> None:
     model = make_model(increments="per_layer", **SHAPE)
-    tokens = torch.randint(0, 256, (2, 20), generator=torch.Generator().manual_seed(2))
     found = []
     for is_training in (False, True):
         model.train(is_training).zero_grad(set_to_none=True)
         with model.hooks(fwd_hooks=[(f"blocks.1.attn.{point}", lambda x, hook: x.mul_(0.5))]):
-            model(tokens, return_type="loss").backward()
+            model(TOKENS, return_type="loss").backward()
         found.append(model.blocks[0].attn.W_Q.grad.clone())
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
 
 
 def test_a_model_in_training_can_be_differentiated_by_torch_func(make_model: Make) -> None:
     model = make_model(increments="per_layer", **SHAPE).train()
-    tokens = torch.randint(0, 256, (2, 20), generator=torch.Generator().manual_seed(2))
     parameters = dict(model.named_parameters())
 
     def loss(values: dict[str, torch.Tensor]) -> torch.Tensor:
-        return torch.func.functional_call(model, values, (tokens,), {"return_type": "loss"})
+        return torch.func.functional_call(model, values, (TOKENS,), {"return_type": "loss"})
 
     found = torch.func.grad(loss)(parameters)
-    model(tokens, return_type="loss").backward()
+    model(TOKENS, return_type="loss").backward()
     gradient = parameters["blocks.0.attn.W_Q"].grad
     assert gradient is not None
     torch.testing.assert_close(found["blocks.0.attn.W_Q"], gradient, rtol=1e-3, atol=1e-4)

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
 
 from lrope_interp.tokenizers import ByteTokenizer
 
@@ -37,29 +36,6 @@ def test_the_generated_table_lists_every_hook_point_of_every_mode(generator, mak
     for mode in ("per_layer", "shared", "fixed"):
         for name in make_model(increments=mode).hook_dict:
             assert re.sub(r"^blocks\.\d+\.", "blocks.l.", name) in listed
-
-
-def documented(generator: ModuleType) -> list[tuple[str, str]]:
-    """Name and last cell of every row as committed."""
-    rows = [line.split(" | ") for line in generator.committed_table().splitlines()[2:]]
-    return [(row[0].strip("| *`"), row[-1]) for row in rows]
-
-
-@pytest.mark.parametrize("mode", ["per_layer", "shared", "fixed"])
-def test_every_documented_hook_fires_on_both_layers(generator, make_model, mode):
-    model, seen = make_model(increments=mode), set()
-    tokens = torch.arange(5)[None]
-    for flag in generator.FLAGS:
-        if flag:
-            getattr(model, f"set_{flag}")(True)
-        seen |= set(model.run_with_cache(tokens)[1].keys())
-        if flag:
-            getattr(model, f"set_{flag}")(False)
-    for name, note in documented(generator):
-        if "only in" in note and f"`{mode}`" not in note:
-            continue
-        for layer in range(2):
-            assert name.replace("blocks.l.", f"blocks.{layer}.") in seen
 
 
 def test_the_page_on_transformer_lens_cites_only_tests_that_exist(repository):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -31,15 +33,18 @@ DOWNSTREAM = ["blocks.1.hook_positions", "blocks.1.attn.hook_z"]
 LEARNED = [("per_layer", False), ("per_layer", True), ("shared", False)]
 
 
-def record(model, names: list[str], store: list[dict[str, Tensor]]) -> list:
-    """Hooks that append one dict a run to `store`; the first name starts a new dict."""
+@contextmanager
+def recorded(model, names: list[str]) -> Iterator[list[dict[str, Tensor]]]:
+    """Keep what passes some hooks, one dict a run; the first name starts a new one."""
+    runs: list[dict[str, Tensor]] = []
 
     def keep(value: Tensor, hook) -> None:
         if hook.name == names[0]:
-            store.append({})
-        store[-1][hook.name] = value.detach().clone()
+            runs.append({})
+        runs[-1][hook.name] = value.detach().clone()
 
-    return [(name, keep) for name in names]
+    with model.hooks(fwd_hooks=[(name, keep) for name in names]):
+        yield runs
 
 
 @pytest.fixture
@@ -66,8 +71,7 @@ def test_through_cut_edges_the_librarys_path_patching_still_lets_the_clean_promp
     leaky, clean, corrupt, metric
 ):
     circuit = last_step(leaky, corrupt, metric)
-    runs: list[dict[str, Tensor]] = []
-    with leaky.hooks(fwd_hooks=record(leaky, DOWNSTREAM, runs)):
+    with recorded(leaky, DOWNSTREAM) as runs:
         result = faithfulness(leaky, clean, corrupt, metric, circuit)
     corrupt_run, clean_run, cut_run = runs[0], runs[2], runs[3]
     z = "blocks.1.attn.hook_z"
@@ -83,8 +87,7 @@ def test_with_held_increments_cut_edges_recover_nothing_and_the_full_circuit_eve
 ):
     model = make_model(n_layers=3, increments=mode, per_head=per_head)
     circuit = last_step(model, corrupt, metric)
-    runs: list[dict[str, Tensor]] = []
-    with model.hooks(fwd_hooks=record(model, DOWNSTREAM, runs)):
+    with recorded(model, DOWNSTREAM) as runs:
         cut = circuit_faithfulness(model, clean, corrupt, metric, circuit)
     corrupt_run, clean_run, cut_run = runs[-5], runs[-3], runs[-2]
     positions, z = DOWNSTREAM
@@ -158,17 +161,15 @@ def test_edge_attribution_averages_pairs_each_held_at_its_own_prompt(make_model,
 def test_a_direct_path_moves_no_position_when_increments_are_held(leaky, clean, corrupt, component):
     names = [f"blocks.{layer}.hook_positions" for layer in range(3)]
     _, plain = leaky.run_with_cache(corrupt)
-    free: list[dict[str, Tensor]] = []
     caches = [leaky.run_with_cache(tokens)[1] for tokens in (clean, corrupt)]
-    with torch.no_grad(), leaky.hooks(fwd_hooks=record(leaky, names, free)):
+    with torch.no_grad(), recorded(leaky, names) as free:
         patching.get_act_patch_direct_path(
             leaky, corrupt, *caches, lambda logits: logits.sum(), 0, 1, component, verbose=False
         )
     into_layer_1 = free[0]
     assert torch.allclose(into_layer_1[names[1]], plain[names[1]], atol=1e-5), "the edge itself is exact"
     assert (into_layer_1[names[2]] - plain[names[2]]).abs().max() > 1e-3, "and then leaks into layer 2"
-    held: list[dict[str, Tensor]] = []
-    with leaky.hooks(fwd_hooks=record(leaky, names, held)):
+    with recorded(leaky, names) as held:
         grid = direct_path_patch(leaky, corrupt, clean, lambda logits: logits.sum(), (0, 1), component)
     patched_runs = [run for run in held if len(run) == 3][-4:]
     for run, name in itertools.product(patched_runs, names):
@@ -206,8 +207,7 @@ def test_only_the_receiver_sees_the_sender(forked, clean, corrupt):
         "blocks.1.attn.hook_z",
         "blocks.2.hook_positions",
     ]
-    runs: list[dict[str, Tensor]] = []
-    with torch.no_grad(), forked.hooks(fwd_hooks=record(forked, names, runs)):
+    with torch.no_grad(), recorded(forked, names) as runs:
         forked(corrupt)
         path_patch(forked, corrupt, clean, "L0H1", {"blocks.1.hook_v_input": 0})
     plain, patched = runs[0], runs[-1]
@@ -232,9 +232,8 @@ def test_without_the_fifth_hold_the_same_path_moves_the_pattern(forked, clean, c
         return z
 
     hooks = [(name, lambda x, hook: plain[hook.name].clone()) for name in frozen]
-    runs: list[dict[str, Tensor]] = []
     names = ["blocks.1.hook_positions", "blocks.1.attn.hook_pattern", "blocks.1.attn.hook_z"]
-    with torch.no_grad(), forked.hooks(fwd_hooks=record(forked, names, runs)):
+    with torch.no_grad(), recorded(forked, names) as runs:
         forked(corrupt)
         forked.run_with_hooks(corrupt, fwd_hooks=[("blocks.0.attn.hook_z", send), *hooks])
         with held_increments(forked, corrupt):
@@ -249,13 +248,12 @@ def test_without_the_fifth_hold_the_same_path_moves_the_pattern(forked, clean, c
 def test_the_increment_head_can_be_the_receiver(make_model, clean, corrupt, per_head):
     model = make_model(n_layers=3, per_head=per_head)
     names = ["blocks.1.hook_increments", "blocks.1.attn.hook_q", "blocks.2.hook_increments"]
-    runs: list[dict[str, Tensor]] = []
     with torch.no_grad():
         caches = [model.run_with_cache(tokens)[1] for tokens in (clean, corrupt)]
         change = caches[0]["mlp_out", 0] - caches[1]["mlp_out", 0]
         head = model.blocks[1].increments
         expected = head.squash(head(caches[1]["increments_in", 1] + change))
-        with model.hooks(fwd_hooks=record(model, names, runs)):
+        with recorded(model, names) as runs:
             path_patch(model, corrupt, clean, "0_mlp_out", {"blocks.1.hook_increments_in": None})
     torch.testing.assert_close(runs[-1][names[0]], expected, atol=1e-5, rtol=1e-5)
     for name in names[1:]:
@@ -280,8 +278,7 @@ def test_every_path_of_the_embedding_together_is_the_other_prompt_in_a_one_layer
 def test_the_shared_head_receives_from_the_embedding_alone(make_model, clean, corrupt):
     model = make_model(increments="shared")
     receiver: dict[str, int | None] = {"shared_increments.hook_increments_in": None}
-    runs: list[dict[str, Tensor]] = []
-    with model.hooks(fwd_hooks=record(model, ["blocks.0.hook_increments"], runs)):
+    with recorded(model, ["blocks.0.hook_increments"]) as runs:
         path_patch(model, corrupt, clean, "embed", receiver)
         model(clean)
     torch.testing.assert_close(runs[-2], runs[-1], atol=1e-5, rtol=1e-5)
