@@ -67,6 +67,7 @@ def test_run_with_cache_returns_an_activation_cache_and_leaves_the_logits_as_the
     as_dict = model.run_with_cache(tokens(), return_cache_object=False)[1]
     assert isinstance(as_dict, dict)
     assert torch.equal(model(tokens()), plain), "no hook stays behind"
+    assert model.get_caching_hooks()[2] == [], "gradients are cached where they are asked for"
 
 
 @pytest.mark.parametrize("per_head", [False, True])

@@ -107,8 +107,9 @@ def test_control_models_move_as_much_as_the_trained_one_and_are_not_it(make_mode
     spreads, values = [], []
     for other in (model, *(randomised_control(model, tokens, seed, trunk) for seed in (0, 1))):
         _, cache = other.run_with_cache(tokens, names_filter=hook)
-        spreads.append(cache[hook][:, 1:].std(dim=(0, 1)))
-        values.append(cache[hook][:, 1:].reshape(-1))
+        read = cache[hook][:, 1:]
+        spreads.append(torch.stack([read.std(dim=(0, 1)), read.mean(dim=(0, 1))]))
+        values.append(read.reshape(-1))
     torch.testing.assert_close(spreads[1], spreads[0], atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(spreads[2], spreads[0], atol=1e-3, rtol=1e-3)
     assert torch.corrcoef(torch.stack(values)).triu(1).abs().max() < 0.95
