@@ -122,7 +122,7 @@ def train(
                     place.settle()
 
         processes.on_main(appear)
-        folder = processes.from_main(place and as_given(asked, place.folder))
+        folder = processes.from_main(asked if place is None else as_given(asked, place.folder))
         return _run(Sitting(folder, processes, recording, emit), prepared, model, None, place)
 
 
