@@ -54,7 +54,7 @@ from lrope_interp.reports.replication.frames import (
 from lrope_interp.reports.spacing.layout import attention_frame, spacing_frame, summary_frame, words_frame
 from lrope_interp.reports.spacing.page import plot_spacing, render_spacing
 from lrope_interp.reports.training.page import plot_increments, plot_loss
-from lrope_interp.results import Result
+from lrope_interp.results import Result, verdict_on
 
 HERE = ("words", "characters")
 ENGLISH = "The state of our union is strong, and the people know it."
@@ -234,6 +234,8 @@ def test_differences_are_of_the_best_layer_and_in_order(scored: Result) -> None:
     layers = scores[scores["signal"] == "increments"]
     assert set(frame["layer"]) == {layers.loc[layers["value"].idxmax(), "layer"]}
     assert frame["value"].is_monotonic_increasing and frame["control"].is_unique
+    judged = [verdict_on(*row) for row in zip(frame["low"], frame["high"], strict=True)]
+    assert frame["verdict"].tolist() == judged, "an older table is judged by the rule of a new one"
     drawn = {}
     for trace in boundaries.plot_differences(scored, *HERE).data[1:]:
         drawn |= dict(zip(trace.y, zip(trace.x, trace.error_x.array, strict=True), strict=True))
