@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from jaxtyping import Int64
@@ -132,27 +132,6 @@ class Document:
     def source_sha256(self) -> str:
         """The sha256 that decided the split: of the whole document, even for a piece of it."""
         return self.cut_from or self.sha256
-
-
-class Sentence(NamedTuple):
-    """A line of text, where in it (in characters) its words are, and their tags if they have any."""
-
-    text: str
-    words: Sequence[tuple[int, int]]
-    tags: Sequence[str] | None = None
-
-
-def joined_document(name: str, sentences: Sequence[Sentence], corpus: str, language: str) -> Document:
-    """Join sentences by newlines, and keep where in the text each word stands."""
-    words: list[tuple[int, int]] = []
-    at = 0
-    for one in sentences:
-        words += [(at + start, at + stop) for start, stop in one.words]
-        at += len(one.text) + 1
-    tags = tuple(tag for one in sentences for tag in one.tags or ())
-    has_tags = any(one.tags is not None for one in sentences)
-    text = "\n".join(one.text for one in sentences)
-    return Document(name, text, corpus, language, words=tuple(words), tags=tags if has_tags else None)
 
 
 class IndexedDocuments(Sequence[Document]):

@@ -19,6 +19,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from conllu.exceptions import ParseException
 from conllu.parser import DEFAULT_FIELD_PARSERS, DEFAULT_FIELDS, parse_comment_line, parse_line
@@ -26,10 +27,8 @@ from conllu.parser import DEFAULT_FIELD_PARSERS, DEFAULT_FIELDS, parse_comment_l
 from lrope_interp.data.documents import (
     Document,
     Reading,
-    Sentence,
     hash_splits,
     hashes_of,
-    joined_document,
     unique_documents,
     where,
 )
@@ -98,6 +97,15 @@ def text_splits(documents: Sequence[Document]) -> dict[str, Sequence[Document]]:
 
 
 CORPUS = "gold"
+
+
+class Sentence(NamedTuple):
+    """A sentence and where in it, in characters, its words are."""
+
+    text: str
+    words: list[tuple[int, int]]
+
+
 SENTENCES_PER_DOCUMENT = 20
 _MOST_READ = 10_000_000  # characters: more than the largest segmented corpus that is in common use
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -143,9 +151,7 @@ def gold_documents(
     language = language_of("".join(one.text for one in sentences))
     runs = range(0, len(sentences), SENTENCES_PER_DOCUMENT)
     documents = (
-        joined_document(
-            f"{path.name}#{number}", sentences[first : first + SENTENCES_PER_DOCUMENT], CORPUS, language
-        )
+        _document(f"{path.name}#{number}", sentences[first : first + SENTENCES_PER_DOCUMENT], language)
         for number, first in enumerate(runs, start=1)
     )
     return tuple(map(despaced, documents) if is_despaced else documents)
@@ -271,6 +277,17 @@ def _is_symbol(character: str) -> bool:
     if category in ("So", "Nl", "No"):
         return True
     return category[0] not in "LMN" and unicodedata.east_asian_width(character) in "AWF"
+
+
+def _document(name: str, sentences: Sequence[Sentence], language: str) -> Document:
+    """Join sentences by newlines, and keep where in the text each word stands."""
+    words: list[tuple[int, int]] = []
+    at = 0
+    for sentence in sentences:
+        words += [(at + start, at + stop) for start, stop in sentence.words]
+        at += len(sentence.text) + 1
+    text = "\n".join(sentence.text for sentence in sentences)
+    return Document(name, text, CORPUS, language, words=tuple(words))
 
 
 # The columns that count; a wrong value in another one, as in a treebank in the making, does no harm.

@@ -129,8 +129,8 @@ def test_paragraphs_are_read_with_their_words_and_tags() -> None:
     paragraphs, n_duplicates = installed.read_paragraphs(lines)
     assert n_duplicates == 1
     assert paragraphs == [
-        ("中国人民银行１张", [(0, 2), (2, 4), (4, 6), (6, 7), (7, 8)], ["ns", "n", "n", "m", "q"]),
-        ("km/h[/", [(0, 4), (4, 5), (5, 6)], ["n", "w", "w"]),
+        ("中国人民银行１张", ["中国", "人民", "银行", "１", "张"], ["ns", "n", "n", "m", "q"]),
+        ("km/h[/", ["km/h", "[", "/"], ["n", "w", "w"]),
     ]
 
 

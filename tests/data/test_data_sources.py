@@ -145,6 +145,8 @@ def test_missing_files_empty_folders_and_wrong_options_are_refused(tmp_path: Pat
     path = write(tmp_path / "a.txt", "text")
     with pytest.raises(LRopeError, match="'replace'"):
         load_corpus(f"file:{path}", encoding_errors="replaced")
+    with pytest.raises(LRopeError, match="'replace'"):
+        Reading("replaced")
     with pytest.raises(LRopeError, match="is a folder"):
         text_documents(tmp_path)
 

