@@ -32,10 +32,14 @@ def curve_of(values: np.ndarray, is_boundary: np.ndarray) -> Curve:
     return Curve.of(Ranking.of(values), is_boundary)
 
 
+def plain(n: int) -> Scoring:
+    """Score without resamples."""
+    return Scoring(Units(np.zeros(n, dtype=np.int64), 1, 1, True), None)
+
+
 def called(values: np.ndarray, is_boundary: np.ndarray, threshold: float) -> dict[str, float]:
-    """Scores of calls at a threshold, without resamples."""
-    scoring = Scoring(Units(np.zeros(len(values), dtype=np.int64), 1, 1, True), None)
-    return {name: one.value for name, one in scoring.calls(values >= threshold, is_boundary).items()}
+    found = plain(len(values)).calls(values >= threshold, is_boundary)
+    return {name: one.value for name, one in found.items()}
 
 
 @pytest.mark.parametrize("levels", [None, 1, 3])
@@ -55,11 +59,13 @@ def test_scores_are_those_of_scikit_learn_and_ties_count_one_half(seed: int, lev
     assert tried[curve.best_threshold()] == pytest.approx(max(tried.values()))
 
 
-def test_calls_with_nothing_to_divide_by_have_no_score() -> None:
+def test_what_has_nothing_to_divide_by_has_no_score() -> None:
     values, is_boundary = sample(9)
     nothing = called(values, is_boundary, math.inf)
     assert math.isnan(nothing["precision"]) and math.isnan(nothing["mcc"]) and nothing["f1"] == 0
     assert math.isnan(called(values, np.zeros_like(is_boundary), 0.5)["recall"])
+    assert math.isnan(plain(len(values)).ratio(values, np.zeros(len(values))).value)
+    assert math.isnan(plain(0).mean(values[:0]).value)
 
 
 def test_the_curve_is_scikit_learns_and_has_few_points() -> None:

@@ -1,4 +1,4 @@
-"""What is read of spans, against loops written by hand."""
+"""What is read of spans and of the text around them, against loops written by hand."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.concepts.features import (
     PLACES,
     WINDOW,
+    Sources,
     SpanTokens,
     byte_window,
     ngrams,
@@ -24,6 +25,7 @@ from lrope_interp.probes.concepts.features import (
     token_window,
     window_features,
 )
+from lrope_interp.probes.concepts.reads import normalised, structure_signals
 
 DOCUMENTS = (words(1), Document("mixed", "中国 is 😀 far", "made up", "und"), words(2))
 
@@ -110,3 +112,57 @@ def test_static_position_counts_from_the_document_and_the_line(captured: Capture
     t, _, share, in_line, _, n_bytes, *_ = found[0].tolist()
     assert (t, in_line, n_bytes) == (8, 4, 5)
     assert share == pytest.approx(8 / 13)
+
+
+N_TRAIN = 4
+
+
+@pytest.fixture(scope="module")
+def sources(make_model: Callable[..., LRopeTransformer]) -> Sources:
+    model = make_model()
+    captured = lay_out(model, [words(n, 6) for n in range(6)], (), predictions=False)
+    rng = np.random.default_rng(0)
+    reads = {
+        "increments": rng.random((2, 1, captured.n_bytes)).astype(np.float32),
+        "predictions": rng.random((1, 3, captured.n_bytes)).astype(np.float32),
+        "random_head": rng.random((2, 5, captured.n_bytes)).astype(np.float32),
+    }
+    untrained = ({"increments": reads["increments"][::-1].copy()},)
+    return Sources(captured, (0, 1), reads, untrained, None, np.zeros(0, dtype=np.int64), model.cfg)
+
+
+def test_signals_are_those_of_the_test_bytes_in_units_of_the_train_mean(sources: Sources) -> None:
+    captured, read = sources.captured, sources.model["increments"]
+    start = int(captured.offsets[N_TRAIN])
+    test, signals = structure_signals(sources, N_TRAIN)
+    assert [one.name for one in test.documents] == ["words-4", "words-5"]
+    assert test.byte.tobytes() == b"".join(one.encoded for one in test.documents)
+    wanted = read[..., start:] / read[..., :start].mean(axis=-1, keepdims=True)
+    np.testing.assert_allclose(signals[""], wanted, rtol=1e-5)
+    np.testing.assert_allclose(signals["surprisal"][0, 0], sources.model["predictions"][0, 1, start:])
+    assert [one.shape for one in signals["random_head"]] == [wanted.shape] * 5
+
+
+def test_tables_hold_the_means_of_the_train_text(sources: Sources) -> None:
+    captured = sources.captured
+    start = int(captured.offsets[N_TRAIN])
+    own = normalised(sources, N_TRAIN)
+    _, signals = structure_signals(sources, N_TRAIN)
+    train, test = captured.byte[:start], captured.byte[start:]
+    for at, byte in enumerate(test):
+        alike = np.flatnonzero(train == byte)
+        if len(alike):
+            np.testing.assert_allclose(signals["lexical"][1, 0, at], own[1, 0, alike].mean(), rtol=1e-5)
+    document, edge = captured.document, int(captured.offsets[N_TRAIN + 1]) - start
+    found = {
+        at: [
+            t
+            for t in range(2, start)
+            if (train[t - 2 : t + 1] == test[at - 2 : at + 1]).all() and document[t - 2] == document[t]
+        ]
+        for at in range(2, edge)
+    }
+    known = {at: alike for at, alike in found.items() if len(alike) > 1}
+    assert known
+    for at, alike in known.items():
+        np.testing.assert_allclose(signals["ngram_3"][0, 0, at], own[0, 0, alike].mean(), rtol=1e-5)
