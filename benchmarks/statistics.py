@@ -67,7 +67,7 @@ def measure(n_units: int = N_UNITS, n_gaps: int = N_GAPS, n_layers: int = N_LAYE
         with clock.part("circular shifts"):
             shifted.append(turned.null_auc(ranking))
         with clock.part("same byte"):
-            alike.append(same.draw(same.scores(ranking), is_boundary))
+            alike.append(same.draw(ranking, is_boundary))
     with clock.part("largest of the family"):
         family_wise(np.array(found), np.stack(shifted))
         family_wise(np.array([one for one, _ in alike]), np.stack([null for _, null in alike]))

@@ -121,7 +121,7 @@ def same_byte_p(seed: int, effect: float, n_documents: int = 60, n_gaps: int = 3
     levels = 0.5 * rng.normal(size=n_documents)[document]
     values = 2 * lexical[byte] + levels + _wander(rng, n_documents, n_gaps) + effect * is_boundary
     same = SameByte.of(byte, Units.of(document, np.tile(np.arange(n_gaps), n_documents)), seed)
-    return p_value(*same.draw(same.scores(Ranking.of(values)), is_boundary))
+    return p_value(*same.draw(Ranking.of(values), is_boundary))
 
 
 def _wander(rng: np.random.Generator, n_documents: int, n_gaps: int) -> Float[np.ndarray, " n"]:

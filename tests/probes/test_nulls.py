@@ -68,7 +68,7 @@ def lettered(seed: int, n_units: int = 25, n: int = 20) -> tuple[np.ndarray, np.
 def test_the_statistic_is_van_elterens_sum_and_flips_are_by_unit() -> None:
     values, is_boundary, strata, units = lettered(1)
     same = SameByte.of(strata, units, seed=2, n_flips=30)
-    observed, null = same.draw(same.scores(Ranking.of(values)), is_boundary)
+    observed, null = same.draw(Ranking.of(values), is_boundary)
     wilcoxon = 0.0
     by_unit = np.zeros(units.count)
     for byte in np.unique(strata):
@@ -85,13 +85,13 @@ def test_the_statistic_is_van_elterens_sum_and_flips_are_by_unit() -> None:
 def test_a_signal_that_is_a_function_of_the_byte_has_p_one_and_few_units_have_none() -> None:
     _, is_boundary, strata, units = lettered(2)
     same = SameByte.of(strata, units)
-    observed, null = same.draw(same.scores(Ranking.of(np.sin(strata))), is_boundary)
+    observed, null = same.draw(Ranking.of(np.sin(strata)), is_boundary)
     assert (observed, p_value(observed, null)) == (0, 1)
-    label = SameByte.of(strata, units).draw(same.scores(Ranking.of(np.arange(500.0))), strata == 7)
+    label = same.draw(Ranking.of(np.arange(500.0)), strata == 7)
     assert p_value(*label) == 1, "nor can a signal tell a label that is a function of the byte"
     values, is_boundary, strata, units = lettered(3, n_units=19)
     few = SameByte.of(strata, units)
-    assert math.isnan(p_value(*few.draw(few.scores(Ranking.of(values)), is_boundary))), "too few units"
+    assert math.isnan(p_value(*few.draw(Ranking.of(values), is_boundary))), "too few units"
 
 
 def test_p_counts_draws_that_reach_the_observed_value_and_forgives_float_noise() -> None:

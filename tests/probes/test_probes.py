@@ -1,4 +1,4 @@
-"""Probes of arrays and claims made of them: what they find, what they must not, and what speaks against it."""
+"""Probes of arrays and claims made of them: what they find, what they must not, what speaks against it."""
 
 from __future__ import annotations
 

@@ -338,7 +338,7 @@ class Scorer:
             return SameByte.of(lexical_codes(captured, self.test, one.gaps, align), one.units, seed)
 
         same = self._once(("same byte", id(one), align), make)
-        return {"shifted": shifted, "same_byte": same.draw(same.scores(ranking), is_boundary)}
+        return {"shifted": shifted, "same_byte": same.draw(ranking, is_boundary)}
 
 
 def has_nulls(column: SignalColumn) -> bool:

@@ -21,7 +21,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -151,7 +150,8 @@ def erasures(
     in_order = {layer: [one for own in by_arm.values() for one in own] for layer, by_arm in erasers.items()}
     captured = lay_out(model, test.documents, (), predictions=False)
     before, after, nats = run_erased(model, captured, in_order, options.batch_size, on_progress)
-    measures = _Measures(test, captured, is_scored, Bootstrap(options.seed))
+    units = Units.of(captured.document[is_scored], captured.t[is_scored])
+    scoring, concepts = Scoring(units, Bootstrap(options.seed)), set(fit.concept_at.tolist())
     found: list[dict[str, Any]] = []
     for at, (layer, fitter) in enumerate(fitted.fitters.items()):
         known = {
@@ -171,7 +171,8 @@ def erasures(
             found.append(known | row | counted)
         mean = fitted.mean[at][:, None]
         arms = _arms(before[at] / mean, after[at] / mean, nats[at], erasers[layer])
-        found += [known | row for row in measures.rows(arms, set(fit.concept_at.tolist()))]
+        rows = _concept_rows(test, captured, is_scored, scoring, arms, concepts)
+        found += [known | row for row in rows]
     return table(found, COLUMNS)
 
 
@@ -199,74 +200,52 @@ def _arms(
     return arms
 
 
-@dataclass(frozen=True)
-class _Measures:
-    """Means over bytes and their intervals; everything shares one set of resampled documents."""
+def _concept_rows(
+    test: MarkedText,
+    captured: Captured,
+    is_scored: Bool[np.ndarray, " n_bytes"],
+    scoring: Scoring,
+    arms: Mapping[str, Effect],
+    fitted: set[int],
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one layer, for concepts that were erased and occur."""
 
-    test: MarkedText
-    captured: Captured
-    is_scored: Bool[np.ndarray, " n_bytes"]
-    bootstrap: Bootstrap
+    def mean(values: Values, weight: Weight) -> Estimate:
+        return scoring.ratio((values * weight)[is_scored], weight[is_scored].astype(np.float64))
 
-    def rows(self, arms: Mapping[str, Effect], fitted: set[int]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of one layer, for concepts that were erased and occur."""
-        for number, concept in enumerate(self.test.spans.concepts):
-            is_own = self.test.concept_at == number
-            if concept == OTHER or number not in fitted or not (is_own & self.is_scored).any():
-                continue
-            for arm, values in arms.items():
-                for metric, estimate in self._estimates(values, number, is_own).items():
-                    is_zero = arm in _COMPARED and metric == "contrast_before"
-                    if not is_zero and not np.isnan(estimate["value"]):
-                        yield {"concept": concept, "arm": arm, "metric": metric} | estimate
-
-    def _estimates(
-        self, arm: Effect, number: int, is_own: Bool[np.ndarray, " n_bytes"]
-    ) -> dict[str, dict[str, Any]]:
-        is_near, is_gap = self._near(number), self._is_gap
-        starts = []
-        for is_counted in (self.test.spans.concept == number, self.test.spans.concept != number):
-            first = self.test.edges[0][is_counted]
-            starts.append(np.bincount(first, minlength=self.captured.n_bytes) * is_gap)
-        return {
-            "increment_change": self._mean(arm["change"], is_gap & is_own),
-            "increment_change_elsewhere": self._mean(arm["change"], is_gap & ~is_own),
-            "contrast_before": self._mean(arm["before"], *starts),
-            "contrast_after": self._mean(arm["after"], *starts),
-            "nats_per_byte": self._mean(arm["nats"], self.is_scored),
-            "nats_per_byte_concept": self._mean(arm["nats"], self.is_scored & is_near),
-        }
-
-    def _mean(self, values: Values, weight: Weight, other: Weight | None = None) -> dict[str, Any]:
-        """Return a weighted mean over bytes, less another one if asked for."""
-        found = self._ratio(values, weight)
-        if other is not None:
-            found -= self._ratio(values, other)
-        n_documents = len(np.unique(self.captured.document[weight > 0]))
-        return found.row() | {"n": int(weight.sum(dtype=np.int64)), "n_documents": n_documents}
-
-    def _ratio(self, values: Values, weight: Weight) -> Estimate:
-        upper, lower = (values * weight)[self.is_scored], weight[self.is_scored].astype(np.float64)
-        return self._scoring.ratio(upper, lower)
-
-    def _near(self, number: int) -> Bool[np.ndarray, " n_bytes"]:
-        """Return where a span of the concept is, or the byte after one in the same document."""
-        is_near = np.zeros(self.captured.n_bytes, dtype=bool)
-        is_of_it = self.test.spans.concept == number
-        ends = self.captured.offsets[1:][self.test.spans.document[is_of_it]]
-        first, past = (edges[is_of_it] for edges in self.test.edges)
+    is_gap = is_scored & (captured.t > 0) & captured.is_token_start
+    for number, concept in enumerate(test.spans.concepts):
+        is_own, is_of_it = test.concept_at == number, test.spans.concept == number
+        if concept == OTHER or number not in fitted or not (is_own & is_scored).any():
+            continue
+        is_near = np.zeros(captured.n_bytes, dtype=bool)  # in its spans, and at the byte after each
+        ends = captured.offsets[1:][test.spans.document[is_of_it]]
+        first, past = (edges[is_of_it] for edges in test.edges)
         for start, stop in zip(first.tolist(), np.minimum(past + 1, ends).tolist(), strict=True):
             is_near[start:stop] = True
-        return is_near
-
-    @cached_property
-    def _is_gap(self) -> Bool[np.ndarray, " n_bytes"]:
-        return self.is_scored & (self.captured.t > 0) & self.captured.is_token_start
-
-    @cached_property
-    def _scoring(self) -> Scoring:
-        units = Units.of(self.captured.document[self.is_scored], self.captured.t[self.is_scored])
-        return Scoring(units, self.bootstrap)
+        starts = [
+            np.bincount(test.edges[0][own], minlength=captured.n_bytes) * is_gap
+            for own in (is_of_it, ~is_of_it)
+        ]
+        # What is averaged, over which bytes, and for a contrast over which others it is subtracted.
+        measures: dict[str, tuple[str, Weight, Sequence[Weight]]] = {
+            "increment_change": ("change", is_gap & is_own, ()),
+            "increment_change_elsewhere": ("change", is_gap & ~is_own, ()),
+            "contrast_before": ("before", starts[0], starts[1:]),
+            "contrast_after": ("after", starts[0], starts[1:]),
+            "nats_per_byte": ("nats", is_scored, ()),
+            "nats_per_byte_concept": ("nats", is_scored & is_near, ()),
+        }
+        for arm, values in arms.items():
+            for metric, (name, weight, others) in measures.items():
+                found = mean(values[name], weight)
+                for other in others:
+                    found -= mean(values[name], other)
+                is_zero = arm in _COMPARED and metric == "contrast_before"
+                if not is_zero and not np.isnan(found.value):
+                    n_documents = len(np.unique(captured.document[weight > 0]))
+                    counts = {"n": int(weight.sum(dtype=np.int64)), "n_documents": n_documents}
+                    yield {"concept": concept, "arm": arm, "metric": metric} | found.row() | counts
 
 
 def _seed(*numbers: int) -> int:

@@ -167,7 +167,8 @@ def contrast_rows(
             drawn = None
             if len(sums) == 1 and design.units.has_interval and is_usable.any():
                 weights = text.bootstrap.weights(design.units.count)
-                drawn = tuple(_resampled(weights, one) for one in (sums[0], counts))
+                flat = (one.reshape(len(one), -1).astype(np.float32) for one in (sums[0], counts))
+                drawn = [(weights @ one).reshape(-1, *_SHAPE).astype(np.float64) for one in flat]
             said = {"unit": design.unit, "language": design.language, "control": signal} | where
             said |= {"n_documents": design.units.n_documents}
             for name, own in groups:
@@ -183,13 +184,6 @@ def contrast_rows(
                     said | sides | {"byte_class": name} | dict(counted) | ratio | {"ratio": ratio["value"]}
                 )
     return rows
-
-
-def _resampled(
-    weights: Float32[np.ndarray, "resamples units"], amounts: Float[np.ndarray, "units classes sides"]
-) -> Float[np.ndarray, "resamples classes sides"]:
-    drawn = weights @ amounts.reshape(len(amounts), -1).astype(np.float32)
-    return drawn.reshape(-1, *_SHAPE).astype(np.float64)
 
 
 def _standardised(

@@ -158,17 +158,14 @@ class SameByte:
         rng = np.random.Generator(np.random.Philox(key=[seed, units.count]))
         return cls(narrow, units, 2.0 * rng.integers(0, 2, size=(n_flips, units.count)) - 1)
 
-    def scores(self, ranking: Ranking) -> Float[np.ndarray, " n"]:
-        """Each gap's rank within its stratum; 0 where that has one value only, as all have in layer 0."""
-        return ranks_within(self.strata, ranking)
-
     def draw(
-        self, scores: Float[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
+        self, ranking: Ranking, is_boundary: Bool[np.ndarray, " n"]
     ) -> tuple[float, Float[np.ndarray, " flips"]]:
         """The statistic and its null draws; NaN with fewer than 20 units or a single document."""
         if not self.units.has_interval:
             return math.nan, np.full(len(self.flips), np.nan)
         share = np.bincount(self.strata, weights=is_boundary) / np.maximum(np.bincount(self.strata), 1)
-        amounts = (is_boundary - share[self.strata]) * scores
+        # 0 where a stratum has one value only, as every stratum has in layer 0.
+        amounts = (is_boundary - share[self.strata]) * ranks_within(self.strata, ranking)
         per_unit = np.bincount(self.units.index, weights=amounts, minlength=self.units.count)
         return float(per_unit.sum()), self.flips @ per_unit
