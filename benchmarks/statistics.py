@@ -62,8 +62,7 @@ def measure(n_units: int = N_UNITS, n_gaps: int = N_GAPS, n_layers: int = N_LAYE
                 interval(getattr(boot, name)(histograms, is_boundary))
         with clock.part("resample F1 and MCC"):
             calls = Scoring(units, boot).calls(is_called, is_boundary)
-            assert calls["f1"].interval
-            assert calls["mcc"].interval
+            _ = calls["f1"].interval, calls["mcc"].interval
         with clock.part("circular shifts"):
             shifted.append(turned.null_auc(ranking))
         with clock.part("same byte"):
