@@ -314,8 +314,9 @@ class Recorder:
         class Hooks:
             @pytest.hookimpl(wrapper=True)
             def pytest_runtest_protocol(hooks, item: Any) -> Any:
-                for one in Path(os.environ["LROPE_INTERP_CACHE"]).glob("*"):  # or the next one only reads it
-                    shutil.rmtree(one) if one.is_dir() else one.unlink()
+                for kind in Path(os.environ["LROPE_INTERP_CACHE"]).glob("*"):
+                    if kind.name != "texts":  # shared runs need their text; what was computed from it goes,
+                        shutil.rmtree(kind)  # or the next test would only read it, and seem not to reach it
                 with self.within(item.nodeid):
                     return (yield)
 
