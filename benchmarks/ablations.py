@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablations.attach import ablate
+from lrope_interp.probes.ablations.attach import ablation_hooks
 from lrope_interp.probes.ablations.interventions import freeze
 from lrope_interp.probes.ablations.options import AblationOptions
 from lrope_interp.probes.ablations.plan import passes, plan
@@ -59,7 +59,7 @@ def read_streams(model: LRopeTransformer, batch_size: int) -> tuple[torch.Tensor
 @torch.inference_mode()
 def timed(model: LRopeTransformer, tokens: torch.Tensor, stream: torch.Tensor, layer: int) -> float:
     """Return the seconds of one pass from a layer on, ablated there."""
-    hooks = ablate(freeze(1.0), layers=layer)
+    hooks = ablation_hooks(freeze(1.0), layers=layer)
     began = time.perf_counter()
     with model.hooks(fwd_hooks=hooks):
         model(stream, start_at_layer=layer, tokens=tokens)

@@ -23,30 +23,13 @@
 
 # %%
 import random
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-from lrope_interp import LRopeConfig, LRopeError, LRopeTransformer
-from lrope_interp.data import Document, evaluation_documents, load_corpus_for, read_manifest
-from lrope_interp.probes.ablations.attach import ablate, ablated
-from lrope_interp.probes.ablations.interventions import (
-    at,
-    freeze,
-    layer_mean,
-    lexical_mean,
-    local_edit,
-    restore,
-    same_byte_resample,
-    shuffle,
-    then,
-)
-from lrope_interp.probes.ablations.places import gap_mask
-from lrope_interp.probes.capture.increment_statistics import fit_increments
-from lrope_interp.runs import newest_finished_run
+import lrope_interp as lr
 
 # %% [markdown]
 # ## A model, and two texts
@@ -67,9 +50,9 @@ def sentences(seed: int, n: int) -> list[str]:
     return ["".join(one.format(*map(draw.choice, (who, did, where))) for _ in range(3)) for _ in range(n)]
 
 
-def toy_model(n_steps: int = 150) -> LRopeTransformer:
+def toy_model(n_steps: int = 150) -> lr.LRopeTransformer:
     torch.manual_seed(0)
-    model = LRopeTransformer(LRopeConfig(n_layers=2, d_model=48, n_heads=2, d_mlp=96, n_ctx=64, seed=0))
+    model = lr.LRopeTransformer(lr.LRopeConfig(n_layers=2, d_model=48, n_heads=2, d_mlp=96, n_ctx=64, seed=0))
     optimiser = torch.optim.AdamW(model.parameter_groups(0.1, 1e-2, 3.0))
     for batch in range(n_steps):
         model(model.to_tokens(sentences(batch, 16), truncate=True), return_type="loss").backward()
@@ -78,19 +61,15 @@ def toy_model(n_steps: int = 150) -> LRopeTransformer:
     return model.eval()
 
 
-def as_documents(texts: list[str]) -> list[Document]:
-    return [Document(f"made up {number}", text, "made up", "en") for number, text in enumerate(texts)]
+def as_documents(texts: list[str]) -> list[lr.Document]:
+    return [lr.Document(f"made up {number}", text, "made up", "en") for number, text in enumerate(texts)]
 
 
 try:
-    run = newest_finished_run(Path("runs"))
-    model, source = LRopeTransformer.from_pretrained(run.folder, device="cpu"), run.folder.name
-    manifest = read_manifest(run.folder)
-    corpus = load_corpus_for(manifest).held_out_from(manifest)
-    fit_text, scored_text = (
-        list(evaluation_documents(corpus, split, max_bytes=20_000, spread=True)) for split in ("fit", "test")
-    )
-except LRopeError:
+    model = lr.load()
+    selection, source = lr.select_corpus(model, max_bytes=20_000, spread=True), model.folder.name
+    fit_text, scored_text = selection.fit, selection.test
+except lr.LRopeError:
     model, source = toy_model(), "a toy, trained for 150 steps"
     fit_text, scored_text = as_documents(sentences(-1, 60)), as_documents(sentences(-2, 24))
 torch.set_grad_enabled(False)
@@ -105,7 +84,7 @@ rows = [model.to_tokens(document.text, truncate=True)[0] for document in scored_
 length = int(np.median([len(row) for row in rows]))
 windows = torch.stack([row[:length] for row in rows if len(row) >= length])
 windows = windows[:: max(1, len(windows) // 16)]
-fitted = fit_increments(model, fit_text)
+fitted = lr.fit_increments(model, fit_text)
 pd.DataFrame(
     {
         "mean": fitted.mean.mean(1),
@@ -132,7 +111,7 @@ pd.DataFrame(
 #
 # ## Freeze and measure
 #
-# `with ablated(model, ...)` holds for everything that runs inside: calls, caches, generation.
+# `with lr.ablated(model, ...)` holds for everything that runs inside: calls, caches, generation.
 
 
 # %%
@@ -140,7 +119,7 @@ def log_p(written=None, layers=None) -> torch.Tensor:
     """Log-probabilities [row, pos, token] of all predictions, under an ablation or without."""
     if written is None:
         return model(windows)[:, :-1].log_softmax(-1)
-    with ablated(model, written, layers=layers):
+    with lr.ablated(model, written, layers=layers):
         return model(windows)[:, :-1].log_softmax(-1)
 
 
@@ -152,10 +131,10 @@ def losses(log_p: torch.Tensor) -> torch.Tensor:
 every_layer = range(model.cfg.n_layers)
 untouched = log_p()
 writes = {
-    "to 1": freeze(1.0),
-    "to the layer's mean": layer_mean(fitted),
-    "to the byte's mean": lexical_mean(fitted),
-    "resampled within bytes": same_byte_resample(fitted),
+    "to 1": lr.freeze(1.0),
+    "to the layer's mean": lr.layer_mean(fitted),
+    "to the byte's mean": lr.lexical_mean(fitted),
+    "resampled within bytes": lr.same_byte_resample(fitted),
 }
 change = pd.DataFrame(
     {
@@ -213,21 +192,21 @@ pd.DataFrame({name: moved(log_p(write)) for name, write in writes.items()}).T.ro
 
 # %%
 at_mean = last["to the layer's mean"]
-wrong_place = float((losses(log_p(shuffle())) - losses(untouched)).mean())
+wrong_place = float((losses(log_p(lr.shuffle())) - losses(untouched)).mean())
 print(f"shuffled: {wrong_place:+.4f} nats a token; to the layer's mean: {at_mean:+.4f}")
 
-fixed = LRopeTransformer(
-    LRopeConfig(n_layers=2, d_model=32, n_heads=2, increments="fixed", seed=0, d_vocab=model.cfg.d_vocab)
+fixed = lr.LRopeTransformer(
+    lr.LRopeConfig(n_layers=2, d_model=32, n_heads=2, increments="fixed", seed=0, d_vocab=model.cfg.d_vocab)
 )
 sample = windows[:, :64]
-with ablated(fixed, freeze(1.0)):
+with lr.ablated(fixed, lr.freeze(1.0)):
     frozen_logits = fixed(sample)
 assert torch.equal(frozen_logits, fixed(sample))
 
 try:
-    with ablated(model, freeze(1.0), layers=[model.cfg.n_layers - 1]):
+    with lr.ablated(model, lr.freeze(1.0), layers=[model.cfg.n_layers - 1]):
         model(windows, stop_at_layer=1 if model.cfg.n_layers > 1 else 0)
-except LRopeError as error:
+except lr.LRopeError as error:
     print(f"LRopeError: {error}")
 
 # %% [markdown]
@@ -245,7 +224,7 @@ as_it_is = model(tokens, return_type="loss", loss_per_token=True)
 
 def change_of(written) -> torch.Tensor:
     """Change of each token's loss in nats, [pos - 1]."""
-    hooks = ablate(written, model=model)  # the same for `run_with_hooks`
+    hooks = lr.ablation_hooks(written, model=model)  # the same for `run_with_hooks`
     out = model.run_with_hooks(tokens, fwd_hooks=hooks, return_type="loss", loss_per_token=True)
     hooks.check_fired()
     return (out - as_it_is)[0]
@@ -253,12 +232,12 @@ def change_of(written) -> torch.Tensor:
 
 local = {}
 for where in ("words", "inside_words"):
-    edit = at(gap_mask(model, text, where), layer_mean(fitted))
+    edit = lr.at(lr.gap_mask(model, text, where), lr.layer_mean(fitted))
     local[f"at {where}, later tokens shifted"] = float(change_of(edit).mean())
-    local[f"at {where}, compensated"] = float(change_of(local_edit(edit)).mean())
-both = then(
-    at(gap_mask(model, text, "words"), layer_mean(fitted)),
-    at(gap_mask(model, text, "punctuation"), freeze(1.0)),
+    local[f"at {where}, compensated"] = float(change_of(lr.local_edit(edit)).mean())
+both = lr.then(
+    lr.at(lr.gap_mask(model, text, "words"), lr.layer_mean(fitted)),
+    lr.at(lr.gap_mask(model, text, "punctuation"), lr.freeze(1.0)),
 )
 local["at words to the mean, then at punctuation to 1"] = float(change_of(both).mean())
 pd.Series(local, name="nats a token").round(4).to_frame()
@@ -274,12 +253,12 @@ pd.Series(local, name="nats a token").round(4).to_frame()
 _, clean = model.run_with_cache(windows, names_filter=lambda name: name.endswith("hook_increments"))
 restored = {}
 for layer in every_layer:
-    frozen = dict.fromkeys(every_layer, layer_mean(fitted))
+    frozen = dict.fromkeys(every_layer, lr.layer_mean(fitted))
     restored[f"all but layer {layer}, which keeps its clean increments"] = log_p(
-        frozen | {layer: restore(clean)}
+        frozen | {layer: lr.restore(clean)}
     )
-restored["all layers"] = log_p(layer_mean(fitted))
-assert torch.equal(log_p(restore(clean)), untouched)
+restored["all layers"] = log_p(lr.layer_mean(fitted))
+assert torch.equal(log_p(lr.restore(clean)), untouched)
 pd.Series(
     {name: float((losses(one) - losses(untouched)).mean()) for name, one in restored.items()},
     name="nats a token",
@@ -313,7 +292,7 @@ def look_back() -> torch.Tensor:
 
 
 before = look_back()
-with ablated(model, layer_mean(fitted)):
+with lr.ablated(model, lr.layer_mean(fitted)):
     after = look_back()
 heads = pd.MultiIndex.from_product([every_layer, range(model.cfg.n_heads)], names=["layer", "head"])
 pd.DataFrame(
@@ -329,7 +308,7 @@ pd.DataFrame(
 how = {"max_new_tokens": 40, "seed": 0, "verbose": False, "temperature": 0.7}
 written = {"untouched": model.generate("The ", **how)}
 for name in ("to 1", "to the byte's mean"):
-    with ablated(model, writes[name]):
+    with lr.ablated(model, writes[name]):
         written[f"frozen {name}"] = model.generate("The ", **how)
 pd.Series(written, name="text").to_frame()
 

@@ -24,22 +24,15 @@
 # %%
 import hashlib
 import random
-from dataclasses import replace
 
 import torch
 
-from lrope_interp import LRopeConfig, LRopeTransformer
-from lrope_interp.data import Document
-from lrope_interp.data.spans.typed import Spans
-from lrope_interp.probes.capture.selection import Selection
-from lrope_interp.probes.concepts.concepts import concepts
-from lrope_interp.probes.concepts.erasing import erase, fit_eraser
-from lrope_interp.probes.concepts.options import ConceptOptions
+import lrope_interp as lr
 
 # %% [markdown]
 # ## A toy, and text that it never saw
 #
-# A real run does better: `LRopeTransformer.from_pretrained(run)` and `select_corpus(read_manifest(run))`.
+# A real run does better: `lr.load()` and `lr.select_corpus(model)`.
 # The toy is trained for some seconds, and what it says about learned positions is worth nothing.
 
 # %%
@@ -52,9 +45,11 @@ def sentences(seed: int, n: int = 4) -> str:
     return " ".join(f"The {draw.choice(ANIMALS)} ran to the {draw.choice(PLACES)}." for _ in range(n))
 
 
-def toy_model(n_steps: int = 60) -> LRopeTransformer:
+def toy_model(n_steps: int = 60) -> lr.LRopeTransformer:
     torch.manual_seed(0)
-    model = LRopeTransformer(LRopeConfig(n_layers=2, d_model=32, n_heads=2, d_mlp=64, n_ctx=128, seed=0))
+    model = lr.LRopeTransformer(
+        lr.LRopeConfig(n_layers=2, d_model=32, n_heads=2, d_mlp=64, n_ctx=128, seed=0)
+    )
     optimiser = torch.optim.AdamW(model.parameter_groups(0.1, 1e-2, 3.0))
     for batch in range(n_steps):
         texts = [sentences(1_000 * batch + row) for row in range(8)]
@@ -64,13 +59,15 @@ def toy_model(n_steps: int = 60) -> LRopeTransformer:
     return model.eval()
 
 
-def documents(first: int, n: int) -> list[Document]:
-    return [Document(f"made up {seed}", sentences(seed), "made up", "en") for seed in range(first, first + n)]
+def documents(first: int, n: int) -> list[lr.Document]:
+    return [
+        lr.Document(f"made up {seed}", sentences(seed), "made up", "en") for seed in range(first, first + n)
+    ]
 
 
 model = toy_model()
 parts = {split: documents(1_000_000 * (1 + k), 30) for k, split in enumerate(("fit", "dev", "test"))}
-selection = Selection.of("made up", parts)
+selection = lr.Selection.of("made up", parts)
 
 # %% [markdown]
 # ## Two concepts over the same words
@@ -79,7 +76,7 @@ selection = Selection.of("made up", parts)
 
 
 # %%
-def spans_of(texts, concept_of, names) -> Spans:
+def spans_of(texts, concept_of, names) -> lr.Spans:
     rows = []
     for number, document in enumerate(texts):
         for word in (*ANIMALS, *PLACES):
@@ -87,7 +84,7 @@ def spans_of(texts, concept_of, names) -> Spans:
             while start >= 0:
                 rows.append((number, start + 1, start + 1 + len(word), concept_of(word)))
                 start = document.text.find(f" {word}", start + 1)
-    return Spans.of(rows, names)
+    return lr.Spans.of(rows, names)
 
 
 def kind(word: str) -> str:
@@ -98,9 +95,16 @@ def coin(word: str) -> str:
     return "heads" if hashlib.sha256(word.encode()).digest()[0] % 2 else "tails"
 
 
-options = ConceptOptions(layers=(0, 1))
-real = concepts(model, selection, options, spans=lambda texts: spans_of(texts, kind, ("animal", "place")))
-tossed = concepts(model, selection, options, spans=lambda texts: spans_of(texts, coin, ("heads", "tails")))
+def animals_and_places(texts) -> lr.Spans:
+    return spans_of(texts, kind, ("animal", "place"))
+
+
+def tosses(texts) -> lr.Spans:
+    return spans_of(texts, coin, ("heads", "tails"))
+
+
+real = lr.probe(model, data=selection, spans=animals_and_places)
+tossed = lr.probe(model, data=selection, spans=tosses)
 
 # %% [markdown]
 # ## The claim, and what speaks against it
@@ -141,19 +145,18 @@ assert (tossed.tables["claims"]["verdict"] == "control wins").all()
 
 # %%
 fit = list(selection.fit)
-eraser = fit_eraser(model, fit, spans_of(fit, kind, ("animal", "place")), layer=1)
+eraser = lr.fit_eraser(model, fit, animals_and_places(fit), layer=1)
 text = selection.test[0].text
-hooks = [("blocks.1.hook_increments_in", erase(eraser))]
+hooks = [("blocks.1.hook_increments_in", lr.erase(eraser))]
 with torch.inference_mode():
     before = float(model(text, return_type="loss"))
     after = float(model.run_with_hooks(text, return_type="loss", fwd_hooks=hooks))
 {"rank": eraser.rank, "loss": round(before, 4), "with the concept erased": round(after, 4)}
 
 # %% [markdown]
-# `ConceptOptions(suite="full")` does this for every layer and concept, with random erasures and shuffled
+# `lr.probe(..., suite="full")` does this for every layer and concept, with random erasures and shuffled
 # concepts beside it, and intervals over documents.
 
 # %%
-hidden = replace(options, features=("resid",), layers=(1,))
-resid = concepts(model, selection, hidden, spans=lambda texts: spans_of(texts, kind, ("animal", "place")))
+resid = lr.probe(model, data=selection, layers=1, features="resid", spans=animals_and_places)
 resid.tables["claims"][COLUMNS].round(3)

@@ -33,18 +33,15 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-from lrope_interp import LRopeError, LRopeTransformer
-from lrope_interp.runs import newest_finished_run
+import lrope_interp as lr
 
 try:
-    run = newest_finished_run()
-except LRopeError:
-    from lrope_interp.training.config import train_config
-    from lrope_interp.training.loop import train
-
+    model = lr.load()
+except lr.LRopeError:
     # The Python standard library is the corpus that needs nothing to be installed.
-    config = train_config(
+    run = lr.train(
         "tiny",
+        Path(tempfile.mkdtemp()) / "lesson",
         data="code",
         n_steps=60,
         batch_size=8,
@@ -58,10 +55,9 @@ except LRopeError:
         lr=1e-2,
         validation_bytes=5_000,
     )
-    run = train(config, Path(tempfile.mkdtemp()) / "lesson")
+    model = lr.load(run)
 
-model = LRopeTransformer.from_pretrained(run.folder)
-print(f"{run.folder.name}: {model.cfg.n_layers} layers, {model.cfg.increments}, trained on {run.data}")
+print(f"{model.folder.name}: {model.cfg.n_layers} layers, {model.cfg.increments}")
 
 # %% [markdown]
 # ## Reading increments
@@ -109,10 +105,7 @@ figure
 # picture.
 
 # %%
-from lrope_interp.probes.spacing.spacing import spacing
-from lrope_interp.reports.spacing.page import plot_spacing
-
-plot_spacing(spacing(model, text))
+lr.plot_spacing(lr.show(model, text))
 
 # %% [markdown]
 # Layer 0 reads the token's embedding and nothing else, so its increment is a function of the byte alone:
@@ -128,15 +121,11 @@ assert torch.allclose(at_spaces, at_spaces[:1].expand_as(at_spaces), atol=1e-5)
 # ## Taking them away
 #
 # An ablation is a hook, never a mode of the model: what a hook on `hook_increments` returns is what gets
-# summed. The text is held out, and `assert_held_out` compares it with the list of training documents that
-# the run keeps.
+# summed. The text is held out: `select_corpus` compares it with the list of training documents that the run
+# keeps.
 
 # %%
-from lrope_interp.data import assert_held_out, evaluation_documents, load_corpus, read_manifest
-
-manifest = read_manifest(run.folder)
-documents = evaluation_documents(load_corpus(run.data).held_out_from(manifest), "test", max_bytes=20_000)
-assert_held_out(manifest, documents)
+documents = lr.select_corpus(model, max_bytes=20_000).test
 
 length = model.cfg.n_ctx
 windows = torch.tensor(

@@ -21,14 +21,12 @@
 
 # %%
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import torch
 from transformer_lens import patching
 
-from lrope_interp import LRopeConfig, LRopeError, LRopeTransformer
-from lrope_interp.runs import newest_finished_run
+import lrope_interp as lr
 
 # %% [markdown]
 # ## A model
@@ -41,9 +39,9 @@ from lrope_interp.runs import newest_finished_run
 TOY_TEXTS = ["The cat sat on the mat. ", "The dog lay in the sun. ", "A cat and a dog ran off. "]
 
 
-def toy_model(n_steps: int = 80) -> LRopeTransformer:
+def toy_model(n_steps: int = 80) -> lr.LRopeTransformer:
     torch.manual_seed(0)
-    model = LRopeTransformer(LRopeConfig(n_layers=2, d_model=32, n_heads=2, d_mlp=64, n_ctx=64, seed=0))
+    model = lr.LRopeTransformer(lr.LRopeConfig(n_layers=2, d_model=32, n_heads=2, d_mlp=64, n_ctx=64, seed=0))
     optimiser = torch.optim.AdamW(model.parameter_groups(0.1, 1e-2, 3.0))
     tokens = model.to_tokens([text * 2 for text in TOY_TEXTS])
     for _ in range(n_steps):
@@ -54,9 +52,9 @@ def toy_model(n_steps: int = 80) -> LRopeTransformer:
 
 
 try:
-    run = newest_finished_run(Path("runs"))
-    model, source = LRopeTransformer.from_pretrained(run.folder, device="cpu"), run.folder.name
-except LRopeError:
+    model = lr.load()
+    source = model.folder.name
+except lr.LRopeError:
     model, source = toy_model(), "a toy, trained for 80 steps"
 torch.set_grad_enabled(False)
 print(f"{source}: {model.cfg.n_layers} layers, increments {model.cfg.increments}")
@@ -157,9 +155,7 @@ pd.DataFrame(guesses, index=lens.labels, columns=pd.Index(model.to_str_tokens(te
 # that would change the function.
 
 # %%
-from lrope_interp.interop.transformer_lens import direct_logit_attribution
-
-attribution = direct_logit_attribution(model, corrupt, *answers)
+attribution = lr.direct_logit_attribution(model, corrupt, *answers)
 assert torch.allclose(attribution.attribution.sum(), logit_difference(model(corrupt)), atol=1e-3)
 pd.Series(attribution.attribution[:, 0], attribution.labels, name="logit difference").round(3).to_frame()
 
@@ -172,13 +168,11 @@ pd.Series(attribution.attribution[:, 0], attribution.labels, name="logit differe
 # layer 1's increment head alone.
 
 # %%
-from lrope_interp.interop.transformer_lens import held_increments, path_patch
-
-with held_increments(model, corrupt):
+with lr.held_increments(model, corrupt):
     held = logit_difference(model(clean))
 print(f"clean {logit_difference(clean_logits):.3f}, with the other prompt's positions {held:.3f}")
 if model.cfg.increments == "per_layer":
-    patched = path_patch(model, corrupt, clean, "embed", {"blocks.1.hook_increments_in": None})
+    patched = lr.path_patch(model, corrupt, clean, "embed", {"blocks.1.hook_increments_in": None})
     change = logit_difference(patched) - logit_difference(model(corrupt))
     print(f"embedding -> increments of layer 1: {change:+.4f}")
 

@@ -32,8 +32,14 @@ MANIFEST_FILE = ".lrope-interp.json"
 MANIFEST_FORMAT = 1
 RUN, REPLICATE = "run", "replicate"  # what can be resumed; any other kind is the command whose result it is
 _TORN_MANIFEST = re.compile(rf"\.{re.escape(MANIFEST_FILE)}\.[0-9a-f]{{8}}")
-# Results that are named otherwise than their command.
-_COMMANDS = {"spacing": "show", "concepts": "probe", "ablations": "ablate", "distances": "distance"}
+# Results that were written before an analysis, its command and its kind had one name.
+FORMER_KINDS = {
+    "ablations": "ablate",
+    "bench": "context",
+    "concepts": "probe",
+    "distances": "distance",
+    "spacing": "show",
+}
 _CANNOT_WRITE = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTEMPTY, errno.EEXIST,
     errno.ENOTDIR, errno.ENAMETOOLONG, errno.EFBIG, errno.EIO,
@@ -483,7 +489,7 @@ def kind_of(folder: Path) -> str | None:
     if isinstance(run.get("format"), int) and {"status", "started"} <= run.keys():
         return RUN
     if isinstance(result.get("format"), int) and {"kind", "tables", "provenance"} <= result.keys():
-        return _COMMANDS.get(str(result["kind"]), str(result["kind"]))
+        return FORMER_KINDS.get(str(result["kind"]), str(result["kind"]))
     return REPLICATE if _runs_of_arms(folder) else None
 
 

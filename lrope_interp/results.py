@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.files import ResultFile, opened_file, read_json
-from lrope_interp.folders import naming, sha256_of, sync_file, write_json_atomically
+from lrope_interp.folders import FORMER_KINDS, naming, sha256_of, sync_file, write_json_atomically
 
 RESULT_FORMAT = 1
 RESULT_FILE = "result.json"
@@ -80,7 +80,7 @@ class Result:
     """One analysis, finished.
 
     Attributes:
-        kind: Which analysis ("boundaries", "spacing", "eval").
+        kind: Which analysis ("boundaries", "show", "eval"), by the name of its command.
         provenance: What `provenance` builds: model, data, seed, versions, command.
         headline: A few numbers by name; None where a number could not be had.
         tables: Tidy frames by name. Missing numbers are NaN or NA, missing words are "".
@@ -207,7 +207,7 @@ def load_result(folder: Path | str) -> Result:
         with _read_as_table(folder / GAPS_FILE) as stream:
             gaps = pd.read_parquet(stream)
     return Result(
-        kind=payload["kind"],
+        kind=FORMER_KINDS.get(str(payload["kind"]), str(payload["kind"])),
         provenance=payload["provenance"],
         headline=payload["headline"],
         tables=tables,

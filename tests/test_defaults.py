@@ -14,17 +14,16 @@ from typing import Any
 
 import typer
 
+import lrope_interp
 from lrope_interp.cli import app
 from lrope_interp.models import LRopeConfig
-from lrope_interp.probes.ablations.options import AblationOptions
 from lrope_interp.probes.boundaries import beyond
-from lrope_interp.probes.boundaries.options import BoundaryOptions
-from lrope_interp.probes.concepts.options import ConceptOptions
 from lrope_interp.probes.statistics import bootstrap, equivalence, nulls
 from lrope_interp.probes.statistics import ranking as statistics
 from lrope_interp.training.config import PRESETS, TrainConfig
 
 GOLDEN = Path(__file__).with_name("golden_defaults.txt")
+ANALYSES = ("boundaries", "ablate", "probe", "show", "distance", "generate", "eval", "train")
 PROBES = Path(beyond.__file__).parents[1]
 
 
@@ -44,7 +43,7 @@ def constants() -> Iterator[str]:
 
 def options() -> Iterator[str]:
     """Yield the defaults of every object of options, of the presets, and of functions on arrays."""
-    found = [LRopeConfig, TrainConfig, BoundaryOptions, AblationOptions, ConceptOptions]
+    found = [LRopeConfig, TrainConfig, *(getattr(lrope_interp, name) for name in ANALYSES)]
     for module in (beyond, bootstrap, equivalence, nulls, statistics):
         own = (one for one in vars(module).values() if getattr(one, "__module__", "") == module.__name__)
         found += [one for one in own if callable(one) and not one.__name__.startswith("_")]

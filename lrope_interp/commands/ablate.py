@@ -11,11 +11,11 @@ from lrope_interp.commands import options
 from lrope_interp.commands.analysis import Analysis, close, shares
 from lrope_interp.commands.output import Output
 from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.probes.ablations.options import MAX_BYTES
 
 if TYPE_CHECKING:
     from lrope_interp.results import Result
 
-MAX_BYTES = 30_000
 EACH = "each"
 _ONE_PLACE = ("single", "all")
 _LOCAL = ("local", "local_compensated")
@@ -62,8 +62,7 @@ def ablate(
         raise LRopeError("--freeze is one intervention and --suite many: give one of them")
     asked.check_source()
     model = asked.load_model()
-    from lrope_interp.probes.ablations.ablations import ablations
-    from lrope_interp.probes.ablations.options import AblationOptions
+    from lrope_interp.probes.ablations.ablations import ablate as measure
     from lrope_interp.probes.ablations.places import PLACES
     from lrope_interp.reports.ablations.page import render_ablations
 
@@ -71,22 +70,23 @@ def ablate(
         raise unknown("label for --where:", where, PLACES)
     layers = None
     if layer not in (None, EACH, options.ALL):
-        layers = tuple(options.pick_layers(layer, model.cfg.n_layers, more=(EACH,)))
-    wanted = AblationOptions(
-        freeze=freeze,
-        layers=layers,
-        is_each=layer == EACH,
-        where=where or "",
-        suite=suite or "default",
-        heads=heads,
-        seed=asked.seed,
-        batch_size=asked.batch_size,
-    )
+        layers = options.pick_layers(layer, model.cfg.n_layers, more=(EACH,))
 
     def make() -> Result:
-        selection = asked.select(spread=True)
         with asked.output.progress() as on_progress:
-            return ablations(model, selection, wanted, on_progress=on_progress)
+            return measure(
+                model,
+                data=asked.select(spread=True),
+                layers=layers,
+                freeze=freeze,
+                is_each=layer == EACH,
+                where=where or "",
+                suite=suite or "default",
+                heads=heads,
+                seed=asked.seed,
+                batch_size=asked.batch_size,
+                on_progress=on_progress,
+            )
 
     result, folder = asked.write(model, make, render_ablations, is_resumable=True)
     _print_changes(result, asked.output)

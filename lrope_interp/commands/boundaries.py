@@ -42,18 +42,15 @@ def boundaries(
     model = asked.load_model()
     layers = options.pick_layers(layer, model.cfg.n_layers)
     from lrope_interp.probes.boundaries.boundaries import boundaries as score
-    from lrope_interp.probes.boundaries.options import BoundaryOptions
     from lrope_interp.reports.boundaries.page import render_boundaries
 
     names = None if labels is None else [name.strip() for name in labels.split(",") if name.strip()]
-    wanted = BoundaryOptions(layers, names, align, asked.seed, asked.batch_size)
+    beside = {"fixed_model": asked.other_model(fixed_model), "match": asked.other_model(match)}
 
     def make() -> Result:
-        selection = asked.select()
-        twin = asked.held_out_run(fixed_model, "--fixed-model", selection)
-        other = asked.held_out_run(match, "--match", selection)
+        how = {"labels": names, "align": align, "seed": asked.seed, "batch_size": asked.batch_size, **beside}
         with asked.output.progress() as on_progress:
-            return score(model, selection, wanted, twin=twin, match=other, on_progress=on_progress)
+            return score(model, data=asked.select(), layers=layers, **how, on_progress=on_progress)
 
     result, folder = asked.write(model, make, render_boundaries)
     print_scores(result, asked.output)

@@ -85,7 +85,7 @@ def context(
         f"{', '.join(f'{size:,}' for size in plan.contexts)} tokens, {plan.dtype} on {plan.device}"
     )
     target = out or (model or RUNS) / "context"
-    with reserved(target, "bench", overwrite=asked.overwrite, is_numbered=out is None) as reservation:
+    with reserved(target, "context", overwrite=asked.overwrite, is_numbered=out is None) as reservation:
         with asked.output.progress() as on_progress:
             measured = measure_costs(plan, on_progress=on_progress, on_note=asked.output.note)
         made = stamp(measured, command=shlex.join(["lrope-interp", *sys.argv[1:]]))

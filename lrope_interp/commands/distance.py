@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +10,6 @@ import typer
 from lrope_interp.commands import options
 from lrope_interp.commands.analysis import Analysis, close, shares
 from lrope_interp.commands.output import Output, number
-from lrope_interp.commands.show import despaced_warnings
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from lrope_interp.results import Result
 
 _LONGEST_NUMBER = 9
-_MOST_CHARACTERS = 1_000_000  # far more than a window holds
 
 
 @shares("distance", "model", "out", "overwrite", "device", "encoding_errors", "as_json", "quiet")
@@ -42,25 +39,18 @@ def distance(
         raise LRopeError(
             f'one text is wanted: lrope-interp distance "The text itself", or --text FILE; got {n}'
         )
-    asked.run  # noqa: B018 (the run is looked for, and named, before the text is read)
-    whole = sentence or ""
-    if text is not None:
-        from lrope_interp.data.sources.plain_text import read_text
-
-        whole = read_text(text.expanduser(), asked.encoding_errors, most=_MOST_CHARACTERS)
+    whole = options.typed_text(sentence) if text is None else text
     if (start is None) != (stop is None):
         raise LRopeError("a distance has two ends: give --from and --to, or neither for the matrix alone")
     a = None if start is None else parsed_place(start, "--from")
     b = None if stop is None else parsed_place(stop, "--to")
     model = asked.load_model()
     layers = options.pick_layers(layer, model.cfg.n_layers)
-    from lrope_interp.probes.distances.distances import word_distances
+    from lrope_interp.probes.distances.distances import distance as measure
     from lrope_interp.reports.distances.page import render_distance
 
     def make() -> Result:
-        one = layers[0] if layer != options.ALL else None
-        made = word_distances(model, whole, layer=one, a=a, b=b)
-        return replace(made, warnings=(*made.warnings, *despaced_warnings(asked, whole)))
+        return measure(model, whole, a, b, layers, encoding_errors=asked.encoding_errors)
 
     result, folder = asked.write(model, make, render_distance)
     _print_distances(result, asked.output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -195,6 +196,13 @@ def pick_layers(value: str, n_layers: int, *, more: Sequence[str] = ()) -> list[
             f"{max(0, min(int(value), n_layers - 1))}; --layer all takes all"
         )
     raise unknown("layer", value, [*names, ALL, *more])
+
+
+def typed_text(sentence: str | None) -> str:
+    """Return a text that was typed, unless it is the name of a file that was meant to be read."""
+    if sentence and os.path.isfile(sentence):
+        raise LRopeError(f"{sentence} is a file: give --text {shlex.quote(sentence)} to have it read")
+    return sentence or ""
 
 
 def names_in(value: str | None, option: str) -> list[str] | None:

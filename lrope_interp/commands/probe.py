@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +11,10 @@ from lrope_interp.commands import options
 from lrope_interp.commands.analysis import Analysis, close, shares
 from lrope_interp.commands.output import Output, number
 from lrope_interp.errors import LRopeError
+from lrope_interp.probes.concepts.options import MAX_BYTES
 
 if TYPE_CHECKING:
     from lrope_interp.results import Result
-
-MAX_BYTES = 100_000
 
 
 @shares(
@@ -62,31 +60,31 @@ def probe(
         raise LRopeError(
             f"--spans brings its own text and its own concepts: leave {' and '.join(given)} away"
         )
-    from lrope_interp.data import read_manifest
-    from lrope_interp.probes.concepts.concepts import concepts
-    from lrope_interp.probes.concepts.options import ConceptOptions
-    from lrope_interp.probes.concepts.spans import select_spans
+    concepts, read = options.names_in(concept, "--concept"), options.names_in(features, "--features")
+    model = asked.load_model()
+    layers = options.pick_layers(layer, model.cfg.n_layers)
+    from lrope_interp.probes.concepts.concepts import probe as decode
     from lrope_interp.reports.concepts.page import render_concepts
 
-    wanted = ConceptOptions(
-        options.names_in(concept, "--concept"),
-        features=tuple(options.names_in(features, "--features") or ()),
-        suite=suite,
-        max_spans=max_spans,
-        seed=asked.seed,
-        batch_size=asked.batch_size,
-    )
-    most, selected = asked.max_bytes or options.MAX_BYTES, None
-    if spans is not None:
-        selected = select_spans(read_manifest(asked.run.folder), spans, max_bytes=most)
-    model = asked.load_model()
-    wanted = replace(wanted, layers=tuple(options.pick_layers(layer, model.cfg.n_layers)))
+    twin = asked.other_model(fixed_model)
 
     def make() -> Result:
-        selection, own = selected or (asked.select(spread=True), None)
-        twin = asked.held_out_run(fixed_model, "--fixed-model", selection)
         with asked.output.progress() as on_progress:
-            return concepts(model, selection, wanted, spans=own, twin=twin, on_progress=on_progress)
+            return decode(
+                model,
+                data=None if spans is not None else asked.select(spread=True),
+                layers=layers,
+                concepts=concepts,
+                spans=spans,
+                features=read or (),
+                suite=suite,
+                fixed_model=twin,
+                max_spans=max_spans,
+                max_bytes=asked.max_bytes or MAX_BYTES,
+                seed=asked.seed,
+                batch_size=asked.batch_size,
+                on_progress=on_progress,
+            )
 
     result, folder = asked.write(model, make, render_concepts, is_resumable=True)
     print_claims(result, asked.output)

@@ -106,10 +106,9 @@ def _resolve(
     arms: tuple[str, ...], n_seeds: int, given: Mapping[str, Any], out: Path | None, overwrite: bool
 ) -> Replication:
     """Turn words into an experiment whose text and runs were looked at; nothing is written."""
-    from lrope_interp.commands.training import run_name
     from lrope_interp.runs import RUNS
     from lrope_interp.training import events
-    from lrope_interp.training.config import train_config
+    from lrope_interp.training.config import run_name, train_config
     from lrope_interp.training.preparation import prepare
     from lrope_interp.training.replication import Replication, as_begun, at_default_place, check
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from lrope_interp.results import Result
 
 SHOWN = 6
-_READ_WHOLE, _MARGIN = 1_000_000, 10_000
 
 
 @shares("show", "model", "gold", "out", "overwrite", "device", "encoding_errors", "as_json", "quiet")
@@ -47,78 +45,31 @@ def show(
             'one text is wanted: lrope-interp show "The text itself", --text FILE, or --gold FILE; '
             f"got {('none', '', 'two', 'three')[n_given]}"
         )
-    # What comes later in a file decides nothing, but for a word's end.
-    most = max(start + (length or 0) + _MARGIN, _READ_WHOLE)
-    whole: str | Document = sentence or ""
+    whole: str | Path | Document = options.typed_text(sentence) if text is None else text
     if asked.gold is not None:
-        whole = _gold_text(asked.gold.expanduser(), asked.encoding_errors, _is_despaced(asked.run.folder))
-    elif text is not None:
-        from lrope_interp.data.sources.plain_text import read_text
-
-        whole = read_text(text.expanduser(), asked.encoding_errors, most)
-    characters = whole if isinstance(whole, str) else whole.text
-    looks_from = _character(characters, at, start)
+        whole = _gold_text(asked.gold.expanduser(), asked.encoding_errors, asked.run.folder)
     model = asked.load_model()
     layers = options.pick_layers(layer, model.cfg.n_layers)
-    from lrope_interp.probes.spacing.spacing import spacing
+    from lrope_interp.probes.spacing.spacing import show as draw
     from lrope_interp.reports.spacing.page import render_spacing
 
     def make() -> Result:
-        one = layers[0] if layer != options.ALL else None
-        made = spacing(
-            model, whole, layer=one, start=start, length=length, attention=attention, at=looks_from
-        )
-        is_cut = text is not None and len(characters) == most
-        problems = [f"{text} was read up to character {most:,} only"] if is_cut else []
-        problems += despaced_warnings(asked, characters)
-        return replace(made, warnings=(*made.warnings, *problems))
+        how = {"start": start, "length": length, "encoding_errors": asked.encoding_errors}
+        return draw(model, whole, layers, attention=attention, at=at, **how)
 
     result, folder = asked.write(model, make, render_spacing)
     _print_extremes(result, asked.output)
     close(result, folder, asked.output)
 
 
-def _character(text: str, at: str | None, start: int) -> int | None:
-    """Return the number of the character that ``--at`` names, in the whole text."""
-    if at is None:
-        return None
-    if at.isascii() and at.isdigit() and len(at) < 10:
-        return int(at)
-    found = text.find(at, start) if len(at) == 1 else -1
-    if found < 0:
-        raise LRopeError(
-            f"--at wants the number of a character (0 is the first) or one character that occurs after "
-            f"--start; got {at!r}"
-        )
-    return found
-
-
-def despaced_warnings(asked: Analysis, text: str) -> list[str]:
-    """Say so where a model that never saw white space is shown some; the text stays as it was typed."""
-    from lrope_interp.data.labels.words import without_space
-
-    if not _is_despaced(asked.run.folder) or without_space(text) == text:
-        return []
-    return [
-        "this model was trained on de-spaced text and has never seen white space, of which this text has "
-        "some: take it out to see what the model has learned"
-    ]
-
-
-def _is_despaced(run_folder: Path) -> bool:
-    """Return whether a run was trained without white space; False where nothing says so."""
-    from lrope_interp.data import MANIFEST_FILE, Reading, read_manifest
-
-    if not (run_folder / MANIFEST_FILE).exists():
-        return False
-    return Reading.of(read_manifest(run_folder)).despaced
-
-
-def _gold_text(path: Path, encoding_errors: str, is_despaced: bool) -> Document:
+def _gold_text(path: Path, encoding_errors: str, run_folder: Path) -> Document:
     """Return a gold file as one document, its words in their places."""
-    from lrope_interp.data import Document
+    from lrope_interp.data import MANIFEST_FILE, Document, Reading, read_manifest
     from lrope_interp.data.texts import CORPUS, gold_documents
 
+    is_despaced = False
+    if (run_folder / MANIFEST_FILE).exists():
+        is_despaced = Reading.of(read_manifest(run_folder)).despaced
     documents = gold_documents(path, encoding_errors=encoding_errors, is_despaced=is_despaced)
     between = "" if is_despaced else "\n"
     words: list[tuple[int, int]] = []

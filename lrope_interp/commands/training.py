@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from lrope_interp.commands.progress import TrainingState, by_layer, clock, liste
 from lrope_interp.errors import LRopeError, visible
 from lrope_interp.folders import RUN, locked, record, recover, resumed_folder
 from lrope_interp.runs import RUNS, Run, newest_unfinished_run, read_run
-from lrope_interp.training.config import Recording, TrainConfig, tracker_names, train_config
+from lrope_interp.training.config import Recording, TrainConfig, run_name, tracker_names, train_config
 
 
 @dataclass(frozen=True)
@@ -75,18 +74,6 @@ def run(request: Request, out: Output) -> None:
         out.note(f"the run {folder} was finished before: nothing is left to train")
     report = write_report(finished)
     _summarise(finished, report, state, out)
-
-
-def run_name(config: TrainConfig) -> str:
-    """Return the name of a run folder; of a path, and of a data set's name, the last part."""
-    data = config.data
-    if data.startswith("file:"):
-        data = f"file-{Path(data.removeprefix('file:')).stem.removesuffix('.jsonl')}"
-    elif data.startswith("hf:"):
-        data = f"hf-{data.removeprefix('hf:').rstrip('/').rpartition('/')[2]}"
-    data = re.sub(r"[^\w.-]+", "_", data)
-    data += "-despaced" if config.despaced else ""
-    return f"{config.preset}-{data}-{config.increments_name}-s{config.seed}"
 
 
 def _follow(request: Request, train: Callable[..., Run]) -> None:

@@ -14,6 +14,7 @@ nodes (``8.1``) were never written.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -38,44 +39,66 @@ from lrope_interp.data.sources.plain_text import language_of, paragraphs, read_t
 from lrope_interp.errors import LRopeError
 
 LEAST_UNITS_TO_SPLIT = 60
+AnyText = str | Path | Sequence[str] | Sequence[Document]
 
 
 def text_documents(
-    path: Path | str, *, encoding_errors: str = "strict", is_despaced: bool = False
+    text: AnyText, *, encoding_errors: str = "strict", is_despaced: bool = False
 ) -> Sequence[Document]:
-    """Return one document a paragraph between blank lines of a UTF-8 text file, in reading order.
+    """Return one document a paragraph between blank lines of a text, in reading order.
 
-    A text above 8 MB is cut into runs of paragraphs of at least 2,000 bytes instead, each different one
+    A file above 8 MB is cut into runs of paragraphs of at least 2,000 bytes instead, each different one
     once, as for training: they lie in the cache and are read one at a time.
 
     Args:
-        path: The file.
-        encoding_errors: "strict" refuses bytes that are not UTF-8, "replace" puts U+FFFD there.
+        text: The text itself; a `Path` is a UTF-8 file of it. A list gives one document an entry.
+        encoding_errors: "strict" refuses bytes of a file that are not UTF-8, "replace" puts U+FFFD there.
         is_despaced: Remove the white space of each, as a model that was trained without wants it.
 
     Raises:
-        LRopeError: The file is missing, empty, binary, or not UTF-8.
+        LRopeError: A string that names a file, or a file that is missing, empty, binary, or not UTF-8.
     """
-    path = Path(path).expanduser()
-    if is_large(path):
-        return text_runs(path, Reading(encoding_errors, despaced=is_despaced))
-    text = read_text(path, encoding_errors)
-    language = language_of(text, path.suffix)
-    raw = text.encode("utf-8")
-    units = ((start, raw[start:stop].decode("utf-8")) for start, stop in paragraphs(raw))
-    documents = (
-        Document(
-            f"{path.name}#{number}",
-            unit,
-            "text",
-            language,
-            whole=(text, len(raw[:start].decode("utf-8"))) if language == "code" else None,
+    if isinstance(text, Path):
+        path = text.expanduser()
+        if is_large(path):
+            return text_runs(path, Reading(encoding_errors, despaced=is_despaced))
+        documents = _paragraphs(read_text(path, encoding_errors), path.name, path.suffix)
+    elif isinstance(text, str):
+        documents = _paragraphs(not_a_path(text), "text", "")
+    else:
+        documents = (
+            one if isinstance(one, Document) else Document(f"text#{number}", one, "text", language_of(one))
+            for number, one in enumerate(text, start=1)
         )
-        for number, (start, unit) in enumerate((unit for unit in units if unit[1].strip()), start=1)
-    )
     if is_despaced:
         documents = (one for one in map(despaced, documents) if one.text)
     return tuple(documents)
+
+
+def not_a_path(text: str) -> str:
+    """Return a text, unless it is the name of a file that was meant to be read."""
+    if os.path.isfile(text):
+        raise LRopeError(
+            f"{text!r} is the name of a file, and text=... takes the text itself: give Path({text!r}) to "
+            f"have the file read, or [{text!r}] for these {len(text)} characters"
+        )
+    return text
+
+
+def given_document(text: str | Document) -> Document:
+    """Return a text as one document, of which nobody marked words; a document as it is."""
+    if isinstance(text, Document):
+        return text
+    return Document("text", not_a_path(text), "text", language_of(text))
+
+
+def _paragraphs(text: str, name: str, suffix: str) -> Iterator[Document]:
+    language = language_of(text, suffix)
+    raw = text.encode("utf-8")
+    units = ((start, raw[start:stop].decode("utf-8")) for start, stop in paragraphs(raw))
+    for number, (start, unit) in enumerate((unit for unit in units if unit[1].strip()), start=1):
+        whole = (text, len(raw[:start].decode("utf-8"))) if language == "code" else None
+        yield Document(f"{name}#{number}", unit, "text", language, whole=whole)
 
 
 def text_splits(documents: Sequence[Document]) -> dict[str, Sequence[Document]]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
 from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.folders import recover
 from lrope_interp.models import checkpoint
 from lrope_interp.models.block import Block, Stream
 from lrope_interp.models.config import LRopeConfig
@@ -35,6 +36,7 @@ from lrope_interp.models.kv_cache import begin, check_cache, end
 from lrope_interp.models.layers import Embed, HookedRMSNorm, Unembed
 from lrope_interp.models.text import check_mask, too_long
 from lrope_interp.models.weights import Weights, initialize
+from lrope_interp.runs import RUNS, Run, newest_finished_run, read_run
 from lrope_interp.tokenizers import TOKENIZER_FILE, ByteTokenizer, load_tokenizer
 
 _RETURN_TYPES = ("logits", "loss", "both")
@@ -63,6 +65,7 @@ class LRopeTransformer(Generation, Weights):
     """
 
     weights_sha256 = ""  # of the file that the weights were loaded from
+    folder: Path | None = None  # which that file lay in
 
     def __init__(self, cfg: LRopeConfig) -> None:
         super().__init__()
@@ -368,6 +371,7 @@ class LRopeTransformer(Generation, Weights):
         wanted = cfg.dtype if dtype is None else LRopeConfig.from_dict(fields | {"dtype": dtype}).dtype
         checkpoint.check_shape(cfg, folder / checkpoint.WEIGHTS_FILE, cls)
         model = cls(cfg)
+        model.folder = folder.absolute()
         model.weights_sha256 = checkpoint.load_weights(model, folder / checkpoint.WEIGHTS_FILE)
         increments = checkpoint.load_increments(folder, model.cfg, cls.from_pretrained)
         if increments is not None:
@@ -404,3 +408,53 @@ class LRopeTransformer(Generation, Weights):
         super()._apply(fn, recurse)
         self.cfg.device, self.cfg.dtype = str(self.W_E.device), self.W_E.dtype
         return self
+
+
+def load(run: str | Path | Run | None = None, *, device: str | None = None) -> LRopeTransformer:
+    """Load the model of a run, in eval mode; see `LRopeTransformer.from_pretrained`.
+
+    Args:
+        run: A run folder, or what `train` returned. Default: the newest finished run under `runs`.
+        device: Where to put the model; the CPU if None.
+
+    Raises:
+        LRopeError: No such run, or one that is not finished or incomplete.
+    """
+    if run is None:
+        recover(RUNS)
+        run = newest_finished_run()
+    elif not isinstance(run, Run):
+        recover(Path(run).absolute().parent)
+        run = read_run(run)
+    return LRopeTransformer.from_pretrained(run.folder, device=device)
+
+
+def generate(
+    model: LRopeTransformer,
+    prompt: str = "",
+    n: int = 200,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+) -> str:
+    """Let a model write on from a text; inside `ablated` it writes with its increments ablated.
+
+    Args:
+        model: Any model.
+        prompt: What to write on from; nothing begins a new document.
+        n: Most tokens (bytes) to add; it stops before that at EOS.
+        temperature: 0 always takes the likeliest token.
+        top_k: Draw among the k likeliest tokens.
+        top_p: Draw among the fewest tokens that together reach this probability.
+        seed: Of the draws.
+
+    Returns:
+        The prompt and what follows it.
+
+    Raises:
+        LRopeError: The prompt and `n` tokens do not fit into the model's window.
+    """
+    how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    return model.generate(prompt, n, return_type="str", verbose=False, **how)

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from lrope_interp.errors import LRopeError, unknown
@@ -268,6 +269,18 @@ def train_config(preset: str = "tiny", **overrides: Any) -> TrainConfig:
     if "n_steps" in given:
         base = replace(base.with_steps(_typed("n_steps", given["n_steps"], 1)), max_epochs=0.0)
     return TrainConfig.from_dict({**base.to_dict(), **given})
+
+
+def run_name(config: TrainConfig) -> str:
+    """Return the name of a run folder; of a path, and of a data set's name, the last part."""
+    data = config.data
+    if data.startswith("file:"):
+        data = f"file-{Path(data.removeprefix('file:')).stem.removesuffix('.jsonl')}"
+    elif data.startswith("hf:"):
+        data = f"hf-{data.removeprefix('hf:').rstrip('/').rpartition('/')[2]}"
+    data = re.sub(r"[^\w.-]+", "_", data)
+    data += "-despaced" if config.despaced else ""
+    return f"{config.preset}-{data}-{config.increments_name}-s{config.seed}"
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:

@@ -35,11 +35,11 @@ from lrope_interp.models.checkpoint import (
     read_config,
     save_weights,
 )
-from lrope_interp.runs import RUN_FILE, Run, read_run, timestamp
+from lrope_interp.runs import RUN_FILE, RUNS, Run, newest_unfinished_run, read_run, timestamp
 from lrope_interp.tokenizers import TOKENIZER_FILE, load_tokenizer
 from lrope_interp.training import events
 from lrope_interp.training.checkpoints import Checkpoint, newest_checkpoint, remove_partial_checkpoints
-from lrope_interp.training.config import Recording, TrainConfig
+from lrope_interp.training.config import Recording, TrainConfig, run_name, train_config
 from lrope_interp.training.distribution import decided, joined
 from lrope_interp.training.events import OnEvent
 from lrope_interp.training.frozen import find_source
@@ -62,8 +62,8 @@ _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EI
 
 
 def train(
-    config: TrainConfig | None,
-    run_folder: Path | str,
+    config: TrainConfig | str | None = "tiny",
+    run_folder: Path | str | None = None,
     *,
     on_event: OnEvent | None = None,
     resume: bool = False,
@@ -71,16 +71,20 @@ def train(
     is_numbered: bool = False,
     recording: Recording | None = None,
     data: str | None = None,
+    **options: Any,
 ) -> Run:
     """Train a model and leave a run folder.
+
+    `train("tiny", data="code", n_steps=100)` trains a preset with some fields of `TrainConfig` replaced.
 
     In a process that `accelerate launch` or `torchrun` started, all processes train the one run:
     each takes its share of every batch, and only the main one writes and tells events.
 
     Args:
-        config: What to train. With `resume` the run's own config counts: give None, or one that
-            says the same but for `n_steps`.
-        run_folder: The run folder. It appears complete with its config, or not at all.
+        config: What to train: a preset by name, or a config. With `resume` the run's own config counts:
+            leave it out, or give one that says the same but for `n_steps`.
+        run_folder: The run folder. It appears complete with its config, or not at all. Default: a new one
+            under `runs`, named by what is trained; with `resume` the newest unfinished one there.
         on_event: Called with every event of `training.events`.
         resume: Go on with the run in `run_folder`, from its newest whole checkpoint, or from step 0
             where there is none. A finished run is returned as it is; other steps are too late for it.
@@ -89,8 +93,10 @@ def train(
         is_numbered: Take the first of `run_folder`, `run_folder-2` ... that is free.
         recording: Checkpoints by time, and trackers. Without one a run that is resumed keeps its own,
             but for trackers that tell a server.
-        data: With `resume`: where the run's own text is to be read. A file or data set that only the run
-            folder names is not opened: its text is taken from the cache (see `load_corpus_for`).
+        data: Of a preset: the corpus. With `resume`: where the run's own text is to be read. A file or
+            data set that only the run folder names is not opened: its text is taken from the
+            cache (see `load_corpus_for`).
+        options: Of a preset: fields of `TrainConfig`.
 
     Returns:
         The finished run; `run.summary` holds its last figures.
@@ -99,11 +105,22 @@ def train(
         LRopeError: A mistake of the user, a full disk, or a loss that is not finite.
         KeyboardInterrupt: Ctrl-C, SIGTERM or SIGHUP: a checkpoint was saved, and `resume` goes on from it.
     """
-    emit, asked = on_event or events.ignore, Path(run_folder)
+    emit = on_event or events.ignore
+    if options and (resume or not isinstance(config, str)):
+        raise LRopeError(
+            f"{', '.join(options)}: options are those of a preset that is begun anew; a config has its own, "
+            "and so has a run that is resumed"
+        )
     if resume:
-        return _resume(config, resumed_folder(asked), emit, recording, data)
+        asked = Path(newest_unfinished_run().folder if run_folder is None else run_folder)
+        return _resume(
+            None if isinstance(config, str) else config, resumed_folder(asked), emit, recording, data
+        )
     if config is None:
-        raise LRopeError("a new run needs a config; train_config('tiny') makes one")
+        raise LRopeError("a new run needs a config, or the name of a preset")
+    config = train_config(config, data=data, **options) if isinstance(config, str) else config
+    asked = Path(RUNS / run_name(config) if run_folder is None else run_folder)
+    is_numbered = is_numbered or run_folder is None
     recording = recording or Recording()
     check_trackers(recording.log_to)
     config = decided(config)

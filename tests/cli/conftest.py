@@ -107,12 +107,12 @@ def while_computing(monkeypatch: pytest.MonkeyPatch) -> WhileComputing:
     from lrope_interp.probes.spacing import spacing as spacing_module
 
     def let(action: Callable[[], object]) -> None:
-        compute = spacing_module.spacing
+        compute = spacing_module.show
 
         def computing(*rest: Any, **how: Any) -> Any:
             action()
             return compute(*rest, **how)
 
-        monkeypatch.setattr(spacing_module, "spacing", computing)
+        monkeypatch.setattr(spacing_module, "show", computing)
 
     return let

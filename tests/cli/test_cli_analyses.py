@@ -150,7 +150,7 @@ def test_one_row_is_printed_with_its_interval_where_it_has_one_and_without_a_spl
         row |= {"ci_high": bounds[1], "n": 100, "n_units": 30, "n_documents": 30, **ONE}
         table = pd.DataFrame([row]).astype({"layer": "Int64", "head": "Int64"})
         data = {"name": "planted", "n_documents": 30, "n_bytes": 100}
-        return Result("ablations", {"data": data}, {"n_passes": 2.0, "gain": 4 / 3}, {"ablations": table})
+        return Result("ablate", {"data": data}, {"n_passes": 2.0, "gain": 4 / 3}, {"ablations": table})
 
     monkeypatch.setattr("lrope_interp.probes.ablations.ablations.ablations", planted)
     monkeypatch.setattr("lrope_interp.reports.ablations.page.render_ablations", str)

@@ -39,17 +39,12 @@ class Reached(Exception):
 WATCHED = {
     "reserved": "lrope_interp.folders",
     "list_runs": "lrope_interp.runs",
-    "read_text": "lrope_interp.data.sources.plain_text",
     "gold_documents": "lrope_interp.data.texts",
-    "text_documents": "lrope_interp.data.texts",
-    "evaluation_documents": "lrope_interp.data",
-    "load_corpus_for": "lrope_interp.data",
     "held_out_corpus": "lrope_interp.probes.studies.entities.text",
     "select_passages": "lrope_interp.probes.studies.entities.text",
     "select_corpus": "lrope_interp.probes.capture.selection",
     "select_text": "lrope_interp.probes.capture.selection",
     "select_gold": "lrope_interp.probes.capture.selection",
-    "select_spans": "lrope_interp.probes.concepts.spans",
     "read_pairs": "lrope_interp.probes.studies.entities.pairs",
     "resolve_device": "lrope_interp.training.distribution",
     "resolve_dtype": "lrope_interp.training.distribution",
@@ -63,13 +58,13 @@ WATCHED = {
 }
 COMPUTING = {
     "boundaries": "lrope_interp.probes.boundaries.boundaries",
-    "ablations": "lrope_interp.probes.ablations.ablations",
-    "concepts": "lrope_interp.probes.concepts.concepts",
+    "ablate": "lrope_interp.probes.ablations.ablations",
+    "probe": "lrope_interp.probes.concepts.concepts",
     "entities": "lrope_interp.probes.studies.entities.entities",
     "evaluate": "lrope_interp.probes.evaluation.evaluation",
-    "word_distances": "lrope_interp.probes.distances.distances",
+    "distance": "lrope_interp.probes.distances.distances",
     "definition_uses": "lrope_interp.probes.studies.definitions.definitions",
-    "spacing": "lrope_interp.probes.spacing.spacing",
+    "show": "lrope_interp.probes.spacing.spacing",
     "measure_costs": "lrope_interp.probes.studies.context.context",
     "train": "lrope_interp.training.loop",
     "_compare": "lrope_interp.commands.replicate",
@@ -92,7 +87,7 @@ CORPUS: dict[str, Check] = {
 }
 CORPUS_WORDS = "--data wiki --max-bytes 777 --encoding-errors replace --text-column body"
 TEXT: dict[str, Check] = {
-    "--text": lambda s: s.select_text.path == Path("mine.txt") and chose(s, "text"),
+    "--text": lambda s: s.select_text.text == Path("mine.txt") and chose(s, "text"),
     "--max-bytes": lambda s: s.select_text.max_bytes == 777,
     "--encoding-errors": lambda s: s.select_text.encoding_errors == "replace",
 }
@@ -103,12 +98,12 @@ GOLD: dict[str, Check] = {
     "--encoding-errors": lambda s: s.select_gold.encoding_errors == "replace",
 }
 GOLD_WORDS = TEXT_WORDS.replace("--text", "--gold")
-COMPUTING_HOW: dict[str, Check] = {
+IN_OPTIONS: dict[str, Check] = {
     "--seed": lambda s: s.computes.options.seed == 7,
     "--batch-size": lambda s: s.computes.options.batch_size == 3,
 }
 SEED_WORDS = "--seed 7 --batch-size 3"
-IN_KEYWORDS: dict[str, Check] = {
+COMPUTING_HOW: dict[str, Check] = {
     "--seed": lambda s: s.computes.seed == 7,
     "--batch-size": lambda s: s.computes.batch_size == 3,
 }
@@ -121,10 +116,10 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         "--fixed-model twin --match third",
         PLACE | CORPUS | COMPUTING_HOW
         | {
-            "--layer": lambda s: s.computes.options.layers == [1],
-            "--labels": lambda s: s.computes.options.labels == ["words", "whitespace"],
-            "--align": lambda s: s.computes.options.align == "last",
-            "--fixed-model": lambda s: s.computes.twin.came_from == Path("twin"),
+            "--layer": lambda s: s.computes.layers == [1],
+            "--labels": lambda s: s.computes.labels == ["words", "whitespace"],
+            "--align": lambda s: s.computes.align == "last",
+            "--fixed-model": lambda s: s.computes.fixed_model.came_from == Path("twin"),
             "--match": lambda s: s.computes.match.came_from == Path("third"),
         },
     ),
@@ -135,9 +130,9 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS} --suite full --where whitespace --heads",
         PLACE | CORPUS | COMPUTING_HOW
         | {
-            "--suite": lambda s: s.computes.options.suite == "full",
-            "--where": lambda s: s.computes.options.where == "whitespace",
-            "--heads": lambda s: s.computes.options.heads,
+            "--suite": lambda s: s.computes.suite == "full",
+            "--where": lambda s: s.computes.where == "whitespace",
+            "--heads": lambda s: s.computes.heads,
         },
     ),
     (
@@ -145,11 +140,11 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         f"{TEXT_WORDS} --freeze lexical --layer 1",
         TEXT
         | {
-            "--freeze": lambda s: s.computes.options.freeze == "lexical",
-            "--layer": lambda s: s.computes.options.layers == (1,),
+            "--freeze": lambda s: s.computes.freeze == "lexical",
+            "--layer": lambda s: s.computes.layers == [1],
         },
     ),
-    ("ablate", "--freeze 1 --layer each", {"--layer": lambda s: s.computes.options.is_each}),
+    ("ablate", "--freeze 1 --layer each", {"--layer": lambda s: s.computes.is_each}),
     ("ablate", GOLD_WORDS, GOLD),
     (
         "probe",
@@ -157,12 +152,12 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         "--features resid,positions --suite full --fixed-model twin --max-spans 55",
         PLACE | CORPUS | COMPUTING_HOW
         | {
-            "--concept": lambda s: s.computes.options.concepts == ["place", "person"],
-            "--layer": lambda s: s.computes.options.layers == (1,),
-            "--features": lambda s: s.computes.options.features == ("resid", "positions"),
-            "--suite": lambda s: s.computes.options.suite == "full",
-            "--fixed-model": lambda s: s.computes.twin.came_from == Path("twin"),
-            "--max-spans": lambda s: s.computes.options.max_spans == 55,
+            "--concept": lambda s: s.computes.concepts == ["place", "person"],
+            "--layer": lambda s: s.computes.layers == [1],
+            "--features": lambda s: s.computes.features == ["resid", "positions"],
+            "--suite": lambda s: s.computes.suite == "full",
+            "--fixed-model": lambda s: s.computes.fixed_model.came_from == Path("twin"),
+            "--max-spans": lambda s: s.computes.max_spans == 55,
         },
     ),
     ("probe", TEXT_WORDS, TEXT),
@@ -170,14 +165,14 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         "probe",
         "--spans mine.txt --max-bytes 777",
         {
-            "--spans": lambda s: s.select_spans.path == Path("mine.txt") and s.computes.spans is s.GIVEN,
-            "--max-bytes": lambda s: s.select_spans.max_bytes == 777,
+            "--spans": lambda s: s.computes.spans == Path("mine.txt") and s.computes.data is None,
+            "--max-bytes": lambda s: s.computes.max_bytes == 777,
         },
     ),
     (
         "study entities",
         f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS} --pairs mine.txt",
-        PLACE | CORPUS | IN_KEYWORDS
+        PLACE | CORPUS | COMPUTING_HOW
         | {
             "--pairs": lambda s: s.read_pairs.path == Path("mine.txt") and s.computes.pairs == PAIRS[:3],
             "--data": lambda s: s.select_corpus.name == s.held_out_corpus.name == "wiki"
@@ -193,22 +188,20 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
     (
         "eval",
         f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS}",
-        PLACE | IN_KEYWORDS
+        PLACE | COMPUTING_HOW
         | {
-            "--data": lambda s: s.load_corpus_for.name == "wiki" and s.computes.data["split"] == "test",
-            "--max-bytes": lambda s: s.evaluation_documents.max_bytes == 777
-            and s.evaluation_documents.split == "test",
-            "--encoding-errors": lambda s: s.load_corpus_for.encoding_errors == "replace",
-            "--text-column": lambda s: s.load_corpus_for.text_column == "body",
+            "--data": lambda s: s.computes.data == "wiki" and s.computes.text is None,
+            "--max-bytes": lambda s: s.computes.max_bytes == 777,
+            "--encoding-errors": lambda s: s.computes.encoding_errors == "replace",
+            "--text-column": lambda s: s.computes.text_column == "body",
         },
     ),
     (
         "eval",
         "--text mine.txt --encoding-errors replace",
         {
-            "--text": lambda s: s.text_documents.path == Path("mine.txt")
-            and s.computes.documents[0].text == "whole",
-            "--encoding-errors": lambda s: s.text_documents.encoding_errors == "replace",
+            "--text": lambda s: s.computes.text == Path("mine.txt"),
+            "--encoding-errors": lambda s: s.computes.encoding_errors == "replace",
         },
     ),
     (
@@ -217,19 +210,19 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         PLACE
         | {
             "[TEXT]": lambda s: s.computes.text == "abc def",
-            "--layer": lambda s: s.computes.layer == 1,
+            "--layer": lambda s: s.computes.layers == [1],
             "--start": lambda s: s.computes.start == 2,
             "--length": lambda s: s.computes.length == 3,
             "--attention": lambda s: s.computes.attention == "1.0",
-            "--at": lambda s: s.computes.at == 4,
+            "--at": lambda s: s.computes.at == "4",
         },
     ),
     (
         "show",
         "--text mine.txt --encoding-errors replace",
         {
-            "--text": lambda s: s.read_text.path == Path("mine.txt") and s.computes.text == "read",
-            "--encoding-errors": lambda s: s.read_text.encoding_errors == "replace",
+            "--text": lambda s: s.computes.text == Path("mine.txt"),
+            "--encoding-errors": lambda s: s.computes.encoding_errors == "replace",
         },
     ),
     (
@@ -248,22 +241,22 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
             "[TEXT]": lambda s: s.computes.text == "abc def",
             "--from": lambda s: s.computes.a == (0, 2),
             "--to": lambda s: s.computes.b == "def",
-            "--layer": lambda s: s.computes.layer == 1,
+            "--layer": lambda s: s.computes.layers == [1],
         },
     ),
     (
         "distance",
         "--text mine.txt --encoding-errors replace",
         {
-            "--text": lambda s: s.read_text.path == Path("mine.txt") and s.computes.text == "read",
-            "--encoding-errors": lambda s: s.read_text.encoding_errors == "replace",
+            "--text": lambda s: s.computes.text == Path("mine.txt"),
+            "--encoding-errors": lambda s: s.computes.encoding_errors == "replace",
         },
     ),
     (
         "study definitions",
         f"{PLACE_WORDS} {SEED_WORDS} --data code --max-bytes 777 --max-pairs 66 "
         "--encoding-errors replace",
-        PLACE | COMPUTING_HOW
+        PLACE | IN_OPTIONS
         | {
             "--data": lambda s: s.select_corpus.name == "code" and chose(s, "corpus"),
             "--max-bytes": lambda s: s.select_corpus.max_bytes == 777,
@@ -387,11 +380,9 @@ def watch(
     from lrope_interp.models import LRopeTransformer
     from lrope_interp.probes.ablations.interventions import freeze
     from lrope_interp.probes.capture.selection import select_corpus
-    from lrope_interp.probes.concepts.spans import GivenSpans
 
     selection = select_corpus(read_manifest(run_copy), max_bytes=200)
-    given, mean = object.__new__(GivenSpans), freeze(1.0)
-    corpus = SimpleNamespace(name="corpus", held_out_from=lambda manifest: corpus)
+    mean = freeze(1.0)
 
     def chosen(name: str) -> Callable[..., Any]:
         return lambda *_, **__: replace(selection, data={"name": name})
@@ -403,17 +394,12 @@ def watch(
         return lambda *_, **__: value
 
     answers: dict[str, Callable[..., Any]] = {
-        "read_text": always("read"),
         "gold_documents": always((Document("mine", "gold", "text", "en"),)),
-        "text_documents": always((Document("mine", "whole", "text", "en"),)),
-        "evaluation_documents": always(selection.test),
-        "load_corpus_for": always(corpus),
         "held_out_corpus": always("held out"),
         "select_passages": chosen("passages"),
         "select_corpus": chosen("corpus"),
         "select_text": chosen("text"),
         "select_gold": chosen("gold"),
-        "select_spans": lambda *_, **__: (selection, given),
         "read_pairs": always(PAIRS[:3]),
         "resolve_device": lambda asked, *_, **__: f"the {asked}",
         "resolve_dtype": lambda asked, *_, **__: asked.replace("auto", "float32"),
@@ -468,7 +454,7 @@ def watch(
 
     def run(words: str) -> SimpleNamespace:
         vars(seen).clear()
-        seen.GIVEN, seen.MEAN = given, mean
+        seen.MEAN = mean
         try:
             answer = cli(*shlex.split(words))
             assert answer.code == 0, answer.err
@@ -489,7 +475,7 @@ def holds(check: Check, seen: SimpleNamespace) -> bool:
 
 def chose(seen: SimpleNamespace, name: str) -> bool:
     """Whether what is computed on is what the watched choice `name` returned."""
-    return seen.computes.selection.data["name"] == name
+    return (vars(seen.computes).get("selection") or seen.computes.data).data["name"] == name
 
 
 def test_every_option_of_the_golden_list_has_a_check(repository: Path) -> None:

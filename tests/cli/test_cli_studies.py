@@ -127,7 +127,7 @@ def test_costs_are_measured_into_a_folder_of_their_own(cli: Cli) -> None:
     assert "fixed, per-layer at 16, 32 tokens, float32 on cpu" in answer.err
     assert answer.out.splitlines()[-1] == f"report  {folder / 'report.html'}"
     result = load_result(folder)
-    assert result.kind == "bench"
+    assert result.kind == "context"
     assert result.provenance["measured"]["threads"] >= 1
     assert result.provenance["model"] == "preset paper"
     payload = cli(*COSTS, "--arms", "shared", "--json", "--quiet").json

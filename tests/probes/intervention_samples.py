@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablations.attach import ablate
+from lrope_interp.probes.ablations.attach import ablation_hooks
 from lrope_interp.probes.ablations.interventions import Intervention
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
 
@@ -74,7 +74,7 @@ def increments_of(model: LRopeTransformer, tokens: Tensor, layer: int) -> np.nda
 
 def written_by(model: LRopeTransformer, written: Intervention, layer: int, tokens: Tensor) -> np.ndarray:
     """What one intervention writes at one layer, as a cache sees it; [batch, pos, head]."""
-    with model.hooks(fwd_hooks=ablate(written, layers=layer, model=model)):
+    with model.hooks(fwd_hooks=ablation_hooks(written, layers=layer, model=model)):
         return increments_of(model, tokens, layer)
 
 

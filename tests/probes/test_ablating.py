@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablations.attach import ablate, ablated
+from lrope_interp.probes.ablations.attach import ablated, ablation_hooks
 from lrope_interp.probes.ablations.interventions import (
     Intervention,
     at,
@@ -42,8 +42,8 @@ def n_hooks(model: LRopeTransformer) -> int:
 def test_a_block_a_call_and_a_hook_by_hand_are_the_same(model: LRopeTransformer) -> None:
     by_hand = [("blocks.1.hook_increments", lambda increments, hook: torch.ones_like(increments))]
     wanted = logits_of(model, TOKENS, by_hand)
-    assert torch.equal(logits_of(model, TOKENS, ablate(freeze(), layers=[1])), wanted)
-    assert torch.equal(logits_of(model, TOKENS, ablate({1: freeze()})), wanted)
+    assert torch.equal(logits_of(model, TOKENS, ablation_hooks(freeze(), layers=[1])), wanted)
+    assert torch.equal(logits_of(model, TOKENS, ablation_hooks({1: freeze()})), wanted)
     with ablated(model, freeze(), layers=1):
         assert torch.equal(logits_of(model, TOKENS), wanted)
     with ablated(model, {1: freeze()}) as hooks:
@@ -53,10 +53,10 @@ def test_a_block_a_call_and_a_hook_by_hand_are_the_same(model: LRopeTransformer)
 
 
 def test_layers_default_to_all_and_may_each_have_their_own(model: LRopeTransformer) -> None:
-    names = [name for name, _ in ablate(freeze(), model=model)]
+    names = [name for name, _ in ablation_hooks(freeze(), model=model)]
     assert names == [f"blocks.{layer}.hook_increments" for layer in range(3)]
-    assert [name for name, _ in ablate(freeze(), layers=[2, 0, 2])] == [names[0], names[2]]
-    assert [name for name, _ in ablate({2: freeze(), 0: freeze()}, layers=0)] == [names[0]]
+    assert [name for name, _ in ablation_hooks(freeze(), layers=[2, 0, 2])] == [names[0], names[2]]
+    assert [name for name, _ in ablation_hooks({2: freeze(), 0: freeze()}, layers=0)] == [names[0]]
     with ablated(model, {0: freeze(2.0), 2: freeze(3.0)}):
         found = [increments_of(model, TOKENS, layer) for layer in range(3)]
     assert (found[0] == 2).all()
@@ -79,16 +79,22 @@ def test_heads_are_named_beside_layers(make_model: MakeModel) -> None:
 @pytest.mark.parametrize(
     ("attach", "message"),
     [
-        (lambda model: ablate(freeze(), layers=[3], model=model), "layers 0 to 2, not 3"),
-        (lambda model: ablate(freeze(), layers=[-1], model=model), "not -1"),
-        (lambda model: ablate({0: freeze(), 7: freeze()}, model=model), "not 7"),
-        (lambda _: ablate(freeze()), "wants layers=.* or model="),
-        (lambda _: ablate(freeze(), layers=[]), "no layer is named"),
-        (lambda _: ablate({}), "no layer is named"),
-        (lambda _: ablate({0: freeze()}, layers=[0, 1]), "no intervention is given for layer 1"),
-        (lambda _: ablate(freeze(), layers=0, heads=[]), "at least one head"),
-        (lambda model: logits_of(model, TOKENS, ablate(freeze(), layers=[9])), r"blocks\.9\.hook_increments"),
-        (lambda model: logits_of(model, TOKENS, ablate(freeze(), layers=-1)), r"blocks\.-1\.hook_increments"),
+        (lambda model: ablation_hooks(freeze(), layers=[3], model=model), "layers 0 to 2, not 3"),
+        (lambda model: ablation_hooks(freeze(), layers=[-1], model=model), "not -1"),
+        (lambda model: ablation_hooks({0: freeze(), 7: freeze()}, model=model), "not 7"),
+        (lambda _: ablation_hooks(freeze()), "wants layers=.* or model="),
+        (lambda _: ablation_hooks(freeze(), layers=[]), "no layer is named"),
+        (lambda _: ablation_hooks({}), "no layer is named"),
+        (lambda _: ablation_hooks({0: freeze()}, layers=[0, 1]), "no intervention is given for layer 1"),
+        (lambda _: ablation_hooks(freeze(), layers=0, heads=[]), "at least one head"),
+        (
+            lambda model: logits_of(model, TOKENS, ablation_hooks(freeze(), layers=[9])),
+            r"blocks\.9\.hook_increments",
+        ),
+        (
+            lambda model: logits_of(model, TOKENS, ablation_hooks(freeze(), layers=-1)),
+            r"blocks\.-1\.hook_increments",
+        ),
     ],
 )
 def test_a_layer_that_is_not_there_is_an_error(
@@ -115,7 +121,7 @@ def test_an_intervention_that_never_fired_is_an_error(model: LRopeTransformer) -
         model(resid, start_at_layer=1)
     with ablated(model, freeze(), layers=[0, 1]):
         model(TOKENS, stop_at_layer=2)
-    hooks = ablate(freeze(), model=model)
+    hooks = ablation_hooks(freeze(), model=model)
     with model.hooks(fwd_hooks=hooks):
         model(TOKENS, stop_at_layer=2)
     with pytest.raises(LRopeError, match=r"blocks\.2\.hook_increments never fired"):
@@ -158,7 +164,7 @@ def test_an_exception_is_passed_on_and_leaves_no_hook(model: LRopeTransformer) -
 )
 def test_what_is_no_increments_is_refused(model: LRopeTransformer, write: Intervention, message: str) -> None:
     with pytest.raises(LRopeError, match=r"blocks\.1\.hook_increments must return .*" + message):
-        logits_of(model, TOKENS, ablate(write, layers=[1]))
+        logits_of(model, TOKENS, ablation_hooks(write, layers=[1]))
 
 
 def test_hooks_of_the_users_own_stay_and_run_first(model: LRopeTransformer) -> None:
@@ -247,13 +253,13 @@ def test_a_pass_that_does_not_reach_the_layer_is_an_error_in_run_with_hooks_too(
     make_model: Callable[..., LRopeTransformer],
 ) -> None:
     model = make_model(n_layers=3)
-    hooks = ablate(freeze(1.0), layers=[2])
+    hooks = ablation_hooks(freeze(1.0), layers=[2])
     model.run_with_hooks("hello", fwd_hooks=hooks)
     with pytest.raises(LRopeError, match="never fired"):
         model.run_with_hooks("hello", fwd_hooks=hooks, stop_at_layer=1)
     stream = torch.zeros(1, 4, model.cfg.d_model)
     with pytest.raises(LRopeError, match="never fired"):
-        model.run_with_hooks(stream, fwd_hooks=ablate(freeze(1.0), layers=[0]), start_at_layer=1)
+        model.run_with_hooks(stream, fwd_hooks=ablation_hooks(freeze(1.0), layers=[0]), start_at_layer=1)
 
 
 @pytest.mark.parametrize(
@@ -275,12 +281,12 @@ def test_what_is_no_intervention_is_refused_before_anything_runs(
 ) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the user has no type checker
     for attach in (
-        lambda: ablate(written, layers=[0]),
+        lambda: ablation_hooks(written, layers=[0]),
         lambda: ablated(model, written).__enter__(),
-        lambda: ablate(then(freeze(), written), layers=[0]),
-        lambda: ablate(on_heads([0], written), layers=[0]),
-        lambda: ablate(at(torch.ones(3, dtype=torch.bool), written), layers=[0]),
-        lambda: ablate(local_edit(written), layers=[0]),
+        lambda: ablation_hooks(then(freeze(), written), layers=[0]),
+        lambda: ablation_hooks(on_heads([0], written), layers=[0]),
+        lambda: ablation_hooks(at(torch.ones(3, dtype=torch.bool), written), layers=[0]),
+        lambda: ablation_hooks(local_edit(written), layers=[0]),
     ):
         with pytest.raises(LRopeError, match=message if not isinstance(written, dict) else "freeze"):
             attach()
@@ -290,10 +296,10 @@ def test_what_is_no_intervention_is_refused_before_anything_runs(
 @pytest.mark.parametrize(
     ("attach", "message"),
     [
-        (lambda _: ablate(freeze(), layers="0"), "layers are whole numbers; got '0'"),
-        (lambda _: ablate(freeze(), layers=[0.5]), "layers are whole numbers; got 0.5"),
-        (lambda _: ablate(freeze(), layers=True), "layers are whole numbers; got True"),
-        (lambda _: ablate(freeze(), layers=0, heads=[None]), "heads are whole numbers"),
+        (lambda _: ablation_hooks(freeze(), layers="0"), "layers are whole numbers; got '0'"),
+        (lambda _: ablation_hooks(freeze(), layers=[0.5]), "layers are whole numbers; got 0.5"),
+        (lambda _: ablation_hooks(freeze(), layers=True), "layers are whole numbers; got True"),
+        (lambda _: ablation_hooks(freeze(), layers=0, heads=[None]), "heads are whole numbers"),
         (
             lambda model: ablated(freeze(), model).__enter__(),
             "can be ablated; got <function",
@@ -322,9 +328,9 @@ def test_arguments_of_another_kind_are_refused_in_words(
 
 def test_layers_and_heads_may_come_from_an_iterator(make_model: MakeModel) -> None:
     model = model_of(make_model, "per_head")
-    listed = logits_of(model, TOKENS, ablate(freeze(5.0), layers=[0, 2], heads=[1]))
+    listed = logits_of(model, TOKENS, ablation_hooks(freeze(5.0), layers=[0, 2], heads=[1]))
     assert torch.equal(
-        logits_of(model, TOKENS, ablate(freeze(5.0), layers=iter((0, 2)), heads=iter((1,)))), listed
+        logits_of(model, TOKENS, ablation_hooks(freeze(5.0), layers=iter((0, 2)), heads=iter((1,)))), listed
     )
     with ablated(model, freeze(5.0), layers=(layer for layer in (0, 2)), heads=(head for head in (1,))):
         assert torch.equal(model(TOKENS), listed)

@@ -13,7 +13,7 @@ from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import LexicalIncrements, attach_increments
-from lrope_interp.probes.ablations.ablations import ablations
+from lrope_interp.probes.ablations.ablations import ablate
 from lrope_interp.probes.ablations.options import AblationOptions
 from lrope_interp.probes.capture.cache import model_identity
 from lrope_interp.probes.capture.selection import Selection
@@ -29,10 +29,10 @@ def model(make_model: MakeModel) -> LRopeTransformer:
 def test_freezing_only_where_a_label_holds_changes_less_than_everywhere_and_is_named(
     model: LRopeTransformer, texts: Selection
 ) -> None:
-    found = ablations(model, texts, AblationOptions(freeze="mean", layers=(1,), where="punctuation"))
+    found = ablate(model, data=texts, freeze="mean", layers=(1,), where="punctuation")
     rows = found.tables["ablations"]
     assert set(rows["where"]) == {"punctuation"} and set(rows["layers"]) == {"1"}
-    everywhere = ablations(model, texts, AblationOptions(freeze="mean", layers=(1,)))
+    everywhere = ablate(model, data=texts, freeze="mean", layers=(1,))
     here = value(found, "mean", "1", "kl", where="punctuation")
     assert 0 < here < value(everywhere, "mean", "1", "kl")
     assert found.provenance["suite"] == "asked"
@@ -40,7 +40,7 @@ def test_freezing_only_where_a_label_holds_changes_less_than_everywhere_and_is_n
 
 def test_heads_of_their_own_are_frozen_one_by_one(make_model: MakeModel, texts: Selection) -> None:
     per_head = spread_out(make_model(per_head=True, n_layers=2))
-    found = ablations(per_head, texts, AblationOptions(freeze="mean", heads=True))
+    found = ablate(per_head, data=texts, freeze="mean", heads=True)
     rows = found.tables["ablations"]
     rows = rows[(rows["metric"] == "kl") & (rows["language"] == "all") & (rows["byte_class"] == "all")]
     assert list(zip(rows["layer"], rows["head"], strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -49,9 +49,7 @@ def test_heads_of_their_own_are_frozen_one_by_one(make_model: MakeModel, texts: 
 
 def test_bytes_that_stand_in_training_text_are_not_scored(model: LRopeTransformer, texts: Selection) -> None:
     masks = tuple(np.arange(one.n_bytes) < 50 for one in texts.test)
-    found = ablations(
-        model, replace(texts, shared={**texts.shared, "test": masks}), AblationOptions(freeze="1")
-    )
+    found = ablate(model, data=replace(texts, shared={**texts.shared, "test": masks}), freeze="1")
     n_left = sum(max(0, one.n_bytes - 50) for one in texts.test)
     assert found.tables["base"]["n"].iloc[0] == n_left
 
@@ -60,7 +58,7 @@ def test_longer_tokens_are_scored_per_byte(make_model: MakeModel, texts: Selecti
     tokenizer = train_bpe([one.text for one in texts.fit], 300)
     model = spread_out(make_model(d_vocab=tokenizer.vocab_size, n_layers=2))
     model.tokenizer = tokenizer
-    found = ablations(model, texts, AblationOptions(freeze="1"))
+    found = ablate(model, data=texts, freeze="1")
     untouched = evaluate(model, texts.test).headline["nats_per_byte"]
     assert found.headline["untouched"] == pytest.approx(untouched)
     rows = found.tables["ablations"]
@@ -71,21 +69,21 @@ def test_longer_tokens_are_scored_per_byte(make_model: MakeModel, texts: Selecti
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (AblationOptions(freeze="1", layers=(7,)), "layers 0 to 2"),
-        (AblationOptions(freeze="1", where="brackets_open"), "code"),
-        (AblationOptions(freeze="1", where="0-9"), "never occurs"),
-        (AblationOptions(freeze="1", where="punktuation"), "punctuation"),
-        (AblationOptions(heads=True), "share their increments"),
+        ({"freeze": "1", "layers": (7,)}, "layers 0 to 2"),
+        ({"freeze": "1", "where": "brackets_open"}, "code"),
+        ({"freeze": "1", "where": "0-9"}, "never occurs"),
+        ({"freeze": "1", "where": "punktuation"}, "punctuation"),
+        ({"heads": True}, "share their increments"),
     ],
 )
 def test_what_cannot_be_ablated_is_an_error_and_not_a_zero(
-    model: LRopeTransformer, texts: Selection, options: AblationOptions, words: str
+    model: LRopeTransformer, texts: Selection, options: dict, words: str
 ) -> None:
-    if options.where == "0-9":
+    if options.get("where") == "0-9":
         one = replace(texts.test[0], text="no digit here, none at all. " * 4, words=None)
         texts = Selection.of("x", {"fit": texts.fit, "dev": texts.dev, "test": [one]})
     with pytest.raises(LRopeError, match=words):
-        ablations(model, texts, options)
+        ablate(model, data=texts, **options)
 
 
 @pytest.mark.parametrize(
@@ -105,10 +103,10 @@ def test_options_that_mean_nothing_are_refused(asked: dict) -> None:
 
 
 def test_one_layer_is_enough_for_every_suite(make_model: MakeModel, few: Selection) -> None:
-    found = ablations(make_model(n_layers=1), few, AblationOptions(suite="full"))
+    found = ablate(make_model(n_layers=1), data=few, suite="full")
     assert found.headline["one_all"] == value(found, "one", "0")
     assert len(found.tables["attention"]) > 0
-    asked = ablations(make_model(n_layers=1), few, AblationOptions(freeze="1"))
+    asked = ablate(make_model(n_layers=1), data=few, freeze="1")
     assert asked.headline["one_all"] == found.headline["one_all"]
     assert len(asked.tables["attention"]) > 0
 
@@ -116,11 +114,11 @@ def test_one_layer_is_enough_for_every_suite(make_model: MakeModel, few: Selecti
 def test_a_text_without_words_is_ablated_all_the_same(make_model: MakeModel, few: Selection) -> None:
     only = Document("smiles", "🙂🙃😀" * 20, "made up", "en")
     texts = Selection.of("x", {"fit": few.fit, "dev": few.dev, "test": [only]})
-    found = ablations(make_model(), texts)
+    found = ablate(make_model(), data=texts)
     assert "local" not in set(found.tables["ablations"]["intervention"])
     assert found.tables["distances"].empty
     assert "no words" in " ".join(found.warnings)
-    asked = ablations(make_model(), texts, AblationOptions(freeze="1", where="other lead"))
+    asked = ablate(make_model(), data=texts, freeze="1", where="other lead")
     assert asked.tables["places"]["n_gaps"].tolist() == [60]
 
 
@@ -132,7 +130,7 @@ def test_a_label_marks_the_token_that_holds_its_gap(make_model: MakeModel, texts
     tokenizer = train_bpe([one.text for one in english_only["fit"]], 285)
     model = spread_out(make_model(d_vocab=tokenizer.vocab_size, n_layers=2))
     model.tokenizer = tokenizer
-    found = ablations(model, Selection.of("x", english_only), AblationOptions(freeze="mean", where="words"))
+    found = ablate(model, data=Selection.of("x", english_only), freeze="mean", where="words")
     n_marked = 0
     for document in english_only["test"]:
         starts = tokenizer.encode_spans(document.text)[1]
@@ -151,14 +149,14 @@ def test_documents_that_do_not_know_a_label_are_counted(make_model: MakeModel, f
     sources = ["x = 1\n\n\ndef f():\n    return x\n", "def broken(:\n"]
     code = [Document(f"{n}.py", text, "made up", "code") for n, text in enumerate(sources)]
     texts = Selection.of("x", {"fit": few.fit, "dev": few.dev, "test": code})
-    found = ablations(make_model(), texts, AblationOptions(freeze="1", where="scopes"))
+    found = ablate(make_model(), data=texts, freeze="1", where="scopes")
     places = found.tables["places"].iloc[0]
     assert (places["n_known"], places["n_documents"]) == (1, 2)
     assert "known in 1 of 2 documents" in " ".join(found.warnings)
 
 
 def test_as_many_random_gaps_stand_beside_each_label(make_model: MakeModel, few: Selection) -> None:
-    found = ablations(make_model(), few, AblationOptions(suite="full"))
+    found = ablate(make_model(), data=few, suite="full")
     counts = found.tables["places"].set_index("where")["n_gaps"]
     for place in ("words", "punctuation", "whitespace", "inside_words"):
         assert counts[place] == counts[f"random:{place}"] > 0
@@ -173,8 +171,8 @@ def test_several_layers_that_are_not_all_are_refused_together(
     model: LRopeTransformer, few: Selection
 ) -> None:
     with pytest.raises(LRopeError, match="neither one layer nor all 3"):
-        ablations(model, few, AblationOptions(freeze="1", layers=(0, 1)))
-    every = ablations(model, few, AblationOptions(freeze="1", layers=(0, 1, 2)))
+        ablate(model, data=few, freeze="1", layers=(0, 1))
+    every = ablate(model, data=few, freeze="1", layers=(0, 1, 2))
     assert set(every.tables["ablations"]["design"]) == {"all"}
 
 

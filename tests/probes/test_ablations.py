@@ -15,7 +15,7 @@ from ablation_runs import MakeModel, spread_out, value
 from lrope_interp.data import Document, scoring_windows
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations import passes as ablation_passes
-from lrope_interp.probes.ablations.ablations import ablations
+from lrope_interp.probes.ablations.ablations import ablate
 from lrope_interp.probes.ablations.options import AblationOptions
 from lrope_interp.probes.ablations.plan import passes, plan
 from lrope_interp.probes.capture.capture import capture
@@ -31,7 +31,7 @@ def model(make_model: MakeModel) -> LRopeTransformer:
 
 @pytest.fixture(scope="module")
 def suite(model: LRopeTransformer, texts: Selection) -> Result:
-    return ablations(model, texts)
+    return ablate(model, data=texts)
 
 
 def loss_by_hand(
@@ -150,7 +150,7 @@ def test_a_planted_model_in_which_layer_2_alone_matters_is_recovered(
     with torch.no_grad():
         for layer in (0, 1, 3):
             planted.blocks[layer].attn.W_Q.zero_()  # looks everywhere alike
-    found = ablations(planted, few)
+    found = ablate(planted, data=few)
     for name in ("one", "mean", "lexical", "resample", "shuffle", "shift", "scale", "local"):
         where = {"where": "words"} if name == "local" else {}
         for layer in ("0", "1", "3"):
@@ -171,7 +171,7 @@ def test_a_layer_that_matters_only_by_scale_is_told_apart_from_one_whose_variati
         head.W_out.zero_()
         head.b_out.fill_(math.log(0.3 / 0.7))
         planted.blocks[1].attn.W_Q.zero_()
-    found = ablations(planted, few)
+    found = ablate(planted, data=few)
     for name in ("one", "scale"):
         assert value(found, name, "0", "kl") > 1e-2
     for name in ("mean", "lexical", "resample", "shuffle", "shift"):
@@ -182,14 +182,14 @@ def test_a_layer_that_matters_only_by_scale_is_told_apart_from_one_whose_variati
 
 
 def test_freezing_a_fixed_model_to_one_changes_nothing(make_model: MakeModel, texts: Selection) -> None:
-    found = ablations(make_model(increments="fixed"), texts, AblationOptions(freeze="1", is_each=True))
+    found = ablate(make_model(increments="fixed"), data=texts, freeze="1", is_each=True)
     rows = found.tables["ablations"]
     assert len(rows) and (rows["value"] == 0).all()
     assert "changes nothing" in " ".join(found.warnings)
 
 
 def test_the_batch_makes_no_difference(model: LRopeTransformer, few: Selection) -> None:
-    one, other = (ablations(model, few, AblationOptions(batch_size=size)) for size in (16, 3))
+    one, other = (ablate(model, data=few, batch_size=size) for size in (16, 3))
     for name, table in one.tables.items():
         for column in table.select_dtypes("float"):
             np.testing.assert_allclose(table[column], other.tables[name][column], atol=1e-5, err_msg=column)
@@ -208,15 +208,15 @@ def test_a_run_that_was_killed_goes_on_where_it_was_and_ends_with_the_same_numbe
         return whole(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ablation_passes, "_run_batch", counted)
-    is_second, options = False, AblationOptions(batch_size=5, seed=0)
+    is_second, options = False, {"batch_size": 5, "seed": 0}
     with pytest.raises(KeyboardInterrupt):
-        ablations(model, few, options)
+        ablate(model, data=few, **options)
     is_second = True
     n_run.clear()
-    resumed = ablations(model, few, options)
+    resumed = ablate(model, data=few, **options)
     n_resumed = len(n_run)
     n_run.clear()
-    again = ablations(model, few, options)
+    again = ablate(model, data=few, **options)
     assert n_resumed == len(n_run) - 2  # nothing of a finished run is kept
     for name, table in resumed.tables.items():
         pd.testing.assert_frame_equal(table, again.tables[name])
@@ -313,7 +313,7 @@ def test_the_full_suite_restores_one_layer_to_what_it_was(
     make_model: MakeModel, few: Selection, mode: str
 ) -> None:
     model = spread_out(make_model(increments=mode, n_layers=2, seed=5))
-    found = ablations(model, few, AblationOptions(suite="full"))
+    found = ablate(model, data=few, suite="full")
     rows = found.tables["ablations"]
     assert set(rows["design"]) == {"single", "all", "up", "down", "restore"}
     # Restoring layer 1 leaves only layer 0 ablated, but layer 1 then has the increments of the clean pass.

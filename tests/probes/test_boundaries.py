@@ -20,7 +20,6 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.boundaries import ceiling
 from lrope_interp.probes.boundaries.boundaries import boundaries
 from lrope_interp.probes.boundaries.harness import METRICS, SCORE_COLUMNS, WORD_METRICS, Scorer
-from lrope_interp.probes.boundaries.options import BoundaryOptions
 from lrope_interp.probes.capture.capture import capture
 from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.selection import Selection
@@ -33,7 +32,7 @@ MakeModel = Callable[..., LRopeTransformer]
 
 @pytest.fixture(scope="module")
 def result(make_model: MakeModel, bilingual: Selection) -> Result:
-    return boundaries(make_model(), bilingual, BoundaryOptions(batch_size=64))
+    return boundaries(make_model(), data=bilingual, batch_size=64)
 
 
 def pick(result: Result, **where: object) -> pd.DataFrame:
@@ -233,7 +232,7 @@ def test_order_and_batch_size_change_nothing(
     backwards = Selection.of(
         "made up", {split: getattr(bilingual, split)[::-1] for split in ("fit", "dev", "test")}
     )
-    again = boundaries(make_model(), backwards, BoundaryOptions(batch_size=41))
+    again = boundaries(make_model(), data=backwards, batch_size=41)
     scores, other = result.tables["scores"], again.tables["scores"]
     numbers = ["value", "raw_value", "ci_low", "ci_high"]
     pd.testing.assert_frame_equal(scores.drop(columns=numbers), other.drop(columns=numbers))
@@ -243,14 +242,14 @@ def test_order_and_batch_size_change_nothing(
 
 def test_per_head_and_shared_models(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     small = select(lambda number: [english(number)], n=3)
-    heads = boundaries(make_model(per_head=True), small, BoundaryOptions(layers=[1]))
+    heads = boundaries(make_model(per_head=True), data=small, layers=[1])
     assert set(pick(heads, signal="increments")["head"]) == {0, 1}
     assert heads.gaps is not None
     assert {"increments.L1H0", "byte_mean.L1H1", "untrained.L1H0.S4"} <= set(heads.gaps)
     assert "L1H1 words roc_auc" in heads.headline
     assert not any("did not converge" in said for said in heads.warnings)
     monkeypatch.setattr(ceiling, "MAX_ITERATIONS", 1)
-    shared = boundaries(make_model(increments="shared"), small)
+    shared = boundaries(make_model(increments="shared"), data=small)
     assert any("fits of the ceiling did not converge" in said for said in shared.warnings)
     assert set(pick(shared, signal="increments")["layer"]) == {0}
     assert any("shared" in said for said in shared.warnings)
@@ -258,15 +257,15 @@ def test_per_head_and_shared_models(make_model: MakeModel, monkeypatch: pytest.M
 
 def test_what_cannot_be_tested_is_refused(make_model: MakeModel, bilingual: Selection) -> None:
     with pytest.raises(LRopeError, match=r"fixed.*per-layer or shared"):
-        boundaries(make_model(increments="fixed"), bilingual)
+        boundaries(make_model(increments="fixed"), data=bilingual)
     with pytest.raises(LRopeError, match="layers 0 to 1"):
-        boundaries(make_model(), bilingual, BoundaryOptions(layers=[4]))
+        boundaries(make_model(), data=bilingual, layers=[4])
     with pytest.raises(LRopeError, match="Did you mean 'words'"):
-        boundaries(make_model(), bilingual, BoundaryOptions(labels=["word"]))
+        boundaries(make_model(), data=bilingual, labels=["word"])
     with pytest.raises(LRopeError, match="no label"):
-        boundaries(make_model(), bilingual, BoundaryOptions(labels=[]))
+        boundaries(make_model(), data=bilingual, labels=[])
     with pytest.raises(LRopeError, match="no layer"):
-        boundaries(make_model(), bilingual, BoundaryOptions(layers=[]))
+        boundaries(make_model(), data=bilingual, layers=[])
 
 
 def test_a_model_that_never_learned_is_refused(make_model: MakeModel, bilingual: Selection) -> None:
@@ -275,7 +274,7 @@ def test_a_model_that_never_learned_is_refused(make_model: MakeModel, bilingual:
         if name.endswith("W_out"):
             parameter.data.zero_()
     with pytest.raises(LRopeError, match="constant"):
-        boundaries(model, bilingual)
+        boundaries(model, data=bilingual)
 
 
 def test_gaps_that_training_text_has_too_are_left_out(make_model: MakeModel) -> None:
@@ -287,7 +286,7 @@ def test_gaps_that_training_text_has_too_are_left_out(make_model: MakeModel) -> 
 
     training = [Document("seen", f"Other words. {phrase}", "made up", "en")]
     selection = select(documents, n=2, training=training)
-    result = boundaries(make_model(), selection, BoundaryOptions(layers=[0]))
+    result = boundaries(make_model(), data=selection, layers=[0])
     gaps = result.gaps
     assert gaps is not None
     n_shared = int(gaps["is_shared_shingle"].sum())
@@ -297,7 +296,7 @@ def test_gaps_that_training_text_has_too_are_left_out(make_model: MakeModel) -> 
     assert any("shingles" in said and "left out" in said for said in result.warnings)
     copied = select(documents, n=2, training=[*selection.dev, *selection.test])
     with pytest.raises(LRopeError, match="no dev gap to score"):
-        boundaries(make_model(), copied)
+        boundaries(make_model(), data=copied)
 
 
 def test_chinese_without_gold_and_without_jieba_has_no_words(
@@ -308,7 +307,7 @@ def test_chinese_without_gold_and_without_jieba_has_no_words(
     quiet_jieba.cache_clear()  # another test may have loaded it
     with pytest.raises(LRopeError, match="pip install"):
         label_gaps(selection.test[0], "words")
-    result = boundaries(make_model(), selection, BoundaryOptions(layers=[0]))
+    result = boundaries(make_model(), data=selection, layers=[0])
     words = pick(result, label="words")
     assert len(words) > 0
     assert words["value"].isna().all()
@@ -378,13 +377,13 @@ def test_what_dev_cannot_choose_is_said(make_model: MakeModel) -> None:
         "made up",
         {"fit": [english(0)], "dev": [english(1)], "test": [english(2), chinese(0), chinese(1)]},
     )
-    result = boundaries(make_model(), selection, BoundaryOptions(layers=[1], labels=["words"]))
+    result = boundaries(make_model(), data=selection, layers=[1], labels=["words"])
     said = "choices for words in zh come from all characters of dev"
     assert said in result.warnings
     assert pick(result, stratum="zh", metric="roc_auc")["value"].notna().any()
     wordless = [replace(chinese(2), words=())]
     blind = Selection.of("made up", {"fit": [english(0)], "dev": wordless, "test": [chinese(0), chinese(1)]})
-    result = boundaries(make_model(), blind, BoundaryOptions(layers=[1], labels=["words"]))
+    result = boundaries(make_model(), data=blind, layers=[1], labels=["words"])
     assert "dev cannot orient words in characters: signals as they come, no F1" in result.warnings
     rows = pick(result, stratum="characters", signal="increments").set_index("metric")
     assert rows.loc["roc_auc", "value"] == rows.loc["roc_auc", "raw_value"]

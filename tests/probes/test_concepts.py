@@ -22,14 +22,13 @@ from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.concepts import concepts as concepts_module
 from lrope_interp.probes.concepts import reads as reads_module
 from lrope_interp.probes.concepts.claims import WINS
-from lrope_interp.probes.concepts.concepts import concepts
-from lrope_interp.probes.concepts.options import ConceptOptions
+from lrope_interp.probes.concepts.concepts import probe
 from lrope_interp.probes.concepts.reads import ModelReader
 from lrope_interp.probes.concepts.spans import select_spans
 from lrope_interp.results import Result, load_result, save_result
 
 MakeModel = Callable[..., LRopeTransformer]
-OPTIONS = ConceptOptions(layers=(1,), features=("increments", "positions"))
+OPTIONS: dict[str, Any] = {"layers": 1, "features": ("increments", "positions")}
 N = 22
 
 
@@ -54,7 +53,7 @@ def model(make_model: MakeModel) -> LRopeTransformer:
 
 @pytest.fixture(scope="module")
 def result(model: LRopeTransformer, selection: Selection) -> Result:
-    return concepts(model, selection, OPTIONS, spans=colours)
+    return probe(model, data=selection, **OPTIONS, spans=colours)
 
 
 def test_labels_random_by_type_are_won_by_a_control_in_every_row(result: Result) -> None:
@@ -84,7 +83,7 @@ def test_spans_of_which_training_text_has_a_part_are_not_scored(
     seen: list[Any] = []
     monkeypatch.setattr(concepts_module, "sample_spans", lambda *given: (seen.extend(given), _stop()))
     with pytest.raises(_Enough):
-        concepts(model, replace(selection, shared=shared), OPTIONS, spans=colours)
+        probe(model, data=replace(selection, shared=shared), **OPTIONS, spans=colours)
     _, documents, found, is_test, *_ = seen
     assert documents == (*selection.fit, *selection.dev, *selection.test)
     n_train = len(selection.fit) + len(selection.dev)
@@ -110,7 +109,7 @@ def test_controls_are_calibrated_on_fit_alone(
         concepts_module, "run_probes", lambda *given, **_: (seen["probes"].append(given), _stop())
     )
     with pytest.raises(_Enough):
-        concepts(model, selection, OPTIONS, spans=colours, twin=twin)
+        probe(model, data=selection, **OPTIONS, spans=colours, fixed_model=twin)
     assert seen["trained"] == [(model, selection.fit)]
     assert seen["untrained"] == [(model, selection.fit, seed) for seed in range(5)]
     assert seen["twin"] == [(twin, model, selection.fit)]
@@ -155,10 +154,10 @@ def test_killed_and_gone_on_gives_the_same_numbers_without_reading_again(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        concepts(model, selection, OPTIONS, spans=colours, on_progress=kill)
+        probe(model, data=selection, **OPTIONS, spans=colours, on_progress=kill)
     assert sum(stage.startswith("reading: untrained") for stage in seen) == 5
     monkeypatch.setattr(reads_module, "capture", None)  # whoever reads again fails
-    again = concepts(model, selection, OPTIONS, spans=colours)
+    again = probe(model, data=selection, **OPTIONS, spans=colours)
     for name, frame in result.tables.items():
         pd.testing.assert_frame_equal(again.tables[name], frame)
 
@@ -168,9 +167,8 @@ def test_a_fixed_model_has_hidden_states_to_probe_and_no_increments(
 ) -> None:
     fixed = make_model(increments="fixed", n_ctx=64)
     with pytest.raises(LRopeError, match="increments of this model are all 1"):
-        concepts(fixed, selection, OPTIONS, spans=colours)
-    only = ConceptOptions(layers=(1,), features=("resid",), max_spans=300)
-    found = concepts(fixed, selection, only, spans=colours)
+        probe(fixed, data=selection, **OPTIONS, spans=colours)
+    found = probe(fixed, data=selection, layers=1, features="resid", max_spans=300, spans=colours)
     claims = found.tables["claims"]
     assert set(claims["features"]) == {"resid"} and set(claims["layer"]) == {1}
     assert any("no untrained model" in warning for warning in found.warnings)
@@ -181,8 +179,7 @@ def test_a_fixed_twin_is_one_more_control(
     make_model: MakeModel, model: LRopeTransformer, selection: Selection
 ) -> None:
     twin = make_model(seed=4, increments="fixed", n_ctx=64)
-    one = ConceptOptions(layers=(0,))
-    claims = concepts(model, selection, one, spans=colours, twin=twin).tables["claims"]
+    claims = probe(model, data=selection, layers=0, spans=colours, fixed_model=twin).tables["claims"]
     assert np.isfinite(claims["fixed_auc"]).all()
 
 
@@ -195,14 +192,13 @@ def test_a_twin_that_cannot_be_one_is_refused(
 ) -> None:
     twin = make_model(**{"increments": "fixed", "n_ctx": 64} | config)
     with pytest.raises(LRopeError, match=words):
-        concepts(model, selection, OPTIONS, spans=colours, twin=twin)
+        probe(model, data=selection, **OPTIONS, spans=colours, fixed_model=twin)
 
 
 def test_the_full_suite_measures_codes_paths_and_erasures(
     model: LRopeTransformer, selection: Selection
 ) -> None:
-    full = replace(OPTIONS, suite="full", features=("increments",))
-    tables = concepts(model, selection, full, spans=colours).tables
+    tables = probe(model, data=selection, layers=1, suite="full", spans=colours).tables
     assert np.isfinite(tables["claims"]["mdl_bits"]).all()
     assert set(tables["sparse"]["concept"]) == {"blue", "red"}
     assert {"leace", "random", "difference"} <= set(tables["erasures"]["arm"])
@@ -211,11 +207,11 @@ def test_the_full_suite_measures_codes_paths_and_erasures(
 
 def test_unknown_names_and_layers_are_refused(model: LRopeTransformer, selection: Selection) -> None:
     with pytest.raises(LRopeError, match=r"persom.*person"):
-        concepts(model, selection, ConceptOptions(concepts=["persom"]))
+        probe(model, data=selection, concepts=["persom"])
     with pytest.raises(LRopeError, match="layers 0 to 1"):
-        concepts(model, selection, ConceptOptions(layers=(7,)), spans=colours)
+        probe(model, data=selection, layers=(7,), spans=colours)
     with pytest.raises(LRopeError, match="features"):
-        ConceptOptions(features=("incremnts",))
+        probe(model, data=selection, features="incremnts", spans=colours)
 
 
 def write_spans(path: Path, n: int) -> Path:

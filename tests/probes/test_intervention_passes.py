@@ -29,7 +29,7 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablations.attach import ablate, ablated
+from lrope_interp.probes.ablations.attach import ablated, ablation_hooks
 from lrope_interp.probes.ablations.interventions import (
     Intervention,
     at,
@@ -57,7 +57,7 @@ WRITTEN: dict[str, Callable[[IncrementStatistics], Intervention]] = {
 
 
 def ablated_logits(model: LRopeTransformer, written: Intervention, given: Tensor, **how: object) -> Tensor:
-    return logits_of(model, given, ablate(written, model=model), **how)
+    return logits_of(model, given, ablation_hooks(written, model=model), **how)
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -112,7 +112,7 @@ def test_a_compensated_edit_is_taken_back_behind_a_hole_in_the_mask(make_model: 
     mask[0, [0, 1, 6, 7, 8]] = 0
     edit = local_edit(at((torch.arange(32) == 5)[None], freeze(9.0)))
     positions = []
-    for hooks in ([], ablate(edit, layers=0)):
+    for hooks in ([], ablation_hooks(edit, layers=0)):
         with model.hooks(fwd_hooks=hooks), torch.no_grad():
             positions.append(model.run_with_cache(tokens_of(TEXT), attention_mask=mask)[1]["positions", 0][0])
     moved = (positions[1] - positions[0]).abs()
@@ -125,7 +125,7 @@ def test_a_compensated_edit_is_taken_back_behind_a_hole_in_the_mask(make_model: 
 @pytest.mark.parametrize("mode", MODES)
 def test_starting_at_a_later_layer_is_the_whole_pass(make_model: MakeModel, mode: str, name: str) -> None:
     model = model_of(make_model, mode)
-    hooks = ablate(WRITTEN[name](fitted_on(model)), layers=[1, 2])
+    hooks = ablation_hooks(WRITTEN[name](fitted_on(model)), layers=[1, 2])
     whole = logits_of(model, TOKENS, hooks)
     with torch.no_grad():
         resid = model(TOKENS, stop_at_layer=1)
@@ -137,10 +137,10 @@ def test_what_needs_tokens_says_so_where_there_are_none(make_model: MakeModel, n
     model = model_of(make_model, "per_layer")
     with torch.no_grad():
         resid = model(TOKENS, stop_at_layer=1)
-    hooks = ablate(WRITTEN[name](fitted_on(model)), layers=[1])
+    hooks = ablation_hooks(WRITTEN[name](fitted_on(model)), layers=[1])
     with pytest.raises(LRopeError, match="give tokens= beside start_at_layer"):
         logits_of(model, resid, hooks, start_at_layer=1)
-    logits_of(model, resid, ablate(layer_mean(fitted_on(model)), layers=[1]), start_at_layer=1)
+    logits_of(model, resid, ablation_hooks(layer_mean(fitted_on(model)), layers=[1]), start_at_layer=1)
 
 
 @pytest.mark.parametrize("pieces", [[1] * 8 + [24], [10, 1, 21]], ids=str)
@@ -162,7 +162,7 @@ def test_a_cache_goes_on_as_the_whole_sequence(
 def test_what_needs_the_whole_sequence_says_so(make_model: MakeModel, name: str) -> None:
     model = model_of(make_model, "per_layer")
     cache = TransformerLensKeyValueCache.init_cache(model.cfg, model.cfg.device, len(TOKENS))
-    hooks = ablate(WRITTEN[name](fitted_on(model)), model=model)
+    hooks = ablation_hooks(WRITTEN[name](fitted_on(model)), model=model)
     whole = logits_of(model, TOKENS, hooks)
     first = logits_of(model, TOKENS[:, :20], hooks, past_kv_cache=cache)
     if name == "local":

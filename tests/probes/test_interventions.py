@@ -29,7 +29,7 @@ from torch import Tensor
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.hooked_model import Activations
-from lrope_interp.probes.ablations.attach import ablate
+from lrope_interp.probes.ablations.attach import ablation_hooks
 from lrope_interp.probes.ablations.interventions import (
     Intervention,
     at,
@@ -54,7 +54,7 @@ ALL = (0, 1, 2)
 
 
 def ablated_logits(model: LRopeTransformer, written: Intervention, layers=ALL, **kwargs: object) -> Tensor:
-    hooks = ablate(written, layers=layers, model=model)
+    hooks = ablation_hooks(written, layers=layers, model=model)
     out = logits_of(model, TOKENS, hooks, **kwargs)
     hooks.check_fired()
     return out
@@ -239,7 +239,7 @@ def test_a_compensated_edit_moves_the_marked_tokens_and_no_other(make_model: Mak
     model = model_of(make_model, mode)
 
     def positions(written: Intervention) -> np.ndarray:
-        with model.hooks(fwd_hooks=ablate(written, layers=1)), torch.no_grad():
+        with model.hooks(fwd_hooks=ablation_hooks(written, layers=1)), torch.no_grad():
             found = model.run_with_cache(TOKENS)[1]["positions", 1].numpy()
         return found if found.ndim == 3 else found[..., None]
 
@@ -322,7 +322,7 @@ def test_statistics_of_another_model_are_refused(make_model: MakeModel) -> None:
     for made in (lexical_mean, same_byte_resample):
         wide = make_model(n_layers=3, d_vocab=300)
         with pytest.raises(LRopeError, match="257 token ids and the text has id 299"):
-            logits_of(wide, torch.tensor([[256, 299]]), ablate(made(fitted), layers=0))
+            logits_of(wide, torch.tensor([[256, 299]]), ablation_hooks(made(fitted), layers=0))
 
 
 def test_an_intervention_that_needs_tokens_belongs_on_increments_only(make_model: MakeModel) -> None:

@@ -17,11 +17,8 @@ from test_definition_use import source
 from lrope_interp.data import Document
 from lrope_interp.data.spans.typed import Spans
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablations.ablations import ablations
-from lrope_interp.probes.ablations.options import AblationOptions
-from lrope_interp.probes.boundaries.options import BoundaryOptions
+from lrope_interp.probes.ablations.ablations import ablate
 from lrope_interp.probes.capture.selection import Selection
-from lrope_interp.probes.concepts.options import ConceptOptions
 from lrope_interp.probes.evaluation.evaluation import evaluate
 from lrope_interp.probes.studies.definitions.definitions import DefinitionOptions
 from lrope_interp.probes.studies.entities.pairs import EntityPair
@@ -57,7 +54,7 @@ def test_the_seed_of_an_evaluation_draws_its_interval(model: LRopeTransformer, m
 def test_the_seed_of_ablations_draws_replacements_and_intervals(
     model: LRopeTransformer, many: Selection
 ) -> None:
-    results = [ablations(model, many, AblationOptions(seed=seed)) for seed in (0, 1)]
+    results = [ablate(model, data=many, seed=seed) for seed in (0, 1)]
     one, other = (cast(Any, result.tables["ablations"]) for result in results)
     is_drawn = one["intervention"].isin(["resample", "shuffle", "shift"])
     is_whole = (one["metric"] == "nats_per_byte") & (one["byte_class"] == "all")
@@ -68,13 +65,13 @@ def test_the_seed_of_ablations_draws_replacements_and_intervals(
 # An analysis, and what of it draws: each must be given the seed.
 DRAWING = {
     "boundaries": ("lrope_interp.probes.boundaries.boundaries", ["Bootstrap"]),
-    "ablations": ("lrope_interp.probes.ablations.ablations", ["Places", "run_arms", "Bootstrap"]),
+    "ablate": ("lrope_interp.probes.ablations.ablations", ["Places", "run_arms", "Bootstrap"]),
     "entities": ("lrope_interp.probes.studies.entities.entities", ["Bootstrap"]),
     "definition_uses": (
         "lrope_interp.probes.studies.definitions.definitions",
         ["find_pairs", "effect_rows", "distance_rows"],
     ),
-    "concepts": ("lrope_interp.probes.concepts.concepts", ["sample_spans", "Bootstrap", "run_probes"]),
+    "probe": ("lrope_interp.probes.concepts.concepts", ["sample_spans", "Bootstrap", "run_probes"]),
 }
 
 
@@ -111,12 +108,15 @@ def run(name: str, analysis: Callable[..., Result], model: LRopeTransformer) -> 
     """Run an analysis on as little text as it takes, with the seed 7."""
     few = select(lambda number: [english(number, 40)], n=4)
     if name == "boundaries":
-        analysis(model, few, BoundaryOptions(labels=["whitespace"], seed=7))
-    elif name == "ablations":
-        analysis(model, few, AblationOptions(freeze="1", seed=7))
+        analysis(model, data=few, labels=["whitespace"], seed=7)
+    elif name == "ablate":
+        analysis(model, data=few, freeze="1", seed=7)
     elif name == "entities":
         analysis(
-            model, few, [EntityPair("the", "peace", "place"), EntityPair("of", "nations", "place")], seed=7
+            model,
+            data=few,
+            **[EntityPair("the", "peace", "place"), EntityPair("of", "nations", "place")],
+            seed=7,
         )
     elif name == "definition_uses":
         code = select(lambda number: [source(number, 3)], n=3)
@@ -130,4 +130,4 @@ def run(name: str, analysis: Callable[..., Result], model: LRopeTransformer) -> 
         def colours(documents: Sequence[Document]) -> Spans:
             return spans_by(tuple(documents), lambda _, text: random_by_type(text), ("blue", "red"))
 
-        analysis(model, Selection.of("made up", splits), ConceptOptions(layers=(0,), seed=7), spans=colours)
+        analysis(model, data=Selection.of("made up", splits), layers=(0,), seed=7, spans=colours)

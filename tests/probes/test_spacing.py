@@ -12,17 +12,17 @@ from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.capture import capture
-from lrope_interp.probes.spacing.spacing import EOS_CHARACTER, spacing
+from lrope_interp.probes.spacing.spacing import EOS_CHARACTER, show
 
 MakeModel = Callable[..., LRopeTransformer]
 TEXT = "Peace, 中国 é\r\n!"
 
 
 def test_a_character_has_the_sum_of_its_bytes(tiny_model: LRopeTransformer) -> None:
-    result = spacing(tiny_model, TEXT)
+    result = show(tiny_model, TEXT)
     table = result.tables["characters"]
     captured = capture(tiny_model, [Document("d", TEXT, "x", "und")])
-    assert result.kind == "spacing"
+    assert result.kind == "show"
     assert table["text"].tolist() == list(TEXT) * 2
     assert table["character"].tolist() == list(range(len(TEXT))) * 2
     assert table["layer"].tolist() == [0] * len(TEXT) + [1] * len(TEXT)
@@ -44,18 +44,18 @@ def test_a_character_has_the_sum_of_its_bytes(tiny_model: LRopeTransformer) -> N
 def test_a_document_brings_its_gold_words_and_its_name(tiny_model: LRopeTransformer) -> None:
     text = "中国人民 abc"
     gold = Document("gold.txt", text, "gold", "zh", words=((0, 2), (2, 4), (5, 8)))
-    result = spacing(tiny_model, gold, layer=0)
+    result = show(tiny_model, gold, layers=0)
     table = result.tables["characters"]
     assert table.loc[table["is_word_start"], "character"].tolist() == [0, 2, 5]
     assert set(table["word_grade"]) == {"gold"}
     assert result.provenance["data"]["name"] == "gold.txt"
-    assert set(spacing(tiny_model, "abc d", layer=0).tables["characters"]["word_grade"]) == {"rule"}
+    assert set(show(tiny_model, "abc d", layers=0).tables["characters"]["word_grade"]) == {"rule"}
 
 
 def test_a_slice_starts_at_zero_and_reads_what_stands_before(tiny_model: LRopeTransformer) -> None:
     text = "The gap before a word is wider than the gap within it, or so they say."
-    whole = spacing(tiny_model, text, layer=1, length=len(text)).tables["characters"]
-    part = spacing(tiny_model, text, layer=1, start=40, length=8).tables["characters"]
+    whole = show(tiny_model, text, layers=1, length=len(text)).tables["characters"]
+    part = show(tiny_model, text, layers=1, start=40, length=8).tables["characters"]
     assert part["character"].tolist() == list(range(40, 48))
     same = whole.iloc[40:48]
     for name in ("increment", "position", "byte_start"):
@@ -66,15 +66,15 @@ def test_a_slice_starts_at_zero_and_reads_what_stands_before(tiny_model: LRopeTr
 
 
 def test_a_long_text_is_cut_and_says_so(tiny_model: LRopeTransformer) -> None:
-    result = spacing(tiny_model, "ab " * 100)
+    result = show(tiny_model, "ab " * 100)
     assert len(result.tables["characters"]) == 2 * 120
     assert any("characters 0 to 119 of 300" in said for said in result.warnings)
     assert any("windows" in said for said in result.warnings)
-    assert spacing(tiny_model, "ab").warnings == ()
+    assert show(tiny_model, "ab").warnings == ()
 
 
 def test_the_attention_row_is_the_patterns_by_character(tiny_model: LRopeTransformer) -> None:
-    table = spacing(tiny_model, TEXT, attention="1.0", at=8).tables["attention"]
+    table = show(tiny_model, TEXT, attention="1.0", at=8).tables["attention"]
     with torch.no_grad():
         _, cache = tiny_model.run_with_cache(torch.tensor([[256, *TEXT.encode()]]))
     row = cache["pattern", 1][0, 0, 13].numpy()  # 国 ends at byte 12
@@ -87,16 +87,16 @@ def test_the_attention_row_is_the_patterns_by_character(tiny_model: LRopeTransfo
 
 def test_attention_stays_in_its_window(tiny_model: LRopeTransformer) -> None:
     text = "x" * 100
-    table = spacing(tiny_model, text, attention="0.1", at=90).tables["attention"]
+    table = show(tiny_model, text, attention="0.1", at=90).tables["attention"]
     assert table["key_character"].min() > 50
     assert table["key_character"].max() == 90
     assert table["weight"].sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_heads_and_fixed_models_can_be_shown(make_model: MakeModel) -> None:
-    heads = spacing(make_model(per_head=True), "ab c", layer=0).tables["characters"]
+    heads = show(make_model(per_head=True), "ab c", layers=0).tables["characters"]
     assert heads["head"].tolist() == [0] * 4 + [1] * 4
-    fixed = spacing(make_model(increments="fixed"), "aé").tables["characters"]
+    fixed = show(make_model(increments="fixed"), "aé").tables["characters"]
     assert fixed["increment"].tolist() == [1, 2, 1, 2]
     assert fixed["position_normalised"].tolist() == [1, 3, 1, 3]
 
@@ -105,7 +105,7 @@ def test_heads_and_fixed_models_can_be_shown(make_model: MakeModel) -> None:
     ("text", "options", "said"),
     [
         ("", {}, "it is empty"),
-        ("abc", {"layer": 2}, "layers 0 to 1, not 2"),
+        ("abc", {"layers": 2}, "layers 0 to 1, not 2"),
         ("abc", {"start": 3}, "characters 0 to 2"),
         ("abc", {"start": -1}, "characters 0 to 2"),
         ("abc", {"length": 0}, "at least 1"),
@@ -122,14 +122,14 @@ def test_what_is_not_there_is_refused(
     tiny_model: LRopeTransformer, text: str, options: dict[str, object], said: str
 ) -> None:
     with pytest.raises(LRopeError, match=said):
-        spacing(tiny_model, text, **options)  # pyright: ignore[reportArgumentType]
+        show(tiny_model, text, **options)  # pyright: ignore[reportArgumentType]
 
 
 def test_more_than_a_page_can_hold_is_refused(make_model: Callable[..., LRopeTransformer]) -> None:
     model = make_model()
     with pytest.raises(LRopeError, match="show at most 30,000 at a time"):
-        spacing(model, "heron " * 20_000, length=100_000)
+        show(model, "heron " * 20_000, length=100_000)
     with pytest.raises(LRopeError, match="show at most 60,000 at a time"):
-        spacing(model, "heron " * 20_000, layer=0, length=100_000)
+        show(model, "heron " * 20_000, layers=0, length=100_000)
     with pytest.raises(LRopeError, match="reads at most 2,000,000"):
-        spacing(model, "heron " * 400_000, start=2_300_000)
+        show(model, "heron " * 400_000, start=2_300_000)

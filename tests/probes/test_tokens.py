@@ -14,14 +14,13 @@ from lrope_interp.data import Document
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import randomised_control
 from lrope_interp.probes.boundaries.boundaries import boundaries
-from lrope_interp.probes.boundaries.options import BoundaryOptions
 from lrope_interp.probes.boundaries.tables import stride_frame
 from lrope_interp.probes.capture.capture import capture, capture_pattern, capture_unhurried, token_start_mask
 from lrope_interp.probes.capture.controls import byte_mean, calibration_tokens
 from lrope_interp.probes.capture.gaps import Characters, Gaps
 from lrope_interp.probes.capture.signals import SIGNALS, columns
 from lrope_interp.probes.evaluation.evaluation import evaluate
-from lrope_interp.probes.spacing.spacing import EOS_CHARACTER, spacing
+from lrope_interp.probes.spacing.spacing import EOS_CHARACTER, show
 from lrope_interp.reports.boundaries.page import render_boundaries
 from lrope_interp.reports.spacing.page import render_spacing
 from lrope_interp.tokenizers.bpe import BPETokenizer, train_bpe
@@ -152,7 +151,7 @@ def test_the_untrained_control_is_calibrated_on_tokens(model: LRopeTransformer, 
 
 def test_boundaries_score_what_stands_before_a_token(model: LRopeTransformer) -> None:
     selection = select(lambda number: [english(number), chinese(number)], n=6)
-    result = boundaries(model, selection, BoundaryOptions(layers=[1]))
+    result = boundaries(model, data=selection, layers=[1])
     mask = token_start_mask(model, selection.test)
     assert mask is not None and result.gaps is not None
     assert len(result.gaps) == int(mask.sum()) - len(selection.test)
@@ -189,7 +188,7 @@ def test_show_places_tokens_and_counts_what_it_cannot_place(
 ) -> None:
     text = "the peace of 国家 é!"
     ids, starts, _ = bpe.encode_spans(text)
-    result = spacing(model, text, attention="1.0", at=4)
+    result = show(model, text, attention="1.0", at=4)
     table = result.tables["characters"]
     row = table[table["layer"] == 1]
     assert "".join(row["text"]) == text
@@ -210,8 +209,8 @@ def test_show_places_tokens_and_counts_what_it_cannot_place(
 
 def test_a_slice_of_a_text_has_the_tokens_of_the_whole(model: LRopeTransformer) -> None:
     text = " ".join(["the peace of nations and a treaty"] * 60)
-    whole = spacing(model, text, layer=1, length=len(text)).tables["characters"].set_index("character")
-    part = spacing(model, text, layer=1, start=5, length=30).tables["characters"].set_index("character")
+    whole = show(model, text, layers=1, length=len(text)).tables["characters"].set_index("character")
+    part = show(model, text, layers=1, start=5, length=30).tables["characters"].set_index("character")
     assert part.index[0] <= 5 and len(part) > 4
     assert part["text"].tolist() == whole.loc[part.index, "text"].tolist()
     np.testing.assert_allclose(part["increment"], whole.loc[part.index, "increment"], rtol=1e-4)

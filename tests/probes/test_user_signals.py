@@ -13,7 +13,6 @@ from lrope_interp.data.labels.kinds import label_gaps
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.boundaries.boundaries import boundaries
-from lrope_interp.probes.boundaries.options import BoundaryOptions
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.signals import SIGNALS, register, unregister
 from lrope_interp.reports.boundaries.page import render_boundaries
@@ -53,8 +52,7 @@ def result(make_model: MakeModel) -> Iterator[Result]:
         register(name)(function)
     try:
         selection = select(lambda number: [english(number)], n=60)
-        options = BoundaryOptions(layers=[0], labels=["words"], batch_size=64)
-        yield boundaries(make_model(), selection, options)
+        yield boundaries(make_model(), data=selection, layers=0, labels=["words"], batch_size=64)
     finally:
         for name in signals:
             unregister(name)
@@ -107,7 +105,7 @@ def test_a_useless_user_signal_is_an_error(
 ) -> None:
     user_signal("useless", function)
     with pytest.raises(LRopeError, match=said):
-        boundaries(make_model(), select(lambda number: [english(number)], n=2), BoundaryOptions(layers=[0]))
+        boundaries(make_model(), data=select(lambda number: [english(number)], n=2), layers=[0])
 
 
 def test_a_constant_control_scores_nothing_and_is_noted_while_the_analysis_goes_on(
@@ -115,7 +113,7 @@ def test_a_constant_control_scores_nothing_and_is_noted_while_the_analysis_goes_
 ) -> None:
     user_signal("flat", lambda captured: np.full(captured.n_bytes, 0.25))
     selection = select(lambda number: [english(number)], n=6)
-    result = boundaries(make_model(), selection, BoundaryOptions(layers=[0], labels=["words"]))
+    result = boundaries(make_model(), data=selection, layers=[0], labels=["words"])
     scores = result.tables["scores"]
     assert scores.loc[scores["signal"] == "flat", "value"].isna().all()
     assert scores.loc[scores["signal"] == "increments", "value"].notna().any()
@@ -128,9 +126,7 @@ def test_a_constant_signal_of_the_model_is_an_error(make_model: MakeModel) -> No
     register("flat", kind="layer")(lambda captured: np.full(captured.n_bytes, 0.25))
     try:
         with pytest.raises(LRopeError, match="at every test gap"):
-            boundaries(
-                make_model(), select(lambda number: [english(number)], n=2), BoundaryOptions(layers=[0])
-            )
+            boundaries(make_model(), data=select(lambda number: [english(number)], n=2), layers=[0])
     finally:
         unregister("flat")
 

@@ -11,7 +11,7 @@ import pytest
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.distances.distances import LEAST_PAIRS, MEASURES, word_distances
+from lrope_interp.probes.distances.distances import LEAST_PAIRS, MEASURES, distance
 
 MakeModel = Callable[..., LRopeTransformer]
 TEXT = "one two, three é four"
@@ -20,7 +20,7 @@ TEXT = "one two, three é four"
 @pytest.mark.parametrize("per_head", [False, True])
 def test_every_cell_is_the_perceived_distance_of_its_words(make_model: MakeModel, per_head: bool) -> None:
     model = make_model(per_head=per_head)
-    result = word_distances(model, TEXT, a="one", b=(9, 14))
+    result = distance(model, TEXT, a="one", b=(9, 14))
     words = result.tables["words"]
     assert words["word"].tolist() == ["one", "two", "three", "é", "four"]
     matrix = result.tables["matrix"]
@@ -43,7 +43,7 @@ def test_every_cell_is_the_perceived_distance_of_its_words(make_model: MakeModel
 def test_what_is_expected_is_the_mean_over_all_tokens_as_far_apart(make_model: MakeModel) -> None:
     model = make_model(n_ctx=64)
     text = "ab cd " * 8
-    result = word_distances(model, text, layer=1, a=0, b=3)
+    result = distance(model, text, layers=1, a=0, b=3)
     row = result.tables["distances"].iloc[0]
     assert result.tables["distances"]["layer"].unique().tolist() == [1]
     n = len(text)
@@ -55,7 +55,7 @@ def test_what_is_expected_is_the_mean_over_all_tokens_as_far_apart(make_model: M
 
 
 def test_an_unusual_pair_is_marked_and_few_pairs_give_no_range(make_model: MakeModel) -> None:
-    matrix = word_distances(make_model(n_ctx=64), "ab cd " * 8).tables["matrix"]
+    matrix = distance(make_model(n_ctx=64), "ab cd " * 8).tables["matrix"]
     is_known = matrix["low"].notna()
     assert (~is_known).any()
     assert matrix.loc[~is_known, "is_outside"].isna().all()
@@ -65,7 +65,7 @@ def test_an_unusual_pair_is_marked_and_few_pairs_give_no_range(make_model: MakeM
 
 
 def test_a_fixed_model_finds_nothing_unusual(make_model: MakeModel) -> None:
-    result = word_distances(make_model(increments="fixed", n_ctx=64), "ab cd " * 8)
+    result = distance(make_model(increments="fixed", n_ctx=64), "ab cd " * 8)
     normalised = result.tables["matrix"].query("measure == 'normalised'")
     assert (normalised["value"] == normalised["n_tokens"]).all()
     assert (normalised["value"] == normalised["expected"]).all()
@@ -75,30 +75,30 @@ def test_a_fixed_model_finds_nothing_unusual(make_model: MakeModel) -> None:
 def test_chinese_words_are_jiebas_and_gold_words_are_kept(make_model: MakeModel) -> None:
     pytest.importorskip("jieba")
     model = make_model()
-    silver = word_distances(model, "中国人民 ok")
+    silver = distance(model, "中国人民 ok")
     assert silver.tables["words"]["word"].tolist() == ["中国", "人民", "ok"]
     assert "jieba" in silver.warnings[0]
     gold = Document("d", "中国人民", "x", "zh", words=((0, 1), (1, 4)))
-    found = word_distances(model, gold)
+    found = distance(model, gold)
     assert found.tables["words"]["word"].tolist() == ["中", "国人民"]
     assert found.warnings == ()
 
 
 def test_where_there_are_no_words_characters_stand_in(make_model: MakeModel) -> None:
-    found = word_distances(make_model(), "?! …")
+    found = distance(make_model(), "?! …")
     assert found.tables["words"]["word"].tolist() == ["?", "!", "…"]
     assert "characters stand in" in found.warnings[0]
 
 
 def test_a_matrix_of_many_words_is_cut_and_says_so(make_model: MakeModel) -> None:
-    found = word_distances(make_model(n_ctx=300), "a " * 125, layer=0, a=(240, 241), b=(248, 249))
+    found = distance(make_model(n_ctx=300), "a " * 125, layers=0, a=(240, 241), b=(248, 249))
     assert len(found.tables["words"]) == 120
     assert "first 120 of 125" in found.warnings[0]
     assert found.tables["distances"]["n_tokens"].tolist() == [8] * len(MEASURES)
 
 
 def test_the_tables_keep_their_types(make_model: MakeModel) -> None:
-    matrix = word_distances(make_model(), TEXT).tables["matrix"]
+    matrix = distance(make_model(), TEXT).tables["matrix"]
     assert isinstance(matrix, pd.DataFrame)
     types = {name: str(matrix[name].dtype) for name in matrix}
     assert types["layer"] == types["head"] == types["index_a"] == types["n_tokens"] == "Int64"
@@ -124,9 +124,9 @@ def test_what_cannot_be_measured_is_refused(
     make_model: MakeModel, text: str, places: tuple, said: str
 ) -> None:
     with pytest.raises(LRopeError, match=said):
-        word_distances(make_model(), text, a=places[0], b=places[1])
+        distance(make_model(), text, a=places[0], b=places[1])
 
 
 def test_a_layer_that_is_not_there_is_refused(make_model: MakeModel) -> None:
     with pytest.raises(LRopeError, match="layers 0 to 1"):
-        word_distances(make_model(), TEXT, layer=2)
+        distance(make_model(), TEXT, layers=2)

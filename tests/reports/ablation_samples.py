@@ -57,7 +57,7 @@ def ablations_result(
     config = {"n_layers": n_layers, "n_heads": n_heads, "d_model": 256, "increments": "per_layer"}
     extra = {"fit": {"n_bytes": 200_000, "n_documents": 120}, "suite": suite}
     return Result(
-        kind="ablations",
+        kind="ablate",
         provenance=provenance(config=config, data=data, seed=0, model="runs/small") | extra,
         headline={
             "untouched": UNTOUCHED, "mean_all": COSTS["mean"], "one_all": COSTS["one"], **SPLIT,

@@ -56,7 +56,7 @@ def concepts_result(
     config = {"n_layers": n_layers, "n_heads": 2, "d_model": 32, "increments": "per_layer"}
     data = {"name": hostile or "chinese", "n_bytes": 30_000, "n_documents": N_DOCUMENTS, "split": "test"}
     return Result(
-        kind="concepts",
+        kind="probe",
         provenance=provenance(config=config, data=data, seed=0, model="runs/small") | {"suite": suite},
         headline={
             "n_claims": float(len(cells)),

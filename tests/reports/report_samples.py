@@ -58,7 +58,7 @@ def spacing_result(
         weights = [(layer, head, query, key - 1, weight) for key, weight in enumerate(raw)]
     columns = ["layer", "head", "query_character", "key_character", "weight"]
     tables = {"characters": frame, "attention": pd.DataFrame(weights, columns=columns)}
-    return Result("spacing", PROVENANCE, {}, tables)
+    return Result("show", PROVENANCE, {}, tables)
 
 
 def write_run(

@@ -80,7 +80,7 @@ def cost_result(contexts: tuple[int, ...] = CONTEXTS, angle_error: float = 2.4e-
     known["measured"] = {"device": "cpu", "device_name": "a processor", "threads": 2, "cores": 2}
     known["measured"] |= {"dtype": "float32", "repeats": 5}
     said = ("one forward pass an arm at 131,072 tokens: its time has no spread to judge it by",)
-    return Result("bench", known, {"largest_context": float(contexts[-1])}, tables, said)
+    return Result("context", known, {"largest_context": float(contexts[-1])}, tables, said)
 
 
 # --- a paired experiment: losses with a spread that pairs share, and curves that end in them -----------
@@ -181,7 +181,7 @@ def distance_result(
     distances: Any = (own if is_asked else own.iloc[:0])[columns].reset_index(drop=True)
     tables = {"distances": distances, "matrix": matrix, "words": pd.DataFrame(named)}
     return Result(
-        "distances", PROVENANCE, {}, tables | {"asked": pd.DataFrame(asked).iloc[: 2 if is_asked else 0]}
+        "distance", PROVENANCE, {}, tables | {"asked": pd.DataFrame(asked).iloc[: 2 if is_asked else 0]}
     )
 
 

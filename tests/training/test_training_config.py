@@ -107,7 +107,7 @@ def test_the_command_asks_for_the_same_run() -> None:
 
 
 def test_a_despaced_run_says_so_in_its_folder() -> None:
-    from lrope_interp.commands.training import run_name
+    from lrope_interp.training.config import run_name
 
     assert run_name(train_config(despaced=True, seed=2)) == "tiny-bilingual-despaced-per_layer-s2"
     assert run_name(train_config(seed=2)) == "tiny-bilingual-per_layer-s2"

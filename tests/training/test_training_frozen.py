@@ -11,7 +11,7 @@ import pytest
 import torch
 from run_samples import MakeConfig, at, fail, logged, outcome
 
-from lrope_interp.commands.training import Recorded, Request, _resumed, run_name
+from lrope_interp.commands.training import Recorded, Request, _resumed
 from lrope_interp.data import load_corpus
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer

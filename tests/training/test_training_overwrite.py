@@ -22,7 +22,7 @@ SHORT = {"n_steps": 3, "checkpoint_every": 2, "eval_every": 3, "validation_bytes
 
 def analyse(run_folder: Path) -> None:
     with reserved(run_folder / "show", "show", is_numbered=True) as place:
-        save_result(Result("spacing", {}, {}, {"x": pd.DataFrame({"x": [1]})}), place.folder)
+        save_result(Result("show", {}, {}, {"x": pd.DataFrame({"x": [1]})}), place.folder)
         place.settle()
 
 

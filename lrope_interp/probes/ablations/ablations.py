@@ -7,29 +7,39 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lrope_interp.data.texts import AnyText
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
-from lrope_interp.probes.ablations.options import AblationOptions
+from lrope_interp.probes.ablations.options import MAX_BYTES, AblationOptions
 from lrope_interp.probes.ablations.passes import run_arms
 from lrope_interp.probes.ablations.places import INSIDE_WORDS, Places
 from lrope_interp.probes.ablations.plan import LEXICAL, RESAMPLE, AblationArm, passes, plan
 from lrope_interp.probes.ablations.tables import Tables, examples_frame, increments_frame
-from lrope_interp.probes.capture.capture import Progress, check_layers, lay_out, staged
+from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, check_layers, lay_out, staged
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
 from lrope_interp.probes.capture.losses import Text
-from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.capture.selection import Selection, select
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
 from lrope_interp.results import Result, provenance
 
 FULL_PLACES = ("whitespace", "punctuation", "words", INSIDE_WORDS)
 
 
-def ablations(
+def ablate(
     model: LRopeTransformer,
-    selection: Selection,
-    options: AblationOptions = AblationOptions(),  # noqa: B008
+    text: AnyText | None = None,
+    data: str | Selection | None = None,
+    layers: Layers = None,
     *,
+    freeze: str | None = None,
+    is_each: bool = False,
+    where: str = "",
+    suite: str = "default",
+    heads: bool = False,
+    max_bytes: int = MAX_BYTES,
+    seed: int = 0,
+    batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
 ) -> Result:
     """Write over the increments of a model in many ways, and measure what its predictions lose.
@@ -39,40 +49,61 @@ def ablations(
 
     Args:
         model: Any model; of a fixed one nothing changes when it is frozen to 1.
-        selection: Means and pools are fitted on `fit`, changes are measured on `test`.
-        options: Which interventions.
+        text: What to read: a text, a list of them, or a `Path`; see `select_text`. Means and pools are fitted
+            on its `fit` part, changes are measured on `test`.
+        data: Or a corpus by name, or what `select_corpus`, `select_text` or `select_gold` gave. Default: the
+            held-out text of the run's own corpus.
+        layers: With `freeze`: one layer, several with `is_each`, or all (None).
+        freeze: "1", "mean" or "lexical": only this intervention; None runs a suite.
+        is_each: With `freeze`, whether each of the layers is frozen alone instead.
+        where: With `freeze`, at which gaps only ("": at all); in a suite, at which gaps the local edits are
+            made ("": where words begin, or the text's nearest to it). See `places.PLACES`.
+        suite: "default" or "full", where `freeze` is None.
+        heads: Whether single heads are frozen too (with `freeze`: instead), in a model that has increments
+            per head.
+        max_bytes: The most bytes of each language in each split.
+        seed: Of resamples, shuffles and draws.
+        batch_size: Windows at a time; it bounds the memory and changes no number beyond 1e-5.
         on_progress: Told the stage, what is done of it and all of it.
 
     Returns:
-        A result of kind "ablations" with the tables `ablations`, `distances`, `attention`, `examples`,
+        A result of kind "ablate" with the tables `ablations`, `distances`, `attention`, `examples`,
         `base`, `places`, `increments` and `passes`.
 
     Raises:
         LRopeError: A layer that does not exist, a label that never occurs, or single heads of a model
             whose heads share their increments.
     """
+    options = AblationOptions(
+        freeze=freeze,
+        layers=None if layers is None else check_layers(model, layers),
+        is_each=is_each,
+        where=where,
+        suite=suite,
+        heads=heads,
+    )
+    selection = select(model, text, data, max_bytes=max_bytes, spread=True)
     captured = lay_out(model, selection.test, (), predictions=False)
     is_scored = ~np.concatenate([np.zeros(0, dtype=bool), *selection.shared["test"]])
     if not (is_scored & captured.is_token_start).any():
         raise LRopeError("there is no text to score: every test document is empty or stands in training text")
-    check_layers(model, options.layers)
-    places = Places(captured, options.seed)
+    places = Places(captured, seed)
     n_heads = model.cfg.n_heads if model.cfg.per_head else 1
     local, full = places.local(options.where), places.occurring(FULL_PLACES)
     arms = plan(options, model.cfg.n_layers, n_heads, local, full)
     masks = {arm.where: places.mask(arm.where) for arm in arms if arm.where}
     on_fit = staged(on_progress, "fit")
-    fitted = fit_increments(model, selection.fit, batch_size=options.batch_size, on_progress=on_fit)
+    fitted = fit_increments(model, selection.fit, batch_size=batch_size, on_progress=on_fit)
     outcomes = run_arms(
         model,
         fitted,
         Text(captured, masks, places.words()),
         passes(arms),
-        seed=options.seed,
-        batch_size=options.batch_size,
+        seed=seed,
+        batch_size=batch_size,
         on_progress=on_progress,
     )
-    tables = Tables(captured, outcomes, is_scored, Bootstrap(options.seed))
+    tables = Tables(captured, outcomes, is_scored, Bootstrap(seed))
     label = places.local("")
     frames = {
         "ablations": tables.ablations(arms),
@@ -84,7 +115,7 @@ def ablations(
         "passes": tables.passes(),
         "increments": increments_frame(fitted),
     }
-    known = provenance(config=model.cfg.to_dict(), data=dict(selection.data), seed=options.seed)
+    known = provenance(config=model.cfg.to_dict(), data=dict(selection.data), seed=seed)
     known |= {"fit": {"n_bytes": fitted.n_bytes, "n_documents": fitted.n_documents}, "suite": options.name}
     warnings = [*selection.warnings, *_warnings(model, tables, arms), *_of_places(frames["places"])]
     if label is None:
@@ -92,7 +123,7 @@ def ablations(
             "the text has no words, lines, punctuation or white space: no local edits, no loss by distance"
         )
     return Result(
-        kind="ablations",
+        kind="ablate",
         provenance=known,
         headline=_headline(frames),
         tables=frames,

@@ -78,7 +78,7 @@ class FwdHooks(list[tuple[str, Attached]]):
                 raise never_fired(name)
 
 
-def ablate(
+def ablation_hooks(
     written: Written,
     *,
     layers: Iterable[int] | int | None = None,
@@ -126,7 +126,7 @@ def ablated(
     Raises:
         LRopeError: At the end, where an intervention never fired, or `model.reset_hooks()` took it off.
     """
-    hooks = ablate(written, layers=layers, heads=heads, model=model)
+    hooks = ablation_hooks(written, layers=layers, heads=heads, model=model)
     with model.hooks(fwd_hooks=hooks):
         handles = [(name, model.hook_dict[name].fwd_hooks[-1]) for name, _ in hooks]
         yield hooks
@@ -148,7 +148,7 @@ def _chosen(
     if layers is None and isinstance(written, Mapping):
         layers = tuple(written)
     if layers is None and model is None:
-        raise LRopeError("ablate wants layers=[...] or model=..., to know which layers there are")
+        raise LRopeError("ablation_hooks wants layers=[...] or model=..., to know which layers there are")
     wanted = None if layers is None else whole_numbers(layers, "layers")
     if wanted is not None and not wanted:
         raise LRopeError("no layer is named, so nothing would be ablated")

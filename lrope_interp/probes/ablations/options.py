@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lrope_interp.errors import LRopeError, unknown
-from lrope_interp.probes.capture.capture import BATCH_SIZE
 
 SUITES = ("default", "full")
 ASKED = "asked"
 FREEZES = ("1", "mean", "lexical")
+MAX_BYTES = 30_000  # of each language in each split: every intervention reads all of it again
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,6 @@ class AblationOptions:
         suite: "default" or "full", where `freeze` is None.
         heads: Whether single heads are frozen too (with `freeze`: instead), in a model that has
             increments per head.
-        seed: Of resamples, shuffles and draws.
-        batch_size: Windows at a time; it bounds the memory and changes no number beyond 1e-5.
     """
 
     freeze: str | None = None
@@ -35,8 +33,6 @@ class AblationOptions:
     where: str = ""
     suite: str = "default"
     heads: bool = False
-    seed: int = 0
-    batch_size: int = BATCH_SIZE
 
     def __post_init__(self) -> None:
         """Refuse words that mean nothing, and layers without an intervention to put there."""

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float32
 
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablations.attach import ablate
+from lrope_interp.probes.ablations.attach import ablation_hooks
 from lrope_interp.probes.ablations.interventions import (
     Intervention,
     at,
@@ -179,7 +179,7 @@ def _run_batch(
             continue
         reads = AttentionReads(model, one.words) if arm.reads_attention else None
         written = _written(arm, one, interventions)
-        hooks = ablate(written, heads=arm.head, model=model)
+        hooks = ablation_hooks(written, heads=arm.head, model=model)
         first = min(written)
         # Shuffles and shifts have to know the padding, which stays where it is.
         is_rearranged = arm.intervention in (SHUFFLE, SHIFT)

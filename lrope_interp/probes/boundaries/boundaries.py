@@ -13,9 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import torch
 
-from lrope_interp.errors import LRopeError
+from lrope_interp.data.held_out import MAX_BYTES
+from lrope_interp.data.labels.kinds import LABELS, default_labels
+from lrope_interp.data.texts import AnyText
+from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.models.frozen import increments_name
+from lrope_interp.models.frozen import attached_increments, increments_name
 from lrope_interp.probes.boundaries.beyond import BEYOND_TABLE, beyond_rows
 from lrope_interp.probes.boundaries.comparisons import (
     DIFFERENCE_COLUMNS,
@@ -37,7 +40,6 @@ from lrope_interp.probes.boundaries.harness import (
     prevalence_rows,
     seed_means,
 )
-from lrope_interp.probes.boundaries.options import BoundaryOptions, check_align
 from lrope_interp.probes.boundaries.signals import SCORED_SPLITS, gather, twin_columns
 from lrope_interp.probes.boundaries.tables import (
     classes_frame,
@@ -48,16 +50,23 @@ from lrope_interp.probes.boundaries.tables import (
     stride_note,
     unscored_frame,
 )
-from lrope_interp.probes.capture.capture import Progress, capture, staged, token_start_mask
-from lrope_interp.probes.capture.gaps import Field, Gaps, Label
-from lrope_interp.probes.capture.selection import HELD_OUT, Selection
+from lrope_interp.probes.capture.capture import (
+    BATCH_SIZE,
+    Layers,
+    Progress,
+    capture,
+    check_layers,
+    staged,
+    token_start_mask,
+)
+from lrope_interp.probes.capture.gaps import ALIGNMENTS, Field, Gaps, Label
+from lrope_interp.probes.capture.selection import HELD_OUT, Selection, check_beside, select
 from lrope_interp.probes.capture.signals import SignalColumn
 from lrope_interp.probes.statistics.bootstrap import MIN_DOCUMENTS, MIN_UNITS, Bootstrap
 from lrope_interp.results import Result, provenance, table
 from lrope_interp.tokenizers import ByteTokenizer
 
 HEADLINE_SIGNALS = ("increments", "byte_mean", "token_mean", "untrained", "entropy", "surprisal", "ceiling")
-DEFAULTS = BoundaryOptions()
 _CURVE = ("signal", "layer", "head", "label", "stratum")
 _CHOICES = (
     *("signal", "layer", "head", "label", "stratum", "seed"),
@@ -67,11 +76,17 @@ _CHOICES = (
 
 def boundaries(
     model: LRopeTransformer,
-    selection: Selection,
-    options: BoundaryOptions = DEFAULTS,
+    text: AnyText | None = None,
+    data: str | Selection | None = None,
+    layers: Layers = None,
     *,
-    twin: LRopeTransformer | None = None,
+    labels: Sequence[str] | None = None,
+    align: str | None = None,
+    fixed_model: LRopeTransformer | None = None,
     match: LRopeTransformer | None = None,
+    max_bytes: int = MAX_BYTES,
+    seed: int = 0,
+    batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
 ) -> Result:
     """Score increments and controls as detectors of boundaries, all through one harness.
@@ -83,11 +98,20 @@ def boundaries(
 
     Args:
         model: A trained model whose increments are learned.
-        selection: Documents, from `select_corpus`, `select_text` or `select_gold`.
-        options: Which layers and labels, and how.
-        twin: A model with fixed positions, whose neighbouring states are compared as a control. The
+        text: What to read: a text, a list of them, or a `Path`; see `select_text`.
+        data: Or a corpus by name, or what `select_corpus`, `select_text` or `select_gold` gave. Default: the
+            held-out text of the run's own corpus.
+        layers: Which layers; None for all.
+        labels: Which boundaries, see `lrope_interp.data.labels.kinds.LABELS`; None for all that can be
+            known of the text.
+        align: "lead", "last" or "sum" reads every character of several bytes so; None or "dev" chooses
+            on dev, for each signal, label and stratum.
+        fixed_model: A model with fixed positions, whose neighbouring states are compared as a control. The
             documents must be held out from it too.
         match: A run of another seed, whose layers are matched with those of the model; the same holds.
+        max_bytes: The most bytes of each language in each split.
+        seed: Of resamples, shifts and flips. The untrained controls always have seeds 0 to 4.
+        batch_size: Windows at a time; changes nothing but memory and time.
         on_progress: Told the stage, what is done of it and all of it.
 
     Returns:
@@ -100,19 +124,22 @@ def boundaries(
     Raises:
         LRopeError: A fixed model, an unknown layer or label, a constant signal, nothing to score.
     """
-    layers, notes = options.layers_for(model)
-    _check_beside(model, twin, match)
-    gaps = _gaps(model, selection, options.labels_for(selection))
-    batch_size, has_byte_tokens = options.batch_size, model.own_tokenizer().name == ByteTokenizer.name
+    align, labels = _check_align(align), _check_labels(labels)
+    layers, notes = _scored_layers(model, layers)
+    _check_models(model, fixed_model, match)
+    selection = select(model, text, data, max_bytes=max_bytes)
+    check_beside(fixed_model, "--fixed-model", selection)
+    check_beside(match, "--match", selection)
+    gaps = _gaps(model, selection, default_labels(selection.test) if labels is None else labels)
+    has_byte_tokens = model.own_tokenizer().name == ByteTokenizer.name
 
     captured, found, counts, said = gather(
         model, selection, gaps, layers, batch_size=batch_size, on_progress=on_progress
     )
-    if twin is not None:
-        found += twin_columns(twin, selection, layers, batch_size=batch_size, on_progress=on_progress)
+    if fixed_model is not None:
+        found += twin_columns(fixed_model, selection, layers, batch_size=batch_size, on_progress=on_progress)
 
-    bootstrap, align = Bootstrap(options.seed), check_align(options.align)
-    scorer = Scorer(gaps["dev"], gaps["test"], bootstrap, captured["test"], align)
+    scorer = Scorer(gaps["dev"], gaps["test"], Bootstrap(seed), captured["test"], align)
     scored = _score_all(scorer, found, on_progress)
     trials = [one for one in scored.trials if not math.isnan(one.auc.value)]
     nulls, scores = null_rows(trials), scored.rows["scores"]
@@ -157,7 +184,7 @@ def boundaries(
         notes += _token_notes(tables["unscored"])
     return Result(
         kind="boundaries",
-        provenance=provenance(config=model.cfg.to_dict(), data=selection.data, seed=options.seed),
+        provenance=provenance(config=model.cfg.to_dict(), data=selection.data, seed=seed),
         headline=headline,
         tables=tables,
         warnings=tuple(dict.fromkeys([*selection.warnings, *notes, *_warnings(scorer, scored)])),
@@ -165,7 +192,7 @@ def boundaries(
     )
 
 
-def _check_beside(
+def _check_models(
     model: LRopeTransformer, twin: LRopeTransformer | None, match: LRopeTransformer | None
 ) -> None:
     """Refuse models that cannot be held beside the one that is tested."""
@@ -179,6 +206,53 @@ def _check_beside(
     for other, option in ((twin, "--fixed-model"), (match, "--match")):
         if other is not None and other.own_tokenizer().fingerprint != model.own_tokenizer().fingerprint:
             raise LRopeError(f"{option} wants a run with the same tokenizer, or gaps cannot be compared")
+
+
+def _check_align(align: str | None) -> str | None:
+    """Return an alignment if it is one; None and "dev" leave it to dev."""
+    if align in (None, "dev"):
+        return None
+    if align not in ALIGNMENTS:
+        raise LRopeError(f"unknown alignment {align!r}; choose from: dev, {', '.join(ALIGNMENTS)}")
+    return align
+
+
+def _check_labels(labels: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return the labels asked for, once each."""
+    if labels is None:
+        return None
+    names = tuple(dict.fromkeys([labels] if isinstance(labels, str) else labels))
+    for label in names:
+        if label not in LABELS:
+            raise unknown("label", label, LABELS)
+    if not names:
+        raise LRopeError(f"no label to score; choose from: {', '.join(LABELS)}")
+    return names
+
+
+def _scored_layers(model: LRopeTransformer, layers: Layers) -> tuple[tuple[int, ...], list[str]]:
+    """Check the layers; a shared head says the same in every layer and is scored once.
+
+    Returns:
+        The layers, and what a reader must know.
+    """
+    if attached_increments(model) is not None:
+        raise LRopeError(
+            "this run's increments are frozen: it did not learn them, and has no heads to control for; "
+            "choose the run that they were taken from"
+        )
+    if model.cfg.increments == "fixed":
+        raise LRopeError(
+            "this run is fixed: every increment is 1, so there is nothing to test; "
+            "choose one trained with --increments per-layer or shared"
+        )
+    kept = check_layers(model, layers)
+    if not kept:
+        raise LRopeError("no layer to score; name at least one, or take all")
+    if model.cfg.increments == "shared":
+        note = "shared increments are the same in every layer: scored once, as layer 0"
+        return (0,), [note] if kept != (0,) else []
+    return kept, []
 
 
 def _gaps(model: LRopeTransformer, selection: Selection, labels: Sequence[str]) -> dict[str, Gaps]:

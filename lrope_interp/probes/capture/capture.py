@@ -35,6 +35,8 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it and all of it."""
 
 BATCH_SIZE = 16
+Layers: TypeAlias = int | Sequence[int] | None
+"""One layer, several, or (None) all."""
 OVERLAP = 0.5
 HIDDEN = "hidden"
 _AFTER = 4  # a window of `window_sums` ends at most a quarter of its length after the later token ...
@@ -160,7 +162,7 @@ def capture_pattern(
     return window.start, cache[name][0, head, query, : query + 1].float().cpu().numpy()
 
 
-def check_layers(model: LRopeTransformer, layers: Sequence[int] | None) -> tuple[int, ...]:
+def check_layers(model: LRopeTransformer, layers: Layers) -> tuple[int, ...]:
     """Return the layers asked for, in order and once each; None asks for all.
 
     Raises:
@@ -169,6 +171,7 @@ def check_layers(model: LRopeTransformer, layers: Sequence[int] | None) -> tuple
     n_layers = model.cfg.n_layers
     if layers is None:
         return tuple(range(n_layers))
+    layers = [layers] if isinstance(layers, int) else layers
     wrong = [layer for layer in layers if not 0 <= layer < n_layers]
     if wrong:
         raise LRopeError(

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from lrope_interp.data import (
+    MANIFEST_FILE,
     Corpus,
     CorpusPart,
     Document,
@@ -21,16 +22,20 @@ from lrope_interp.data import (
     evaluation_documents,
     hashes_of,
     load_corpus_for,
+    read_manifest,
     training_documents,
     where,
 )
 from lrope_interp.data.documents import Reading, unique_documents
 from lrope_interp.data.held_out import MAX_BYTES, piece_of, shared_shingles
-from lrope_interp.data.texts import gold_documents, text_documents, text_splits
+from lrope_interp.data.labels.words import without_space
+from lrope_interp.data.texts import AnyText, gold_documents, text_documents, text_splits
 from lrope_interp.errors import LRopeError
+from lrope_interp.models import LRopeTransformer
 
 HELD_OUT = ("fit", "dev", "test")
 FIT_BYTES = 100_000
+GIVEN = "text:given"  # the name of a text that has none
 _MOST_SHARED = 0.02
 
 
@@ -112,8 +117,80 @@ def describe(name: str, documents: tuple[Document, ...], split: str = "test") ->
     }
 
 
+def manifest_of(model: LRopeTransformer | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the `data.json` of the run that a model was loaded from: what it was trained on."""
+    if isinstance(model, Mapping):
+        return model
+    if model.folder is None:
+        raise LRopeError(
+            "this model was not loaded from a run, so nothing says what it was trained on: load one with "
+            "lrope_interp.load(FOLDER), or give documents that you know to be held out, as "
+            "data=Selection.of(...)"
+        )
+    return read_manifest(model.folder)
+
+
+def select(
+    model: LRopeTransformer,
+    text: AnyText | None = None,
+    data: str | Selection | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+    spread: bool = False,
+) -> Selection:
+    """Select what an analysis reads: a text, a corpus, or what was selected before.
+
+    Args:
+        model: The model, loaded from a run.
+        text: See `select_text`.
+        data: Name of a corpus (see `select_corpus`), or a selection. With neither `text` nor `data`, the
+            held-out part of the run's own corpus.
+        max_bytes: The most bytes of each language in each split.
+        spread: See `select_corpus`.
+
+    Raises:
+        LRopeError: Both `text` and `data`; nothing to read; or the model was trained on what would be scored.
+    """
+    if text is not None and data is not None:
+        raise LRopeError("text and data both say what to read: give one of them")
+    if isinstance(data, Selection):
+        if model.folder is not None:  # it may have been made for another model
+            assert_held_out(read_manifest(model.folder), (*data.fit, *data.dev, *data.test))
+        return data
+    if text is not None:
+        return select_text(model, text, max_bytes=max_bytes)
+    return select_corpus(model, data, max_bytes=max_bytes, spread=spread)
+
+
+def check_beside(other: LRopeTransformer | None, option: str, selection: Selection) -> None:
+    """Refuse another run that was trained on what is scored, or that alone reads (no) white space."""
+    if other is None or other.folder is None:
+        return
+    manifest = read_manifest(other.folder)
+    if Reading.of(manifest).despaced != any(document.is_despaced for document in selection.test):
+        raise LRopeError(
+            f"{option} {other.folder}: one of the two runs was trained with --despaced and the other was not"
+        )
+    try:
+        assert_held_out(manifest, (*selection.dev, *selection.test))
+    except LRopeError as error:
+        raise LRopeError(f"{option} {other.folder}: {error}") from None
+
+
+def despaced_notes(model: LRopeTransformer, text: str) -> list[str]:
+    """Say so where a model that never saw white space is shown some; the text stays as it was typed."""
+    if model.folder is None or not (model.folder / MANIFEST_FILE).exists():
+        return []
+    if not Reading.of(read_manifest(model.folder)).despaced or without_space(text) == text:
+        return []
+    return [
+        "this model was trained on de-spaced text and has never seen white space, of which this text has "
+        "some: take it out to see what the model has learned"
+    ]
+
+
 def select_corpus(
-    manifest: Mapping[str, Any],
+    model: LRopeTransformer | Mapping[str, Any],
     name: str | None = None,
     *,
     max_bytes: int = MAX_BYTES,
@@ -124,7 +201,7 @@ def select_corpus(
     """Select held-out documents of a named corpus, by default of the model's own.
 
     Args:
-        manifest: The run's `data.json`.
+        model: The model, loaded from a run; or the run's `data.json`.
         name: A corpus, as in `--data`. One that the model never saw is held out as a whole.
         max_bytes: The most bytes of each language in each split.
         encoding_errors: For `file:` and `hf:` corpora other than the model's own, "strict" or "replace".
@@ -135,6 +212,7 @@ def select_corpus(
     Raises:
         LRopeError: The corpus cannot be loaded, or the model was trained on what would be scored.
     """
+    manifest = manifest_of(model)
     how = {"encoding_errors": encoding_errors, "text_column": text_column}
     corpus = load_corpus_for(manifest, name, **how).held_out_from(manifest)
     for split in HELD_OUT:
@@ -147,32 +225,34 @@ def select_corpus(
 
 
 def select_text(
-    manifest: Mapping[str, Any],
-    path: Path | str,
+    model: LRopeTransformer | Mapping[str, Any],
+    text: AnyText,
     *,
     max_bytes: int = MAX_BYTES,
     encoding_errors: str = "strict",
 ) -> Selection:
-    """Select the paragraphs of a text file, de-spaced if the run's own text was.
+    """Select the paragraphs of a text, de-spaced if the run's own text was.
 
     With 60 paragraphs or more they are split by hash. With fewer, signs, thresholds and alignments come
     from those dev documents of the model's own corpus that are in the text's script, tables from all
     of its fit documents, and the whole file is test.
 
     Args:
-        manifest: The run's `data.json`.
-        path: A UTF-8 text; its units are the paragraphs between blank lines.
+        model: The model, loaded from a run; or the run's `data.json`.
+        text: The text itself, or a `Path` of a UTF-8 file; its units are the paragraphs between blank lines.
+            Of a list of texts the units are its entries.
         max_bytes: The most bytes of each split.
         encoding_errors: "strict" or "replace".
     """
-    documents = text_documents(
-        path, encoding_errors=encoding_errors, is_despaced=Reading.of(manifest).despaced
-    )
-    return _select_units(manifest, f"text:{Path(path).name}", documents, max_bytes)
+    manifest = manifest_of(model)
+    is_despaced = Reading.of(manifest).despaced
+    documents = text_documents(text, encoding_errors=encoding_errors, is_despaced=is_despaced)
+    name = f"text:{text.name}" if isinstance(text, Path) else GIVEN
+    return _select_units(manifest, name, documents, max_bytes)
 
 
 def select_gold(
-    manifest: Mapping[str, Any],
+    model: LRopeTransformer | Mapping[str, Any],
     path: Path | str,
     *,
     max_bytes: int = MAX_BYTES,
@@ -185,11 +265,12 @@ def select_gold(
     words may be of another grade.
 
     Args:
-        manifest: The run's `data.json`.
+        model: The model, loaded from a run; or the run's `data.json`.
         path: A sentence a line with blanks between words, or CoNLL-U.
         max_bytes: The most bytes of each split.
         encoding_errors: "strict" or "replace".
     """
+    manifest = manifest_of(model)
     is_despaced = Reading.of(manifest).despaced
     documents = gold_documents(path, encoding_errors=encoding_errors, is_despaced=is_despaced)
     selection = _select_units(manifest, f"gold:{Path(path).name}", documents, max_bytes)
@@ -207,6 +288,7 @@ def _select_units(
 ) -> Selection:
     """Split the units of the user's text, or test on them all and take the rest from the run's corpus."""
     assert_held_out(manifest, documents)
+    called = "the text" if name == GIVEN else name.partition(":")[2]
     splits = dict(text_splits(documents))
     training, warnings = training_text(manifest)
     if set(splits) == set(HELD_OUT):
@@ -223,18 +305,18 @@ def _select_units(
         for split in ("fit", "dev"):
             if not splits[split]:
                 raise LRopeError(
-                    f"every {split} document of {manifest['name']} stands in {name.partition(':')[2]} "
+                    f"every {split} document of {manifest['name']} stands in {called} "
                     "too, so nothing is left to choose signs and fit tables on; give 60 units or more"
                 )
         n_left_out = len(own.fit) + len(own.dev) - len(splits["fit"]) - len(splits["dev"])
         if n_left_out:
             warnings.append(
                 f"{n_left_out} fit and dev documents of {manifest['name']} share more than set phrases with "
-                f"{name.partition(':')[2]} and are left out"
+                f"{called} and are left out"
             )
         splits["dev"], from_where = _of_same_script(tuple(splits["dev"]), test, manifest["name"])
         warnings += [
-            f"{name.partition(':')[2]} has {len(documents)} units, fewer than 60: signs, thresholds and "
+            f"{called} has {len(documents)} units, fewer than 60: signs, thresholds and "
             f"alignments come from {from_where}, byte means from all of it, and the whole file is test"
         ]
     if len(splits["test"]) == 1:

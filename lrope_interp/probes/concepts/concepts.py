@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,22 +13,23 @@ from jaxtyping import Bool, Int64
 from lrope_interp.data import Document
 from lrope_interp.data.spans.families import family_spans, find_families, unit_spans, units_of
 from lrope_interp.data.spans.typed import Spans
+from lrope_interp.data.texts import AnyText
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.capture.cache import model_identity
-from lrope_interp.probes.capture.capture import Progress, check_layers, lay_out
+from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, check_layers, lay_out
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import UNTRAINED_SEEDS
-from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.capture.selection import Selection, check_beside, manifest_of, select
 from lrope_interp.probes.concepts.claims import Claims
 from lrope_interp.probes.concepts.erasing import MarkedText
 from lrope_interp.probes.concepts.erasures import ErasureOptions, erasures
 from lrope_interp.probes.concepts.features import Features, SpanTokens
-from lrope_interp.probes.concepts.options import RESID, ConceptOptions
+from lrope_interp.probes.concepts.options import INCREMENTS, MAX_BYTES, MOST_SPANS, RESID, ConceptOptions
 from lrope_interp.probes.concepts.probes import run_probes
 from lrope_interp.probes.concepts.reads import ModelReader, Sources, normalised, structure_signals
-from lrope_interp.probes.concepts.spans import SpanSample, SpansOf, sample_spans
+from lrope_interp.probes.concepts.spans import SpanSample, SpansOf, sample_spans, select_spans
 from lrope_interp.probes.concepts.structure import structure_tables
 from lrope_interp.probes.concepts.tables import (
     examples_frame,
@@ -74,13 +77,21 @@ class SplitText:
         return spans.take(counts[past] == counts[first])
 
 
-def concepts(
+def probe(
     model: LRopeTransformer,
-    selection: Selection,
-    options: ConceptOptions = ConceptOptions(),  # noqa: B008
+    text: AnyText | None = None,
+    data: str | Selection | None = None,
+    layers: Layers = None,
     *,
-    spans: SpansOf | None = None,
-    twin: LRopeTransformer | None = None,
+    concepts: str | Sequence[str] | None = None,
+    spans: Path | str | SpansOf | None = None,
+    features: str | Sequence[str] = INCREMENTS,
+    suite: str = "default",
+    fixed_model: LRopeTransformer | None = None,
+    max_spans: int = MOST_SPANS,
+    max_bytes: int = MAX_BYTES,
+    seed: int = 0,
+    batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
 ) -> Result:
     """Decode concepts from increments, positions or hidden states, with everything that speaks against it.
@@ -90,77 +101,120 @@ def concepts(
 
     Args:
         model: The model that is explained.
-        selection: Held-out documents.
-        options: Which concepts, layers and features.
-        spans: Spans of one's own, given the documents; None takes the families that the text can tell.
-        twin: A fixed model of the same shape and training, as one more control.
+        text: What to read: a text, a list of them, or a `Path`; see `select_text`.
+        data: Or a corpus by name, or what `select_corpus`, `select_text` or `select_gold` gave. Default: the
+            held-out text of the run's own corpus.
+        layers: Which layers; None for all.
+        concepts: Families or concepts by name; None for all that the text can tell.
+        spans: A file of spans of one's own with their texts (see `select_spans`); or, with `data`, a function
+            that gives the spans of documents. They are one family, "spans".
+        features: Some of "increments", "positions", "resid".
+        suite: "default": probes with all controls, gaps and trees. "full": code lengths, sparse paths and
+            erasures too.
+        fixed_model: A fixed model of the same shape and training, as one more control.
+        max_spans: The most spans of a family; 20,000 where residual streams are probed.
+        max_bytes: The most bytes of each language in each split.
+        seed: Of samples, control tasks and resamples.
+        batch_size: Windows at a time; it changes no number.
         on_progress: Told the stage, what is done of it and all of it.
 
     Returns:
-        A result of kind "concepts" with the tables `claims`, `probes`, `fits`, `spans`, `contrasts`, `pairs`,
+        A result of kind "probe" with the tables `claims`, `probes`, `fits`, `spans`, `contrasts`, `pairs`,
         `trees`, `examples`, and of the full suite `sparse` and `erasures`.
 
     Raises:
         LRopeError: No such concept or layer, too few spans, or increments of a model that has none.
     """
-    layers = check_layers(model, options.layers)
+    layers = check_layers(model, layers)
+    options = ConceptOptions(
+        concepts=(concepts,) if isinstance(concepts, str) else concepts,
+        layers=layers,
+        features=(features,) if isinstance(features, str) else tuple(features),
+        suite=suite,
+        max_spans=max_spans,
+        seed=seed,
+        batch_size=batch_size,
+    )
     if increments_name(model) == "fixed" and set(options.features) != {RESID}:
         raise LRopeError(
             "the increments of this model are all 1, so there is nothing in them to decode; probe its "
             "hidden states (--features resid), or another model"
         )
-    if twin is not None:
-        _check_twin(twin, model)
+    if fixed_model is not None:
+        _check_twin(fixed_model, model)
+    selection, given = _selected(model, text, data, spans, options, max_bytes)
+    check_beside(fixed_model, "--fixed-model", selection)
     train = (*selection.fit, *selection.dev)
     captured = lay_out(model, (*train, *selection.test), (), predictions=False)
     is_scored = ~np.concatenate([np.zeros(0, dtype=bool), *selection.shared["test"]])
-    text = SplitText(captured, len(train), is_scored)
-    samples, warnings = _samples(text, options, spans)
+    whole = SplitText(captured, len(train), is_scored)
+    samples, warnings = _samples(whole, options, given)
     hidden_at = np.zeros(0, dtype=np.int64)
     if RESID in options.features:
         last = [SpanTokens.of(captured, sample.spans).last for sample in samples]
         hidden_at = captured.token_starts[np.unique(np.concatenate(last))].astype(np.int64)
-    reader, fit = ModelReader(text.documents, hidden_at, options.batch_size, on_progress), selection.fit
+    reader, fit = ModelReader(whole.documents, hidden_at, batch_size, on_progress), selection.fit
     seeds = UNTRAINED_SEEDS if model.cfg.increments != "fixed" else ()
     sources = Sources(
         captured=captured,
         layers=layers,
         model=reader.trained(model, fit),
         untrained=tuple(reader.untrained(model, fit, seed) for seed in seeds),
-        twin=None if twin is None else reader.twin(twin, model, fit),
+        twin=None if fixed_model is None else reader.twin(fixed_model, model, fit),
         hidden_at=hidden_at,
         cfg=model.cfg,
     )
-    identity = {"model": model_identity(model), "twin": None if twin is None else model_identity(twin)}
+    identity = {
+        "model": model_identity(model),
+        "twin": None if fixed_model is None else model_identity(fixed_model),
+    }
     identity |= {"layers": list(layers), "calibration": [one.sha256 for one in fit]}
-    bootstrap = Bootstrap(options.seed)
+    bootstrap = Bootstrap(seed)
     frames: dict[str, list[pd.DataFrame]] = {}
     for sample in samples:
-        features = Features(sample, sources, options.features)
-        sets = [*features.of_text(), *features.of_layers()]
+        read = Features(sample, sources, options.features)
+        sets = [*read.of_text(), *read.of_layers()]
         outcomes = run_probes(
-            sample, sets, identity, with_codes=options.is_full, seed=options.seed, on_progress=on_progress
+            sample, sets, identity, with_codes=options.is_full, seed=seed, on_progress=on_progress
         )
         claims = Claims(sample, outcomes, bootstrap)
         own = {"claims": claims.claims(), "probes": claims.probes(), "fits": claims.fits()}
         own["spans"] = spans_frame(sample)
-        own["examples"] = examples_frame(sample, sources, normalised(sources, text.n_train))
+        own["examples"] = examples_frame(sample, sources, normalised(sources, whole.n_train))
         if options.is_full:
-            own["sparse"] = sparse_frame(sample, features, options.seed)
-            own |= _erasures(model, text, sample, options, on_progress)
+            own["sparse"] = sparse_frame(sample, read, seed)
+            own |= _erasures(model, whole, sample, options, on_progress)
         for name, frame in own.items():
             frames.setdefault(name, []).append(frame)
     tables = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
-    tables |= _structure(text, sources, bootstrap, on_progress)
-    known = provenance(config=model.cfg.to_dict(), data=dict(selection.data), seed=options.seed)
-    known |= {"suite": options.suite, "features": list(options.features), "has_twin": twin is not None}
+    tables |= _structure(whole, sources, bootstrap, on_progress)
+    known = provenance(config=model.cfg.to_dict(), data=dict(selection.data), seed=seed)
+    known |= {"suite": suite, "features": list(options.features), "has_twin": fixed_model is not None}
     return Result(
-        kind="concepts",
+        kind="probe",
         provenance=known,
         headline=headline(tables["claims"]),
         tables=tables,
         warnings=tuple([*selection.warnings, *warnings, *warnings_of(samples, tables, options)]),
     )
+
+
+def _selected(
+    model: LRopeTransformer,
+    text: AnyText | None,
+    data: str | Selection | None,
+    spans: Path | str | SpansOf | None,
+    options: ConceptOptions,
+    max_bytes: int,
+) -> tuple[Selection, SpansOf | None]:
+    """Return what is read, and the spans that the user brought."""
+    if not isinstance(spans, Path | str):
+        return select(model, text, data, max_bytes=max_bytes, spread=True), spans
+    if not (text is data is options.concepts is None):
+        raise LRopeError(
+            "a file of spans brings its own text and its own concepts: leave text, data and concepts away"
+        )
+    return select_spans(manifest_of(model), spans, max_bytes=max_bytes)
 
 
 def _check_twin(twin: LRopeTransformer, model: LRopeTransformer) -> None:

@@ -11,12 +11,13 @@ INCREMENTS, POSITIONS, RESID = "increments", "positions", "resid"
 FEATURES = (INCREMENTS, POSITIONS, RESID)
 SUITES = ("default", "full")
 MOST_SPANS = 100_000
+MAX_BYTES = 100_000  # of each language in each split
 MOST_RESID_SPANS = 20_000
 
 
 @dataclass(frozen=True)
 class ConceptOptions:
-    """What to probe for; see `lrope_interp.probes.concepts.concepts.concepts`.
+    """What to probe for; see `lrope_interp.probe`.
 
     Attributes:
         concepts: Families or concepts by name; None for all that the text can tell. Spans that the user

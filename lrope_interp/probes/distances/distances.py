@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,23 @@ import pandas as pd
 import torch
 from jaxtyping import Float64, Int64
 
-from lrope_interp.data import Document, language_of
+from lrope_interp.data import Document
 from lrope_interp.data.alignment import Kind, character_kinds
 from lrope_interp.data.labels.kinds import label_gaps
+from lrope_interp.data.sources.plain_text import read_text
 from lrope_interp.data.spans.typed import Span, word_spans
+from lrope_interp.data.texts import given_document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.distance import DistanceReads, Place, effective_distance
-from lrope_interp.probes.capture.capture import check_layers
-from lrope_interp.probes.capture.selection import describe
+from lrope_interp.probes.capture.capture import Layers, check_layers
+from lrope_interp.probes.capture.selection import describe, despaced_notes
 from lrope_interp.results import Result, provenance, table
 
 MEASURES = ("normalised", "effective")
 MOST_WORDS = 120
 LEAST_PAIRS = 20
+_MOST_CHARACTERS = 1_000_000  # of a file: far more than a window holds
 _RANGE = (0.025, 0.975)
 
 _DISTANCES = ("layer", "head", "measure", "value", "n_tokens", "expected", "low", "high", "is_outside")
@@ -74,13 +78,14 @@ class Expectations:
         return effective_distance(summed, shares, self._reads.inv_freq).cpu().numpy()
 
 
-def word_distances(
+def distance(
     model: LRopeTransformer,
-    text: str | Document,
-    *,
-    layer: int | None = None,
+    text: str | Path | Document,
     a: Place | None = None,
     b: Place | None = None,
+    layers: Layers = None,
+    *,
+    encoding_errors: str = "strict",
 ) -> Result:
     """Measure how far apart each layer takes the words of a text to be.
 
@@ -95,22 +100,25 @@ def word_distances(
 
     Args:
         model: Any model; in a fixed one the normalised distance is the token distance.
-        text: No longer than the model's window.
-        layer: Only this layer; None for all.
+        text: No longer than the model's window; a `Path` is a UTF-8 file.
         a: One place to measure from: a character, a span of characters, or a substring that occurs
             exactly once. None for the matrix alone.
         b: The other place; the order does not matter.
+        layers: Which layers; None for all.
+        encoding_errors: Of a file, "strict" or "replace".
 
     Returns:
-        A result of kind "distances" with the tables `distances` (the places asked for), `matrix`
+        A result of kind "distance" with the tables `distances` (the places asked for), `matrix`
         (every pair of words) and `words`.
 
     Raises:
         LRopeError: Fewer than two words, a text that the model cannot read at once, or a place that
             is not there.
     """
-    layers = check_layers(model, None if layer is None else [layer])
-    document = text if isinstance(text, Document) else Document("text", text, "text", language_of(text))
+    layers = check_layers(model, layers)
+    if isinstance(text, Path):
+        text = read_text(text.expanduser(), encoding_errors, most=_MOST_CHARACTERS)
+    document = given_document(text)
     if (a is None) != (b is None):
         raise LRopeError("a distance has two ends, and one was given: give --from and --to, or neither")
     spans, warnings = _units(document)
@@ -130,7 +138,7 @@ def word_distances(
     ends = [reads.place_of(span) for span in spans]
     distances = _rows(expectations, asked, layers)
     return Result(
-        kind="distances",
+        kind="distance",
         provenance=provenance(
             config=model.cfg.to_dict(), data=describe(document.name, (document,), split="all"), seed=None
         ),
@@ -141,7 +149,7 @@ def word_distances(
             "words": _words(document.text, spans),
             "asked": _asked(document.text, (a, b)),
         },
-        warnings=tuple(warnings),
+        warnings=tuple([*warnings, *despaced_notes(model, document.text)]),
     )
 
 

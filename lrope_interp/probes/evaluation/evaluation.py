@@ -4,39 +4,57 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lrope_interp.data import Document
+from lrope_interp.data import (
+    Document,
+    Reading,
+    assert_held_out,
+    evaluation_documents,
+    load_corpus_for,
+)
+from lrope_interp.data.documents import sizes_of
+from lrope_interp.data.held_out import MAX_BYTES, sample_documents
+from lrope_interp.data.sources.files import LARGEST_WHOLE_FILE
+from lrope_interp.data.texts import AnyText, text_documents
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, capture
 from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.capture.selection import describe
+from lrope_interp.probes.capture.selection import GIVEN, describe, manifest_of
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
 from lrope_interp.results import ALL_LANGUAGES, Result, provenance, table
 
 
 def evaluate(
     model: LRopeTransformer,
-    documents: Sequence[Document],
+    text: AnyText | None = None,
+    data: str | None = None,
     *,
-    data: Mapping[str, Any] | None = None,
+    max_bytes: int | None = None,
+    encoding_errors: str = "strict",
+    text_column: str = "text",
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
 ) -> Result:
-    """Score documents: the sum of -ln p over their bytes, divided by the bytes.
+    """Score text: the sum of -ln p over its bytes, divided by the bytes.
 
-    EOS leads every document and is not counted. Whether the model has seen the documents in
-    training is the caller's to say.
+    EOS leads every document and is not counted. A corpus is read where it was held out; a text is read
+    whatever the model was trained on, and a warning says so where that is known.
 
     Args:
         model: Any model.
-        documents: What to score.
-        data: Provenance of the documents; made from them if None.
+        text: A text, a list of texts or documents, or a `Path`, all of which is scored: up to 8 MB as a
+            whole, of more a sample.
+        data: Or the held-out text of a corpus; with neither, that of the run's own.
+        max_bytes: The most bytes of each language; None takes 200,000 of a corpus.
+        encoding_errors: "strict" or "replace".
+        text_column: Of a table, the column that holds the text.
         seed: Of the resamples.
         batch_size: Windows at a time.
         on_progress: Told the stage, what is done of it and all of it.
@@ -45,6 +63,7 @@ def evaluate(
         A result of kind "eval" with the tables `documents` and `languages`; the interval draws
         documents again, or blocks of 4,096 bytes where there are fewer than 50.
     """
+    documents, known, notes = _evaluated(model, text, data, max_bytes, encoding_errors, text_column)
     ordered = tuple(sorted(documents, key=lambda document: (document.sha256, document.name)))
     if not any(document.n_bytes for document in ordered):
         raise LRopeError("there is no text to score: every document is empty")
@@ -54,9 +73,7 @@ def evaluate(
     nats = float(overall["nats_per_byte"])
     return Result(
         kind="eval",
-        provenance=provenance(
-            config=model.cfg.to_dict(), data=data or describe("documents", ordered, "all"), seed=seed
-        ),
+        provenance=provenance(config=model.cfg.to_dict(), data=known, seed=seed),
         headline={
             "nats_per_byte": nats,
             "bits_per_byte": nats / math.log(2),
@@ -64,8 +81,46 @@ def evaluate(
             "ci_high": float(overall["ci_high"]),
         },
         tables={"documents": _documents(captured), "languages": languages},
-        warnings=tuple(warnings),
+        warnings=tuple([*notes, *warnings]),
     )
+
+
+def _evaluated(
+    model: LRopeTransformer,
+    text: AnyText | None,
+    data: str | None,
+    max_bytes: int | None,
+    encoding_errors: str,
+    text_column: str,
+) -> tuple[Sequence[Document], Mapping[str, Any], list[str]]:
+    """Return what is scored, its provenance, and what a reader must know of it."""
+    if text is None:
+        manifest = manifest_of(model)
+        how = {"encoding_errors": encoding_errors, "text_column": text_column}
+        corpus = load_corpus_for(manifest, data, **how).held_out_from(manifest)
+        documents = evaluation_documents(corpus, "test", max_bytes or MAX_BYTES)
+        assert_held_out(manifest, documents)
+        return documents, describe(corpus.name, documents), []
+    if data is not None:
+        raise LRopeError("text and data both say what to read: give one of them")
+    # Of a model that no run holds nothing is known.
+    manifest = {"splits": {"train": {"sha256": []}}} if model.folder is None else manifest_of(model)
+    is_despaced = Reading.of(manifest).despaced
+    documents = text_documents(text, encoding_errors=encoding_errors, is_despaced=is_despaced)
+    warnings = []
+    try:
+        assert_held_out(manifest, documents)
+    except LRopeError as error:
+        warnings.append(str(error))
+    n_bytes = sum(sizes_of(documents))
+    if n_bytes > (LARGEST_WHOLE_FILE if max_bytes is None else max_bytes):
+        documents = sample_documents(documents, max_bytes or MAX_BYTES)
+        n_taken = sum(sizes_of(documents))
+        warnings.append(
+            f"{n_taken:,} of {n_bytes:,} bytes are scored, chosen by hash; --max-bytes N chooses how many"
+        )
+    name = f"text:{text.name}" if isinstance(text, Path) else GIVEN
+    return documents, describe(name, tuple(documents), "all"), warnings
 
 
 def _documents(captured: Captured) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from jaxtyping import Int64
 
 from lrope_interp.data import Document, character_starts
 from lrope_interp.data.labels.kinds import label_gaps
-from lrope_interp.data.sources.plain_text import language_of
+from lrope_interp.data.sources.plain_text import read_text
+from lrope_interp.data.texts import given_document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.capture.capture import capture, capture_pattern, check_layers
+from lrope_interp.probes.capture.capture import Layers, capture, capture_pattern, check_layers
 from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.capture.selection import describe
+from lrope_interp.probes.capture.selection import describe, despaced_notes
 from lrope_interp.results import Result, provenance, table
 from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 
@@ -29,20 +31,22 @@ MOST_GLYPHS = 60_000
 MOST_READ = 2_000_000
 """Characters from the beginning of a text to the last one that is shown."""
 EOS_CHARACTER = -1
+_READ_WHOLE, _FILE_MARGIN = 1_000_000, 10_000  # characters of a file
 _MARGIN = 1_000  # characters read after the slice, so that its tokens end as they do in the whole text
 _LABEL_COLUMNS = {"whitespace": "is_whitespace", "punctuation": "is_punctuation", "words": "is_word_start"}
 _ATTENTION = ("layer", "head", "query_character", "key_character", "weight")
 
 
-def spacing(
+def show(
     model: LRopeTransformer,
-    text: str | Document,
+    text: str | Path | Document,
+    layers: Layers = None,
     *,
-    layer: int | None = None,
     start: int = 0,
     length: int | None = None,
     attention: str | None = None,
-    at: int | None = None,
+    at: int | str | None = None,
+    encoding_errors: str = "strict",
 ) -> Result:
     """Place the characters of a text by the increments of each layer.
 
@@ -54,27 +58,34 @@ def spacing(
 
     Args:
         model: Any model; a fixed one steps by 1 a byte.
-        text: The text, from its beginning: what stands before `start` is read too. A document brings
-            its gold words along.
-        layer: Only this layer; None for all.
+        text: The text, from its beginning: what stands before `start` is read too. A `Path` is a UTF-8 file,
+            a document brings its gold words along.
+        layers: Which layers; None for all.
         start: First character to show.
         length: How many characters to show; None for up to 120.
         attention: A head as "LAYER.HEAD", whose look back from `at` is added.
-        at: The character (its number in the text) from whose last byte that head looks.
+        at: The character from whose last byte that head looks: its number in the text, or the character
+            itself, of which the first after `start` is taken.
+        encoding_errors: Of a file, "strict" or "replace".
 
     Returns:
-        A result of kind "spacing" with the tables `characters` (one row a character, layer and
+        A result of kind "show" with the tables `characters` (one row a character, layer and
         head; `word_grade` says who marked `is_word_start`) and `attention`, in which `key_character`
         -1 is the EOS before the text.
 
     Raises:
         LRopeError: An empty text, or a layer, head or character that is not there.
     """
-    layers = check_layers(model, None if layer is None else [layer])
-    document = text if isinstance(text, Document) else Document("text", text, "text", language_of(text))
+    layers, notes = check_layers(model, layers), []
+    if isinstance(text, Path):
+        # What comes later in a file decides nothing, but for a word's end.
+        most = max(start + (length or 0) + _FILE_MARGIN, _READ_WHOLE)
+        path, text = text, read_text(text.expanduser(), encoding_errors, most)
+        notes += [f"{path} was read up to character {most:,} only"] if len(text) == most else []
+    document = given_document(text)
     n_rows = len(layers) * (model.cfg.n_heads if model.cfg.per_head else 1)
     shown, warnings = _slice(model.own_tokenizer(), document.text, start, length, n_rows)
-    looked_at = _attention_head(model, attention, at, shown)
+    looked_at = _attention_head(model, attention, _character(document.text, at, start), shown)
     # Causal: what stands after the slice changes nothing in it.
     before_end = Document("text", shown.text, "text", document.language)
     captured = capture(model, [before_end], layers=layers, predictions=False)
@@ -85,13 +96,13 @@ def spacing(
         "attention": _attention(model, before_end, shown, looked_at),
     }
     return Result(
-        kind="spacing",
+        kind="show",
         provenance=provenance(
             config=model.cfg.to_dict(), data=describe(document.name, (document,), split="all"), seed=None
         ),
         headline=_headline(captured, shown),
         tables=tables,
-        warnings=tuple(warnings),
+        warnings=tuple([*warnings, *notes, *despaced_notes(model, document.text)]),
     )
 
 
@@ -175,6 +186,21 @@ def _slice(
     cut = length is None and stop < len(text)
     note = f"showing characters {start} to {stop - 1} of {len(text)}; choose others with --start and --length"
     return ShownText.of(tokenizer, text, start, stop), [note] if cut else []
+
+
+def _character(text: str, at: int | str | None, start: int) -> int | None:
+    """Return the number of the character that `at` names, in the whole text."""
+    if not isinstance(at, str):
+        return at
+    if at.isascii() and at.isdigit() and len(at) < 10:
+        return int(at)
+    found = text.find(at, start) if len(at) == 1 else -1
+    if found < 0:
+        raise LRopeError(
+            f"--at wants the number of a character (0 is the first) or one character that occurs after "
+            f"--start; got {at!r}"
+        )
+    return found
 
 
 def _attention_head(

@@ -46,7 +46,7 @@ def heat_map_frame(result: Result, metric: str = CHANGE, *, is_heads: bool = Fal
     only is left to `places_frame`.
 
     Args:
-        result: A result of kind "ablations".
+        result: A result of kind "ablate".
         metric: "nats_per_byte", "kl" or "flips".
         is_heads: Whether to return single heads instead of whole layers.
 

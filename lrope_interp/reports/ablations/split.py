@@ -51,7 +51,7 @@ def waterfall_frame(result: Result, *, is_whole: bool = True) -> Frame:
     """Return the rows of the waterfall: all layers, or the only place there is.
 
     Args:
-        result: A result of kind "ablations".
+        result: A result of kind "ablate".
         is_whole: False leaves out the scale, which may dwarf the rest, and with it the total.
     """
     frame = split_frame(result)

@@ -130,7 +130,7 @@ def beside_frame(result: Result, claim: Row, split: str = DOCUMENT) -> Frame:
     """Return the ROC-AUC of the features of one claim, and of every single control beside it.
 
     Args:
-        result: A result of kind "concepts".
+        result: A result of kind "probe".
         claim: A row of `claims_of`.
         split: "document", or "type": words that no train document has.
 

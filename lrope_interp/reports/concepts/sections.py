@@ -47,7 +47,7 @@ def by_features(result: Result, blocks_of: Callable[[str, bool], list[Block]]) -
     """Return blocks of the first kind of features, and those of the others behind folds.
 
     Args:
-        result: A result of kind "concepts".
+        result: A result of kind "probe".
         blocks_of: Makes them, given the features and whether they are the first.
     """
     found: list[Block] = []

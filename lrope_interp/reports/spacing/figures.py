@@ -48,7 +48,7 @@ def plot_spacing(
     `spacing_frame`, and the ticks at word starts those of `words_frame`.
 
     Args:
-        result: A result of kind "spacing".
+        result: A result of kind "show".
         layer: Only this layer; all layers if None.
         ordinary: Put a row of ordinary RoPE (+1 a byte, or token) on top, as the control.
         width: Pixels to fill before the text wraps.

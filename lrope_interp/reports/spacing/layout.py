@@ -36,7 +36,7 @@ def spacing_frame(
     """Return the numbers that the spacing figure draws, one line a row and character.
 
     Args:
-        result: A result of kind "spacing".
+        result: A result of kind "show".
         layer: Only this layer; all layers if None.
         ordinary: Put a row of ordinary RoPE (+1 a byte, or token) on top, as the control.
         block_width: Wrap the text into blocks of at most this many units (mean characters);
@@ -158,7 +158,7 @@ def attention_frame(result: Result, spacing: Frame) -> Frame:
     """Return the attention rows to draw: one line a key character that the figure shows.
 
     Args:
-        result: A result of kind "spacing".
+        result: A result of kind "show".
         spacing: What `spacing_frame` returned for the same result.
 
     Returns:
@@ -192,7 +192,7 @@ def words_frame(result: Result, spacing: Frame) -> Frame:
     """Return where words begin on the topmost row: half-way from the character before.
 
     Args:
-        result: A result of kind "spacing".
+        result: A result of kind "show".
         spacing: What `spacing_frame` returned for the same result.
 
     Returns:

@@ -84,7 +84,7 @@ def measure_costs(
         on_note: Told how long the long forward passes will take, before they start.
 
     Returns:
-        A result of kind "bench" with the tables `costs`, `path`, `flops`, `arms`, `angles`, `targets`,
+        A result of kind "context" with the tables `costs`, `path`, `flops`, `arms`, `angles`, `targets`,
         and `rounds` and `memory`, from which the first two can be recomputed.
     """
     bench = _Bench(plan, on_progress, on_note)
@@ -95,7 +95,7 @@ def measure_costs(
     costs = costs_table(rounds, memory)
     targets = targets_table(plan, costs, angles)
     return Result(
-        kind="bench",
+        kind="context",
         provenance=machine_provenance(plan, bench.models[REFERENCE]),
         headline=headline(plan, targets),
         tables={

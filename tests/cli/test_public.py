@@ -1,0 +1,109 @@
+"""What `import lrope_interp as lr` gives: every name, whatever was imported, and whole analyses by it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lrope_interp as lr
+from lrope_interp.data import read_manifest
+
+EVERYTHING = """
+import importlib, inspect, pkgutil, lrope_interp as lr
+for one in pkgutil.walk_packages(lr.__path__, "lrope_interp."):
+    one.name.endswith("__main__") or importlib.import_module(one.name)
+for name in lr.__all__ * 2:
+    found = getattr(lr, name)
+    assert name == "__version__" or not inspect.ismodule(found) and callable(found), name
+"""
+ANALYSES = """
+from pathlib import Path
+import lrope_interp as lr
+for _ in range(2):
+    model = lr.load()
+    kinds = [one.kind for one in (
+        lr.boundaries(model, text="The peace of nations. " * 40, layers=0, labels=["words"], max_bytes=2_000),
+        lr.ablate(model, text=["The peace of nations."] * 2, layers=0, freeze="1", max_bytes=2_000),
+        lr.show(model, "The peace of nations."),
+        lr.distance(model, "The peace of nations.", "peace", "nations", layers=[0, 1]),
+        lr.eval(model, text="The peace of nations."),
+    )]
+    assert kinds == ["boundaries", "ablate", "show", "distance", "eval"], kinds
+    assert lr.generate(model, "The", 3, seed=1).startswith("The")
+    with lr.ablated(model, lr.freeze(1.0)):
+        lr.generate(model, "The", 3)
+    assert lr.ablation_hooks(lr.freeze(), layers=0)
+"""
+
+
+def run(script: str, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=dict(os.environ), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_name_is_itself_after_every_module_was_imported(tmp_path: Path) -> None:
+    run(EVERYTHING, tmp_path)
+
+
+def test_every_analysis_runs_twice_with_the_newest_run(run_copy: Path, tmp_path: Path) -> None:
+    assert run_copy.parent == tmp_path / "runs"
+    run(ANALYSES, tmp_path)
+
+
+def test_names_are_listed_and_others_refused() -> None:
+    assert {"load", "boundaries", "register_signal", "eval"} <= set(dir(lr))
+    with pytest.raises(AttributeError, match="no attribute 'boundary'"):
+        lr.boundary  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_what_is_read_is_said_once(run_copy: Path) -> None:
+    model = lr.load(run_copy)
+    with pytest.raises(lr.LRopeError, match="text and data both"):
+        lr.boundaries(model, text="a text", data="code")
+    with pytest.raises(lr.LRopeError, match="is the name of a file"):
+        lr.boundaries(model, text=str(run_copy / "run.json"))
+    with pytest.raises(lr.LRopeError, match="was not loaded from a run"):
+        lr.boundaries(lr.LRopeTransformer(model.cfg), text="a text")
+
+
+def test_a_selection_for_another_model_is_checked_against_this_one(run_copy: Path) -> None:
+    from dataclasses import replace
+
+    from lrope_interp.data.corpora import training_documents
+
+    model = lr.load(run_copy)
+    selection = lr.select_corpus(model, max_bytes=2_000)
+    seen = training_documents(read_manifest(run_copy))[0]
+    with pytest.raises(lr.LRopeError, match="was in the training text"):
+        lr.boundaries(model, data=replace(selection, test=(*selection.test, seen)))
+
+
+def python_of(repository: Path) -> Iterator[tuple[str, str]]:
+    """Yield the Python of the README, of every page and of every notebook."""
+    for page in (repository / "README.md", *sorted((repository / "docs").rglob("*.md"))):
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            yield page.name, block
+    for notebook in sorted((repository / "examples").glob("*.py")):
+        yield notebook.name, notebook.read_text(encoding="utf-8")
+
+
+def test_documents_need_nothing_but_the_front_door(repository: Path) -> None:
+    said = [
+        (where, name)
+        for where, text in python_of(repository)
+        for name in re.findall(r"(?:from|import) lrope_interp\.[\w.]+|from lrope_interp import.*", text)
+    ]
+    assert said == []
+    names = {
+        (where, name) for where, text in python_of(repository) for name in re.findall(r"\blr\.(\w+)", text)
+    }
+    assert len(names) > 30
+    assert {(where, name) for where, name in names if name not in lr.__all__} == set()
