@@ -20,7 +20,7 @@ from lrope_interp.models.frozen import attached_increments
 from lrope_interp.results import file_sha256
 from lrope_interp.runs import read_run
 from lrope_interp.training import events
-from lrope_interp.training.config import Recording, TrainConfig
+from lrope_interp.training.config import Recording, TrainConfig, run_name
 from lrope_interp.training.distribution import joined
 from lrope_interp.training.frozen import lexical_table
 from lrope_interp.training.loop import train
