@@ -22,7 +22,6 @@ from lrope_interp.results import Result, load_result
 from lrope_interp.runs import Run
 
 Made = Callable[[str], Analysed]
-KINDS = {"ablate": "ablations", "probe": "concepts", "show": "spacing", "distance": "distances"}
 ONE = {"metric": "nats_per_byte", "language": "all", "byte_class": "all"}
 
 
@@ -37,7 +36,7 @@ def changes(folder: Path) -> pd.DataFrame:
 def test_a_command_leaves_a_result_and_a_page_and_says_where(analysed: Made, command: str) -> None:
     made = analysed(command)
     result, name = made.result, command.split()[-1]
-    assert result.kind == KINDS.get(name, name)
+    assert result.kind == name
     names = {path.name for path in made.folder.iterdir()}
     assert names >= {"result.json", "report.html", *(f"{table}.csv" for table in result.tables)}
     run = made.folder.parent.name

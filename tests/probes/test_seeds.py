@@ -114,8 +114,8 @@ def run(name: str, analysis: Callable[..., Result], model: LRopeTransformer) -> 
     elif name == "entities":
         analysis(
             model,
-            data=few,
-            **[EntityPair("the", "peace", "place"), EntityPair("of", "nations", "place")],
+            few,
+            [EntityPair("the", "peace", "place"), EntityPair("of", "nations", "place")],
             seed=7,
         )
     elif name == "definition_uses":
