@@ -151,7 +151,7 @@ def test_one_row_is_printed_with_its_interval_where_it_has_one_and_without_a_spl
         data = {"name": "planted", "n_documents": 30, "n_bytes": 100}
         return Result("ablate", {"data": data}, {"n_passes": 2.0, "gain": 4 / 3}, {"ablations": table})
 
-    monkeypatch.setattr("lrope_interp.probes.ablations.ablations.ablations", planted)
+    monkeypatch.setattr("lrope_interp.probes.ablations.ablations.ablate", planted)
     monkeypatch.setattr("lrope_interp.reports.ablations.page.render_ablations", str)
     answer = cli("ablate", "--freeze", "lexical", "--layer", "1", "--model", run_copy)
     assert answer.code == 0, answer.err
