@@ -34,7 +34,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1", "
 SMALL = "--preset tiny --steps 60 --batch-size 4 --quiet"
 SHORT = "--preset tiny --steps 20 --batch-size 4 --quiet"
 RUNS = {
-    "base": SMALL,
+    "base": f"{SMALL} --data chinese",
     "text": f"{SHORT} --data file:text.txt",
     "other": f"{SHORT} --data file:text.txt --seed 1",
     "fixed": f"{SHORT} --data file:text.txt --increments fixed",
