@@ -484,7 +484,7 @@ def kind_of(folder: Path) -> str | None:
     """
     manifest = folder_manifest(folder)
     if manifest:
-        return manifest["kind"]
+        return FORMER_KINDS.get(manifest["kind"], manifest["kind"])
     run, result = _read_object(folder / "run.json"), _read_object(folder / "result.json")
     if isinstance(run.get("format"), int) and {"status", "started"} <= run.keys():
         return RUN

@@ -241,6 +241,12 @@ def test_what_another_command_made_is_not_replaced(tmp_path: Path) -> None:
     assert [kind_of(folder) for folder in (run, shown)] == [RUN, "show"]
 
 
+def test_what_a_command_made_under_its_former_name_is_replaced_by_it(tmp_path: Path) -> None:
+    folder = write_result(tmp_path / "cost", "bench")
+    assert kind_of(folder) == "context"
+    write_result(folder, "context", overwrite=True)
+
+
 @pytest.mark.parametrize("is_old", [False, True])
 def test_a_run_is_replaced_with_its_analyses_if_every_file_in_it_is_ours(
     tmp_path: Path, is_old: bool
