@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
 
 # Control characters, line and paragraph separators, marks that turn the direction of text, half surrogates.
 _HIDDEN = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -60,3 +63,51 @@ def unknown(kind: str, value: object, choices: Iterable[str]) -> LRopeError:
     near = nearest(str(value), names)
     hint = f" Did you mean {near!r}?" if near else ""
     return LRopeError(f"unknown {kind} {str(value)!r}.{hint} Choose from: {', '.join(names)}.")
+
+
+def _whole(value: Any) -> int | None:
+    """Return a whole number of any kind (numpy's, torch's) as an int; None for all else, a bool too."""
+    with suppress(TypeError):
+        return None if isinstance(value, bool) else operator.index(value)
+    return None
+
+
+def whole_number(name: str, value: Any, least: int | None = None) -> int:
+    """Return a whole number.
+
+    Raises:
+        LRopeError: Anything else, or one below the least.
+    """
+    number = _whole(value)
+    if number is None:
+        raise LRopeError(f"{name} must be a whole number, got {value!r:.60}")
+    if least is not None and number < least:
+        raise LRopeError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def whole_numbers(given: Any, kind: str) -> list[int]:
+    """Return one number, or several from any iterable, as a list of ints.
+
+    Raises:
+        LRopeError: Something else.
+    """
+    is_several = _whole(given) is None and isinstance(given, Iterable) and not isinstance(given, str)
+    found = []
+    for one in given if is_several else [given]:
+        number = _whole(one)
+        if number is None:
+            raise LRopeError(f"{kind} are whole numbers; got {one!r:.60}")
+        found.append(number)
+    return found
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what draws cannot start from.
+
+    Raises:
+        LRopeError: No whole number from 0 to 2**64 - 1.
+    """
+    number = _whole(seed)
+    if number is None or not 0 <= number < 2**64:
+        raise LRopeError(f"a seed is a whole number from 0 to 2**64 - 1; got {seed!r:.60}")

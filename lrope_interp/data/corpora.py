@@ -219,6 +219,11 @@ def load_corpus_for(
         LRopeError: The corpus cannot be loaded; the run's own text is not in the cache, or no longer what
             it was.
     """
+    if not isinstance(name, str | None):
+        raise LRopeError(
+            f"the name of a corpus is wanted (code, file:PATH ...), got a {type(name).__name__}; "
+            "lrope-interp list corpora names them"
+        )
     reading, own = Reading.of(manifest), str(manifest["name"])
     is_brought = own.startswith((FILE_PREFIX, hub.PREFIX))
     if name is None and is_brought:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8, UInt64
 
 from lrope_interp.data.documents import Corpus, Document, in_hash_order, languages_of, where
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, whole_number
 
 MAX_BYTES = 200_000
 PIECE_BYTES = 8_000
@@ -58,8 +58,6 @@ def evaluation_documents(
     Returns:
         Documents, those of one language together. Empty where the split is.
     """
-    if max_bytes < 1:
-        raise LRopeError(f"max_bytes must be at least 1, got {max_bytes}")
     return sample_documents(corpus.documents(split), max_bytes, spread)
 
 
@@ -67,6 +65,7 @@ def sample_documents(
     documents: Sequence[Document], max_bytes: int, spread: bool = False
 ) -> tuple[Document, ...]:
     """Return at most `max_bytes` a language of these documents, by the rule of `evaluation_documents`."""
+    max_bytes = whole_number("max_bytes", max_bytes, 1)
     languages = languages_of(documents)
     return tuple(
         piece

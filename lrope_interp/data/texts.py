@@ -20,7 +20,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from conllu.exceptions import ParseException
 from conllu.parser import DEFAULT_FIELD_PARSERS, DEFAULT_FIELDS, parse_comment_line, parse_line
@@ -39,6 +39,7 @@ from lrope_interp.data.sources.plain_text import language_of, paragraphs, read_t
 from lrope_interp.errors import LRopeError
 
 LEAST_UNITS_TO_SPLIT = 60
+_WANTED_TEXT = "a text is a string or the Path of a file, and a list of texts has strings (or documents)"
 AnyText = str | Path | Sequence[str] | Sequence[Document]
 
 
@@ -56,7 +57,8 @@ def text_documents(
         is_despaced: Remove the white space of each, as a model that was trained without wants it.
 
     Raises:
-        LRopeError: A string that names a file, or a file that is missing, empty, binary, or not UTF-8.
+        LRopeError: A string that names a file, a file that is missing, empty, binary, or not UTF-8, or no
+            text at all.
     """
     if isinstance(text, Path):
         path = text.expanduser()
@@ -65,11 +67,13 @@ def text_documents(
         documents = _paragraphs(read_text(path, encoding_errors), path.name, path.suffix)
     elif isinstance(text, str):
         documents = _paragraphs(not_a_path(text), "text", "")
-    else:
+    elif isinstance(text, Iterable):
         documents = (
             one if isinstance(one, Document) else Document(f"text#{number}", one, "text", language_of(one))
-            for number, one in enumerate(text, start=1)
+            for number, one in enumerate(map(_checked_text, text), start=1)
         )
+    else:
+        raise LRopeError(f"{_WANTED_TEXT}; got {text!r:.60}")
     if is_despaced:
         documents = (one for one in map(despaced, documents) if one.text)
     return tuple(documents)
@@ -89,7 +93,16 @@ def given_document(text: str | Document) -> Document:
     """Return a text as one document, of which nobody marked words; a document as it is."""
     if isinstance(text, Document):
         return text
+    if not isinstance(text, str):
+        raise LRopeError(f"one text is wanted: a string, a Path or a Document; got {text!r:.60}")
     return Document("text", not_a_path(text), "text", language_of(text))
+
+
+def _checked_text(one: Any) -> str | Document:
+    """Return an entry of a list of texts."""
+    if not isinstance(one, str | Document):
+        raise LRopeError(f"{_WANTED_TEXT}; got {one!r:.60} in a list")
+    return one
 
 
 def _paragraphs(text: str, name: str, suffix: str) -> Iterator[Document]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, whole_numbers
 from lrope_interp.models.config import LRopeConfig
 from lrope_interp.models.hooked_model import HookedModel
 from lrope_interp.models.increments import inverse_frequencies
@@ -74,20 +74,7 @@ class DistanceReads:
         Raises:
             LRopeError: A place outside the text, or a substring that occurs not once.
         """
-        text = self.text
-        if isinstance(place, str):
-            n_found = text.count(place) if place else 0
-            if n_found != 1 or text.find(place) != text.rfind(place):
-                raise LRopeError(
-                    f"{place!r} must occur exactly once in the text, and occurs {n_found} times; give a "
-                    "character offset or a span (start, end)"
-                )
-            start, end = text.index(place), text.index(place) + len(place)
-        else:
-            start, end = place if isinstance(place, tuple) else (place, place + 1)
-        if not 0 <= start < end <= len(text):
-            raise LRopeError(f"place {place!r} lies outside a text of {len(text)} characters")
-        last_byte = len(text[:end].encode()) - 1
+        last_byte = len(self.text[: span_of(self.text, place)[1]].encode()) - 1
         return int(np.searchsorted(self.ends, last_byte, side="right")) + self.n_lead
 
     def between(self, a: Place, b: Place) -> PerceivedDistance:
@@ -96,6 +83,34 @@ class DistanceReads:
         summed = self.increments[:, first + 1 : last + 1].sum(1)
         effective = effective_distance(summed, self.shares, self.inv_freq)
         return PerceivedDistance(last - first, summed, summed / self.mean, effective)
+
+
+def span_of(text: str, place: Place) -> tuple[int, int]:
+    """Return the characters of a place, the first and the one after the last.
+
+    Raises:
+        LRopeError: A place outside the text, or a substring that occurs not once.
+    """
+    if isinstance(place, str):
+        n_found = text.count(place) if place else 0
+        if n_found != 1 or text.find(place) != text.rfind(place):
+            raise LRopeError(
+                f"{place!r} must occur exactly once in the text, and occurs {n_found} times; give a "
+                "character offset or a span (start, end)"
+            )
+        return text.index(place), text.index(place) + len(place)
+    ends = whole_numbers(place, "the ends of a place")
+    if not 1 <= len(ends) <= 2:
+        raise LRopeError(f"a place is a character, a span (start, end) or a text; got {place!r:.60}")
+    start, end = (ends[0], ends[0] + 1) if len(ends) == 1 else ends
+    if start >= end:
+        raise LRopeError(
+            f"a span A:B goes from character A up to but not including B, so A must be below B; got "
+            f"{start}:{end}"
+        )
+    if not 0 <= start < end <= len(text):
+        raise LRopeError(f"place {place!r} lies outside a text of {len(text)} characters")
+    return start, end
 
 
 def read_distances(model: TextMethods, text: str, prepend_bos: bool | None = None) -> DistanceReads:

@@ -40,6 +40,35 @@ for _ in range(2):
         lr.generate(model, "The", 3)
     assert lr.ablation_hooks(lr.freeze(), layers=0)
 """
+# In a process of its own: what tests check of annotations would speak first.
+WRONG = """
+from pathlib import Path
+import numpy as np, lrope_interp as lr
+model = lr.load()
+for analysis, given, said in (
+    (lr.eval, {"text": ["a text", Path("a.txt")]}, "in a list"),
+    (lr.eval, {"text": b"a text"}, "got 97 in a list"),
+    (lr.eval, {"text": 3}, "got 3"),
+    (lr.eval, {"data": Path("a.txt")}, "the name of a corpus is wanted"),
+    (lr.eval, {"max_bytes": 0}, "at least 1"),
+    (lr.eval, {"max_bytes": 0.5}, "a whole number"),
+    (lr.eval, {"seed": -1}, "a seed is"),
+    (lr.show, {"text": ["abc"]}, "one text is wanted"),
+    (lr.show, {"text": "abc", "start": 0.5}, "a whole number"),
+    (lr.show, {"text": "abc", "attention": 0.1, "at": 1}, "LAYER.HEAD"),
+    (lr.show, {"text": "abc", "layers": 0.5}, "layers are whole numbers"),
+    (lr.show, {"text": "abc", "layers": "all"}, "layers are whole numbers"),
+    (lr.distance, {"text": "ab cd", "a": (1, 2, 3), "b": 0}, "a place is"),
+    (lr.distance, {"text": "ab cd", "a": 0.5, "b": 0}, "are whole numbers"),
+):
+    try:
+        analysis(model, **given)
+    except lr.LRopeError as error:
+        assert said in str(error), error
+    else:
+        raise AssertionError(given)
+assert set(lr.show(model, "abc", layers=np.int64(1)).tables["characters"]["layer"]) == {1}
+"""
 
 
 def run(script: str, folder: Path) -> None:
@@ -72,6 +101,11 @@ def test_what_is_read_is_said_once(run_copy: Path) -> None:
         lr.boundaries(model, text=str(run_copy / "run.json"))
     with pytest.raises(lr.LRopeError, match="was not loaded from a run"):
         lr.boundaries(lr.LRopeTransformer(model.cfg), text="a text")
+
+
+def test_what_is_of_no_kind_that_is_wanted_is_said_in_words(run_copy: Path, tmp_path: Path) -> None:
+    assert run_copy.parent == tmp_path / "runs"
+    run(WRONG, tmp_path)
 
 
 def test_a_selection_for_another_model_is_checked_against_this_one(run_copy: Path) -> None:

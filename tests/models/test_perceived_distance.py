@@ -69,7 +69,13 @@ def test_a_fixed_model_takes_every_byte_for_one(make_model):
 
 @pytest.mark.parametrize(
     ("place", "message"),
-    [("o", "occurs 2 times"), ("x", "occurs 0 times"), ("", "once"), (99, "outside"), ((3, 3), "outside")],
+    [
+        ("o", "occurs 2 times"),
+        ("x", "occurs 0 times"),
+        ("", "once"),
+        (99, "outside"),
+        ((3, 3), "must be below"),
+    ],
 )
 def test_a_place_that_is_none_is_refused(make_model, place, message):
     with pytest.raises(LRopeError, match=message):

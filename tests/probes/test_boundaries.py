@@ -266,6 +266,8 @@ def test_what_cannot_be_tested_is_refused(make_model: MakeModel, bilingual: Sele
         boundaries(make_model(), data=bilingual, labels=[])
     with pytest.raises(LRopeError, match="no layer"):
         boundaries(make_model(), data=bilingual, layers=[])
+    with pytest.raises(LRopeError, match="a seed is a whole number"):
+        boundaries(make_model(), data=bilingual, seed=-1)
 
 
 def test_a_model_that_never_learned_is_refused(make_model: MakeModel, bilingual: Selection) -> None:

@@ -106,6 +106,8 @@ def test_heads_and_fixed_models_can_be_shown(make_model: MakeModel) -> None:
     [
         ("", {}, "it is empty"),
         ("abc", {"layers": 2}, "layers 0 to 1, not 2"),
+        ("abc", {"layers": True}, "layers are whole numbers; got True"),
+        ("abc", {"layers": []}, "no layer"),
         ("abc", {"start": 3}, "characters 0 to 2"),
         ("abc", {"start": -1}, "characters 0 to 2"),
         ("abc", {"length": 0}, "at least 1"),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lrope_interp.data.texts import AnyText
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, check_seed
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.ablations.options import MAX_BYTES, AblationOptions
@@ -32,7 +32,7 @@ def ablate(
     data: str | Selection | None = None,
     layers: Layers = None,
     *,
-    freeze: str | None = None,
+    freeze: str | int | None = None,
     is_each: bool = False,
     where: str = "",
     suite: str = "default",
@@ -74,8 +74,9 @@ def ablate(
         LRopeError: A layer that does not exist, a label that never occurs, or single heads of a model
             whose heads share their increments.
     """
+    check_seed(seed)
     options = AblationOptions(
-        freeze=freeze,
+        freeze=None if freeze is None else str(freeze),
         layers=None if layers is None else check_layers(model, layers),
         is_each=is_each,
         where=where,

@@ -1,7 +1,7 @@
 """Attach interventions to a model's increments, and make sure that they were reached.
 
 A hook that never fires gives a change of exactly 0, which looks like a finding. `ablated` and
-`run_with_hooks` raise then; elsewhere the list that `ablate` returns can be asked (`check_fired`).
+`run_with_hooks` raise then; elsewhere the list that `ablation_hooks` returns can be asked (`check_fired`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, whole_numbers
 from lrope_interp.models import HookPoint, LRopeTransformer
 from lrope_interp.models.hooks import never_fired
 from lrope_interp.probes.ablations.interventions import (
     Intervention,
     check_intervention,
     on_heads,
-    whole_numbers,
 )
 from lrope_interp.probes.capture.capture import check_layers
 

@@ -1,6 +1,6 @@
 """What is written in place of a layer's increments: plain functions of a hook, and how to attach them.
 
-    model.run_with_hooks(text, fwd_hooks=ablate(freeze(1.0), layers=[0]))
+    model.run_with_hooks(text, fwd_hooks=ablation_hooks(freeze(1.0), layers=[0]))
 
     with ablated(model, layer_mean(fitted)):
         loss = model(text, return_type="loss")
@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, check_seed, whole_numbers
 from lrope_interp.models import HookPoint
 from lrope_interp.models.block import Stream
 from lrope_interp.models.hooked_model import Activations
@@ -77,7 +77,7 @@ def same_byte_resample(fitted: IncrementStatistics, seed: int = 0) -> Interventi
     that the fit text lacks gets any of its increments. Draws depend on the seed, the layer and the
     sequence as one pass is given it, so that neither batch nor padding makes a difference.
     """
-    _check_seed(seed)
+    check_seed(seed)
 
     def drawn(hook: HookPoint) -> Float32[np.ndarray, "batch pos head"]:
         tokens = _known_tokens(fitted, hook, "same_byte_resample").cpu().numpy()
@@ -253,7 +253,7 @@ def _rearranged(
     name: str, seed: int, order: Callable[[np.random.Generator, int], Int[np.ndarray, " n"]]
 ) -> Intervention:
     """Take each sequence's increments, from its second token on, in another order."""
-    _check_seed(seed)
+    check_seed(seed)
 
     def write(increments: Tensor, hook: HookPoint) -> Tensor:
         if _n_past(hook):
@@ -344,19 +344,6 @@ def check_intervention(given: Any) -> None:
         raise LRopeError(f"{given.__name__} makes interventions: call it, {given.__name__}(...)")
 
 
-def whole_numbers(given: Any, kind: str) -> list[int]:
-    """Return one number, or several from any iterable, as a list of ints.
-
-    Raises:
-        LRopeError: Something else.
-    """
-    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
-    for one in several:
-        if isinstance(one, bool) or not isinstance(one, int | np.integer):
-            raise LRopeError(f"{kind} are whole numbers; got {one!r:.60}")
-    return [int(one) for one in several]
-
-
 def _number(given: Any, wanted: str) -> float:
     try:
         number = math.nan if isinstance(given, bool | str) else float(given)
@@ -365,11 +352,6 @@ def _number(given: Any, wanted: str) -> float:
     if not math.isfinite(number):
         raise LRopeError(f"{wanted}, got {given!r:.60}")
     return number
-
-
-def _check_seed(seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
-        raise LRopeError(f"a seed is a whole number from 0 to 2**64 - 1; got {seed!r:.60}")
 
 
 def _a_token_later(

@@ -16,7 +16,7 @@ import torch
 from lrope_interp.data.held_out import MAX_BYTES
 from lrope_interp.data.labels.kinds import LABELS, default_labels
 from lrope_interp.data.texts import AnyText
-from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.errors import LRopeError, check_seed, unknown
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import attached_increments, increments_name
 from lrope_interp.probes.boundaries.beyond import BEYOND_TABLE, beyond_rows
@@ -124,6 +124,7 @@ def boundaries(
     Raises:
         LRopeError: A fixed model, an unknown layer or label, a constant signal, nothing to score.
     """
+    check_seed(seed)
     align, labels = _check_align(align), _check_labels(labels)
     layers, notes = _scored_layers(model, layers)
     _check_models(model, fixed_model, match)
@@ -247,8 +248,6 @@ def _scored_layers(model: LRopeTransformer, layers: Layers) -> tuple[tuple[int, 
             "choose one trained with --increments per-layer or shared"
         )
     kept = check_layers(model, layers)
-    if not kept:
-        raise LRopeError("no layer to score; name at least one, or take all")
     if model.cfg.increments == "shared":
         note = "shared increments are the same in every layer: scored once, as layer 0"
         return (0,), [note] if kept != (0,) else []

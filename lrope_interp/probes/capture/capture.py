@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lrope_interp.data import Document, ScoringWindow, scoring_windows
 from lrope_interp.data.windows import token_dtype
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, whole_numbers
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.increments import IncrementHead
 from lrope_interp.probes.capture.captured import (
@@ -88,7 +88,7 @@ def capture(
         batch_size: Windows at a time; it bounds the memory and changes nothing else.
         on_progress: Told after every batch: "capture", windows done, windows in all.
     """
-    kept = check_layers(model, layers)
+    kept = check_layers(model, layers, least=0)
     out = lay_out(model, documents, kept, predictions, readouts, hidden_at)
     todo = document_windows(out, model.cfg.n_ctx, overlap)
     _fill(model, out, todo, batch_size, readouts, on_progress)
@@ -162,22 +162,22 @@ def capture_pattern(
     return window.start, cache[name][0, head, query, : query + 1].float().cpu().numpy()
 
 
-def check_layers(model: LRopeTransformer, layers: Layers) -> tuple[int, ...]:
+def check_layers(model: LRopeTransformer, layers: Layers, *, least: int = 1) -> tuple[int, ...]:
     """Return the layers asked for, in order and once each; None asks for all.
 
     Raises:
-        LRopeError: For a layer that the model does not have.
+        LRopeError: A layer that the model does not have, or fewer of them than wanted.
     """
     n_layers = model.cfg.n_layers
     if layers is None:
         return tuple(range(n_layers))
-    layers = [layers] if isinstance(layers, int) else layers
-    wrong = [layer for layer in layers if not 0 <= layer < n_layers]
+    found = tuple(sorted(set(whole_numbers(layers, "layers"))))
+    wrong = [layer for layer in found if not 0 <= layer < n_layers]
     if wrong:
-        raise LRopeError(
-            f"the model has layers 0 to {n_layers - 1}, not {wrong[0]}; choose one of them or 'all'"
-        )
-    return tuple(sorted(set(layers)))
+        raise LRopeError(f"the model has layers 0 to {n_layers - 1}, not {wrong[0]}; choose one of them")
+    if len(found) < least:
+        raise LRopeError("no layer is named; name at least one, or leave layers away for all")
+    return found
 
 
 def encoded(

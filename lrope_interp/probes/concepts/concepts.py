@@ -14,7 +14,7 @@ from lrope_interp.data import Document
 from lrope_interp.data.spans.families import family_spans, find_families, unit_spans, units_of
 from lrope_interp.data.spans.typed import Spans
 from lrope_interp.data.texts import AnyText
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, check_seed
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.capture.cache import model_identity
@@ -125,6 +125,7 @@ def probe(
     Raises:
         LRopeError: No such concept or layer, too few spans, or increments of a model that has none.
     """
+    check_seed(seed)
     layers = check_layers(model, layers)
     options = ConceptOptions(
         concepts=(concepts,) if isinstance(concepts, str) else concepts,

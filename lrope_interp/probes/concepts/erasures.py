@@ -130,7 +130,8 @@ def erasures(
     options = options or ErasureOptions()
     check_has_heads(model)
     _check(fit, test, is_scored)
-    layers = check_layers(model, range(1, model.cfg.n_layers) if options.layers is None else options.layers)
+    asked = range(1, model.cfg.n_layers) if options.layers is None else options.layers
+    layers = check_layers(model, asked, least=0)
     if not layers:
         raise LRopeError("no layer is left to erase in: layers 1 and up are, unless others are named")
     # A shuffle of the concepts for each seed; none where shuffling would change nothing.

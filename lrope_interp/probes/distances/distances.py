@@ -20,7 +20,7 @@ from lrope_interp.data.spans.typed import Span, word_spans
 from lrope_interp.data.texts import given_document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.models.distance import DistanceReads, Place, effective_distance
+from lrope_interp.models.distance import DistanceReads, Place, effective_distance, span_of
 from lrope_interp.probes.capture.capture import Layers, check_layers
 from lrope_interp.probes.capture.selection import describe, despaced_notes
 from lrope_interp.results import Result, provenance, table
@@ -108,7 +108,7 @@ def distance(
         encoding_errors: Of a file, "strict" or "replace".
 
     Returns:
-        A result of kind "distance" with the tables `distances` (the places asked for), `matrix`
+        A result of kind "distance" with the tables `distances` and `asked` (the places asked for), `matrix`
         (every pair of words) and `words`.
 
     Raises:
@@ -132,7 +132,7 @@ def distance(
     expectations = Expectations(reads)
     asked: list[tuple[int, ...]] = []
     if a is not None and b is not None:
-        first, last = sorted(reads.place_of(_checked(place)) for place in (a, b))
+        first, last = sorted(reads.place_of(place) for place in (a, b))
         asked = [(first, last)]
         warnings += ["both places end in the same token: their distance is 0"] if first == last else []
     ends = [reads.place_of(span) for span in spans]
@@ -176,15 +176,6 @@ def _units(document: Document) -> tuple[list[Span], list[str]]:
     if len(spans) > MOST_WORDS:
         warnings.append(f"the matrix has the first {MOST_WORDS} of {len(spans)} {unit}")
     return spans[:MOST_WORDS], warnings
-
-
-def _checked(place: Place) -> Place:
-    if isinstance(place, tuple) and place[0] >= place[1]:
-        raise LRopeError(
-            f"a span A:B goes from character A up to but not including B, so A must be below B; got "
-            f"{place[0]}:{place[1]}"
-        )
-    return place
 
 
 def _rows(
@@ -249,17 +240,10 @@ def _words(text: str, spans: Sequence[Span]) -> pd.DataFrame:
 
 def _asked(text: str, places: Sequence[Place | None]) -> Any:
     """Return the two places asked for, as spans and as text."""
-    spans = [_span(text, place) for place in places if place is not None]
+    spans = [span_of(text, place) for place in places if place is not None]
     names = pd.Series(["from", "to"][: len(spans)], dtype="str")
     frame = _words(text, spans).drop(columns="index").rename(columns={"word": "text"})
     return pd.concat([names.rename("place"), frame], axis=1)
-
-
-def _span(text: str, place: Place) -> Span:
-    if isinstance(place, str):
-        start = text.index(place)
-        return start, start + len(place)
-    return place if isinstance(place, tuple) else (place, place + 1)
 
 
 def _headline(distances: pd.DataFrame) -> dict[str, float | None]:

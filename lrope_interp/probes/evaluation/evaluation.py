@@ -21,7 +21,7 @@ from lrope_interp.data.documents import sizes_of
 from lrope_interp.data.held_out import MAX_BYTES, sample_documents
 from lrope_interp.data.sources.files import LARGEST_WHOLE_FILE
 from lrope_interp.data.texts import AnyText, text_documents
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, check_seed, whole_number
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, capture
 from lrope_interp.probes.capture.captured import Captured
@@ -63,6 +63,9 @@ def evaluate(
         A result of kind "eval" with the tables `documents` and `languages`; the interval draws
         documents again, or blocks of 4,096 bytes where there are fewer than 50.
     """
+    check_seed(seed)
+    if max_bytes is not None:
+        whole_number("max_bytes", max_bytes, 1)
     documents, known, notes = _evaluated(model, text, data, max_bytes, encoding_errors, text_column)
     ordered = tuple(sorted(documents, key=lambda document: (document.sha256, document.name)))
     if not any(document.n_bytes for document in ordered):

@@ -17,7 +17,7 @@ from lrope_interp.data import Document, character_starts
 from lrope_interp.data.labels.kinds import label_gaps
 from lrope_interp.data.sources.plain_text import read_text
 from lrope_interp.data.texts import given_document
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, whole_number
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.capture import Layers, capture, capture_pattern, check_layers
 from lrope_interp.probes.capture.captured import Captured
@@ -77,6 +77,8 @@ def show(
         LRopeError: An empty text, or a layer, head or character that is not there.
     """
     layers, notes = check_layers(model, layers), []
+    start = whole_number("--start", start)
+    length = None if length is None else whole_number("--length", length, 1)
     if isinstance(text, Path):
         # What comes later in a file decides nothing, but for a word's end.
         most = max(start + (length or 0) + _FILE_MARGIN, _READ_WHOLE)
@@ -170,8 +172,6 @@ def _slice(
         raise LRopeError("there is no text to show: it is empty, or blank")
     if not 0 <= start < len(text):
         raise LRopeError(f"the text has characters 0 to {len(text) - 1}; --start {start} is not one of them")
-    if length is not None and length < 1:
-        raise LRopeError(f"--length must be at least 1, got {length}")
     stop = min(start + (SHOWN_CHARACTERS if length is None else length), len(text))
     if (stop - start) * n_rows > MOST_GLYPHS:
         raise LRopeError(
@@ -191,7 +191,7 @@ def _slice(
 def _character(text: str, at: int | str | None, start: int) -> int | None:
     """Return the number of the character that `at` names, in the whole text."""
     if not isinstance(at, str):
-        return at
+        return None if at is None else whole_number("--at", at)
     if at.isascii() and at.isdigit() and len(at) < 10:
         return int(at)
     found = text.find(at, start) if len(at) == 1 else -1
@@ -211,9 +211,10 @@ def _attention_head(
         return None
     if attention is None or at is None:
         raise LRopeError("--attention LAYER.HEAD and --at CHAR go together; give both")
-    match = re.fullmatch(r"([0-9]{1,6})\.([0-9]{1,6})", attention.strip())
+    is_text = isinstance(attention, str)  # the number 3.10 would be 3.1
+    match = re.fullmatch(r"([0-9]{1,6})\.([0-9]{1,6})", attention.strip()) if is_text else None
     if match is None:
-        raise LRopeError(f"--attention wants LAYER.HEAD, as in 3.1; got {attention!r}")
+        raise LRopeError(f"--attention wants the text LAYER.HEAD, as in '3.1'; got {attention!r:.60}")
     layer, head = int(match[1]), int(match[2])
     check_layers(model, [layer])
     if head >= model.cfg.n_heads:
