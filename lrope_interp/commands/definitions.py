@@ -22,16 +22,15 @@ def definitions(
 ) -> None:
     """Compare definitions and their uses in held-out Python with matched pairs."""
     model = asked.load_model()
-    from lrope_interp.probes.studies.definitions.definitions import DefinitionOptions, definition_uses
+    from lrope_interp.probes.studies.definitions.definitions import definition_uses
     from lrope_interp.probes.studies.definitions.pairs import MOST_PAIRS
     from lrope_interp.reports.definitions.page import render_definitions, verdicts
-
-    wanted = DefinitionOptions(asked.seed, asked.batch_size, max_pairs or MOST_PAIRS)
 
     def make() -> Result:
         selection = asked.select()
         with asked.output.progress() as on_progress:
-            return definition_uses(model, selection, wanted, on_progress=on_progress)
+            how = {"seed": asked.seed, "batch_size": asked.batch_size, "on_progress": on_progress}
+            return definition_uses(model, selection, most_pairs=max_pairs or MOST_PAIRS, **how)
 
     result, folder = asked.write(model, make, render_definitions)
     for line in verdicts(result):

@@ -98,10 +98,6 @@ GOLD: dict[str, Check] = {
     "--encoding-errors": lambda s: s.select_gold.encoding_errors == "replace",
 }
 GOLD_WORDS = TEXT_WORDS.replace("--text", "--gold")
-IN_OPTIONS: dict[str, Check] = {
-    "--seed": lambda s: s.computes.options.seed == 7,
-    "--batch-size": lambda s: s.computes.options.batch_size == 3,
-}
 SEED_WORDS = "--seed 7 --batch-size 3"
 COMPUTING_HOW: dict[str, Check] = {
     "--seed": lambda s: s.computes.seed == 7,
@@ -256,11 +252,11 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         "study definitions",
         f"{PLACE_WORDS} {SEED_WORDS} --data code --max-bytes 777 --max-pairs 66 "
         "--encoding-errors replace",
-        PLACE | IN_OPTIONS
+        PLACE | COMPUTING_HOW
         | {
             "--data": lambda s: s.select_corpus.name == "code" and chose(s, "corpus"),
             "--max-bytes": lambda s: s.select_corpus.max_bytes == 777,
-            "--max-pairs": lambda s: s.computes.options.most_pairs == 66,
+            "--max-pairs": lambda s: s.computes.most_pairs == 66,
             "--encoding-errors": lambda s: s.select_corpus.encoding_errors == "replace",
         },
     ),

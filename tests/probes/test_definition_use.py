@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,19 +23,17 @@ from lrope_interp.probes.studies.definitions.definitions import (
     STRATIFIED,
     TRAINED,
     UNTRAINED,
-    DefinitionOptions,
-    Yardstick,
     definition_uses,
     distance_rows,
     effect_rows,
+    log_ratios,
     matched_mean,
-    reading_of,
 )
-from lrope_interp.probes.studies.definitions.pairs import Found, find_pairs, whole_files
+from lrope_interp.probes.studies.definitions.pairs import CONTROLS, USES, Found, find_pairs, whole_files
 
 MakeModel = Callable[..., LRopeTransformer]
 PLACES = [{"layer": 0, "head": None}, {"layer": 1, "head": None}, {"layer": None, "head": None}]
-YARDSTICK = Yardstick(np.full((2, 1), 0.8), np.full((2, 1, 4), 0.25), 10.0 ** -np.arange(4.0))
+YARDSTICK = (np.full((2, 1), 0.8), np.full((2, 1, 4), 0.25), 10.0 ** -np.arange(4.0))
 
 
 def source(number: int, n: int = 6) -> Document:
@@ -58,16 +57,14 @@ def planted(make_model: MakeModel) -> tuple[Captured, Found]:
 
 def rows_of(found: Found, factor: float, seed: int = 0, factor_untrained: float = 1.0) -> list[dict]:
     """Return the effects where layer 1 takes definition-use pairs for `factor` times as far apart."""
-    rng = np.random.default_rng([seed, 9])
+    rng, n_tokens = np.random.default_rng([seed, 9]), found.pairs["n_tokens"].to_numpy()
+    is_use = (found.pairs["control"] == USES).to_numpy()
     readings = {}
     for model, own in ((TRAINED, factor), (UNTRAINED, factor_untrained)):
-        parts = [found.pairs, *(one.pairs for one in found.controls.values())]
-        sums = [
-            0.8 * part.n_tokens[:, None, None] * rng.lognormal(0, 0.1, (len(part), 2, 1)) for part in parts
-        ]
-        sums[0][:, 1] *= own
-        readings[model] = [reading_of(found, np.concatenate(sums), YARDSTICK)]
-    return effect_rows(found, readings, PLACES, seed=0)
+        sums = 0.8 * n_tokens[:, None, None] * rng.lognormal(0, 0.1, (len(n_tokens), 2, 1))
+        sums[is_use, 1] *= own
+        readings[model] = [log_ratios(sums, n_tokens, *YARDSTICK)]
+    return effect_rows(found.pairs, readings, PLACES, seed=0)
 
 
 def pick(rows: list[dict], **wanted: object) -> dict:
@@ -79,23 +76,25 @@ def test_pairs_and_controls_are_what_they_are_said_to_be(planted: tuple[Captured
     captured, found = planted
     texts = [one.text for one in captured.documents]
 
-    def name_at(pairs, row: int, end: str) -> str:
-        text = texts[pairs.document[row]][: getattr(pairs, end)[row] + 1]
+    def name_at(row: Any, end: str) -> str:
+        text = texts[row.document][: getattr(row, end) + 1]
         return text[len(text.rstrip("abcdefghijklmnopqrstuvwxyz_0123456789")) :]
 
-    assert len(found.pairs) > 500
-    for row in range(50):
-        assert name_at(found.pairs, row, "first") == name_at(found.pairs, row, "last")
-    for control, matched in found.controls.items():
-        real = found.pairs.take(matched.owner)
-        assert (matched.pairs.document == real.document).all()
-        assert (matched.pairs.group == real.group).all()
-        apart = np.abs(matched.pairs.n_tokens - real.n_tokens)
-        assert (apart <= (0 if control == "names" else 0.1) * real.n_tokens).all()
-        assert np.bincount(matched.owner).max() <= 5
-        names = [[name_at(matched.pairs, row, end) for end in ("first", "last")] for row in range(50)]
-        assert all((a == b) == (control == "same_name") for a, b in names)
-    assert {row["kind"]: row["n_measured"] for row in found.counts}["variable"] == len(found.pairs)
+    pairs = found.pairs
+    uses = pairs[pairs["control"] == USES]
+    assert len(uses) > 500 and list(uses.index) == list(uses["owner"]) == list(range(len(uses)))
+    assert {row["kind"]: row["n_measured"] for row in found.counts}["variable"] == len(uses)
+    assert all(name_at(row, "first") == name_at(row, "last") for row in uses.head(50).itertuples())
+    for control in CONTROLS:
+        matched = pairs[pairs["control"] == control]
+        real = uses.loc[matched["owner"]]
+        for same in ("document", "group", "kind"):
+            assert (matched[same].to_numpy() == real[same].to_numpy()).all()
+        apart = np.abs(matched["n_tokens"].to_numpy() - real["n_tokens"].to_numpy())
+        assert (apart <= (0 if control == "names" else 0.1) * real["n_tokens"].to_numpy()).all()
+        assert matched["owner"].value_counts().max() <= 5
+        for row in matched.head(50).itertuples():
+            assert (name_at(row, "first") == name_at(row, "last")) == (control == "same_name")
 
 
 def test_a_planted_closeness_is_found_with_its_size(planted: tuple[Captured, Found]) -> None:
@@ -133,14 +132,12 @@ def test_what_the_untrained_model_does_too_is_not_beyond_it(planted: tuple[Captu
 
 
 def test_bins_of_distance_hold_every_pair_once(planted: tuple[Captured, Found]) -> None:
-    found = planted[1]
-    sums = np.concatenate(
-        [one.n_tokens for one in (found.pairs, *(c.pairs for c in found.controls.values()))]
-    )
-    reading = reading_of(found, 0.8 * sums[:, None, None] * np.ones((1, 2, 1)), YARDSTICK)
-    rows = distance_rows(found, reading, PLACES, seed=0)
+    pairs = planted[1].pairs
+    n_tokens = pairs["n_tokens"].to_numpy()
+    reading = log_ratios(0.8 * n_tokens[:, None, None] * np.ones((1, 2, 1)), n_tokens, *YARDSTICK)
+    rows = distance_rows(pairs, reading, PLACES, seed=0)
     own = [row for row in rows if row["layer"] == 1]
-    assert sum(row["n"] for row in own) == len(np.unique(found.controls["names"].owner))
+    assert sum(row["n"] for row in own) == pairs.loc[pairs["control"] == "names", "owner"].nunique()
     assert all(row["difference"] == pytest.approx(0) for row in rows)
     assert all(a["distance_high"] < b["distance"] for a, b in pairwise(own))
 
@@ -187,13 +184,12 @@ def code_selection(n: int = 3) -> Selection:
 
 def test_a_result_has_every_table_and_the_same_numbers_twice(make_model: MakeModel) -> None:
     model = make_model(n_ctx=128)
-    options = DefinitionOptions(most_pairs=20)
     selection = code_selection()
-    one, two = (definition_uses(model, selection, options) for _ in range(2))
+    one, two = (definition_uses(model, selection, most_pairs=20) for _ in range(2))
     assert one.provenance["data"]["n_documents"] == len(selection.dev) + len(selection.test) == 6
     read = dataclasses.replace(selection, training=(*selection.dev, *selection.test))
     with pytest.raises(LRopeError, match="not shared with training text"):
-        definition_uses(model, read, options)
+        definition_uses(model, read, most_pairs=20)
     assert one.kind == "definitions"
     assert set(one.tables) == {"definitions", "by_distance", "counts", "matches", "pairs"}
     assert len(one.tables["pairs"]) == 20
@@ -204,13 +200,6 @@ def test_a_result_has_every_table_and_the_same_numbers_twice(make_model: MakeMod
     assert effects["layer"].isna().sum() == len(effects) / 3
     assert any("fewer than 500" in warning for warning in one.warnings)
     assert any("blocks of 4,096 bytes" in warning for warning in one.warnings)
-
-
-def test_what_is_shared_with_training_text_is_left_out(planted: tuple[Captured, Found]) -> None:
-    captured, _ = planted
-    masks = [np.ones(one.n_bytes, dtype=bool) for one in captured.documents]
-    with pytest.raises(LRopeError, match="shared with training"):
-        find_pairs(captured, masks, most_tokens=90, seed=0)
 
 
 def test_a_piece_is_read_as_the_whole_file() -> None:

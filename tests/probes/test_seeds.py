@@ -20,7 +20,6 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations.ablations import ablate
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.evaluation.evaluation import evaluate
-from lrope_interp.probes.studies.definitions.definitions import DefinitionOptions
 from lrope_interp.probes.studies.entities.pairs import EntityPair
 from lrope_interp.results import Result
 
@@ -120,7 +119,7 @@ def run(name: str, analysis: Callable[..., Result], model: LRopeTransformer) -> 
         )
     elif name == "definition_uses":
         code = select(lambda number: [source(number, 3)], n=3)
-        analysis(model, code, DefinitionOptions(most_pairs=20, seed=7))
+        analysis(model, code, most_pairs=20, seed=7)
     else:
         splits = {
             split: [words(1_000 * k + n, 7, 30) for n in range(6)]

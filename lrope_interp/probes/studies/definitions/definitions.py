@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,10 +31,11 @@ from lrope_interp.probes.capture.controls import calibration_tokens
 from lrope_interp.probes.capture.selection import FIT_BYTES, Selection, describe
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
 from lrope_interp.probes.studies.definitions.pairs import (
+    CONTROLS,
     MOST_PAIRS,
     NAMES,
+    USES,
     Found,
-    TokenPairs,
     find_pairs,
     whole_files,
 )
@@ -59,31 +59,19 @@ _BINS = 5
 _LEAST_IN_BIN = 20
 _TINY = 1e-12
 
-Logs = Float64[np.ndarray, "_ rows"]
-
-
-@dataclass(frozen=True)
-class DefinitionOptions:
-    """How definitions and uses are compared.
-
-    Attributes:
-        seed: Of the sample of pairs, of their controls and of the intervals.
-        batch_size: Windows at a time.
-        most_pairs: How many pairs are measured at most.
-        untrained_seeds: One untrained model each.
-    """
-
-    seed: int = 0
-    batch_size: int = BATCH_SIZE
-    most_pairs: int = MOST_PAIRS
-    untrained_seeds: tuple[int, ...] = (0,)
+Logs = Float64[np.ndarray, "_ places"]
+Reading = Mapping[str, Logs]
+"""What one model made of all pairs: log ratios of perceived to even distance, by measure."""
 
 
 def definition_uses(
     model: LRopeTransformer,
     selection: Selection,
-    options: DefinitionOptions | None = None,
     *,
+    seed: int = 0,
+    batch_size: int = BATCH_SIZE,
+    most_pairs: int = MOST_PAIRS,
+    untrained_seeds: Sequence[int] = (0,),
     on_progress: Progress | None = None,
 ) -> Result:
     """Compare the perceived distance between definitions and their uses with that of pairs like them.
@@ -100,7 +88,10 @@ def definition_uses(
     Args:
         model: A model with learned increments.
         selection: Python source.
-        options: How.
+        seed: Of the sample of pairs, of their controls and of the intervals.
+        batch_size: Windows at a time.
+        most_pairs: How many pairs are measured at most.
+        untrained_seeds: One untrained model each.
         on_progress: Told about every stage.
 
     Returns:
@@ -110,7 +101,6 @@ def definition_uses(
     Raises:
         LRopeError: A fixed model, or no pair of Python names.
     """
-    options = options or DefinitionOptions()
     if model.cfg.increments == "fixed":
         raise LRopeError("a fixed model spaces all tokens evenly: it draws nothing together; give another")
     documents = whole_files((*selection.dev, *selection.test))
@@ -120,58 +110,53 @@ def definition_uses(
         laid_out,
         shared.masks,
         most_tokens=most_tokens(model.cfg.n_ctx),
-        seed=options.seed,
-        most_pairs=options.most_pairs,
+        seed=seed,
+        most_pairs=most_pairs,
         on_progress=on_progress,
     )
     fit = sample_documents(selection.fit, FIT_BYTES)
     tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
-    # All pairs are read at once, so that those which share a window are read together.
-    every = TokenPairs.joined([found.pairs, *(one.pairs for one in found.controls.values())])
-    readings: dict[str, list[PairReading]] = {TRAINED: [], UNTRAINED: []}
-    for name, seed in [(TRAINED, None), *((UNTRAINED, seed) for seed in options.untrained_seeds)]:
-        read = model if seed is None else randomised_control(model, tokens, seed)
-        captured = capture(read, fit, predictions=False, batch_size=options.batch_size)
+    pairs: Any = found.pairs
+    readings: dict[str, list[Reading]] = {TRAINED: [], UNTRAINED: []}
+    for name, of_model in [(TRAINED, None), *((UNTRAINED, one) for one in untrained_seeds)]:
+        read = model if of_model is None else randomised_control(model, tokens, of_model)
+        captured = capture(read, fit, predictions=False, batch_size=batch_size)
         mean = captured.at_tokens(captured.increments).mean(axis=-1, dtype=np.float64)
         shares = read.plane_shares(tokens).double().cpu().numpy().reshape(*mean.shape, -1)
         inv_freq = inverse_frequencies(read.cfg.d_head, read.cfg.rope_base).numpy()
+        # All pairs are read at once, so that those which share a window are read together.
         sums = window_sums(
             read,
             laid_out,
-            every.document,
-            every.first,
-            every.last,
-            batch_size=options.batch_size,
+            *(pairs[column].to_numpy() for column in ("document", "first", "last")),
+            batch_size=batch_size,
             on_progress=staged(on_progress, f"{name} model"),
         )
-        readings[name].append(reading_of(found, sums, Yardstick(mean, shares, inv_freq)))
+        readings[name].append(log_ratios(sums, pairs["n_tokens"].to_numpy(), mean, shares, inv_freq))
     heads = range(model.cfg.n_heads) if model.cfg.per_head and model.cfg.n_heads > 1 else [None]
     places = [{"layer": layer, "head": head} for layer in range(model.cfg.n_layers) for head in heads]
     places.append({"layer": None, "head": None})
-    effects = table(effect_rows(found, readings, places, options.seed), EFFECTS)
-    by_distance = table(distance_rows(found, readings[TRAINED][0], places, options.seed), BY_DISTANCE)
-    pairs = found.pairs
-    columns = (
-        one.tolist() for one in (pairs.document, found.kind, pairs.byte, pairs.n_tokens, pairs.n_lines)
+    effects = table(effect_rows(pairs, readings, places, seed), EFFECTS)
+    by_distance = table(distance_rows(pairs, readings[TRAINED][0], places, seed), BY_DISTANCE)
+    uses = pairs[pairs["control"] == USES]
+    measured = uses.assign(
+        document=[documents[number].name for number in uses["document"]],
+        kind=[KINDS[number] for number in uses["kind"]],
     )
-    measured: list[Mapping[str, Any]] = [
-        dict(zip(_PAIRS, (documents[document].name, KINDS[kind], *numbers), strict=True))
-        for document, kind, *numbers in zip(*columns, strict=True)
-    ]
     return Result(
         kind="definitions",
         provenance=provenance(
             config=model.cfg.to_dict(),
             data=describe(str(selection.data["name"]), documents, split="dev and test"),
-            seed=options.seed,
+            seed=seed,
         ),
         headline=_headline(effects),
         tables={
             "definitions": effects,
             "by_distance": by_distance,
             "counts": table(found.counts, _COUNTS),
-            "matches": table(_match_rows(found), _MATCHES),
-            "pairs": table(measured, _PAIRS),
+            "matches": table(_match_rows(pairs), _MATCHES),
+            "pairs": table(measured.to_dict("records"), _PAIRS),
         },
         # What the selection counted on pieces says nothing where whole files are read.
         warnings=tuple(
@@ -183,91 +168,59 @@ def definition_uses(
     )
 
 
-@dataclass(frozen=True)
-class PairReading:
-    """What one model made of all pairs: log ratios of perceived to even distance, by measure.
+def log_ratios(
+    sums: Float64[np.ndarray, "n layers heads"],
+    n_tokens: Int64[np.ndarray, " n"],
+    mean: Float64[np.ndarray, "layers heads"],
+    shares: Float64[np.ndarray, "layers heads planes"],
+    inv_freq: Float64[np.ndarray, " planes"],
+) -> Reading:
+    """Return ln(perceived distance / what as many mean increments give), by measure.
 
-    The last row is the mean over the others; the others are layers, or layers and heads.
+    Below 0 is closer than evenly spaced tokens would be. The last column is the mean over the others, which
+    are layers, or layers and heads.
 
-    Attributes:
-        real: Of the definition-use pairs.
-        controls: Of each control's pairs.
-    """
-
-    real: Mapping[str, Logs]
-    controls: Mapping[str, Mapping[str, Logs]]
-
-
-@dataclass(frozen=True)
-class Yardstick:
-    """What turns sums of increments into distances; all of it from fit text.
-
-    Attributes:
-        mean: Mean increment of each layer and head.
+    Args:
+        sums: Of the increments of each pair.
+        n_tokens: From one end of the pair to the other.
+        mean: Mean increment of each layer and head, of fit text as what follows.
         shares: Each rotary plane's share of the query-key energy.
         inv_freq: What each plane turns a position, in radians.
     """
-
-    mean: Float64[np.ndarray, "layers heads"]
-    shares: Float64[np.ndarray, "layers heads planes"]
-    inv_freq: Float64[np.ndarray, " planes"]
-
-    def log_ratios(
-        self, sums: Float64[np.ndarray, "n layers heads"], n_tokens: Int64[np.ndarray, " n"]
-    ) -> dict[str, Logs]:
-        """Return ln(perceived distance / what as many mean increments give), by measure.
-
-        Below 0 is closer than evenly spaced tokens would be.
-        """
-        even = n_tokens[:, None, None] * self.mean
-        shares, inv_freq = torch.from_numpy(self.shares), torch.from_numpy(self.inv_freq)
-        effective = [
-            effective_distance(torch.from_numpy(one), shares, inv_freq).numpy() for one in (sums, even)
-        ]
-        perceived = {NORMALISED: (sums, even), EFFECTIVE: effective}
-        found = {}
-        for measure, (here, evenly) in perceived.items():
-            logs = np.log(np.maximum(here, _TINY)) - np.log(np.maximum(evenly, _TINY))
-            rows = logs.reshape(len(logs), self.mean.size)
-            found[measure] = np.concatenate([rows, rows.mean(axis=1, keepdims=True)], axis=1)
-        return found
-
-
-def reading_of(
-    found: Found, sums: Float64[np.ndarray, "n layers heads"], yardstick: Yardstick
-) -> PairReading:
-    """Return the log ratios of sums that stand in the order: pairs, then each control's pairs."""
-    parts = [found.pairs, *(one.pairs for one in found.controls.values())]
-    cut = np.split(sums, np.cumsum([len(one) for one in parts])[:-1])
-    real, *controls = (yardstick.log_ratios(own, part.n_tokens) for own, part in zip(cut, parts, strict=True))
-    return PairReading(real, dict(zip(found.controls, controls, strict=True)))
+    even = n_tokens[:, None, None] * mean
+    planes = torch.from_numpy(shares), torch.from_numpy(inv_freq)
+    effective = [effective_distance(torch.from_numpy(one), *planes).numpy() for one in (sums, even)]
+    found = {}
+    for measure, (here, evenly) in {NORMALISED: (sums, even), EFFECTIVE: effective}.items():
+        logs = np.log(np.maximum(here, _TINY)) - np.log(np.maximum(evenly, _TINY))
+        rows = logs.reshape(len(logs), mean.size)
+        found[measure] = np.concatenate([rows, rows.mean(axis=1, keepdims=True)], axis=1)
+    return found
 
 
 def effect_rows(
-    found: Found,
-    readings: Mapping[str, Sequence[PairReading]],
+    pairs: pd.DataFrame,
+    readings: Mapping[str, Sequence[Reading]],
     places: Sequence[Mapping[str, Any]],
     seed: int,
 ) -> list[dict[str, Any]]:
     """Return one row a kind, control, measure, model and place: the paired and the stratified design.
 
     Args:
-        found: The pairs.
+        pairs: As in `Found`.
         readings: Of the trained model, and of one untrained model a seed (or none).
-        places: Layer and head of each row of a reading.
+        places: Layer and head of each column of a reading.
         seed: Of the bootstrap.
     """
     bootstrap = Bootstrap(seed)
     rows: list[dict[str, Any]] = []
-    for kind, own in _kinds(found):
-        for control, matched in found.controls.items():
-            has = own & (np.bincount(matched.owner, minlength=len(own)) > 0)
-            units = units_of(found.pairs.take(has))
+    for kind, own in _kinds(pairs):
+        for control in CONTROLS:
+            uses, matched = _with_controls(own, control)
+            units = units_of(uses)
             for measure in MEASURES:
                 models = {
-                    model: _paired(ones, control, matched.owner, measure, has)
-                    for model, ones in readings.items()
-                    if ones
+                    model: _paired(ones, measure, uses, matched) for model, ones in readings.items() if ones
                 }
                 if UNTRAINED in models:  # how much further the trained model goes than the untrained ones
                     (real, against), (other, others) = models[TRAINED], models[UNTRAINED]
@@ -278,37 +231,34 @@ def effect_rows(
                     for model, (real, against) in models.items()
                     for place, row in zip(places, _rows(model, real, against, units, bootstrap), strict=True)
                 ]
-        rows += _stratified_rows(found, kind, own, readings[TRAINED][0], places, bootstrap)
+        rows += _stratified_rows(kind, own, readings[TRAINED][0], places, bootstrap)
     return rows
 
 
 def distance_rows(
-    found: Found, reading: PairReading, places: Sequence[Mapping[str, Any]], seed: int
+    pairs: pd.DataFrame, reading: Reading, places: Sequence[Mapping[str, Any]], seed: int
 ) -> list[dict[str, Any]]:
     """Return the difference to pairs of other names in bins of token distance, of the trained model."""
     bootstrap = Bootstrap(seed)
-    owner = found.controls[NAMES].owner
     rows = []
-    for kind, own in _kinds(found):
-        has = own & (np.bincount(owner, minlength=len(own)) > 0)
-        real, against = _paired([reading], NAMES, owner, NORMALISED, has)
-        pairs = found.pairs.take(has)
-        for inside, low, high in _bins(pairs.n_tokens):
-            units = units_of(pairs.take(inside))
-            found_rows = _rows(TRAINED, real[inside], against[inside], units, bootstrap)
+    for kind, own in _kinds(pairs):
+        uses, matched = _with_controls(own, NAMES)
+        real, against = _paired([reading], NORMALISED, uses, matched)
+        for inside, low, high in _bins(uses["n_tokens"].to_numpy()):
+            found_rows = _rows(TRAINED, real[inside], against[inside], units_of(uses[inside]), bootstrap)
             span = {"kind": kind, "distance": low, "distance_high": high}
             rows += [{**span, **place, **row} for place, row in zip(places, found_rows, strict=True)]
     return rows
 
 
-def units_of(pairs: TokenPairs) -> Units:
+def units_of(pairs: pd.DataFrame) -> Units:
     """Return what the bootstrap draws: files, or blocks of the bytes where uses end."""
-    return Units.of(pairs.document, pairs.byte)
+    return Units.of(pairs["document"].to_numpy(), pairs["byte"].to_numpy())
 
 
 def matched_mean(
     values: Logs, owner: Int64[np.ndarray, " controls"], n: int
-) -> Float64[np.ndarray, "pairs rows"]:
+) -> Float64[np.ndarray, "n places"]:
     """Return the mean over the controls of each pair; NaN where it has none."""
     sums = np.zeros((n, values.shape[1]))
     np.add.at(sums, owner, values)
@@ -316,20 +266,24 @@ def matched_mean(
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
 
 
-def _kinds(found: Found) -> Iterator[tuple[str, Bool[np.ndarray, " n"]]]:
-    for number, name in enumerate(KINDS):
-        own = found.kind == number
-        if own.any():
-            yield name, own
+def _kinds(pairs: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the pairs of each kind, controls with them."""
+    for number, own in pairs.groupby("kind"):
+        yield KINDS[int(number)], own
 
 
-def _paired(
-    readings: Sequence[PairReading], control: str, owner: Any, measure: str, has: Bool[np.ndarray, " n"]
-) -> tuple[Logs, Logs]:
+def _with_controls(pairs: Any, control: str) -> tuple[Any, Any]:
+    """Return the definition-use pairs that have a control, and those controls."""
+    matched = pairs[pairs["control"] == control]
+    return pairs[(pairs["control"] == USES) & pairs["owner"].isin(matched["owner"])], matched
+
+
+def _paired(readings: Sequence[Reading], measure: str, uses: Any, matched: Any) -> tuple[Logs, Logs]:
     """Return the pairs and the mean of their controls, averaged over models."""
-    real = np.mean([one.real[measure] for one in readings], axis=0)
-    each = [matched_mean(one.controls[control][measure], owner, len(has)) for one in readings]
-    return real[has], np.mean(each, axis=0)[has]
+    owner = uses.index.get_indexer(matched["owner"])
+    real = [one[measure][uses.index] for one in readings]
+    against = [matched_mean(one[measure][matched.index], owner, len(uses)) for one in readings]
+    return np.mean(real, axis=0), np.mean(against, axis=0)
 
 
 def _rows(
@@ -349,10 +303,9 @@ def _rows(
 
 
 def _stratified_rows(
-    found: Found,
     kind: str,
-    own: Bool[np.ndarray, " n"],
-    reading: PairReading,
+    pairs: Any,
+    reading: Reading,
     places: Sequence[Mapping[str, Any]],
     bootstrap: Bootstrap,
 ) -> list[dict[str, Any]]:
@@ -360,25 +313,23 @@ def _stratified_rows(
 
     A stratum has the same classes of bytes at both ends, line ends between, and distance in steps.
     """
-    matched = found.controls[NAMES]
-    inside = own[matched.owner]
-    pool, real = matched.pairs.take(inside), found.pairs.take(own)
-    both = TokenPairs.joined([real, pool])
-    is_real = np.arange(len(both)) < len(real)
-    octave = np.floor(np.log2(np.maximum(both.n_tokens, 1)) * _STEPS_AN_OCTAVE).astype(np.int64)
-    key = np.stack([octave, np.minimum(both.n_lines, _MOST_LINES), both.group])
+    both = pairs[pairs["control"].isin((USES, NAMES))]
+    is_real = (both["control"] == USES).to_numpy()
+    n_tokens, n_lines, group = (both[name].to_numpy() for name in ("n_tokens", "n_lines", "group"))
+    octave = np.floor(np.log2(np.maximum(n_tokens, 1)) * _STEPS_AN_OCTAVE).astype(np.int64)
+    key = np.stack([octave, np.minimum(n_lines, _MOST_LINES), group])
     stratum = np.unique(key, axis=1, return_inverse=True)[1].ravel()
-    units, is_told = units_of(both), units_of(real).has_interval
+    units, is_told = units_of(both), units_of(both[is_real]).has_interval
     rows = []
     for measure in MEASURES:
-        logs = np.concatenate([reading.real[measure][own], reading.controls[NAMES][measure][inside]])
+        logs = reading[measure][both.index]
         for at, place in enumerate(places):
             value, resampled = _within_strata(logs[:, at], is_real, stratum, units, bootstrap)
             low, high = interval(resampled) if is_told else (np.nan, np.nan)
             where = {"kind": kind, "control": STRATIFIED, "measure": measure, "model": TRAINED, **place}
             means = {"real": np.exp(logs[is_real, at].mean()), "difference": value}
             means["matched"] = means["real"] / np.exp(value)
-            counts = {"n": len(real), "n_documents": units.n_documents, "n_units": units.count}
+            counts = {"n": int(is_real.sum()), "n_documents": units.n_documents, "n_units": units.count}
             rows.append({**where, **means, "ci_low": low, "ci_high": high, **counts})
     return rows
 
@@ -423,19 +374,21 @@ def _bins(n_tokens: Int64[np.ndarray, " n"]) -> Iterator[tuple[Bool[np.ndarray, 
             yield inside, int(n_tokens[inside].min()), int(n_tokens[inside].max())
 
 
-def _match_rows(found: Found) -> list[Mapping[str, Any]]:
+def _match_rows(pairs: Any) -> list[dict[str, Any]]:
     """Say how well each control matches: how many pairs have one, and how far off it is."""
-    rows = []
-    for number, kind in enumerate(KINDS):
-        for control, matched in found.controls.items():
-            own = found.kind[matched.owner] == number
-            real, other = found.pairs.take(matched.owner[own]), matched.pairs.take(own)
-            apart = [np.abs(other.n_tokens - real.n_tokens), np.abs(other.n_lines - real.n_lines)]
-            means = [float(part.mean()) if len(part) else np.nan for part in apart]
-            n = len(np.unique(matched.owner[own]))
-            values = (kind, control, n, len(other), *means)
-            rows.append(dict(zip(_MATCHES, values, strict=True)))
-    return rows
+    distances = ["n_tokens", "n_lines"]
+    apart = (pairs[distances] - pairs.loc[pairs["owner"], distances].to_numpy()).abs()
+    apart = apart.rename(columns={"n_tokens": "apart_tokens", "n_lines": "apart_lines"})
+    groups = pairs[["kind", "control", "owner"]].join(apart).groupby(["kind", "control"])
+    found = groups.agg(
+        n=("owner", "nunique"),
+        n_controls=("owner", "size"),
+        apart_tokens=("apart_tokens", "mean"),
+        apart_lines=("apart_lines", "mean"),
+    )
+    every = pd.MultiIndex.from_product([range(len(KINDS)), CONTROLS], names=["kind", "control"])
+    rows = found.reindex(every).fillna({"n": 0, "n_controls": 0}).reset_index()
+    return rows.assign(kind=[KINDS[number] for number in rows["kind"]]).to_dict("records")
 
 
 def _headline(effects: pd.DataFrame) -> dict[str, float | None]:
@@ -447,7 +400,8 @@ def _headline(effects: pd.DataFrame) -> dict[str, float | None]:
 
 def _warnings(found: Found, n_ctx: int) -> list[str]:
     warnings = []
-    units = units_of(found.pairs)
+    pairs: Any = found.pairs
+    units = units_of(pairs[pairs["control"] == USES])
     if not units.is_document:
         warnings.append(
             f"{units.n_documents} files are few, so intervals resample blocks of 4,096 bytes within them: "

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Int64
 
 from lrope_interp.data import Document, byte_class, character_starts, label_gaps
@@ -31,63 +32,10 @@ MOST_PAIRS = 2_000
 _TOLERANCE = {NAMES: 0.0, REPEATED: 0.1, ROLES: 0.1}
 _IDENTIFIER = re.compile(r"[^\W\d]\w*(?![\w\"'])")
 
+USES = ""
+"""What stands in the column `control` of the definition-use pairs themselves."""
+
 Index = Int64[np.ndarray, " _"]
-
-
-@dataclass(frozen=True)
-class TokenPairs:
-    """TokenPairs of tokens of some documents.
-
-    Attributes:
-        document: Number of the document of each.
-        first: The token of the document that holds the last byte of the earlier name.
-        last: That of the later one.
-        n_lines: Line ends between.
-        byte: The byte of the document at which the later name ends.
-        group: Both ends' classes of bytes, as one number.
-    """
-
-    document: Index
-    first: Index
-    last: Index
-    n_lines: Index
-    byte: Index
-    group: Index
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self.first)
-
-    @property
-    def n_tokens(self) -> Index:
-        """Tokens from the one to the other."""
-        return self.last - self.first
-
-    def take(self, rows: Index | Bool[np.ndarray, " _"]) -> TokenPairs:
-        """Return some of them."""
-        return TokenPairs(*(getattr(self, name)[rows] for name in _COLUMNS))
-
-    @classmethod
-    def joined(cls, parts: Sequence[TokenPairs]) -> TokenPairs:
-        """Put pairs one after the other."""
-        empty = np.zeros(0, dtype=np.int64)
-        return cls(*(np.concatenate([empty, *(getattr(one, name) for one in parts)]) for name in _COLUMNS))
-
-
-_COLUMNS = ("document", "first", "last", "n_lines", "byte", "group")
-
-
-@dataclass(frozen=True)
-class Matched:
-    """Controls of one kind.
-
-    Attributes:
-        pairs: The control pairs.
-        owner: Which of the definition-use pairs each belongs to.
-    """
-
-    pairs: TokenPairs
-    owner: Index
 
 
 @dataclass(frozen=True)
@@ -95,17 +43,18 @@ class Found:
     """What was found and what of it is measured.
 
     Attributes:
-        pairs: The sampled definition-use pairs, by document.
-        kind: The kind of each, as its number in `KINDS`.
-        controls: Pairs to hold them against.
+        pairs: Pairs of tokens: the sampled definition-use pairs by document, then each control's. Columns:
+            `document` (its number), `first` and `last` (the tokens of the document that hold the last bytes
+            of the two names), `n_tokens` and `n_lines` (tokens and line ends between), `byte` (at which the
+            later name ends), `group` (both ends' classes of bytes, as one number), `kind` (its number in
+            `KINDS`), `control` (`USES`, or one of `CONTROLS`), and `owner` (the row of the definition-use
+            pair that each belongs to).
         counts: One row a kind: how many there are, how many too far apart for a window, how many
             shared with training text, and how many are measured.
         n_unreadable: Documents that do not parse as Python.
     """
 
-    pairs: TokenPairs
-    kind: Index
-    controls: Mapping[str, Matched]
+    pairs: pd.DataFrame
     counts: tuple[Mapping[str, Any], ...]
     n_unreadable: int
 
@@ -131,15 +80,18 @@ class DocumentNames:
         self.kind = byte_class(document.text)[ends].astype(np.int64)
         self.n_shared = np.concatenate([[0], np.cumsum(is_shared)])
 
-    def pairs(self, i: Index, j: Index) -> TokenPairs:
-        """Return pairs of the names i and j."""
-        return TokenPairs(
-            np.full(len(i), self.number),
-            self.token[i],
-            self.token[j],
-            self.line[j] - self.line[i],
-            self.byte[j],
-            self.kind[i] * 64 + self.kind[j],
+    def pairs(self, i: Index, j: Index) -> pd.DataFrame:
+        """Return pairs of the names i and j, as in `Found`."""
+        return pd.DataFrame(
+            {
+                "document": np.full(len(i), self.number),
+                "first": self.token[i],
+                "last": self.token[j],
+                "n_tokens": self.token[j] - self.token[i],
+                "n_lines": self.line[j] - self.line[i],
+                "byte": self.byte[j],
+                "group": self.kind[i] * 64 + self.kind[j],
+            }
         )
 
     def is_clean(self, i: Index, j: Index) -> Bool[np.ndarray, " _"]:
@@ -187,42 +139,34 @@ class DocumentNames:
         return i[is_other], j[is_other]
 
 
-def closest(
-    wanted: TokenPairs,
-    row: int,
-    among: TokenPairs,
-    tolerance: float,
-    rng: np.random.Generator,
-    n: int = N_CONTROLS,
-) -> Index:
-    """Return up to `n` of the candidates: within the tolerance of the token distance, nearest in lines.
-
-    One line end more or less counts as equal; among equals the nearer token distance goes first, and
-    then chance decides.
-    """
-    n_tokens, group = int(wanted.n_tokens[row]), int(wanted.group[row])
-    apart = np.abs(among.n_tokens - n_tokens)
-    usable = np.flatnonzero((apart <= tolerance * n_tokens) & (among.group == group))
-    lines = np.maximum(np.abs(among.n_lines[usable] - wanted.n_lines[row]) - 1, 0)
-    order = np.lexsort((rng.random(len(usable)), apart[usable], lines))
-    return usable[order[:n]]
-
-
 def match_document(
-    names: DocumentNames, wanted: TokenPairs, kind: Index, most: int, rng: np.random.Generator
-) -> Mapping[str, Matched]:
-    """Return the controls of the definition-use pairs of one document."""
-    found: dict[str, Matched] = {}
-    for control in CONTROLS:
-        among = {one: names.pairs(*names.candidates(control, one, most)) for one in np.unique(kind).tolist()}
-        chosen = [
-            closest(wanted, row, among[int(kind[row])], _TOLERANCE[control], rng)
-            for row in range(len(wanted))
-        ]
-        parts = [among[int(kind[row])].take(rows) for row, rows in enumerate(chosen)]
-        owner = np.repeat(np.arange(len(wanted)), [len(rows) for rows in chosen])
-        found[control] = Matched(TokenPairs.joined(parts), owner)
-    return found
+    names: DocumentNames, wanted: pd.DataFrame, most: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Return the controls of the definition-use pairs of one document: up to five each, of every control.
+
+    They are within the tolerance of the token distance, and nearest in lines. One line end more or less
+    counts as equal; among equals the nearer token distance goes first, and then chance decides.
+    """
+    parts = []
+    for control, tolerance in _TOLERANCE.items():
+        kinds = np.unique(wanted["kind"]).tolist()
+        candidates = [names.pairs(*names.candidates(control, kind, most)).assign(kind=kind) for kind in kinds]
+        among: Any = pd.concat(candidates, ignore_index=True)
+        n_tokens, n_lines, group, kind = (
+            among[name].to_numpy() for name in ("n_tokens", "n_lines", "group", "kind")
+        )
+        chosen = []
+        rows: Any = wanted.itertuples()
+        for row in rows:
+            apart = np.abs(n_tokens - row.n_tokens)
+            is_alike = (group == row.group) & (kind == row.kind)
+            usable = np.flatnonzero((apart <= tolerance * row.n_tokens) & is_alike)
+            lines = np.maximum(np.abs(n_lines[usable] - row.n_lines) - 1, 0)
+            order = np.lexsort((rng.random(len(usable)), apart[usable], lines))
+            chosen.append(usable[order[:N_CONTROLS]])
+        owner = np.repeat(wanted.index, [len(one) for one in chosen])
+        parts.append(among.iloc[np.concatenate(chosen)].assign(control=control, owner=owner))
+    return pd.concat(parts)
 
 
 def _identifiers(document: Document) -> list[tuple[int, int]]:
@@ -267,49 +211,42 @@ def find_pairs(
     readable = [at for at, document in enumerate(captured.documents) if is_readable(document)]
     if not readable:
         raise LRopeError("no document is Python that parses, so no definition can be found; give --data code")
-    uses, kinds, are_clean = [], [], []
+    parts = []
     for number in readable:
         names = DocumentNames(captured, number, shared[number])
         i, j, kind = names.uses()
-        uses.append(names.pairs(i, j))
-        kinds.append(kind)
-        are_clean.append(names.is_clean(i, j))
-    every, kind, is_clean = TokenPairs.joined(uses), np.concatenate(kinds), np.concatenate(are_clean)
-    is_near = (every.n_tokens >= 1) & (every.n_tokens <= most_tokens)
+        parts.append(names.pairs(i, j).assign(kind=kind, is_clean=names.is_clean(i, j)))
+    every: Any = pd.concat(parts, ignore_index=True)
+    is_clean, is_near = every.pop("is_clean"), every["n_tokens"].between(1, most_tokens)
     if not (is_near & is_clean).any():
         raise LRopeError(
             f"no definition has a use within {most_tokens} tokens that is not shared with training text; "
             "give more code, or a model with longer windows"
         )
-    chosen = _sampled([is_near & is_clean & (kind == one) for one in range(len(KINDS))], most_pairs, seed)
-    pairs, kind_of = every.take(chosen), kind[chosen]
+    usable = [(is_near & is_clean & (every["kind"] == one)).to_numpy() for one in range(len(KINDS))]
+    chosen = _sampled(usable, most_pairs, seed)
+    uses = every.iloc[chosen].reset_index(drop=True)
     rng = np.random.default_rng([seed, 1])
-    numbers = np.unique(pairs.document).tolist()
-    matched: dict[str, list[Matched]] = {control: [] for control in CONTROLS}
+    controls = []
+    numbers = np.unique(uses["document"]).tolist()
     for done, number in enumerate(numbers, start=1):
-        own = np.flatnonzero(pairs.document == number)
         names = DocumentNames(captured, number, shared[number])
-        for control, found in match_document(names, pairs.take(own), kind_of[own], most_tokens, rng).items():
-            matched[control].append(Matched(found.pairs, own[found.owner]))
+        controls.append(match_document(names, uses[uses["document"] == number], most_tokens, rng))
         if on_progress is not None:
             on_progress("pairs", done, len(numbers))
-    controls = {
-        control: Matched(
-            TokenPairs.joined([one.pairs for one in parts]), np.concatenate([one.owner for one in parts])
-        )
-        for control, parts in matched.items()
-    }
-    counts = [
-        {
-            "kind": name,
-            "n_found": int((kind == number).sum()),
-            "n_far": int(((kind == number) & ~is_near).sum()),
-            "n_shared": int(((kind == number) & is_near & ~is_clean).sum()),
-            "n_measured": int((kind_of == number).sum()),
-        }
-        for number, name in enumerate(KINDS)
-    ]
-    return Found(pairs, kind_of, controls, tuple(counts), len(captured.documents) - len(readable))
+    matched: Any = pd.concat(controls)
+    pairs = pd.concat(
+        [
+            uses.assign(control=USES, owner=uses.index),
+            *(matched[matched["control"] == control] for control in CONTROLS),
+        ],
+        ignore_index=True,
+    )
+    is_counted = {"n_found": 1, "n_far": ~is_near, "n_shared": is_near & ~is_clean}
+    is_counted["n_measured"] = every.index.isin(chosen)
+    counts: Any = pd.DataFrame(is_counted).groupby(every["kind"]).sum()
+    counts = counts.reindex(range(len(KINDS)), fill_value=0).assign(kind=KINDS)
+    return Found(pairs, tuple(counts.to_dict("records")), len(captured.documents) - len(readable))
 
 
 def _sampled(kinds: Sequence[Bool[np.ndarray, " _"]], most: int, seed: int) -> Index:
