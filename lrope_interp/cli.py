@@ -6,6 +6,7 @@ the user ends with one line on stderr and exit code 2; an interruption with 130.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(
             f"{odd[0]}: not UTF-8, so that a result could not name it; rename the file, or leave the byte out"
         )
+    set_malloc_thresholds()
     try:
         with _ended_by_signals():
             app(args=None if arguments is None else list(arguments), prog_name="lrope-interp")
@@ -96,6 +98,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         # a disk that is full, a folder that is closed to us
         _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+
+
+def set_malloc_thresholds() -> bool:
+    """Keep glibc from handing every tensor's memory back to the system and faulting it in again.
+
+    glibc maps blocks above 128 KiB (growing to 32 MiB) afresh and returns free memory at the heap's
+    top; a training step then spends much of its time in page faults. The command line raises both
+    thresholds before torch allocates. Importing the package never does: the setting belongs to the
+    whole process.
+
+    Returns:
+        Whether both were set; False where there is no glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    has_mmap = mallopt(m_mmap_threshold, 32 * 1024 * 1024) == 1  # glibc refuses more
+    return mallopt(m_trim_threshold, 2**31 - 1) == 1 and has_mmap
 
 
 _LESS_MEMORY = {

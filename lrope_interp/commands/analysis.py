@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.output import Output
+from lrope_interp.commands.output import Voice
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
@@ -68,11 +68,11 @@ class Analysis:
     text_column: str = "text"
     as_json: bool = False
     quiet: bool = False
-    output: Output = field(init=False, repr=False)
+    output: Voice = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Find the voice."""
-        object.__setattr__(self, "output", Output(self.as_json, self.quiet))
+        object.__setattr__(self, "output", Voice(self.as_json, self.quiet))
 
     @cached_property
     def run(self) -> Run:
@@ -91,11 +91,8 @@ class Analysis:
 
     def load_model(self, run: Run | None = None) -> LRopeTransformer:
         """Load the model of the run, or of another one, onto ``--device``."""
-        from lrope_interp.training.process import set_malloc_thresholds
-
-        set_malloc_thresholds()
         from lrope_interp.models import LRopeTransformer
-        from lrope_interp.training.distribution import resolve_device
+        from lrope_interp.models.config import resolve_device
 
         folder = (run or self.run).folder
         return LRopeTransformer.from_pretrained(folder, device=resolve_device(self.device))
@@ -254,7 +251,7 @@ def save(
     return result, folder
 
 
-def close(result: Result, folder: Path, out: Output, **more: Any) -> None:
+def close(result: Result, folder: Path, out: Voice, **more: Any) -> None:
     """Say what to mind and where the result lies; print the JSON summary, with `more` in it, if asked."""
     for warning in result.warnings:
         out.warn(warning)

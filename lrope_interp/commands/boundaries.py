@@ -9,7 +9,7 @@ import typer
 
 from lrope_interp.commands import options
 from lrope_interp.commands.analysis import Analysis, close, shares
-from lrope_interp.commands.output import Output, number
+from lrope_interp.commands.output import Voice, number
 
 if TYPE_CHECKING:
     from lrope_interp.results import Result
@@ -57,7 +57,7 @@ def boundaries(
     close(result, folder, asked.output)
 
 
-def print_scores(result: Result, out: Output) -> None:
+def print_scores(result: Result, out: Voice) -> None:
     """Print one table: a row a layer or control, a column a label and stratum.
 
     Layers come in their order, then signals of the whole model, and each layer's control at the best layer.

@@ -12,7 +12,7 @@ import typer
 
 from lrope_interp.commands import options
 from lrope_interp.commands.analysis import Analysis, close, save, shares
-from lrope_interp.commands.output import Output
+from lrope_interp.commands.output import Voice
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
@@ -57,16 +57,14 @@ def context(
     ] = None,
 ) -> None:
     """Measure what learned increments cost as context grows."""
-    from lrope_interp.training.process import set_malloc_thresholds
-
-    set_malloc_thresholds()
     from lrope_interp.folders import reserved
+    from lrope_interp.models.config import resolve_device
     from lrope_interp.probes.studies.context.context import measure_costs
     from lrope_interp.probes.studies.context.plan import CostPlan, parse_arms, parse_contexts
     from lrope_interp.reports.context.page import render_context_cost
     from lrope_interp.results import stamp
     from lrope_interp.runs import RUNS
-    from lrope_interp.training.distribution import resolve_device, resolve_dtype
+    from lrope_interp.training.distribution import resolve_dtype
 
     sizes, chosen = parse_contexts(contexts, max_context), parse_arms(arms)
     device = resolve_device(asked.device)
@@ -111,7 +109,7 @@ def _shape(preset: str | None, model: Path | None) -> Mapping[str, Any]:
     return read_config(read_run(model).folder)["model"]
 
 
-def _print(result: Result, out: Output) -> None:
+def _print(result: Result, out: Voice) -> None:
     from lrope_interp.reports.context.frames import PHASES
     from lrope_interp.reports.context.page import against, milliseconds, spread
     from lrope_interp.reports.context.words import sentences

@@ -9,7 +9,7 @@ import typer
 
 from lrope_interp.commands import options
 from lrope_interp.commands.analysis import Analysis, close, shares
-from lrope_interp.commands.output import Output, number
+from lrope_interp.commands.output import Voice, number
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def parsed_place(value: str, option: str) -> Place:
     return value
 
 
-def _print_distances(result: Result, out: Output) -> None:
+def _print_distances(result: Result, out: Voice) -> None:
     """Print the places asked for, or the words that the matrix is about."""
     from lrope_interp.reports.distances.figures import MEASURES, pair_frame
     from lrope_interp.reports.distances.page import headline

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lrope_interp.commands.analysis import Analysis, close, shares
-from lrope_interp.commands.output import Output
+from lrope_interp.commands.output import Voice
 
 if TYPE_CHECKING:
     from lrope_interp.probes.capture.selection import Selection
@@ -65,7 +65,7 @@ def _selected(asked: Analysis, pairs: Sequence[EntityPair]) -> Selection:
     return select_passages(selection, corpus, pairs, asked.max_bytes or MAX_BYTES)
 
 
-def _print_tests(result: Result, out: Output) -> None:
+def _print_tests(result: Result, out: Voice) -> None:
     """Print one table: a row a layer, a column a test."""
     from lrope_interp.reports.entities.frames import TESTS, place_name, test_frame
 

@@ -11,7 +11,7 @@ import typer
 
 from lrope_interp.commands import options
 from lrope_interp.commands.analysis import Analysis, shares
-from lrope_interp.commands.output import Output, console
+from lrope_interp.commands.output import Voice, console
 from lrope_interp.errors import LRopeError, visible
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _intervention(asked: Analysis, model: LRopeTransformer, to: str) -> Interven
     return {"mean": interventions.layer_mean, "lexical": interventions.lexical_mean}[to](fitted)
 
 
-def _show(texts: Mapping[str, str], out: Output) -> None:
+def _show(texts: Mapping[str, str], out: Voice) -> None:
     """Show texts in columns on a terminal that is wide enough, else one after the other."""
     if out.as_json:
         return

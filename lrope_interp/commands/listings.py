@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.output import Output, number
+from lrope_interp.commands.output import Voice, number
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ REPORT = "report.html"
 
 def corpora(as_json: options.Json = False) -> None:
     """List the corpora: what they are, and which are installed."""
-    out = Output(as_json)
+    out = Voice(as_json)
     from lrope_interp.data import CORPORA, corpus_status
 
     rows, payload = [], []
@@ -51,7 +51,7 @@ def runs(
     from lrope_interp.folders import recover
     from lrope_interp.runs import RUNS, list_runs
 
-    out = Output(as_json)
+    out = Voice(as_json)
     root = RUNS if folder is None else folder
     if folder is not None and not folder.is_dir():
         raise LRopeError(f"there is no folder {folder}; runs are under ./{RUNS} unless --out said otherwise")

@@ -27,7 +27,7 @@ OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Output:
+class Voice:
     """The voice of one command.
 
     Attributes:
@@ -104,7 +104,7 @@ class Output:
 class _StageLines:
     """One line a stage, for logs and pipes."""
 
-    def __init__(self, out: Output) -> None:
+    def __init__(self, out: Voice) -> None:
         self._out, self._stage = out, ""
 
     def __call__(self, stage: str, done: int, total: int) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from lrope_interp.commands import options
 from lrope_interp.commands.analysis import Analysis, close, shares
-from lrope_interp.commands.output import Output, number
+from lrope_interp.commands.output import Voice, number
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.concepts.options import MAX_BYTES
 
@@ -91,7 +91,7 @@ def probe(
     close(result, folder, asked.output)
 
 
-def print_claims(result: Result, out: Output) -> None:
+def print_claims(result: Result, out: Voice) -> None:
     """Print one table a kind of features: a row a concept, a column a layer."""
     from lrope_interp.reports.concepts.frames import claims_of, features_of, layers_of
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lrope_interp.commands.output import Output, console
+from lrope_interp.commands.output import Voice, console
 from lrope_interp.errors import visible
 from lrope_interp.training.events import (
     Checkpointed,
@@ -191,14 +191,14 @@ def opening(event: Started) -> list[str]:
 
 
 @contextmanager
-def listen(out: Output, state: TrainingState) -> Iterator[OnEvent]:
+def listen(out: Voice, state: TrainingState) -> Iterator[OnEvent]:
     """Yield what to hand to `train` as `on_event`: it shows the run the way this terminal can."""
     with _shown(out, Course(1, 0, 0, state=state), _Lines, _run_picture) as on_event:
         yield lambda event: on_event(None, event)
 
 
 @contextmanager
-def listen_to_runs(out: Output, course: Course) -> Iterator[OnRunEvent]:
+def listen_to_runs(out: Voice, course: Course) -> Iterator[OnRunEvent]:
     """Yield what to hand to `train_missing` as `on_event`: it shows the runs one after the other."""
     with _shown(out, course, _LinesOfRuns, _runs_picture) as on_event:
         yield on_event
@@ -206,7 +206,7 @@ def listen_to_runs(out: Output, course: Course) -> Iterator[OnRunEvent]:
 
 @contextmanager
 def _shown(
-    out: Output,
+    out: Voice,
     course: Course,
     lines: type[_Silent],
     picture: Callable[[Course], tuple[Any, Callable[[], Any]]],
@@ -233,7 +233,7 @@ def _shown(
 class _Silent:
     """Nothing but warnings, each once: runs of one experiment share most of them."""
 
-    def __init__(self, out: Output, course: Course) -> None:
+    def __init__(self, out: Voice, course: Course) -> None:
         self._out, self._course = out, course
         self._told: set[str] = set()
 
@@ -247,7 +247,7 @@ class _Silent:
 class _Lines(_Silent):
     """A line of one run now and then, for logs and pipes."""
 
-    def __init__(self, out: Output, course: Course) -> None:
+    def __init__(self, out: Voice, course: Course) -> None:
         super().__init__(out, course)
         self._pace = Pace(LINES_A_RUN, -1)
 
@@ -266,7 +266,7 @@ class _Lines(_Silent):
 class _LinesOfRuns(_Silent):
     """A heading for each run, and few lines below it."""
 
-    def __init__(self, out: Output, course: Course) -> None:
+    def __init__(self, out: Voice, course: Course) -> None:
         super().__init__(out, course)
         self._pace = Pace(LINES_OF_EACH_RUN, 0)
 

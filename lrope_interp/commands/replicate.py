@@ -14,7 +14,7 @@ import typer
 
 from lrope_interp.commands import options
 from lrope_interp.commands.analysis import INTERRUPTED, close
-from lrope_interp.commands.output import Output, number
+from lrope_interp.commands.output import Voice, number
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
@@ -66,16 +66,13 @@ def replicate(
         "device": None if device == "auto" else device,
         "encoding_errors": encoding_errors,
     }
-    from lrope_interp.training.process import set_malloc_thresholds
-
-    set_malloc_thresholds()
     from lrope_interp.commands.progress import Course
     from lrope_interp.folders import as_given
     from lrope_interp.probes.studies.replication.replication import Comparison
     from lrope_interp.results import stamp
     from lrope_interp.training.replication import check_reference, opened, parse_arms
 
-    say, parsed = Output(as_json, quiet), parse_arms(arms)
+    say, parsed = Voice(as_json, quiet), parse_arms(arms)
     comparison = Comparison(check_reference(reference, parsed), margin)
     known = {name: value for name, value in given.items() if value is not None}
     replication = _resolve(parsed, seeds, known, out, overwrite)
@@ -129,7 +126,7 @@ def _resolve(
     return replication
 
 
-def _say_what_runs(replication: Replication, n_finished: int, out: Output) -> None:
+def _say_what_runs(replication: Replication, n_finished: int, out: Voice) -> None:
     from lrope_interp.training.replication import WIDENED, WIDENED_TO, extra_units, n_extra_parameters, spoken
 
     base, arms = replication.base, replication.arms
@@ -148,7 +145,7 @@ def _say_what_runs(replication: Replication, n_finished: int, out: Output) -> No
 
 
 def _train_and_compare(
-    replication: Replication, comparison: Comparison, course: Course, out: Output
+    replication: Replication, comparison: Comparison, course: Course, out: Voice
 ) -> Result:
     from lrope_interp.commands.progress import listen_to_runs
     from lrope_interp.training.replication import train_missing
@@ -167,11 +164,11 @@ def _write_run_reports(runs: Sequence[Run]) -> None:
             write_report(one)
 
 
-def _compare(replication: Replication, comparison: Comparison, runs: Sequence[Run], out: Output) -> Result:
+def _compare(replication: Replication, comparison: Comparison, runs: Sequence[Run], out: Voice) -> Result:
     """Score every run on the full validation set and compare the arms."""
+    from lrope_interp.models.config import resolve_device
     from lrope_interp.probes.capture.selection import describe
     from lrope_interp.probes.studies.replication.replication import replicate_result
-    from lrope_interp.training.distribution import resolve_device
     from lrope_interp.training.preparation import training_corpus
     from lrope_interp.training.replication import (
         SPLIT,
@@ -235,7 +232,7 @@ def _how_to_go_on(replication: Replication, course: Course) -> str:
     )
 
 
-def _print(result: Result, comparison: Comparison, out: Output) -> None:
+def _print(result: Result, comparison: Comparison, out: Voice) -> None:
     """Print the differences as a table, and every verdict as a sentence."""
     from lrope_interp.reports.replication.words import sentences
     from lrope_interp.training.replication import spoken

@@ -9,7 +9,7 @@ import typer
 
 from lrope_interp.commands import options
 from lrope_interp.commands.analysis import Analysis, close, shares
-from lrope_interp.commands.output import Output, number
+from lrope_interp.commands.output import Voice, number
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _gold_text(path: Path, encoding_errors: str, run_folder: Path) -> Document:
     return Document(path.name, text, CORPUS, language, words=tuple(words), is_despaced=is_despaced)
 
 
-def _print_extremes(result: Result, out: Output) -> None:
+def _print_extremes(result: Result, out: Voice) -> None:
     """Print where each row opens most, against its own mean increment a byte (or token)."""
     import pandas as pd
 

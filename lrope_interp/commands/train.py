@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.output import Output
+from lrope_interp.commands.output import Voice
 from lrope_interp.errors import LRopeError
 
 
@@ -108,4 +108,4 @@ def train(
     from lrope_interp.commands.training import Recorded, Request, run
 
     recording = Recorded(checkpoint_minutes, tuple(log_to or ()))
-    run(Request(given, out, resume, overwrite, recording), Output(as_json, quiet))
+    run(Request(given, out, resume, overwrite, recording), Voice(as_json, quiet))

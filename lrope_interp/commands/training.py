@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from lrope_interp.commands.analysis import INTERRUPTED
-from lrope_interp.commands.output import Output
+from lrope_interp.commands.output import Voice
 from lrope_interp.commands.progress import TrainingState, by_layer, clock, listen
 from lrope_interp.errors import LRopeError, visible
 from lrope_interp.folders import RUN, locked, record, recover, resumed_folder
@@ -48,11 +48,8 @@ class Recorded:
         return Recording(tracker_names(self.log_to) or before.log_to, minutes)
 
 
-def run(request: Request, out: Output) -> None:
+def run(request: Request, out: Voice) -> None:
     """Train, write the report, and say where everything lies."""
-    from lrope_interp.training.process import set_malloc_thresholds
-
-    set_malloc_thresholds()
     from lrope_interp.training.distribution import launched_as_main, leave
     from lrope_interp.training.loop import train
 
@@ -151,7 +148,7 @@ def _unit(finished: Run) -> str:
     return "byte" if tokenizer.get("name", "bytes") == "bytes" else "token"
 
 
-def _summarise(finished: Run, report: Path, state: TrainingState, out: Output) -> None:
+def _summarise(finished: Run, report: Path, state: TrainingState, out: Voice) -> None:
     summary = finished.summary
     nats, bits = summary["validation_nats_per_byte"], summary["validation_bits_per_byte"]
     rows = [

@@ -19,6 +19,7 @@ from lrope_interp.files import ModelShape, check
 INCREMENT_MODES = ("per_layer", "shared", "fixed")
 ATTENTION_IMPLEMENTATIONS = ("auto", "sdpa", "eager")
 NORMALIZATIONS = ("RMS", "RMSPre")
+DEVICES = ("auto", "cpu", "cuda", "mps")
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": F.silu,
     "gelu": F.gelu,
@@ -166,6 +167,22 @@ class LRopeConfig(TransformerBridgeConfig):
             return cls(**config_dict)
         except TypeError as error:
             raise LRopeError(f"the model configuration is incomplete or has a wrong type: {error}") from None
+
+
+def resolve_device(name: str) -> str:
+    """Return "cuda", "mps" or "cpu" for a device name or "auto"; a missing device is refused."""
+    if name not in DEVICES:
+        raise unknown("device", name, DEVICES)
+    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [device for device, here in is_there.items() if here]
+    if name == "auto":
+        return available[0]
+    if name not in available:
+        raise LRopeError(
+            f"device {name!r} was asked for, but torch {torch.__version__} sees only "
+            f"{', '.join(available)} here; use --device auto"
+        )
+    return name
 
 
 def _device(device: Any) -> Any:

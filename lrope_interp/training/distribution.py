@@ -21,7 +21,8 @@ from torch import Tensor
 
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.training.config import DEVICES, DTYPES, TrainConfig
+from lrope_interp.models.config import resolve_device
+from lrope_interp.training.config import DTYPES, TrainConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -29,21 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 _PATIENCE = timedelta(hours=2)  # the first encoding of a large text is waited for
-
-
-def resolve_device(name: str) -> str:
-    """Return "cuda", "mps" or "cpu" for a device name or "auto"; a missing device is refused."""
-    if name not in DEVICES:
-        raise unknown("device", name, DEVICES)
-    available = [device for device in ("cuda", "mps", "cpu") if _is_available(device)]
-    if name == "auto":
-        return available[0]
-    if name not in available:
-        raise LRopeError(
-            f"device {name!r} was asked for, but torch {torch.__version__} sees only "
-            f"{', '.join(available)} here; use --device auto"
-        )
-    return name
 
 
 def resolve_dtype(name: str, device: str) -> str:
@@ -75,12 +61,6 @@ def autocast(device: str, dtype: str) -> AbstractContextManager[object]:
     Autocast's cache of cast weights is kept: the weights change only between two contexts.
     """
     return torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == "bfloat16")
-
-
-def _is_available(device: str) -> bool:
-    if device == "cuda":
-        return torch.cuda.is_available()
-    return device == "cpu" or torch.backends.mps.is_available()
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
-"""What training asks of its process before torch is there: memory that stays, and a flag for signals.
+"""What training asks of its process: a flag for signals.
 
 Ctrl-C, SIGTERM and SIGHUP ask the loop to stop after the step at hand; a second Ctrl-C stops at once.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -13,33 +12,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
-_LARGEST_MMAP_THRESHOLD = 32 * 1024 * 1024  # glibc refuses more
-_NEVER_TRIM = 2**31 - 1
-
-
-def set_malloc_thresholds() -> bool:
-    """Keep glibc from handing every tensor's memory back to the system and faulting it in again.
-
-    glibc maps blocks above 128 KiB (growing to 32 MiB) afresh and returns free memory at the heap's
-    top; a training step then spends much of its time in page faults. The command line raises both
-    thresholds before torch allocates. Importing the package never does: the setting belongs to the
-    whole process.
-
-    Returns:
-        Whether both were set; False where there is no glibc.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
-    mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
-    has_mmap = mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD) == 1
-    return mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM) == 1 and has_mmap
 
 
 class StopRequested(KeyboardInterrupt):

@@ -46,7 +46,7 @@ WATCHED = {
     "select_text": "lrope_interp.probes.capture.selection",
     "select_gold": "lrope_interp.probes.capture.selection",
     "read_pairs": "lrope_interp.probes.studies.entities.pairs",
-    "resolve_device": "lrope_interp.training.distribution",
+    "resolve_device": "lrope_interp.models.config",
     "resolve_dtype": "lrope_interp.training.distribution",
     "ablated": "lrope_interp.probes.ablations.attach",
     "layer_mean": "lrope_interp.probes.ablations.interventions",
@@ -75,8 +75,8 @@ PLACE: dict[str, Check] = {
     "--out": lambda s: s.reserved.path == Path("there") and not s.reserved.is_numbered,
     "--overwrite": lambda s: s.reserved.overwrite,
     "--device": lambda s: s.from_pretrained.device == "the cuda",
-    "--json": lambda s: s.Output.as_json,
-    "--quiet": lambda s: s.Output.is_quiet,
+    "--json": lambda s: s.Voice.as_json,
+    "--quiet": lambda s: s.Voice.is_quiet,
 }
 PLACE_WORDS = "--model other --out there --overwrite --device cuda --json --quiet"
 CORPUS: dict[str, Check] = {
@@ -372,7 +372,7 @@ def watch(
     for one in pkgutil.iter_modules(lrope_interp.__path__, "lrope_interp."):
         if not one.name.endswith("__main__"):
             import_module(one.name)  # before anything is replaced, so that nothing keeps it afterwards
-    from lrope_interp.commands.output import Output
+    from lrope_interp.commands.output import Voice
     from lrope_interp.models import LRopeTransformer
     from lrope_interp.probes.ablations.interventions import freeze
     from lrope_interp.probes.capture.selection import select_corpus
@@ -443,8 +443,8 @@ def watch(
     for name, home in homes.items():
         put(name, home)
     monkeypatch.setattr(LRopeTransformer, "from_pretrained", staticmethod(from_pretrained))
-    initialised = watched("Output", Output.__init__, Output.__init__)
-    monkeypatch.setattr(Output, "__init__", lambda *words, **named: initialised(*words, **named))
+    initialised = watched("Voice", Voice.__init__, Voice.__init__)
+    monkeypatch.setattr(Voice, "__init__", lambda *words, **named: initialised(*words, **named))
     stream = watched("generate_stream", LRopeTransformer.generate_stream, lambda *_, **__: iter(["written"]))
     monkeypatch.setattr(LRopeTransformer, "generate_stream", stream)
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from cli_words import Cli, assert_refused, rows_of_text
 
-from lrope_interp.commands.output import Output
+from lrope_interp.commands.output import Voice
 from lrope_interp.commands.progress import LINES_A_RUN, TrainingState, by_layer, clock, listen
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.tokenizers import load_tokenizer
@@ -120,7 +120,7 @@ def test_a_model_of_tokens_trains_and_everything_works_on_it(cli: Cli, text_file
     assert load_tokenizer(Path("second")).fingerprint == tokenizer.fingerprint
 
 
-def told(out: Output, n_steps: int, *more: Event) -> TrainingState:
+def told(out: Voice, n_steps: int, *more: Event) -> TrainingState:
     """Let a run of `n_steps` tell its events to a terminal or a log."""
     increments = (LayerIncrements(0, None, 1.25, 0.5), LayerIncrements(1, None, 0.75, 0.125))
     bits = 1 / math.log(2)
@@ -135,7 +135,7 @@ def told(out: Output, n_steps: int, *more: Event) -> TrainingState:
 
 
 def test_a_log_gets_some_lines_whatever_the_length(capsys: pytest.CaptureFixture[str]) -> None:
-    told(Output(), 1000)
+    told(Voice(), 1000)
     lines = capsys.readouterr().err.splitlines()
     assert LINES_A_RUN <= len([line for line in lines if line.startswith("step ")]) <= LINES_A_RUN + 2
     assert "step 1000/1000  loss 2.000 nats (2.885 bits) | 41.2 kB/s | 3:12 left" in lines
@@ -148,7 +148,7 @@ def test_a_terminal_gets_a_bar_with_loss_and_increments(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    told(Output(), 10)
+    told(Voice(), 10)
     out, err = capsys.readouterr()
     assert out == ""
     assert "step 10/10" in err and "L0 1.25±0.50  L1 0.75±0.12" in err
@@ -156,7 +156,7 @@ def test_a_terminal_gets_a_bar_with_loss_and_increments(
 
 
 def test_quiet_keeps_warnings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert told(Output(is_quiet=True), 3, Warned("ten epochs")).validated is not None
+    assert told(Voice(is_quiet=True), 3, Warned("ten epochs")).validated is not None
     assert capsys.readouterr().err == "warning: ten epochs\n"
 
 

@@ -16,7 +16,7 @@ from concept_results import concepts_result
 from study_samples import CLOSER, cost_result, definitions_result, replication_result
 
 from lrope_interp.commands.boundaries import print_scores
-from lrope_interp.commands.output import Output
+from lrope_interp.commands.output import Voice
 from lrope_interp.commands.probe import print_claims
 from lrope_interp.reports.ablations.attention import attention_sentence
 from lrope_interp.reports.ablations.frames import BETTER, OPEN, UNKNOWN, WORSE, shown_by
@@ -205,7 +205,7 @@ def test_intervals_are_explained_where_there_are_some(
     if not has_intervals:
         scores = shown.tables["scores"].query("seed.isna() and signal != 'untrained'")
         shown = dataclasses.replace(shown, tables={"scores": scores.assign(ci_low=np.nan, ci_high=np.nan)})
-    print_scores(shown, Output())
+    print_scores(shown, Voice())
     said, page = capsys.readouterr().out, render_boundaries(shown)
     assert ("[ ] 95 % interval" in said) is has_intervals
     assert ("( ) range" in said) is has_intervals
@@ -365,7 +365,7 @@ def test_a_claim_whose_interval_holds_zero_or_is_none_stands_nowhere(
     assert best.endswith("A control wins." if has_intervals else "[no interval]. No verdict.")
     marks = set(heat_map.heat_map_frame(result, "increments")["mark"])
     assert marks == ({heat_map.BEHIND} if has_intervals else {heat_map.OPEN, ""})
-    print_claims(result, Output())
+    print_claims(result, Voice())
     printed = capsys.readouterr().out
     assert ("[ ] 95 % interval" in printed) is has_intervals
     assert not any("]*" in line or "]+" in line for line in printed.splitlines())

@@ -19,6 +19,7 @@ import torch
 from run_samples import MakeConfig, logged
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.models.config import resolve_device
 from lrope_interp.runs import read_run
 from lrope_interp.training import distribution
 from lrope_interp.training.distribution import (
@@ -26,7 +27,6 @@ from lrope_interp.training.distribution import (
     decided,
     joined,
     launched_as_main,
-    resolve_device,
     resolve_dtype,
 )
 from lrope_interp.training.loop import train
@@ -96,7 +96,8 @@ def assert_close(one: Path, other: Path) -> None:
 
 def test_auto_takes_the_best_device_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for present, best in ((("mps", "cpu"), "mps"), (("cpu", "cuda", "mps"), "cuda"), (("cpu",), "cpu")):
-        monkeypatch.setattr(distribution, "_is_available", present.__contains__)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda here="cuda" in present: here)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda here="mps" in present: here)
         assert resolve_device("auto") == best
     with pytest.raises(LRopeError, match=r"sees only cpu here; use --device auto"):
         resolve_device("cuda")

@@ -187,11 +187,12 @@ def test_the_front_door_leads_to_train_and_loads_torch_no_sooner() -> None:
         _ = training.trian
     code = (
         "import sys\n"
+        "from lrope_interp import cli\n"
         "from lrope_interp.training import config, events, process\n"
         "print([name for name in ('torch', 'transformer_lens', 'pandas') if name in sys.modules])\n"
-        "print(process.set_malloc_thresholds())\n"
+        "print(cli.set_malloc_thresholds())\n"
         "sys.platform = 'darwin'\n"
-        "assert process.set_malloc_thresholds() is False"
+        "assert cli.set_malloc_thresholds() is False"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() in (["[]", "True"], ["[]", "False"])
