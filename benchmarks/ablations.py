@@ -18,7 +18,6 @@ import torch
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations.attach import ablation_hooks
 from lrope_interp.probes.ablations.interventions import freeze
-from lrope_interp.probes.ablations.options import AblationOptions
 from lrope_interp.probes.ablations.plan import passes, plan
 
 
@@ -39,7 +38,7 @@ def main() -> None:
             if round_number:  # the first one warms up
                 seconds[layer].append(taken)
     median = {layer: statistics.median(found) for layer, found in seconds.items()}
-    arms = passes(plan(AblationOptions(), n_layers, 1, "words", []))
+    arms = passes(plan(n_layers, local="words"))
     with_skipping = median[0] + sum(median[min(arm.layers)] for arm in arms)
     without = median[0] * (1 + len(arms))
     for layer, found in median.items():

@@ -9,9 +9,9 @@ import typer
 
 from lrope_interp.commands import options
 from lrope_interp.commands.analysis import Analysis, close, shares
-from lrope_interp.commands.output import Output
+from lrope_interp.commands.output import Voice
 from lrope_interp.errors import LRopeError, unknown
-from lrope_interp.probes.ablations.options import MAX_BYTES
+from lrope_interp.probes.ablations.plan import MAX_BYTES
 
 if TYPE_CHECKING:
     from lrope_interp.results import Result
@@ -95,7 +95,7 @@ def ablate(
     close(result, folder, asked.output)
 
 
-def _print_changes(result: Result, out: Output) -> None:
+def _print_changes(result: Result, out: Voice) -> None:
     """Print one table: a row a layer, a column an intervention."""
     from lrope_interp.reports.ablations.frames import untouched_loss
     from lrope_interp.reports.ablations.names import short
@@ -135,7 +135,7 @@ def _shown(result: Result) -> Any:
     )
 
 
-def _print_split(result: Result, out: Output) -> None:
+def _print_split(result: Result, out: Voice) -> None:
     """Print what all layers together lose, part by part, where all parts were measured."""
     from lrope_interp.reports.ablations.frames import find, whole_frame
 
@@ -158,7 +158,7 @@ def _cell(value: float, low: float, high: float) -> str:
     return with_bounds(value, low, high) if math.isfinite(low) and math.isfinite(high) else change(value)
 
 
-def _print_passes(result: Result, out: Output) -> None:
+def _print_passes(result: Result, out: Voice) -> None:
     n_passes, gain = result.headline.get("n_passes"), result.headline.get("gain")
     if n_passes is None:
         return

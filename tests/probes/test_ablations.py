@@ -16,7 +16,6 @@ from lrope_interp.data import Document, scoring_windows
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations import passes as ablation_passes
 from lrope_interp.probes.ablations.ablations import ablate
-from lrope_interp.probes.ablations.options import AblationOptions
 from lrope_interp.probes.ablations.plan import passes, plan
 from lrope_interp.probes.capture.capture import capture
 from lrope_interp.probes.capture.selection import Selection
@@ -104,7 +103,7 @@ def test_each_term_of_the_split_equals_a_loop_written_by_hand(
 
 
 def test_the_default_suite_has_every_intervention_on_every_layer_in_at_most_64_passes(suite: Result) -> None:
-    arms = plan(AblationOptions(), 6, 1, "words", [])
+    arms = plan(6, local="words")
     assert 1 + len(passes(arms)) == 64
     names = {arm.intervention for arm in arms}
     assert names == {
@@ -124,7 +123,7 @@ def test_the_default_suite_has_every_intervention_on_every_layer_in_at_most_64_p
 
 
 def test_passes_are_shared_by_arms_that_write_the_same_and_skip_the_layers_below() -> None:
-    arms = plan(AblationOptions(suite="full"), 3, 1, "words", ["whitespace"])
+    arms = plan(3, suite="full", local="words", places=["whitespace"])
     shared = passes(arms)
     whats = [arm.what() for arm in shared]
     assert len(set(whats)) == len(whats) < len(arms)

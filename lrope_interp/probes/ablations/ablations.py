@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from lrope_interp.data.texts import AnyText
-from lrope_interp.errors import LRopeError, check_seed
+from lrope_interp.errors import LRopeError, check_seed, unknown
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
-from lrope_interp.probes.ablations.options import MAX_BYTES, AblationOptions
 from lrope_interp.probes.ablations.passes import run_arms
-from lrope_interp.probes.ablations.places import INSIDE_WORDS, Places
-from lrope_interp.probes.ablations.plan import LEXICAL, RESAMPLE, AblationArm, passes, plan
+from lrope_interp.probes.ablations.places import INSIDE_WORDS, LOCAL_PLACES, Places
+from lrope_interp.probes.ablations.plan import (
+    FROZEN,
+    LEXICAL,
+    MAX_BYTES,
+    RESAMPLE,
+    SUITES,
+    AblationArm,
+    passes,
+    plan,
+)
 from lrope_interp.probes.ablations.tables import Tables, examples_frame, increments_frame
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, check_layers, lay_out, staged
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
@@ -75,23 +83,47 @@ def ablate(
             whose heads share their increments.
     """
     check_seed(seed)
-    options = AblationOptions(
-        freeze=None if freeze is None else str(freeze),
-        layers=None if layers is None else check_layers(model, layers),
-        is_each=is_each,
-        where=where,
-        suite=suite,
-        heads=heads,
-    )
+    freeze = None if freeze is None else str(freeze)
+    every, n_heads = tuple(range(model.cfg.n_layers)), model.cfg.n_heads if model.cfg.per_head else 1
+    chosen = check_layers(model, layers)
+    if suite not in SUITES:
+        raise unknown("suite", suite, SUITES)
+    if freeze is None and (layers is not None or is_each):
+        raise LRopeError("a suite ablates every layer: choose layers together with an intervention (freeze)")
+    if freeze is not None and freeze not in FROZEN:
+        raise unknown("value to freeze to:", freeze, FROZEN)
+    if freeze is not None and suite != "default":
+        raise LRopeError("freeze is one intervention and a suite many: give one of them")
+    if not chosen:
+        raise LRopeError("no layer is named, so nothing would be ablated")
+    if heads and n_heads == 1:
+        raise LRopeError(
+            "the heads of this model share their increments, so none can be ablated alone; train with "
+            "--per-head for that"
+        )
+    if len(chosen) > 1 and chosen != every and not (is_each or heads):
+        raise LRopeError(
+            f"layers {', '.join(map(str, chosen))} together are neither one layer nor all {len(every)}: "
+            "ask for each alone, or use ablated(model, ..., layers=[...]) in Python"
+        )
     selection = select(model, text, data, max_bytes=max_bytes, spread=True)
     captured = lay_out(model, selection.test, (), predictions=False)
     is_scored = ~np.concatenate([np.zeros(0, dtype=bool), *selection.shared["test"]])
     if not (is_scored & captured.is_token_start).any():
         raise LRopeError("there is no text to score: every test document is empty or stands in training text")
     places = Places(captured, seed)
-    n_heads = model.cfg.n_heads if model.cfg.per_head else 1
-    local, full = places.local(options.where), places.occurring(FULL_PLACES)
-    arms = plan(options, model.cfg.n_layers, n_heads, local, full)
+    label = next(iter(places.occurring(LOCAL_PLACES)), None)
+    arms = plan(
+        len(every),
+        chosen,
+        freeze=freeze,
+        is_each=is_each,
+        where=where,
+        suite=suite,
+        heads=n_heads if heads else 0,
+        local=where or label,
+        places=places.occurring(FULL_PLACES) if suite == "full" else (),
+    )
     masks = {arm.where: places.mask(arm.where) for arm in arms if arm.where}
     on_fit = staged(on_progress, "fit")
     fitted = fit_increments(model, selection.fit, batch_size=batch_size, on_progress=on_fit)
@@ -105,7 +137,6 @@ def ablate(
         on_progress=on_progress,
     )
     tables = Tables(captured, outcomes, is_scored, Bootstrap(seed))
-    label = places.local("")
     frames = {
         "ablations": tables.ablations(arms),
         "distances": tables.distances(arms, label or "", places.since(label)),
@@ -117,18 +148,14 @@ def ablate(
         "increments": increments_frame(fitted),
     }
     known = provenance(config=model.cfg.to_dict(), data=dict(selection.data), seed=seed)
-    known |= {"fit": {"n_bytes": fitted.n_bytes, "n_documents": fitted.n_documents}, "suite": options.name}
-    warnings = [*selection.warnings, *_warnings(model, tables, arms), *_of_places(frames["places"])]
-    if label is None:
-        warnings.append(
-            "the text has no words, lines, punctuation or white space: no local edits, no loss by distance"
-        )
+    known |= {"fit": {"n_bytes": fitted.n_bytes, "n_documents": fitted.n_documents}}
+    known["suite"] = suite if freeze is None else "asked"
     return Result(
         kind="ablate",
         provenance=known,
         headline=_headline(frames),
         tables=frames,
-        warnings=tuple([*warnings, *_of_tokens(tables, arms, fitted)]),
+        warnings=(*selection.warnings, *_warnings(model, tables, arms, fitted, frames["places"], label)),
     )
 
 
@@ -151,46 +178,42 @@ def _headline(frames: dict[str, pd.DataFrame]) -> dict[str, float | None]:
     }
 
 
-def _warnings(model: LRopeTransformer, tables: Tables, arms: Sequence[AblationArm]) -> list[str]:
-    found = []
+def _warnings(
+    model: LRopeTransformer,
+    tables: Tables,
+    arms: Sequence[AblationArm],
+    fitted: IncrementStatistics,
+    places: pd.DataFrame,
+    label: str | None,
+) -> Iterator[str]:
     if increments_name(model) == "fixed":
-        found.append(
+        yield (
             "the increments of this model are all 1: freezing them to 1 or to a mean and moving them about "
             "changes nothing"
         )
     if not any(arm.reads_attention for arm in arms):
-        found.append("attention is looked at only where all increments of all layers are frozen")
+        yield "attention is looked at only where all increments of all layers are frozen"
     units = tables.groups[0].units
     if not units.has_interval:
-        found.append(f"no interval: {units.count} units of {units.n_documents} documents")
+        yield f"no interval: {units.count} units of {units.n_documents} documents"
     elif not units.is_document:
-        found.append("fewer than 50 documents: intervals resample blocks of 4,096 bytes")
-    return found
-
-
-def _of_places(places: pd.DataFrame) -> list[str]:
-    """Say of each place that some documents do not know it."""
-    columns = (places[name].tolist() for name in ("where", "n_known", "n_documents"))
-    return [
-        f"{where} is known in {n_known} of {n_documents} documents; in the others nothing was changed there, "
-        "and their bytes count all the same"
-        for where, n_known, n_documents in zip(*columns, strict=True)
-        if n_known < n_documents
-    ]
-
-
-def _of_tokens(tables: Tables, arms: Sequence[AblationArm], fitted: IncrementStatistics) -> list[str]:
-    """Say what tokens make of the words on the page."""
-    found = []
+        yield "fewer than 50 documents: intervals resample blocks of 4,096 bytes"
+    for row in places.to_dict("records"):
+        if row["n_known"] < row["n_documents"]:
+            yield (
+                f"{row['where']} is known in {row['n_known']} of {row['n_documents']} documents; in the "
+                "others nothing was changed there, and their bytes count all the same"
+            )
+    if label is None:
+        yield "the text has no words, lines, punctuation or white space: no local edits, no loss by distance"
     is_new = np.diff(fitted.first)[tables.captured.tokens] == 0
     if is_new.any() and any(arm.intervention in (LEXICAL, RESAMPLE) for arm in arms):
-        found.append(
+        yield (
             f"{int(is_new.sum())} of {len(is_new)} tokens never occur in the fit text: `lexical` gives them "
             "their layer's mean, `resample` any of its increments"
         )
     if not tables.captured.has_byte_tokens:
-        found.append(
+        yield (
             "tokens are longer than a byte: a byte's mean is its token's; a label marks the token that holds "
             "its gap; the loss of a token counts at its first byte, by whose class it goes"
         )
-    return found

@@ -88,13 +88,6 @@ class Places:
             found.append(name)
         return found
 
-    def local(self, asked: str) -> str | None:
-        """Return at which gaps local edits are made: as asked for, or the first place that occurs, if any."""
-        if asked:
-            self.mask(asked)
-            return asked
-        return next(iter(self.occurring(LOCAL_PLACES)), None)
-
     def since(self, where: str | None) -> Int64[np.ndarray, " n_bytes"]:
         """Return how many bytes ago the last marked token began, -1 before the first of a document."""
         is_boundary = np.zeros(self._captured.n_bytes, dtype=bool)

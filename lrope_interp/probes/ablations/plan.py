@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
-
-from lrope_interp.errors import LRopeError
-from lrope_interp.probes.ablations.options import AblationOptions
 
 UNTOUCHED = "untouched"
 BEYOND_RANDOM = "beyond_random"
@@ -16,7 +14,9 @@ ONE, MEAN, LEXICAL, SCALE = "one", "mean", "lexical", "scale"
 RESAMPLE, SHUFFLE, SHIFT = "resample", "shuffle", "shift"
 LOCAL, LOCAL_COMPENSATED = "local", "local_compensated"
 SINGLE, ALL, UP, DOWN, RESTORE = "single", "all", "up", "down", "restore"
+SUITES = ("default", "full")
 FROZEN = {"1": ONE, "mean": MEAN, "lexical": LEXICAL}
+MAX_BYTES = 30_000  # of each language in each split: every intervention reads all of it again
 SPLIT = (ONE, MEAN, LEXICAL)
 FACTORS = (0.25, 0.5, 2**-0.5, 2**0.5, 2.0, 4.0)
 DEFAULT_FACTOR = 2.0
@@ -92,34 +92,64 @@ class AblationArm:
 
 
 def plan(
-    options: AblationOptions, n_layers: int, n_heads: int, local: str | None, places: Sequence[str]
+    n_layers: int,
+    layers: Sequence[int] = (),
+    *,
+    freeze: str | None = None,
+    is_each: bool = False,
+    where: str = "",
+    suite: str = "default",
+    heads: int = 0,
+    local: str | None = None,
+    places: Sequence[str] = (),
 ) -> list[AblationArm]:
-    """Return the arms of a run, in the order in which they are reported.
+    """Return the arms of a run, in the order in which they are reported; for most see `ablate`.
 
     Args:
-        options: What was asked for.
         n_layers: Of the model.
-        n_heads: Increments a token: the heads, or 1 where they share.
-        local: At which gaps local edits are made; None leaves them out.
+        layers: Which of them are frozen, with `freeze`.
+        freeze: One of `FROZEN`; None plans a suite.
+        is_each: With `freeze`, whether each layer is frozen alone, also where all are named.
+        where: With `freeze`, at which gaps only.
+        suite: "default" or "full".
+        heads: How many heads are frozen one by one; 0 where none is.
+        local: At which gaps a suite makes local edits; None leaves them out.
         places: At which gaps alone the full suite freezes to the mean.
-
-    Raises:
-        LRopeError: Single heads are asked for and all heads share their increments, or layers together
-            that are neither one nor all.
     """
-    if options.heads and n_heads == 1:
-        raise LRopeError(
-            "the heads of this model share their increments, so none can be ablated alone; train with "
-            "--per-head for that"
-        )
     every = tuple(range(n_layers))
-    if options.freeze is not None:
-        return _asked(options, every, n_heads)
-    arms = [arm for name in _EVERYWHERE for arm in _each_and_all(every, name)]
-    arms += _each_and_all(every, SCALE, parameter=DEFAULT_FACTOR)
-    arms += [arm for name in _LOCAL if local for arm in _each_and_all(every, name, where=local)]
-    arms += _by_head(MEAN, every, n_heads) if options.heads else []
-    return arms + (_full(every, places) if options.suite == "full" else [])
+
+    def singly(name: str, layers: Sequence[int], **how: Any) -> list[AblationArm]:
+        return [AblationArm(name, SINGLE, (layer,), layer, **how) for layer in layers]
+
+    def by_head(name: str, layers: Sequence[int], **how: Any) -> list[AblationArm]:
+        cells = product(layers, range(heads))
+        return [AblationArm(name, SINGLE, (layer,), layer, head, **how) for layer, head in cells]
+
+    def each_and_all(name: str, **how: Any) -> list[AblationArm]:
+        return [*singly(name, every, **how), AblationArm(name, ALL, every, **how)]
+
+    if freeze is not None:
+        name = FROZEN[freeze]
+        if heads:
+            return by_head(name, layers, where=where)
+        if not is_each and tuple(layers) == every:
+            return [AblationArm(name, ALL, every, where=where)]
+        return singly(name, layers, where=where)
+    arms = [arm for name in _EVERYWHERE for arm in each_and_all(name)]
+    arms += each_and_all(SCALE, parameter=DEFAULT_FACTOR)
+    arms += [arm for name in _LOCAL if local for arm in each_and_all(name, where=local)]
+    arms += by_head(MEAN, every)
+    if suite != "full":
+        return arms
+    factors = [factor for factor in FACTORS if factor != DEFAULT_FACTOR]
+    arms += [arm for factor in factors for arm in each_and_all(SCALE, parameter=factor)]
+    for name in (ONE, MEAN):
+        arms += [AblationArm(name, UP, every[: layer + 1], layer) for layer in every]
+        arms += [AblationArm(name, DOWN, every[layer:], layer) for layer in every]
+        others = [(layer, every[:layer] + every[layer + 1 :]) for layer in every]
+        arms += [AblationArm(name, RESTORE, layers, layer) for layer, layers in others if layers]
+    arms += [arm for place in places for arm in each_and_all(MEAN, where=place)]
+    return arms + [AblationArm(MEAN, ALL, every, where=f"{RANDOM}{place}") for place in places]
 
 
 def passes(arms: Sequence[AblationArm]) -> list[AblationArm]:
@@ -129,43 +159,3 @@ def passes(arms: Sequence[AblationArm]) -> list[AblationArm]:
         if arm.what() not in found or arm.reads_attention:
             found[arm.what()] = arm
     return list(found.values())
-
-
-def _asked(options: AblationOptions, every: tuple[int, ...], n_heads: int) -> list[AblationArm]:
-    """Return the arms of one intervention."""
-    name = FROZEN[str(options.freeze)]
-    layers = every if options.layers is None else tuple(sorted(set(options.layers)))
-    if options.heads:
-        return _by_head(name, layers, n_heads, options.where)
-    if not options.is_each and layers == every:
-        return [AblationArm(name, ALL, layers, where=options.where)]
-    if not options.is_each and len(layers) > 1:
-        raise LRopeError(
-            f"layers {', '.join(map(str, layers))} together are neither one layer nor all {len(every)}: "
-            "ask for each alone, or use ablated(model, ..., layers=[...]) in Python"
-        )
-    return [AblationArm(name, SINGLE, (layer,), layer, where=options.where) for layer in layers]
-
-
-def _full(every: tuple[int, ...], places: Sequence[str]) -> list[AblationArm]:
-    """Return what the full suite has beyond the default one."""
-    factors = [factor for factor in FACTORS if factor != DEFAULT_FACTOR]
-    arms = [arm for factor in factors for arm in _each_and_all(every, SCALE, parameter=factor)]
-    for name in (ONE, MEAN):
-        arms += [AblationArm(name, UP, every[: layer + 1], layer) for layer in every]
-        arms += [AblationArm(name, DOWN, every[layer:], layer) for layer in every]
-        others = [(layer, every[:layer] + every[layer + 1 :]) for layer in every]
-        arms += [AblationArm(name, RESTORE, layers, layer) for layer, layers in others if layers]
-    arms += [arm for place in places for arm in _each_and_all(every, MEAN, where=place)]
-    return arms + [AblationArm(MEAN, ALL, every, where=f"{RANDOM}{place}") for place in places]
-
-
-def _each_and_all(every: tuple[int, ...], name: str, **how: Any) -> list[AblationArm]:
-    single = [AblationArm(name, SINGLE, (layer,), layer, **how) for layer in every]
-    return [*single, AblationArm(name, ALL, every, **how)]
-
-
-def _by_head(name: str, layers: Sequence[int], n_heads: int, where: str = "") -> list[AblationArm]:
-    """Return an arm for every head of every layer."""
-    cells = [(layer, head) for layer in layers for head in range(n_heads)]
-    return [AblationArm(name, SINGLE, (layer,), layer, head, where=where) for layer, head in cells]
