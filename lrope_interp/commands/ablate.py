@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.analysis import Analysis, close, shares
-from lrope_interp.commands.output import Voice
+from lrope_interp.commands.analysis import Analysis, shares
+from lrope_interp.commands.output import OnProgress, Voice
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.probes.ablations.plan import MAX_BYTES
 
@@ -22,11 +22,7 @@ _LOCAL = ("local", "local_compensated")
 _FACTOR = 2.0
 
 
-@shares(
-    *("ablate", "model", "data", "text", "gold", "max_bytes", "out", "overwrite", "seed", "device"),
-    *("batch_size", "encoding_errors", "text_column", "as_json", "quiet"),
-    max_bytes=MAX_BYTES,
-)
+@shares("ablate", max_bytes=MAX_BYTES)
 def ablate(
     asked: Analysis,
     freeze: options.Freeze = None,
@@ -72,51 +68,57 @@ def ablate(
     if layer not in (None, EACH, options.ALL):
         layers = options.pick_layers(layer, model.cfg.n_layers, more=(EACH,))
 
-    def make() -> Result:
-        with asked.output.progress() as on_progress:
-            return measure(
-                model,
-                data=asked.select(spread=True),
-                layers=layers,
-                freeze=freeze,
-                is_each=layer == EACH,
-                where=where or "",
-                suite=suite or "default",
-                heads=heads,
-                seed=asked.seed,
-                batch_size=asked.batch_size,
-                on_progress=on_progress,
-            )
+    how = {"freeze": freeze, "is_each": layer == EACH, "where": where or "", "suite": suite or "default"}
+    how |= {"heads": heads, "seed": asked.seed, "batch_size": asked.batch_size}
 
-    result, folder = asked.write(model, make, render_ablations, is_resumable=True)
-    _print_changes(result, asked.output)
-    _print_split(result, asked.output)
-    _print_passes(result, asked.output)
-    close(result, folder, asked.output)
+    def make(on_progress: OnProgress) -> Result:
+        data = asked.select(spread=True)
+        return measure(model, data=data, layers=layers, **how, on_progress=on_progress)
+
+    asked.report(model, make, render_ablations, _print_changes, is_resumable=True)
 
 
 def _print_changes(result: Result, out: Voice) -> None:
-    """Print one table: a row a layer, a column an intervention."""
-    from lrope_interp.reports.ablations.frames import untouched_loss
+    """Print a row a layer and a column an intervention, then the split, then what the passes cost."""
+    from lrope_interp.reports.ablations.frames import find, untouched_loss, whole_frame
     from lrope_interp.reports.ablations.names import short
+    from lrope_interp.reports.ablations.numbers import change, with_bounds
 
-    frame = _shown(result)
-    columns: dict[str, None] = {}
-    rows: dict[str, dict[str, str]] = {}
-    for line in frame.itertuples(index=False):
-        heading = short(line.intervention, line.parameter, line.where)
-        columns[heading] = None
-        rows.setdefault(line.place, {})[heading] = _cell(line.value, line.low, line.high)
-    out.table(
+    def cell(value: float, low: float, high: float) -> str:  # without an interval alone, as a warning says
+        return with_bounds(value, low, high) if math.isfinite(low) and math.isfinite(high) else change(value)
+
+    shown = out.grid(
         f"Change in nats per byte (untouched: {untouched_loss(result):.4f})",
-        ["ablated", *columns],
-        [[place, *(row.get(heading, "-") for heading in columns)] for place, row in rows.items()],
+        "ablated",
+        (
+            (
+                line.place,
+                short(line.intervention, line.parameter, line.where),
+                cell(line.value, line.low, line.high),
+            )
+            for line in _shown(result).itertuples(index=False)
+        ),
     )
     data = result.provenance["data"]
     out.line(f"{data['n_documents']} held-out documents of {data['name']}, {data['n_bytes']:,} bytes;")
-    has_intervals = any("[" in cell for row in rows.values() for cell in row.values())
-    meant = "[ ] 95 % interval of the paired difference over documents; " if has_intervals else ""
+    meant = "[ ] 95 % interval of the paired difference over documents; " if "[" in shown else ""
     out.line(f"{meant}higher is worse; more in the report")
+    parts = {}
+    for name in ("total", "scale", "lexical", "contextual"):
+        own: Any = find(whole_frame(result), f"split_{name}", design="all", where="", head=-1)
+        for line in own.head(1).to_dict("records"):
+            parts[name] = cell(line["value"], line["low"], line["high"])
+    if len(parts) == 4:
+        total, *others = (f"{name} {words}" for name, words in parts.items())
+        out.line(f"split of freezing all layers to 1, in this order: {total} = {' + '.join(others)}")
+    n_passes, gain = result.headline.get("n_passes"), result.headline.get("gain")
+    if n_passes is None:
+        return
+    words = f"{n_passes:.0f} passes over the text, the untouched one included"
+    if gain is not None:
+        words += f"; without skipping the layers below the first ablated one {gain:.2f} times as many blocks"
+    out.line(words)
+    out.line()
 
 
 def _shown(result: Result) -> Any:
@@ -133,37 +135,3 @@ def _shown(result: Result) -> Any:
     return frame.sort_values(
         ["design", "layer", "head", "rank"], ascending=[False, True, True, True], kind="stable"
     )
-
-
-def _print_split(result: Result, out: Voice) -> None:
-    """Print what all layers together lose, part by part, where all parts were measured."""
-    from lrope_interp.reports.ablations.frames import find, whole_frame
-
-    frame = whole_frame(result)
-    parts = {}
-    for name in ("total", "scale", "lexical", "contextual"):
-        own: Any = find(frame, f"split_{name}", design="all", where="", head=-1)
-        if own.empty:
-            return
-        line = own.iloc[0]
-        parts[name] = _cell(line["value"], line["low"], line["high"])
-    total, *others = (f"{name} {words}" for name, words in parts.items())
-    out.line(f"split of freezing all layers to 1, in this order: {total} = {' + '.join(others)}")
-
-
-def _cell(value: float, low: float, high: float) -> str:
-    """Return a change with its interval; alone where there is none, which a warning says."""
-    from lrope_interp.reports.ablations.numbers import change, with_bounds
-
-    return with_bounds(value, low, high) if math.isfinite(low) and math.isfinite(high) else change(value)
-
-
-def _print_passes(result: Result, out: Voice) -> None:
-    n_passes, gain = result.headline.get("n_passes"), result.headline.get("gain")
-    if n_passes is None:
-        return
-    words = f"{n_passes:.0f} passes over the text, the untouched one included"
-    if gain is not None:
-        words += f"; without skipping the layers below the first ablated one {gain:.2f} times as many blocks"
-    out.line(words)
-    out.line()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.output import Voice
+from lrope_interp.commands.output import OnProgress, Voice
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
@@ -25,22 +25,6 @@ if TYPE_CHECKING:
     from lrope_interp.runs import Run
 
 INTERRUPTED = 130
-SHARED: dict[str, tuple[Any, Any]] = {  # what an option is, and its default
-    "model": (options.Model, None),
-    "data": (options.Data, None),
-    "text": (options.TextFile, None),
-    "gold": (options.GoldFile, None),
-    "max_bytes": (options.MaxBytes, options.MAX_BYTES),
-    "out": (options.Out, None),
-    "overwrite": (options.Overwrite, False),
-    "seed": (options.Seed, 0),
-    "device": (options.Device, "auto"),
-    "batch_size": (options.BatchSize, 16),
-    "encoding_errors": (options.EncodingErrors, "strict"),
-    "text_column": (options.TextColumn, "text"),
-    "as_json": (options.Json, False),
-    "quiet": (options.Quiet, False),
-}
 _READS = ("model", "data", "text", "gold")  # in ``--help`` these come first
 
 
@@ -50,29 +34,28 @@ class Analysis:
 
     Attributes:
         command: Name of the command, and of the result folder inside the run.
-        output: What the command says, and how.
     """
 
     command: str
-    model: Path | None = None
-    data: str | None = None
-    text: Path | None = None
-    gold: Path | None = None
-    max_bytes: int | None = options.MAX_BYTES
-    out: Path | None = None
-    overwrite: bool = False
-    seed: int = 0
-    device: str = "auto"
-    batch_size: int = 16
-    encoding_errors: str = "strict"
-    text_column: str = "text"
-    as_json: bool = False
-    quiet: bool = False
-    output: Voice = field(init=False, repr=False)
+    model: options.Model = None
+    data: options.Data = None
+    text: options.TextFile = None
+    gold: options.GoldFile = None
+    max_bytes: options.MaxBytes = options.MAX_BYTES
+    out: options.Out = None
+    overwrite: options.Overwrite = False
+    seed: options.Seed = 0
+    device: options.Device = "auto"
+    batch_size: options.BatchSize = 16
+    encoding_errors: options.EncodingErrors = "strict"
+    text_column: options.TextColumn = "text"
+    as_json: options.Json = False
+    quiet: options.Quiet = False
 
-    def __post_init__(self) -> None:
-        """Find the voice."""
-        object.__setattr__(self, "output", Voice(self.as_json, self.quiet))
+    @cached_property
+    def output(self) -> Voice:
+        """What the command says, and how."""
+        return Voice(self.as_json, self.quiet)
 
     @cached_property
     def run(self) -> Run:
@@ -116,7 +99,7 @@ class Analysis:
 
         self.check_source()
         manifest = read_manifest(self.run.folder)
-        limits = {"max_bytes": self.max_bytes or options.MAX_BYTES, "encoding_errors": self.encoding_errors}
+        limits = {"max_bytes": self.max_bytes, "encoding_errors": self.encoding_errors}
         if self.text is not None:
             return select_text(manifest, self.text, **limits)
         if self.gold is not None:
@@ -129,27 +112,26 @@ class Analysis:
 
         return None if path is None else self.load_model(read_run(path))
 
-    def write(
+    def report(
         self,
         model: LRopeTransformer,
-        make: Callable[[], Result],
+        make: Callable[[OnProgress], Result],
         render: Callable[[Result], str],
+        say: Callable[[Result, Voice], None],
         *,
         is_resumable: bool = False,
-    ) -> tuple[Result, Path]:
-        """Make a result and its report in a folder that appears whole or not at all.
+    ) -> None:
+        """Make a result and its report in a folder that appears whole or not at all, and say what it says.
 
         The folder is reserved before anything is computed: one that cannot be written, or that another
         process fills, is found at once.
 
         Args:
             model: What is analysed; its weights have the digest that they were loaded with.
-            make: Computes the result.
+            make: Computes the result, and tells how far it is.
             render: Turns the *saved* result into the report.
+            say: Prints what the result says, as it was read back.
             is_resumable: Whether `make` remembers what it did, so that an interruption says how to go on.
-
-        Returns:
-            The result as it was read back, and its folder.
         """
         from lrope_interp.folders import reserved
         from lrope_interp.results import stamp
@@ -159,9 +141,10 @@ class Analysis:
             with reserved(
                 asked, self.command, overwrite=self.overwrite, is_numbered=self.out is None
             ) as reservation:
+                with self.output.progress() as on_progress:
+                    made = make(on_progress)
                 known = {"model": self.run.folder.name, "model_sha256": model.weights_sha256}
-                made = stamp(make(), command=again, **known)
-                return save(made, render, asked, reservation)
+                result, folder = save(stamp(made, command=again, **known), render, asked, reservation)
         except KeyboardInterrupt:
             if not is_resumable:
                 raise
@@ -169,6 +152,8 @@ class Analysis:
                 f"interrupted: what was computed is kept. Go on where it stopped with: {again}", err=True
             )
             raise typer.Exit(INTERRUPTED) from None
+        say(result, self.output)
+        close(result, folder, self.output)
 
     def _command_line(self) -> str:
         """Return the command as it was given, with the run that was chosen where none was named."""
@@ -178,16 +163,22 @@ class Analysis:
         return shlex.join([*words[:end], *named, *words[end:]])
 
 
+_TYPES = get_type_hints(Analysis, include_extras=True)
+_SHARED = {one.name: one.default for one in fields(Analysis) if one.name != "command"}
+
+
 def shares(
-    command: str, *names: str, **defaults: Any
+    command: str, *names: str, lacks: Collection[str] = (), **defaults: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add options of `SHARED` to a command, which gets them as one `Analysis` before its own options.
+    """Add options of `Analysis` to a command, which gets them as one `Analysis` before its own options.
 
     Args:
         command: See `Analysis`.
-        names: Which options.
+        names: Which options; all if none is named.
+        lacks: But not these.
         defaults: Other defaults, by name.
     """
+    wanted = [name for name in _SHARED if name in (names or _SHARED) and name not in lacks]
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = [*inspect.signature(function, eval_str=True).parameters.values()][1:]  # after the `Analysis`
@@ -196,14 +187,14 @@ def shares(
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=defaults.get(name, SHARED[name][1]),
-                annotation=SHARED[name][0],
+                default=defaults.get(name, _SHARED[name]),
+                annotation=_TYPES[name],
             )
-            for name in names
+            for name in wanted
         ]
 
         def run(**values: Any) -> None:
-            common = {name: values.pop(name) for name in names}
+            common = {name: values.pop(name) for name in wanted}
             function(Analysis(command, **common), **values)
 
         reads = [one for one in shared if one.name in _READS]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.analysis import Analysis, close, shares
-from lrope_interp.commands.output import Voice, number
+from lrope_interp.commands.analysis import Analysis, shares
+from lrope_interp.commands.output import Voice, number, within
 
 if TYPE_CHECKING:
     from lrope_interp.results import Result
@@ -18,10 +18,7 @@ SHOWN_STRATA = ("characters", "han")
 _SEEDED = ("untrained", "random_head")
 
 
-@shares(
-    *("boundaries", "model", "data", "text", "gold", "max_bytes", "out", "overwrite", "seed", "device"),
-    *("batch_size", "encoding_errors", "text_column", "as_json", "quiet"),
-)
+@shares("boundaries")
 def boundaries(
     asked: Analysis,
     layer: options.Layer = options.ALL,
@@ -45,16 +42,14 @@ def boundaries(
     from lrope_interp.reports.boundaries.page import render_boundaries
 
     names = None if labels is None else [name.strip() for name in labels.split(",") if name.strip()]
-    beside = {"fixed_model": asked.other_model(fixed_model), "match": asked.other_model(match)}
-
-    def make() -> Result:
-        how = {"labels": names, "align": align, "seed": asked.seed, "batch_size": asked.batch_size, **beside}
-        with asked.output.progress() as on_progress:
-            return score(model, data=asked.select(), layers=layers, **how, on_progress=on_progress)
-
-    result, folder = asked.write(model, make, render_boundaries)
-    print_scores(result, asked.output)
-    close(result, folder, asked.output)
+    how = {"labels": names, "align": align, "seed": asked.seed, "batch_size": asked.batch_size}
+    how |= {"fixed_model": asked.other_model(fixed_model), "match": asked.other_model(match)}
+    asked.report(
+        model,
+        lambda told: score(model, data=asked.select(), layers=layers, **how, on_progress=told),
+        render_boundaries,
+        print_scores,
+    )
 
 
 def print_scores(result: Result, out: Voice) -> None:
@@ -64,14 +59,12 @@ def print_scores(result: Result, out: Voice) -> None:
     """
     from lrope_interp.reports.boundaries import frames
 
-    shown: dict[str, dict[str, str]] = {}
-    headings: list[str] = []
+    cells: list[tuple[str, str, str]] = []
     for label, strata in frames.labels_and_strata(result):
         for stratum in strata:
             if stratum not in SHOWN_STRATA:
                 continue
             heading = label if stratum == SHOWN_STRATA[0] else f"{label}, {stratum}"
-            headings.append(heading)
             scores = frames.auc_frame(result, label, stratum)
             scores = scores[scores["value"].notna()]
             lines = scores[scores["kind"] == "layer"].to_dict("records")
@@ -81,22 +74,16 @@ def print_scores(result: Result, out: Voice) -> None:
                 beside += ceiling[ceiling["layer"] == best["layer"]].to_dict("records")
             # controls are named without their layer: that of the best increments, which differs by column
             lines += [line | {"name": frames.signal_name(line["signal"])} for line in beside]
-            for line in lines:
-                shown.setdefault(str(line["name"]), {})[heading] = _cell(line)
-    rows = [[name, *(row.get(heading, "-") for heading in headings)] for name, row in shown.items()]
+            cells += [(str(line["name"]), heading, _cell(line)) for line in lines]
     data = result.provenance["data"]
     size = f"{data['n_documents']} held-out documents of {data['name']}, {data['n_bytes']:,} bytes"
-    out.table(f"ROC-AUC on {size}", ["signal", *headings], rows)
+    shown = out.grid(f"ROC-AUC on {size}", "signal", cells)
     meanings = {"[": "[ ] 95 % interval over documents; ", "(": "( ) range over seeds; "}
-    shown_cells = " ".join(cell for row in rows for cell in row[1:])
-    meant = "".join(meaning for mark, meaning in meanings.items() if mark in shown_cells)
+    meant = "".join(meaning for mark, meaning in meanings.items() if mark in shown)
     out.line(f"{meant}all figures are in the report")
     out.line()
 
 
 def _cell(line: dict[str, Any]) -> str:
-    low, high = number(line["low"]), number(line["high"])
-    if "-" in (low, high):
-        return number(line["value"])
-    bounds = f"({low}, {high})" if line["signal"] in _SEEDED else f"[{low}, {high}]"
-    return f"{number(line['value'])} {bounds}"
+    bounds = within(line["low"], line["high"], marks="()" if line["signal"] in _SEEDED else "[]")
+    return f"{number(line['value'])} {bounds}".rstrip()

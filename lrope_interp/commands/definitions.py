@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lrope_interp.commands.analysis import Analysis, close, shares
+from lrope_interp.commands.analysis import Analysis, shares
+from lrope_interp.commands.output import Voice
 
 if TYPE_CHECKING:
     from lrope_interp.results import Result
 
 
-@shares(
-    *("definitions", "model", "data", "max_bytes", "out", "overwrite", "seed", "device", "batch_size"),
-    *("encoding_errors", "as_json", "quiet"),
-)
+@shares("definitions", lacks=("text", "gold", "text_column"))
 def definitions(
     asked: Analysis,
     max_pairs: Annotated[int | None, typer.Option(min=1, help="Most pairs. Default: 2000.")] = None,
@@ -26,13 +24,14 @@ def definitions(
     from lrope_interp.probes.studies.definitions.pairs import MOST_PAIRS
     from lrope_interp.reports.definitions.page import render_definitions, verdicts
 
-    def make() -> Result:
-        selection = asked.select()
-        with asked.output.progress() as on_progress:
-            how = {"seed": asked.seed, "batch_size": asked.batch_size, "on_progress": on_progress}
-            return definition_uses(model, selection, most_pairs=max_pairs or MOST_PAIRS, **how)
+    def say(result: Result, out: Voice) -> None:
+        for line in verdicts(result):
+            out.line(line)
 
-    result, folder = asked.write(model, make, render_definitions)
-    for line in verdicts(result):
-        asked.output.line(line)
-    close(result, folder, asked.output)
+    how = {"most_pairs": max_pairs or MOST_PAIRS, "seed": asked.seed, "batch_size": asked.batch_size}
+    asked.report(
+        model,
+        lambda on_progress: definition_uses(model, asked.select(), **how, on_progress=on_progress),
+        render_definitions,
+        say,
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.analysis import Analysis, close, shares
+from lrope_interp.commands.analysis import Analysis, shares
 from lrope_interp.commands.output import Voice, number
 from lrope_interp.errors import LRopeError
 
@@ -49,12 +49,12 @@ def distance(
     from lrope_interp.probes.distances.distances import distance as measure
     from lrope_interp.reports.distances.page import render_distance
 
-    def make() -> Result:
-        return measure(model, whole, a, b, layers, encoding_errors=asked.encoding_errors)
-
-    result, folder = asked.write(model, make, render_distance)
-    _print_distances(result, asked.output)
-    close(result, folder, asked.output)
+    asked.report(
+        model,
+        lambda _: measure(model, whole, a, b, layers, encoding_errors=asked.encoding_errors),
+        render_distance,
+        _print_distances,
+    )
 
 
 def parsed_place(value: str, option: str) -> Place:

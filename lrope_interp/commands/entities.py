@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrope_interp.commands.analysis import Analysis, close, shares
+from lrope_interp.commands.analysis import Analysis, shares
 from lrope_interp.commands.output import Voice
 
 if TYPE_CHECKING:
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 300_000
 
 
-@shares(
-    *("entities", "model", "data", "text", "max_bytes", "out", "overwrite", "seed", "device", "batch_size"),
-    *("encoding_errors", "text_column", "as_json", "quiet"),
-    max_bytes=MAX_BYTES,
-)
+@shares("entities", lacks=("gold",), max_bytes=MAX_BYTES)
 def entities(
     asked: Analysis,
     pairs: Annotated[
@@ -41,15 +37,13 @@ def entities(
     from lrope_interp.probes.studies.entities.entities import entities as study
     from lrope_interp.reports.entities.page import render_entities
 
-    def make() -> Result:
-        selection = _selected(asked, names)
-        with asked.output.progress() as on_progress:
-            how = {"seed": asked.seed, "batch_size": asked.batch_size, "on_progress": on_progress}
-            return study(model, selection, names, **how)
-
-    result, folder = asked.write(model, make, render_entities)
-    _print_tests(result, asked.output)
-    close(result, folder, asked.output)
+    how = {"seed": asked.seed, "batch_size": asked.batch_size}
+    asked.report(
+        model,
+        lambda on_progress: study(model, _selected(asked, names), names, **how, on_progress=on_progress),
+        render_entities,
+        _print_tests,
+    )
 
 
 def _selected(asked: Analysis, pairs: Sequence[EntityPair]) -> Selection:
@@ -62,29 +56,24 @@ def _selected(asked: Analysis, pairs: Sequence[EntityPair]) -> Selection:
         return selection
     how = {"encoding_errors": asked.encoding_errors, "text_column": asked.text_column}
     corpus = held_out_corpus(read_manifest(asked.run.folder), asked.data, **how)
-    return select_passages(selection, corpus, pairs, asked.max_bytes or MAX_BYTES)
+    return select_passages(selection, corpus, pairs, asked.max_bytes)
 
 
 def _print_tests(result: Result, out: Voice) -> None:
     """Print one table: a row a layer, a column a test."""
     from lrope_interp.reports.entities.frames import TESTS, place_name, test_frame
 
-    shown: dict[str, dict[str, str]] = {}
-    headings: list[str] = []
+    cells: list[tuple[str, str, str]] = []
     for test in TESTS:
         frame = test_frame(result, test)
         own: Any = frame[frame["signal"] == "increments"] if len(frame) else frame
-        if own.empty:
-            continue
-        headings.append(test.short)
         for line in own.itertuples(index=False):
-            shown.setdefault(place_name(line.layer, line.head), {})[test.short] = _cell(line)
-    rows = [[name, *(row.get(heading, "-") for heading in headings)] for name, row in shown.items()]
+            cells.append((place_name(line.layer, line.head), test.short, _cell(line)))
     data = result.provenance["data"]
-    out.table("Names against what is no name, in means of the layer", ["increments", *headings], rows)
+    shown = out.grid("Names against what is no name, in means of the layer", "increments", cells)
     out.line(f"{data['n_documents']} held-out texts of {data['name']}, {data['n_bytes']:,} bytes;")
     out.line(_coverage(result))
-    meant = "[ ] 95 % interval; " if any("[" in cell for row in rows for cell in row[1:]) else ""
+    meant = "[ ] 95 % interval; " if "[" in shown else ""
     out.line(f"{meant}reversed order: share of names that are smaller in their own order")
     out.line()
 

@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrope_interp.commands.analysis import Analysis, close, shares
-from lrope_interp.commands.output import number
+from lrope_interp.commands.analysis import Analysis, shares
+from lrope_interp.commands.output import Voice, number, within
 
 if TYPE_CHECKING:
     from lrope_interp.results import Result
 
 
-@shares(
-    *("eval", "model", "data", "text", "out", "overwrite", "seed", "device", "batch_size"),
-    *("encoding_errors", "text_column", "as_json", "quiet"),
-)
+@shares("eval", lacks=("gold", "max_bytes"))
 def evaluate(
     asked: Analysis,
     max_bytes: Annotated[
@@ -30,37 +27,27 @@ def evaluate(
     from lrope_interp.probes.evaluation.evaluation import evaluate as score
     from lrope_interp.reports.evaluation.page import render_evaluation
 
-    def make() -> Result:
-        with asked.output.progress() as on_progress:
-            return score(
-                model,
-                asked.text,
-                asked.data,
-                max_bytes=max_bytes,
-                encoding_errors=asked.encoding_errors,
-                text_column=asked.text_column,
-                seed=asked.seed,
-                batch_size=asked.batch_size,
-                on_progress=on_progress,
-            )
+    how = {"encoding_errors": asked.encoding_errors, "text_column": asked.text_column, "seed": asked.seed}
+    how |= {"max_bytes": max_bytes, "batch_size": asked.batch_size}
+    asked.report(
+        model,
+        lambda on_progress: score(model, asked.text, asked.data, **how, on_progress=on_progress),
+        render_evaluation,
+        _print_languages,
+    )
 
-    result, folder = asked.write(model, make, render_evaluation)
+
+def _print_languages(result: Result, out: Voice) -> None:
     languages: Any = result.tables["languages"]
     rows = [
         [
             str(line.language),
             number(line.nats_per_byte, 4),
-            _interval(line),
+            within(line.ci_low, line.ci_high, 4) or "-",
             f"{line.n_bytes:,}",
             f"{line.n_documents:,}",
         ]
         for line in languages.itertuples(index=False)
     ]
     header = ["text", "nats/byte", "95 % interval", "bytes", "documents"]
-    asked.output.table(f"{result.headline['bits_per_byte']:.4f} bits per byte", header, rows)
-    close(result, folder, asked.output)
-
-
-def _interval(line: Any) -> str:
-    low, high = number(line.ci_low, 4), number(line.ci_high, 4)
-    return "-" if "-" in (low, high) else f"[{low}, {high}]"
+    out.table(f"{result.headline['bits_per_byte']:.4f} bits per byte", header, rows)

@@ -6,8 +6,8 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,23 @@ class Voice:
             table.add_row(*(Text(visible(cell)) for cell in row))
         console(to_stderr=False).print(table)
 
+    def grid(
+        self, title: str, corner: str, cells: Iterable[tuple[str, str, str]], columns: Iterable[str] = ()
+    ) -> str:
+        """Print a table from its cells, each with its row and column, in the order of their first mention.
+
+        Returns:
+            What all cells say, one after the other.
+        """
+        rows: dict[str, dict[str, str]] = {}
+        headings = dict.fromkeys(columns)
+        for row, column, text in cells:
+            headings[column] = None
+            rows.setdefault(row, {})[column] = text
+        filled = [[row, *(texts.get(column, "-") for column in headings)] for row, texts in rows.items()]
+        self.table(title, [corner, *headings], filled)
+        return " ".join(text for texts in rows.values() for text in texts.values())
+
     def finish(self, payload: Mapping[str, Any]) -> None:
         """Print the JSON object, if JSON was asked for; numbers that do not exist are null."""
         if self.as_json:
@@ -85,33 +102,32 @@ class Voice:
     def progress(self) -> Iterator[OnProgress]:
         """Show how far a computation is; yields what to call with (stage, done, total)."""
         if self.is_quiet or not sys.stderr.isatty():
-            yield _StageLines(self)
+            told = ""
+
+            def tell(stage: str, done: int, total: int) -> None:  # one line a stage, for logs and pipes
+                nonlocal told
+                del done
+                if stage != told:
+                    told = stage
+                    self.note(f"{stage} ({total}) ...")
+
+            yield tell
             return
         from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-        with Progress(*columns, TimeRemainingColumn(), console=console(to_stderr=True)) as bar:
-            tasks: dict[str, TaskID] = {}
+        bar = Progress(*columns, TimeRemainingColumn(), console=console(to_stderr=True))
+        tasks: dict[str, TaskID] = {}
+        with ExitStack() as shown:
 
             def show(stage: str, done: int, total: int) -> None:
+                if not tasks:  # a command that tells nothing draws nothing
+                    shown.enter_context(bar)
                 if stage not in tasks:
                     tasks[stage] = bar.add_task(stage, total=total)
                 bar.update(tasks[stage], completed=done, total=total)
 
             yield show
-
-
-class _StageLines:
-    """One line a stage, for logs and pipes."""
-
-    def __init__(self, out: Voice) -> None:
-        self._out, self._stage = out, ""
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage != self._stage:
-            self._stage = stage
-            self._out.note(f"{stage} ({total}) ...")
-        del done
 
 
 def console(*, to_stderr: bool) -> Console:
@@ -128,6 +144,12 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.{digits}f}"
+
+
+def within(low: float | None, high: float | None, digits: int = 3, marks: str = "[]") -> str:
+    """Return an interval for a table, "" where there is none."""
+    bounds = (number(low, digits), number(high, digits))
+    return "" if "-" in bounds else f"{marks[0]}{', '.join(bounds)}{marks[1]}"
 
 
 def _plain(value: Any) -> Any:

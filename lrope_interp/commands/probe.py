@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.analysis import Analysis, close, shares
-from lrope_interp.commands.output import Voice, number
+from lrope_interp.commands.analysis import Analysis, shares
+from lrope_interp.commands.output import OnProgress, Voice, number, within
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.concepts.options import MAX_BYTES
 
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
     from lrope_interp.results import Result
 
 
-@shares(
-    *("probe", "model", "data", "text", "max_bytes", "out", "overwrite", "seed", "device", "batch_size"),
-    *("encoding_errors", "text_column", "as_json", "quiet"),
-    max_bytes=MAX_BYTES,
-)
+@shares("probe", lacks=("gold",), max_bytes=MAX_BYTES)
 def probe(
     asked: Analysis,
     spans: Annotated[
@@ -68,27 +64,15 @@ def probe(
 
     twin = asked.other_model(fixed_model)
 
-    def make() -> Result:
-        with asked.output.progress() as on_progress:
-            return decode(
-                model,
-                data=None if spans is not None else asked.select(spread=True),
-                layers=layers,
-                concepts=concepts,
-                spans=spans,
-                features=read or (),
-                suite=suite,
-                fixed_model=twin,
-                max_spans=max_spans,
-                max_bytes=asked.max_bytes or MAX_BYTES,
-                seed=asked.seed,
-                batch_size=asked.batch_size,
-                on_progress=on_progress,
-            )
+    how = {"concepts": concepts, "spans": spans, "features": read or (), "suite": suite, "fixed_model": twin}
+    how |= {"max_spans": max_spans, "max_bytes": asked.max_bytes}
+    how |= {"seed": asked.seed, "batch_size": asked.batch_size}
 
-    result, folder = asked.write(model, make, render_concepts, is_resumable=True)
-    print_claims(result, asked.output)
-    close(result, folder, asked.output)
+    def make(on_progress: OnProgress) -> Result:
+        data = None if spans is not None else asked.select(spread=True)
+        return decode(model, data=data, layers=layers, **how, on_progress=on_progress)
+
+    asked.report(model, make, render_concepts, print_claims, is_resumable=True)
 
 
 def print_claims(result: Result, out: Voice) -> None:
@@ -99,14 +83,10 @@ def print_claims(result: Result, out: Voice) -> None:
     for features in features_of(result):
         claims = claims_of(result, features)
         has_intervals = has_intervals or bool(claims["above_low"].notna().any())
-        layers = layers_of(claims)
-        rows: dict[str, dict[str, str]] = {}
-        for line in claims.to_dict("records"):
-            rows.setdefault(f"{line['family']}: {line['concept']}", {})[str(line["place"])] = _cell(line)
-        out.table(
-            f"ROC-AUC from {features} less that of the best control",
-            ["concept", *layers],
-            [[name, *(row.get(layer, "-") for layer in layers)] for name, row in rows.items()],
+        lines = claims.to_dict("records")
+        cells = ((f"{one['family']}: {one['concept']}", str(one["place"]), _cell(one)) for one in lines)
+        out.grid(
+            f"ROC-AUC from {features} less that of the best control", "concept", cells, layers_of(claims)
         )
     data = result.provenance["data"]
     headline = result.headline
@@ -121,7 +101,6 @@ def print_claims(result: Result, out: Voice) -> None:
 
 
 def _cell(line: dict[str, Any]) -> str:
-    low, high = number(line["above_low"]), number(line["above_high"])
-    bounds = "" if "-" in (low, high) else f" [{low}, {high}]"
+    bounds = within(line["above_low"], line["above_high"])
     marks = ("*" if line["verdict"] == "beyond controls" else "") + ("+" if line["is_adding"] else "")
-    return f"{number(line['above'])}{bounds}{marks}"
+    return f"{number(line['above'])} {bounds}".rstrip() + marks

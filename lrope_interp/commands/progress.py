@@ -25,35 +25,12 @@ from lrope_interp.training.events import (
 )
 
 if TYPE_CHECKING:
-    from lrope_interp.training.replication import OnRunEvent, PlannedRun
+    from lrope_interp.training.replication import PlannedRun
 
+_Listener = Callable[["PlannedRun | None", Event], None]
 LINES_A_RUN = 20
 LINES_OF_EACH_RUN = 4  # of several
 SECONDS_BETWEEN_LINES = 120.0
-
-
-class Pace:
-    """Lets so many lines a run through, evenly, and one more wherever a long silence has been.
-
-    Args:
-        lines: Lines a run.
-        tick: Which of them was written last.
-    """
-
-    def __init__(self, lines: int, tick: int) -> None:
-        self.lines, self._tick, self._at = lines, tick, time.monotonic()
-
-    def begin(self, event: Started) -> None:
-        """Go on from the step at which a run begins."""
-        self._tick = event.step * self.lines // event.n_steps
-
-    def is_due(self, event: Step) -> bool:
-        """Return whether this step gets a line, and remember it if so."""
-        tick, now = event.step * self.lines // event.n_steps, time.monotonic()
-        if tick == self._tick and now - self._at < SECONDS_BETWEEN_LINES:
-            return False
-        self._tick, self._at = tick, now
-        return True
 
 
 @dataclass
@@ -193,35 +170,37 @@ def opening(event: Started) -> list[str]:
 @contextmanager
 def listen(out: Voice, state: TrainingState) -> Iterator[OnEvent]:
     """Yield what to hand to `train` as `on_event`: it shows the run the way this terminal can."""
-    with _shown(out, Course(1, 0, 0, state=state), _Lines, _run_picture) as on_event:
+    with listen_to_runs(out, Course(1, 0, 0, state=state)) as on_event:
         yield lambda event: on_event(None, event)
 
 
 @contextmanager
-def listen_to_runs(out: Voice, course: Course) -> Iterator[OnRunEvent]:
-    """Yield what to hand to `train_missing` as `on_event`: it shows the runs one after the other."""
-    with _shown(out, course, _LinesOfRuns, _runs_picture) as on_event:
-        yield on_event
+def listen_to_runs(out: Voice, course: Course) -> Iterator[_Listener]:
+    """Yield what to hand to `train_missing` as `on_event`; a run of its own comes without a plan.
 
+    It is shown by a picture that is redrawn four times a second, by lines, or not at all.
+    """
+    told: set[str] = set()
 
-@contextmanager
-def _shown(
-    out: Voice,
-    course: Course,
-    lines: type[_Silent],
-    picture: Callable[[Course], tuple[Any, Callable[[], Any]]],
-) -> Iterator[Callable[[PlannedRun | None, Event], None]]:
-    """Show runs by a picture that is redrawn four times a second, by lines, or not at all."""
-    if out.is_quiet or not sys.stderr.isatty():
-        yield (_Silent if out.is_quiet else lines)(out, course)
+    def take(planned: PlannedRun | None, event: Event) -> None:
+        course.take(planned, event)
+        if isinstance(event, Warned) and event.message not in told:  # runs of one experiment share most
+            told.add(event.message)
+            out.warn(event.message)
+
+    if out.is_quiet:
+        yield take
+        return
+    if not sys.stderr.isatty():
+        yield _lines(out, course, take)
         return
     from rich.live import Live
 
-    silent, (drawn, redraw) = _Silent(out, course), picture(course)
+    drawn, redraw = _picture(course)
     with Live(get_renderable=drawn, console=console(to_stderr=True), refresh_per_second=4) as live:
 
         def on_event(planned: PlannedRun | None, event: Event) -> None:
-            silent(planned, event)
+            take(planned, event)
             if isinstance(event, Started) and planned is None:
                 for line in opening(event):
                     live.console.print(visible(line), soft_wrap=True)
@@ -230,96 +209,64 @@ def _shown(
         yield on_event
 
 
-class _Silent:
-    """Nothing but warnings, each once: runs of one experiment share most of them."""
+def _lines(out: Voice, course: Course, take: _Listener) -> _Listener:
+    """Return what writes few lines a run, evenly, and one more wherever a long silence has been."""
+    tick, at = -1, time.monotonic()
 
-    def __init__(self, out: Voice, course: Course) -> None:
-        self._out, self._course = out, course
-        self._told: set[str] = set()
-
-    def __call__(self, planned: PlannedRun | None, event: Event) -> None:
-        self._course.take(planned, event)
-        if isinstance(event, Warned) and event.message not in self._told:
-            self._told.add(event.message)
-            self._out.warn(event.message)
-
-
-class _Lines(_Silent):
-    """A line of one run now and then, for logs and pipes."""
-
-    def __init__(self, out: Voice, course: Course) -> None:
-        super().__init__(out, course)
-        self._pace = Pace(LINES_A_RUN, -1)
-
-    def __call__(self, planned: PlannedRun | None, event: Event) -> None:
-        super().__call__(planned, event)
-        state = self._course.state
-        if isinstance(event, Started):
+    def on_event(planned: PlannedRun | None, event: Event) -> None:
+        nonlocal tick, at
+        take(planned, event)
+        state, lines = course.state, LINES_A_RUN if planned is None else LINES_OF_EACH_RUN
+        if isinstance(event, Started) and planned is None:
             for line in opening(event):
-                self._out.note(line)
-        elif isinstance(event, Step) and self._pace.is_due(event):
-            self._out.note(f"step {event.step}/{event.n_steps}  {state.figures()}")
-            if state.increments:
-                self._out.note(f"  increments  {state.increments_line()}")
-
-
-class _LinesOfRuns(_Silent):
-    """A heading for each run, and few lines below it."""
-
-    def __init__(self, out: Voice, course: Course) -> None:
-        super().__init__(out, course)
-        self._pace = Pace(LINES_OF_EACH_RUN, 0)
-
-    def __call__(self, planned: PlannedRun | None, event: Event) -> None:
-        super().__call__(planned, event)
-        if isinstance(event, Started):
-            self._pace.begin(event)
+                out.note(line)
+        elif isinstance(event, Started):
+            tick = event.step * lines // event.n_steps
             begin = f" from step {event.step}" if event.step else ""
-            self._out.note(f"{self._course.heading()}{begin}, {event.n_parameters:,} parameters")
-        elif isinstance(event, Step) and self._pace.is_due(event):
-            self._out.note(f"  step {event.step}/{event.n_steps}  {self._course.figures()}")
+            out.note(f"{course.heading()}{begin}, {event.n_parameters:,} parameters")
+        elif isinstance(event, Step):
+            due, now = event.step * lines // event.n_steps, time.monotonic()
+            if due == tick and now - at < SECONDS_BETWEEN_LINES:
+                return
+            tick, at = due, now
+            if planned is not None:
+                out.note(f"  step {event.step}/{event.n_steps}  {course.figures()}")
+                return
+            out.note(f"step {event.step}/{event.n_steps}  {state.figures()}")
+            if state.increments:
+                out.note(f"  increments  {state.increments_line()}")
+
+    return on_event
 
 
-def _run_picture(course: Course) -> tuple[Any, Callable[[], None]]:
-    """Return what draws a bar, the figures and the increments of one run, and what brings it up to date."""
+def _picture(course: Course) -> tuple[Callable[[], Any], Callable[[], None]]:
+    """Return what draws the runs, and what brings it up to date.
+
+    Of one run a bar, the figures and the increments; of several a bar for all, one for the run at hand and
+    the figures.
+    """
     from rich.console import Group
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.text import Text
 
-    words = TextColumn("step {task.completed:.0f}/{task.total}")
-    bar = Progress(words, BarColumn(bar_width=None), expand=True)
-    task = bar.add_task("", total=None, visible=False)
+    is_single, count = course.n_runs == 1, "{task.completed:.0f}/{task.total:.0f}"
+    name, behind = (f"step {count}", []) if is_single else ("{task.description}", [TextColumn(count)])
+    bars = Progress(TextColumn(name), BarColumn(bar_width=None), *behind, expand=True)
+    every = bars.add_task(
+        "steps of all runs", total=course.total, completed=course.done, visible=not is_single
+    )
+    own = bars.add_task("", total=course.n_steps, visible=False)
 
     def drawn() -> Group:
+        if not is_single:
+            return Group(bars, Text(course.figures()))
         state = course.state
-        return Group(bar, Text(state.figures()), Text(f"increments  {state.increments_line()}"))
-
-    def redraw() -> None:
-        if course.state.started is not None:
-            bar.update(task, completed=course.done, total=course.n_steps, visible=True)
-
-    return drawn, redraw
-
-
-def _runs_picture(course: Course) -> tuple[Any, Callable[[], None]]:
-    """Return what draws a bar for all runs and one for the run at hand, and what brings it up to date."""
-    from rich.console import Group
-    from rich.progress import BarColumn, Progress, TextColumn
-    from rich.text import Text
-
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        expand=True,
-    )
-    every = bars.add_task("steps of all runs", total=course.total, completed=course.done)
-    own = bars.add_task("", total=course.n_steps, visible=False)
+        return Group(bars, Text(state.figures()), Text(f"increments  {state.increments_line()}"))
 
     def redraw() -> None:
         bars.update(every, completed=course.done, total=course.total)
-        bars.update(
-            own, description=course.heading(), completed=course.step, total=course.n_steps, visible=True
-        )
+        done = course.done if is_single else course.step
+        is_begun = course.state.started is not None
+        bars.update(own, description=course.heading(), completed=done, total=course.n_steps, visible=is_begun)
 
-    return (lambda: Group(bars, Text(course.figures()))), redraw
+    return drawn, redraw

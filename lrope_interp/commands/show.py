@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.analysis import Analysis, close, shares
+from lrope_interp.commands.analysis import Analysis, shares
 from lrope_interp.commands.output import Voice, number
 from lrope_interp.errors import LRopeError
 
@@ -53,13 +53,13 @@ def show(
     from lrope_interp.probes.spacing.spacing import show as draw
     from lrope_interp.reports.spacing.page import render_spacing
 
-    def make() -> Result:
-        how = {"start": start, "length": length, "encoding_errors": asked.encoding_errors}
-        return draw(model, whole, layers, attention=attention, at=at, **how)
-
-    result, folder = asked.write(model, make, render_spacing)
-    _print_extremes(result, asked.output)
-    close(result, folder, asked.output)
+    how = {"start": start, "length": length, "encoding_errors": asked.encoding_errors}
+    asked.report(
+        model,
+        lambda _: draw(model, whole, layers, attention=attention, at=at, **how),
+        render_spacing,
+        _print_extremes,
+    )
 
 
 def _gold_text(path: Path, encoding_errors: str, run_folder: Path) -> Document:
@@ -93,14 +93,11 @@ def _print_extremes(result: Result, out: Voice) -> None:
         mean = row["increment"].sum() / n_tokens.sum()
         share = (row["increment"] / n_tokens / mean)[row["character"] > 0]
         of_character = share.groupby(row["text"], sort=False).mean().nlargest(SHOWN)
-        widest = [f"{_visible(character)} {value:.2f}" for character, value in of_character.items()]
+        widest = [
+            f"{'␣' if one == ' ' else one if one.isprintable() else ascii(one)[1:-1]} {value:.2f}"
+            for one, value in of_character.items()
+        ]
         name = f"layer {layer}" if pd.isna(head) else f"head {layer}.{head}"
         rows.append([name, number(mean), "   ".join(widest)])
     unit = "token" if "n_tokens" in characters else "byte"
     out.table(f"Widest steps a {unit}, as multiples of the row's mean", ["row", "mean", "widest"], rows)
-
-
-def _visible(character: str) -> str:
-    if character == " ":
-        return "␣"
-    return character if character.isprintable() else ascii(character)[1:-1]

@@ -166,18 +166,18 @@ def test_one_row_is_printed_with_its_interval_where_it_has_one_and_without_a_spl
 def test_interrupted_it_says_how_to_go_on_and_leaves_no_folder(
     cli: Cli, run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lrope_interp.commands.output import _StageLines
+    from lrope_interp.commands.output import Voice
 
-    tell = _StageLines.__call__
+    note = Voice.note
     words = ("ablate", "--freeze", "mean", "--layer", "each", *SMALL)
 
-    def interrupting(self: Any, stage: str, done: int, total: int) -> None:
-        tell(self, stage, done, total)
-        if stage == "ablations":
+    def interrupting(self: Voice, text: str) -> None:
+        note(self, text)
+        if text.startswith("ablations"):
             raise KeyboardInterrupt
 
     before = set(run_copy.iterdir())
-    monkeypatch.setattr(_StageLines, "__call__", interrupting)
+    monkeypatch.setattr(Voice, "note", interrupting)
     answer = cli(*words)
     assert answer.code == 130
     assert f"lrope-interp {' '.join(words)} --model runs/{run_copy.name}" in answer.err
