@@ -95,15 +95,27 @@ def ablation_hooks(
     Raises:
         LRopeError: No layer, or one that the model does not have.
     """
-    for one in written.values() if isinstance(written, Mapping) else [written]:
+    if model is not None and not isinstance(model, LRopeTransformer):
+        raise LRopeError(f"an LRopeTransformer can be ablated; got {model!r:.60}")
+    by_layer = written if isinstance(written, Mapping) else None
+    for one in [written] if by_layer is None else by_layer.values():
         check_intervention(one)
-    chosen = _chosen(written, layers, model)
-    by_layer = written if isinstance(written, Mapping) else dict.fromkeys(chosen, written)
-    if heads is not None:
-        only = whole_numbers(heads, "heads")
-        by_layer = {layer: on_heads(only, one) for layer, one in by_layer.items()}
-    attached = [Attached(layer, by_layer[layer]) for layer in chosen]
-    return FwdHooks((one.name, one) for one in attached)
+    if layers is None and by_layer is not None:
+        layers = tuple(by_layer)
+    if layers is None and model is None:
+        raise LRopeError("ablation_hooks wants layers=[...] or model=..., to know which layers there are")
+    chosen = None if layers is None else sorted(set(whole_numbers(layers, "layers")))
+    if chosen == []:
+        raise LRopeError("no layer is named, so nothing would be ablated")
+    if chosen and by_layer is not None and (missing := set(chosen) - set(by_layer)):
+        raise LRopeError(f"no intervention is given for layer {min(missing)}")
+    only = None if heads is None else whole_numbers(heads, "heads")
+    found = FwdHooks()
+    for layer in (chosen or ()) if model is None else check_layers(model, chosen):
+        one: Any = written if by_layer is None else by_layer[layer]
+        attached = Attached(layer, one if only is None else on_heads(only, one))
+        found.append((attached.name, attached))
+    return found
 
 
 @contextmanager
@@ -136,24 +148,3 @@ def ablated(
             f"the intervention at {lost[0]} was taken off inside the block (by reset_hooks?), and what ran "
             "after that was not ablated; take hooks off before or after the block"
         )
-
-
-def _chosen(
-    written: Written, layers: Iterable[int] | int | None, model: LRopeTransformer | None
-) -> tuple[int, ...]:
-    """Return the layers to write to, each once and in order."""
-    if model is not None and not isinstance(model, LRopeTransformer):
-        raise LRopeError(f"an LRopeTransformer can be ablated; got {model!r:.60}")
-    if layers is None and isinstance(written, Mapping):
-        layers = tuple(written)
-    if layers is None and model is None:
-        raise LRopeError("ablation_hooks wants layers=[...] or model=..., to know which layers there are")
-    wanted = None if layers is None else whole_numbers(layers, "layers")
-    if wanted is not None and not wanted:
-        raise LRopeError("no layer is named, so nothing would be ablated")
-    if isinstance(written, Mapping) and wanted is not None and set(wanted) - set(written):
-        raise LRopeError(f"no intervention is given for layer {min(set(wanted) - set(written))}")
-    if model is not None:
-        return check_layers(model, wanted)
-    assert wanted is not None
-    return tuple(sorted(set(wanted)))

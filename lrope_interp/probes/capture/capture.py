@@ -7,7 +7,7 @@ to n_ctx, so that neither the batch size nor the company of a document changes i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -113,29 +113,6 @@ def capture_unhurried(
     ]
     _fill(model, out, todo, batch_size)
     return out.at_tokens(out.increments)[..., span]
-
-
-def capture_windows(
-    model: LRopeTransformer,
-    laid_out: Captured,
-    todo: Sequence[DocumentWindow],
-    *,
-    batch_size: int = BATCH_SIZE,
-) -> Iterator[tuple[DocumentWindow, Float[np.ndarray, "layers heads n_ctx"]]]:
-    """Yield windows of the caller's own with all increments read in them, by index in the window.
-
-    For what has to be read within one window, where `capture` joins what several windows read.
-
-    Args:
-        model: Any LRopeTransformer.
-        laid_out: The documents, from `lay_out`; its layers are read, and nothing is stored in it.
-        todo: The windows, in any order.
-        batch_size: Windows at a time.
-    """
-    for _, batch in in_batches(todo, max(1, batch_size)):
-        read = _forward(model, _window_tokens(model, batch, laid_out), laid_out.layers)
-        for row, item in enumerate(batch):
-            yield item, read["increments"][:, :, row]
 
 
 def capture_pattern(
@@ -289,7 +266,14 @@ def _forward(
     tokens = tokens.to(model.cfg.device)
     with torch.inference_mode():
         logits, cache = model.run_with_cache(tokens, names_filter=[*increments, *streams], stop_at_layer=stop)
-        read = _predictions(logits, tokens) if predictions else {}
+        read = {}
+        if (
+            predictions
+        ):  # entropy of what is said *at* an index, surprisal of the token that stands *after* it
+            log_p = logits.float().log_softmax(dim=-1)
+            following = tokens.roll(-1, dims=1).unsqueeze(-1)
+            read["entropy"] = -(log_p.exp() * log_p).sum(dim=-1)
+            read["surprisal"] = -log_p.gather(-1, following).squeeze(-1)
         if layers:
             by_layer = [cache[name] for name in increments]
             by_layer = [one if one.ndim == 3 else one.unsqueeze(-1) for one in by_layer]
@@ -303,18 +287,6 @@ def _forward(
             if has_hidden:
                 read[HIDDEN] = torch.stack([x.permute(2, 0, 1) for x in by_layer.values()])
     return {name: values.float().cpu().numpy() for name, values in read.items()}
-
-
-def _predictions(
-    logits: Float[Tensor, "batch pos d_vocab"], tokens: Int[Tensor, "batch pos"]
-) -> dict[str, Float[Tensor, "batch pos"]]:
-    """Entropy of the prediction made *at* each index, surprisal of the token that stands *after* it."""
-    log_p = logits.float().log_softmax(dim=-1)
-    following = tokens.roll(-1, dims=1).unsqueeze(-1)
-    return {
-        "entropy": -(log_p.exp() * log_p).sum(dim=-1),
-        "surprisal": -log_p.gather(-1, following).squeeze(-1),
-    }
 
 
 def _store(out: Captured, item: DocumentWindow, read: dict[str, Float[np.ndarray, "..."]]) -> None:
@@ -338,8 +310,7 @@ def _store(out: Captured, item: DocumentWindow, read: dict[str, Float[np.ndarray
 def _cosine(layer: int, stream: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos 1"]:
     """Cosine of each state with the one before; 1 at the first index, which is EOS."""
     del layer
-    cosine = F.cosine_similarity(stream[:, 1:], stream[:, :-1], dim=-1)
-    return F.pad(cosine, (1, 0), value=1.0).unsqueeze(-1)
+    return F.pad(F.cosine_similarity(stream[:, 1:], stream[:, :-1], dim=-1), (1, 0), value=1.0).unsqueeze(-1)
 
 
 COSINE = Readout("cosine", 1, _cosine)
@@ -403,7 +374,7 @@ def window_sums(
         first: The earlier token, counted in its document.
         last: The later one, at most `most_tokens` further on.
         batch_size: Windows at a time.
-        on_progress: Told about every window.
+        on_progress: Told after every batch.
     """
     n_ctx = model.cfg.n_ctx
     assert len(first) == 0 or int((last - first).max()) <= most_tokens(n_ctx)
@@ -420,13 +391,14 @@ def window_sums(
     sums = np.zeros((len(first), len(laid_out.layers), n_heads))
     order = np.argsort(which.ravel(), kind="stable")
     edges = np.searchsorted(which.ravel()[order], np.arange(len(todo) + 1))
-    for done, (item, increments) in enumerate(capture_windows(model, laid_out, todo, batch_size=batch_size)):
-        rows = order[edges[done] : edges[done + 1]]
-        positions = np.cumsum(increments, axis=-1, dtype=np.float64)
-        here = 1 - item.window.start
-        sums[rows] = np.moveaxis(
-            positions[..., last[rows] + here] - positions[..., first[rows] + here], -1, 0
-        )
+    for done, batch in in_batches(todo, max(1, batch_size)):
+        read = _forward(model, _window_tokens(model, batch, laid_out), laid_out.layers)["increments"]
+        for row, item in enumerate(batch):
+            number = done - len(batch) + row
+            rows, here = order[edges[number] : edges[number + 1]], 1 - item.window.start
+            positions = np.cumsum(read[:, :, row], axis=-1, dtype=np.float64)
+            between = positions[..., last[rows] + here] - positions[..., first[rows] + here]
+            sums[rows] = np.moveaxis(between, -1, 0)
         if on_progress is not None:
-            on_progress("windows", done + 1, len(todo))
+            on_progress("windows", done, len(todo))
     return sums

@@ -151,7 +151,9 @@ def _languages(captured: Captured, bootstrap: Bootstrap) -> tuple[pd.DataFrame, 
         inside = np.flatnonzero(np.ones(len(spoken), dtype=bool) if name == ALL_LANGUAGES else spoken == name)
         units = Units.of(captured.document[inside], captured.t[inside])
         nats = captured.surprisal[inside].astype(np.float64)
-        low, high = _interval(bootstrap, units, nats)
+        low, high = math.nan, math.nan
+        if units.has_interval:
+            low, high = interval(bootstrap.ratio(units, nats, np.ones(len(nats))))
         if not units.has_interval:
             warnings.append(f"no interval for {name}: {units.count} units of {units.n_documents} documents")
         elif not units.is_document:
@@ -162,9 +164,3 @@ def _languages(captured: Captured, bootstrap: Bootstrap) -> tuple[pd.DataFrame, 
         rows.append({"language": name, "nats_per_byte": nats.mean(), "ci_low": low, "ci_high": high} | sizes)
     columns = ("language", "nats_per_byte", "ci_low", "ci_high", "n_bytes", "n_documents", "n_units")
     return table(rows, columns), warnings
-
-
-def _interval(bootstrap: Bootstrap, units: Units, nats: np.ndarray) -> tuple[float, float]:
-    if not units.has_interval:
-        return math.nan, math.nan
-    return interval(bootstrap.total(units, nats) / bootstrap.total(units, np.ones(len(nats))))
