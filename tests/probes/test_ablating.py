@@ -76,49 +76,19 @@ def test_heads_are_named_beside_layers(make_model: MakeModel) -> None:
         model(TOKENS)
 
 
-@pytest.mark.parametrize(
-    ("attach", "message"),
-    [
-        (lambda model: ablation_hooks(freeze(), layers=[3], model=model), "layers 0 to 2, not 3"),
-        (lambda model: ablation_hooks(freeze(), layers=[-1], model=model), "not -1"),
-        (lambda model: ablation_hooks({0: freeze(), 7: freeze()}, model=model), "not 7"),
-        (lambda _: ablation_hooks(freeze()), "wants layers=.* or model="),
-        (lambda _: ablation_hooks(freeze(), layers=[]), "no layer is named"),
-        (lambda _: ablation_hooks({}), "no layer is named"),
-        (lambda _: ablation_hooks({0: freeze()}, layers=[0, 1]), "no intervention is given for layer 1"),
-        (lambda _: ablation_hooks(freeze(), layers=0, heads=[]), "at least one head"),
-        (
-            lambda model: logits_of(model, TOKENS, ablation_hooks(freeze(), layers=[9])),
-            r"blocks\.9\.hook_increments",
-        ),
-        (
-            lambda model: logits_of(model, TOKENS, ablation_hooks(freeze(), layers=-1)),
-            r"blocks\.-1\.hook_increments",
-        ),
-    ],
-)
-def test_a_layer_that_is_not_there_is_an_error(
-    model: LRopeTransformer, attach: Callable[[LRopeTransformer], object], message: str
-) -> None:
-    with pytest.raises(LRopeError, match=message):
-        attach(model)
-    assert not n_hooks(model)
-
-
 def test_an_intervention_that_never_fired_is_an_error(model: LRopeTransformer) -> None:
     with pytest.raises(LRopeError, match=r"blocks\.0\.hook_increments never fired"), ablated(model, freeze()):
         pass
     resid = model(TOKENS, stop_at_layer=1)
-    with (
-        pytest.raises(LRopeError, match=r"blocks\.2\.hook_increments never fired"),
-        ablated(model, freeze(), layers=[0, 2]),
+    for layers, given, how in (
+        ([0, 2], TOKENS, {"stop_at_layer": 2}),
+        ([0], resid, {"start_at_layer": 1}),
     ):
-        model(TOKENS, stop_at_layer=2)
-    with (
-        pytest.raises(LRopeError, match=r"blocks\.0\.hook_increments never fired"),
-        ablated(model, freeze()),
-    ):
-        model(resid, start_at_layer=1)
+        missed = rf"blocks\.{layers[-1]}\.hook_increments never fired"
+        with pytest.raises(LRopeError, match=missed), ablated(model, freeze(), layers=layers):
+            model(given, **how)
+        with pytest.raises(LRopeError, match="never fired"):
+            logits_of(model, given, ablation_hooks(freeze(), layers=layers), **how)
     with ablated(model, freeze(), layers=[0, 1]):
         model(TOKENS, stop_at_layer=2)
     hooks = ablation_hooks(freeze(), model=model)
@@ -151,11 +121,8 @@ def test_an_exception_is_passed_on_and_leaves_no_hook(model: LRopeTransformer) -
     ("write", "message"),
     [
         (lambda increments, hook: None, r"shape \[1, 32\]; got NoneType"),
-        (lambda increments, hook: 1.0, "got float"),
-        (lambda increments, hook: increments[:, 1:], r"got \[1, 31\]"),
         (lambda increments, hook: increments[..., None], r"got \[1, 32, 1\]"),
         (lambda increments, hook: increments.double(), "torch.float32 numbers; got torch.float64"),
-        (lambda increments, hook: increments * float("nan"), "32 of them not finite"),
         (
             lambda increments, hook: torch.where(increments == increments.max(), torch.inf, increments),
             "1 of them not finite",
@@ -249,73 +216,32 @@ def test_gradients_flow_through_what_is_written(model: LRopeTransformer) -> None
     assert weight.grad is None
 
 
-def test_a_pass_that_does_not_reach_the_layer_is_an_error_in_run_with_hooks_too(
-    make_model: Callable[..., LRopeTransformer],
-) -> None:
-    model = make_model(n_layers=3)
-    hooks = ablation_hooks(freeze(1.0), layers=[2])
-    model.run_with_hooks("hello", fwd_hooks=hooks)
-    with pytest.raises(LRopeError, match="never fired"):
-        model.run_with_hooks("hello", fwd_hooks=hooks, stop_at_layer=1)
-    stream = torch.zeros(1, 4, model.cfg.d_model)
-    with pytest.raises(LRopeError, match="never fired"):
-        model.run_with_hooks(stream, fwd_hooks=ablation_hooks(freeze(1.0), layers=[0]), start_at_layer=1)
+REFUSED: list[tuple[Callable[[LRopeTransformer], object], str]] = [
+    (lambda model: ablation_hooks(freeze(), layers=[3], model=model), "layers 0 to 2, not 3"),
+    (lambda model: ablation_hooks({0: freeze(), 7: freeze()}, model=model), "not 7"),
+    (lambda _: ablation_hooks(freeze()), "wants layers=.* or model="),
+    (lambda _: ablation_hooks(freeze(), layers=[]), "no layer is named"),
+    (lambda _: ablation_hooks({}), "no layer is named"),
+    (lambda _: ablation_hooks({0: freeze()}, layers=[0, 1]), "no intervention is given for layer 1"),
+    (lambda _: ablation_hooks(freeze(), layers=0, heads=[]), "at least one head"),
+    (lambda model: logits_of(model, TOKENS, ablation_hooks(freeze(), layers=-1)), r"blocks\.-1\.hook_incr"),
+    (lambda _: ablation_hooks(freeze(), layers="0"), "layers are whole numbers; got '0'"),
+    (lambda _: ablation_hooks(freeze(), layers=True), "layers are whole numbers; got True"),
+    (lambda _: ablation_hooks(freeze(), layers=0, heads=[None]), "heads are whole numbers"),
+    (lambda model: ablated(freeze(), model).__enter__(), "can be ablated; got <function"),
+    (lambda _: freeze([1.0, 2.0]), "finite increment"),
+    (lambda _: freeze(float("nan")), "finite increment"),
+    (lambda _: scale("1"), "finite factor, got '1'"),
+    (lambda _: shuffle(1.5), "a seed is a whole number.*got 1.5"),
+    (lambda _: circular_shift(0.5), "whole number of tokens, got 0.5"),
+    (lambda _: layer_mean(1.0), r"fit_increments.*got 1\.0"),
+    (lambda _: restore(torch.ones(3)), "a cache or a dict of activations; got Tensor"),
+    (lambda _: at(torch.tensor([3, 5]), freeze()), "a mask is True and False.*int64"),
+]
 
 
-@pytest.mark.parametrize(
-    ("written", "message"),
-    [
-        (1.0, r"write freeze\(1\.0\)"),
-        (2, r"write freeze\(2\)"),
-        ({0: 1.0}, r"write freeze\(1\.0\)"),
-        (freeze, r"call it, freeze\(\.\.\.\)"),
-        (shuffle, r"call it, shuffle\(\.\.\.\)"),
-        ("freeze", "got 'freeze'"),
-        (None, "got None"),
-        ([freeze()], "a function of increments"),
-        (torch.ones(3), "a function of increments"),
-    ],
-)
-def test_what_is_no_intervention_is_refused_before_anything_runs(
-    model: LRopeTransformer, monkeypatch: pytest.MonkeyPatch, written: object, message: str
-) -> None:
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the user has no type checker
-    for attach in (
-        lambda: ablation_hooks(written, layers=[0]),
-        lambda: ablated(model, written).__enter__(),
-        lambda: ablation_hooks(then(freeze(), written), layers=[0]),
-        lambda: ablation_hooks(on_heads([0], written), layers=[0]),
-        lambda: ablation_hooks(at(torch.ones(3, dtype=torch.bool), written), layers=[0]),
-        lambda: ablation_hooks(local_edit(written), layers=[0]),
-    ):
-        with pytest.raises(LRopeError, match=message if not isinstance(written, dict) else "freeze"):
-            attach()
-    assert not n_hooks(model)
-
-
-@pytest.mark.parametrize(
-    ("attach", "message"),
-    [
-        (lambda _: ablation_hooks(freeze(), layers="0"), "layers are whole numbers; got '0'"),
-        (lambda _: ablation_hooks(freeze(), layers=[0.5]), "layers are whole numbers; got 0.5"),
-        (lambda _: ablation_hooks(freeze(), layers=True), "layers are whole numbers; got True"),
-        (lambda _: ablation_hooks(freeze(), layers=0, heads=[None]), "heads are whole numbers"),
-        (
-            lambda model: ablated(freeze(), model).__enter__(),
-            "can be ablated; got <function",
-        ),
-        (lambda _: ablated("run", freeze()).__enter__(), "an LRopeTransformer can be ablated; got 'run'"),
-        (lambda _: freeze("1"), "finite increment, got '1'"),
-        (lambda _: freeze([1.0, 2.0]), "finite increment"),
-        (lambda _: scale(None), "finite factor, got None"),
-        (lambda _: shuffle(1.5), "a seed is a whole number.*got 1.5"),
-        (lambda _: circular_shift(0.5), "whole number of tokens, got 0.5"),
-        (lambda _: layer_mean(1.0), r"fit_increments.*got 1\.0"),
-        (lambda _: restore(torch.ones(3)), "a cache or a dict of activations; got Tensor"),
-        (lambda _: at(torch.tensor([3, 5]), freeze()), "a mask is True and False.*int64"),
-    ],
-)
-def test_arguments_of_another_kind_are_refused_in_words(
+@pytest.mark.parametrize(("attach", "message"), REFUSED)
+def test_what_cannot_be_attached_is_refused_in_words(
     model: LRopeTransformer,
     monkeypatch: pytest.MonkeyPatch,
     attach: Callable[[LRopeTransformer], object],
@@ -324,13 +250,38 @@ def test_arguments_of_another_kind_are_refused_in_words(
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the user has no type checker
     with pytest.raises(LRopeError, match=message):
         attach(model)
+    assert not n_hooks(model)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (2, r"write freeze\(2\)"),
+        (shuffle, r"call it, shuffle\(\.\.\.\)"),
+        (None, "got None"),
+        ([freeze()], "a function of increments"),
+    ],
+)
+def test_what_is_no_intervention_is_refused_before_anything_runs(
+    model: LRopeTransformer, monkeypatch: pytest.MonkeyPatch, written: object, message: str
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    for attach in (
+        lambda: ablation_hooks(written, layers=[0]),
+        lambda: ablation_hooks({0: written}),
+        lambda: ablated(model, written).__enter__(),
+        lambda: then(freeze(), written),
+        lambda: on_heads([0], written),
+        lambda: at(torch.ones(3, dtype=torch.bool), written),
+        lambda: local_edit(written),
+    ):
+        with pytest.raises(LRopeError, match=message):
+            attach()
+    assert not n_hooks(model)
 
 
 def test_layers_and_heads_may_come_from_an_iterator(make_model: MakeModel) -> None:
     model = model_of(make_model, "per_head")
     listed = logits_of(model, TOKENS, ablation_hooks(freeze(5.0), layers=[0, 2], heads=[1]))
-    assert torch.equal(
-        logits_of(model, TOKENS, ablation_hooks(freeze(5.0), layers=iter((0, 2)), heads=iter((1,)))), listed
-    )
     with ablated(model, freeze(5.0), layers=(layer for layer in (0, 2)), heads=(head for head in (1,))):
         assert torch.equal(model(TOKENS), listed)

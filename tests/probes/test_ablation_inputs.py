@@ -6,15 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from ablation_runs import MakeModel, spread_out, value
 
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.models.frozen import LexicalIncrements, attach_increments
 from lrope_interp.probes.ablations.ablations import ablate
-from lrope_interp.probes.capture.cache import model_identity
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.evaluation.evaluation import evaluate
 from lrope_interp.tokenizers.bpe import train_bpe
@@ -155,18 +152,3 @@ def test_as_many_random_gaps_stand_beside_each_label(make_model: MakeModel, few:
         assert value(found, "mean", "all", "kl", where=f"random:{place}") != value(
             found, "mean", "all", "kl", where=place
         )
-
-
-def test_all_layers_by_number_are_all(model: LRopeTransformer, few: Selection) -> None:
-    every = ablate(model, data=few, freeze="1", layers=(0, 1, 2))
-    assert set(every.tables["ablations"]["design"]) == {"all"}
-
-
-def test_frozen_increments_are_remembered_by_what_they_are(make_model: MakeModel) -> None:
-    tables = [torch.full((2, 257), 1.0 + number) for number in (0, 1)]
-    models = [make_model(increments="fixed") for _ in tables]
-    for one, table in zip(models, tables, strict=True):
-        attach_increments(one, LexicalIncrements(table))
-    first, second = map(model_identity, models)
-    assert first != second and not first["is_hooked"]
-    assert model_identity(make_model(increments="fixed")) not in (first, second)

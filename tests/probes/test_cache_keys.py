@@ -93,10 +93,11 @@ def assert_every_part_counts(
 @pytest.fixture
 def models(make_model: MakeModel) -> tuple[object, list[object]]:
     """A model, and those that differ from it in one thing each."""
-    tokens, device = make_model(), make_model()
+    tokens, device, norm = make_model(), make_model(), make_model()
+    norm.blocks[0].ln1.eps = 5.0
     tokens.tokenizer = _OtherTokens()
     device.cfg.device = "meta"
-    return make_model(), [make_model(seed=1), make_model(rope_base=50.0), tokens, device]
+    return make_model(), [make_model(seed=1), make_model(rope_base=50.0), norm, tokens, device]
 
 
 def test_models_differ_by_attached_increments_too(make_model: MakeModel) -> None:
@@ -111,6 +112,7 @@ def test_models_differ_by_attached_increments_too(make_model: MakeModel) -> None
         model = make_model(increments="fixed")
         if frozen is not None:
             attach_increments(model, frozen)
+        assert not model_identity(model)["is_hooked"]
         found.append(json.dumps(model_identity(model)))
     assert len(set(found)) == len(found)
 
@@ -147,7 +149,7 @@ def test_untrained_models(key_of: KeyOf, models: Any, monkeypatch: pytest.Monkey
         untrained(model, fit, batch_size=8)[number].function(captured)
 
     parts = {
-        "model": (models[0], models[1][:3]),  # nothing is computed on the device of the last
+        "model": (models[0], models[1][:-1]),  # nothing is computed on the device of the last
         "fit": (DOCUMENTS, [OTHERS, DOCUMENTS[:1]]),
         "documents": (DOCUMENTS, ORDERS),
         "layers": ((0, 1), [(1,)]),
@@ -162,7 +164,7 @@ def test_what_models_do_at_spans(
 ) -> None:
     monkeypatch.setattr(reads_module, "UNTRAINED_SEEDS", (0,))  # one random head takes less time than five
     hidden = (np.array([1, 5]), [np.array([1, 6]), np.zeros(0, dtype=np.int64)])
-    parts = {"model": (models[0], models[1][:3]), "documents": (DOCUMENTS, ORDERS), "hidden": hidden}
+    parts = {"model": (models[0], models[1][:-1]), "documents": (DOCUMENTS, ORDERS), "hidden": hidden}
     twins = (make_model(increments="fixed"), [make_model(seed=1, increments="fixed")])
 
     def call(
@@ -247,7 +249,7 @@ def test_ablation_passes(
         replace(arm, where="space"),
     ]
     parts = {
-        "model": (models[0], models[1][:3]),
+        "model": (models[0], models[1][:-1]),
         "documents": (DOCUMENTS, [SAME_LENGTH, DOCUMENTS[::-1]]),
         "masks": ({"space": few}, [{"space": many}, {"words": few}]),
         "words": (np.zeros(n, dtype=np.int64), [np.ones(n, dtype=np.int64)]),
@@ -295,22 +297,64 @@ def test_probes_that_were_fitted(key_of: KeyOf, make_model: MakeModel) -> None:
     assert_every_part_counts(key_of, run_probes, parts)
 
 
-def test_nothing_is_remembered_of_a_model_that_something_else_steers(make_model: MakeModel) -> None:
-    def double(*given: Any) -> Any:
-        return given[-1] * 2
+def _hook_of_torch(model: LRopeTransformer) -> None:
+    model.blocks[0].mlp.register_forward_hook(lambda *given: given[-1] * 2)
 
-    known = make_model()
+
+def _hook_of_torch_on_a_hook_point(model: LRopeTransformer) -> None:
+    model.blocks[0].hook_mlp_out.register_forward_hook(lambda *given: given[-1] * 2)
+
+
+def _hook(model: LRopeTransformer) -> None:
+    model.add_hook("blocks.1.hook_mlp_out", lambda values, hook: values * 2)
+
+
+def _own_model(model: LRopeTransformer) -> None:
+    model.__class__ = type("Own", (LRopeTransformer,), {})
+
+
+def _own_norm(model: LRopeTransformer) -> None:
+    model.blocks[0].ln1.__class__ = type("Norm", (type(model.blocks[0].ln1),), {})
+
+
+def _own_forward(model: LRopeTransformer) -> None:
+    vars(model.blocks[0].mlp)["forward"] = lambda x: x
+
+
+def _own_tokenizer(model: LRopeTransformer) -> None:
+    model.set_tokenizer(type("Bytes", (ByteTokenizer,), {"__module__": "mine"})())
+
+
+STEERING = (
+    *(_hook_of_torch, _hook_of_torch_on_a_hook_point, _hook),
+    *(_own_model, _own_norm, _own_forward, _own_tokenizer),
+)
+
+
+@pytest.mark.parametrize("steer", STEERING)
+def test_nothing_is_remembered_of_a_model_that_something_else_steers(
+    steer: Callable[[LRopeTransformer], None], make_model: MakeModel
+) -> None:
+    known, steered, reads_it = make_model(), make_model(), make_model(increments="fixed")
+    steer(steered)
+    attach_increments(reads_it, ContextualIncrements(steered))
     assert not remembered._is_hooked({"run": [1], "model": model_identity(known)})
-    layer = make_model()
-    layer.blocks[0].mlp.register_forward_hook(double)
-    point = make_model()
-    point.add_hook("blocks.1.hook_mlp_out", lambda values, hook: values * 2)
-    own = make_model()
-    own.__class__ = type("Own", (LRopeTransformer,), {})
-    source = make_model(increments="fixed")
-    attach_increments(source, ContextualIncrements(point))
-    for model in (layer, point, own, source):
+    for model in (steered, reads_it):
         assert remembered._is_hooked({"model": model_identity(known), "twin": model_identity(model)})
+
+
+def test_nothing_is_remembered_while_torch_changes_every_module(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model_identity(model)["is_hooked"]
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+    assert model_identity(model)["is_hooked"]
+    handle.remove()
+    assert not model_identity(model)["is_hooked"]
+    monkeypatch.setattr(type(model.blocks[0].mlp), "forward", lambda self, x: x)
+    assert model_identity(model)["is_hooked"]
 
 
 def edited(folder: Path, was: str, becomes: str) -> str:

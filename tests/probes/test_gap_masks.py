@@ -10,10 +10,9 @@ import pytest
 from probe_samples import chinese, english
 
 from lrope_interp.data import BYTE_CLASSES, Document
-from lrope_interp.data.labels.kinds import LABELS
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.probes.ablations.places import PLACES, byte_mask, bytes_since, gap_mask, words_of
+from lrope_interp.probes.ablations.places import byte_mask, bytes_since, gap_mask, words_of
 from lrope_interp.tokenizers.bpe import train_bpe
 
 MakeModel = Callable[..., LRopeTransformer]
@@ -32,12 +31,10 @@ def marked(model: LRopeTransformer, text: str | Document, where: str) -> str:
     raw = text.encoded if isinstance(text, Document) else text.encode()
     assert mask.shape == (1, len(raw) + 1)
     assert not mask[0, 0], "EOS is never marked"
-    return _drawn(raw, mask[0, 1:].tolist())
-
-
-def _drawn(raw: bytes, is_marked: list[bool]) -> str:
     letters = [chr(byte) if 32 < byte < 127 else "#" for byte in raw]
-    return "".join(letter if here else "." for letter, here in zip(letters, is_marked, strict=True))
+    return "".join(
+        letter if here else "." for letter, here in zip(letters, mask[0, 1:].tolist(), strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,15 +109,15 @@ def test_the_place_inside_words_is_all_of_a_word_but_its_first_byte() -> None:
     documents = [english(0), chinese(0), GOLD]
     words = words_of(documents)
     is_first = np.r_[True, words[1:] != words[:-1]] & (words >= 0)
-    assert np.array_equal(byte_mask(documents, "words"), is_first)
-    assert np.array_equal(byte_mask(documents, "inside_words"), (words >= 0) & ~is_first)
+    assert np.array_equal(byte_mask(documents, "words")[0], is_first)
+    assert np.array_equal(byte_mask(documents, "inside_words")[0], (words >= 0) & ~is_first)
 
 
 def test_the_byte_classes_share_out_every_byte() -> None:
     document = Document("all", "aZ9 \t\n.!,$中é🙂\x01", "made up", "und")
     held = np.zeros(document.n_bytes, dtype=int)
     for name in BYTE_CLASSES:
-        held += byte_mask([document], name)
+        held += byte_mask([document], name)[0]
     assert (held == 1).all()
 
 
@@ -144,14 +141,12 @@ def test_bytes_since_a_boundary_are_counted_within_a_document(seed: int) -> None
 
 
 def test_masks_of_documents_are_joined_and_unknown_ones_hold_nowhere() -> None:
-    joined = byte_mask([NO_GOLD, GOLD], "punctuation")
-    assert np.array_equal(
-        joined, np.r_[byte_mask([NO_GOLD], "punctuation"), byte_mask([GOLD], "punctuation")]
-    )
+    whole, parts = byte_mask([NO_GOLD, GOLD], "punctuation"), [NO_GOLD, GOLD]
+    assert np.array_equal(whole[0], np.concatenate([byte_mask([one], "punctuation")[0] for one in parts]))
     code = Document("code", "if a:\n  b\n", "made up", "code")
-    lines = byte_mask([NO_GOLD, code], "lines")
-    assert not lines[: NO_GOLD.n_bytes].any()
-    assert lines[NO_GOLD.n_bytes :].any()
+    lines, n_known = byte_mask([NO_GOLD, code], "lines")
+    assert (whole[1], n_known) == (2, 1)
+    assert not lines[: NO_GOLD.n_bytes].any() and lines[NO_GOLD.n_bytes :].any()
 
 
 def test_a_place_that_cannot_be_is_an_error(model: LRopeTransformer) -> None:
@@ -167,11 +162,6 @@ def test_a_place_that_cannot_be_is_an_error(model: LRopeTransformer) -> None:
         gap_mask(model, NO_GOLD, "words_merged")
     with pytest.raises(LRopeError, match="n_ctx=128 cannot hold 201 tokens"):
         gap_mask(model, "ab " * 66 + "ab", "words")
-
-
-def test_places_are_labels_classes_and_the_inside_of_words() -> None:
-    assert set(PLACES) == {*LABELS, *BYTE_CLASSES, "inside_words"}
-    assert len(PLACES) == len(set(PLACES)), "a label and a class share a name"
 
 
 def test_a_longer_token_counts_by_its_first_byte(make_model: MakeModel) -> None:

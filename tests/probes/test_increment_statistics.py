@@ -21,7 +21,7 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.probes.ablations.attach import ablated
 from lrope_interp.probes.ablations.interventions import freeze
 from lrope_interp.probes.capture.capture import capture
-from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
+from lrope_interp.probes.capture.increment_statistics import fit_increments
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -91,27 +91,6 @@ def test_there_must_be_text(make_model: MakeModel) -> None:
             fit_increments(model, documents)
 
 
-def test_statistics_are_remembered_by_model_and_text(
-    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[int] = []
-
-    def counted(*given: object, **how: object):
-        read.append(1)
-        return capture(*given, **how)  # pyright: ignore[reportArgumentType]
-
-    monkeypatch.setattr("lrope_interp.probes.capture.increment_statistics.capture", counted)
-    model = make_model(seed=77)
-    one, again = fit_increments(model, FIT[:2]), fit_increments(model, FIT[:2], batch_size=1)
-    assert len(read) == 1
-    assert_same(one, again)
-    other_text = fit_increments(model, FIT[1:3])
-    other_model = fit_increments(make_model(seed=78), FIT[:2])
-    assert len(read) == 3
-    assert not np.array_equal(one.mean, other_text.mean)
-    assert not np.array_equal(one.mean, other_model.mean)
-
-
 def test_what_a_hook_wrote_is_not_remembered_as_the_models_own(make_model: MakeModel) -> None:
     model = make_model(seed=79)
     with ablated(model, freeze(7.0)):
@@ -133,8 +112,3 @@ def test_a_constant_layer_has_no_spread(make_model: MakeModel) -> None:
     assert fitted.sd[0] == 0
     assert np.isnan(fitted.lexical_share()[0])
     assert not np.isnan(fitted.lexical_share()[1])
-
-
-def assert_same(one: IncrementStatistics, other: IncrementStatistics) -> None:
-    for name in ("mean", "sd", "lexical", "values", "first"):
-        assert np.array_equal(getattr(one, name), getattr(other, name)), name

@@ -24,8 +24,8 @@ from lrope_interp.probes.boundaries.harness import Scorer
 from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.selection import (
     FIT_BYTES,
+    HELD_OUT,
     Selection,
-    _in_order,
     _script,
     select_corpus,
     select_gold,
@@ -56,7 +56,7 @@ def paragraphs(path: Path, n: int, first: int = 500) -> Path:
 def test_a_corpus_gives_what_was_held_out(manifest: dict) -> None:
     selection = select_corpus(manifest)
     seen = set(manifest["splits"]["train"]["sha256"])
-    for split in ("fit", "dev", "test"):
+    for split in HELD_OUT:
         documents = getattr(selection, split)
         assert documents
         assert not seen & {document.source_sha256 for document in documents}
@@ -78,19 +78,13 @@ def test_what_was_trained_on_is_refused_even_where_it_is_taken_for_held_out(
         select_corpus(manifest)
 
 
-def test_the_limit_on_bytes_holds_in_each_split(manifest: dict) -> None:
-    selection = select_corpus(manifest, max_bytes=1500)
-    for split in ("fit", "dev", "test"):
-        assert 0 < sum(document.n_bytes for document in getattr(selection, split)) <= 1500
-
-
 @pytest.mark.parametrize("is_spread", [False, True])
 def test_each_split_has_its_own_documents_and_its_own_limit(
     manifest: dict, corpus_file: Path, is_spread: bool
 ) -> None:
     corpus = load_corpus(f"file:{corpus_file}")
     found = select_corpus(manifest, max_bytes=2_000, spread=is_spread)
-    for split in ("fit", "dev", "test"):
+    for split in HELD_OUT:
         limit = FIT_BYTES if is_spread and split == "fit" else 2_000
         expected = evaluation_documents(corpus, split, limit, is_spread and split != "fit")
         assert {one.sha256 for one in getattr(found, split)} == {one.sha256 for one in expected}
@@ -107,27 +101,6 @@ def test_bytes_that_training_text_has_too_are_marked_in_the_split_they_stand_in(
         }
 
 
-def test_a_text_of_many_paragraphs_is_split(manifest: dict, tmp_path: Path) -> None:
-    selection = select_text(manifest, paragraphs(tmp_path / "mine.txt", 80))
-    names = {one.name for split in ("fit", "dev", "test") for one in getattr(selection, split)}
-    assert all(name.startswith("mine.txt#") for name in names)
-    assert len(names) == 80
-    assert selection.data["name"] == "text:mine.txt"
-    assert not any("fewer than 60" in said for said in selection.warnings)
-
-
-def test_a_short_text_is_test_as_a_whole(manifest: dict, tmp_path: Path) -> None:
-    selection = select_text(manifest, paragraphs(tmp_path / "mine.txt", 5))
-    assert len(selection.test) == 5
-    assert all(one.corpus == "text" for one in selection.test)
-    assert all(one.corpus != "text" for one in (*selection.fit, *selection.dev))
-    assert any("5 units, fewer than 60" in said and manifest["name"] in said for said in selection.warnings)
-    single = select_text(manifest, paragraphs(tmp_path / "one.txt", 1))
-    assert any("single test unit gives no interval" in said for said in single.warnings)
-    limited = select_text(manifest, tmp_path / "mine.txt", max_bytes=500)
-    assert sum(one.n_bytes for one in limited.test) <= 500
-
-
 @pytest.fixture
 def despaced_manifest(corpus_file: Path) -> dict:
     return load_corpus(f"file:{corpus_file}", despaced=True).manifest()
@@ -139,27 +112,34 @@ def sentences(path: Path, n: int, *, gap: str = " ") -> Path:
     return path
 
 
-def test_a_gold_text_of_sixty_units_is_split(manifest: dict, tmp_path: Path) -> None:
-    selection = select_gold(manifest, sentences(tmp_path / "mine.txt", 1_200))
-    documents = [one for split in ("fit", "dev", "test") for one in getattr(selection, split)]
-    assert {one.corpus for one in documents} == {"gold"}
-    assert sorted(one.name for one in documents) == sorted(f"mine.txt#{n}" for n in range(1, 61))
-    assert all(label_gaps(one, "words").grade == "gold" for one in documents)
-    assert selection.data["name"] == "gold:mine.txt"
+@pytest.mark.parametrize("is_gold", [False, True])
+def test_a_text_of_sixty_units_is_split(manifest: dict, tmp_path: Path, is_gold: bool) -> None:
+    path, n = tmp_path / "mine.txt", 60 if is_gold else 80
+    select = select_gold if is_gold else select_text
+    selection = select(manifest, sentences(path, 1_200) if is_gold else paragraphs(path, n))
+    documents = [one for split in HELD_OUT for one in getattr(selection, split)]
+    assert sorted(one.name for one in documents) == sorted(f"mine.txt#{k}" for k in range(1, n + 1))
+    assert {one.corpus for one in documents} == {"gold" if is_gold else "text"}
+    assert not is_gold or all(label_gaps(one, "words").grade == "gold" for one in documents)
+    assert selection.data["name"] == f"{'gold' if is_gold else 'text'}:mine.txt"
     assert not any("fewer than 60" in said for said in selection.warnings)
 
 
-def test_a_short_gold_text_is_test_as_a_whole(manifest: dict, tmp_path: Path) -> None:
-    selection = select_gold(manifest, sentences(tmp_path / "mine.txt", 41))
-    assert [one.corpus for one in selection.test] == ["gold"] * 3
+@pytest.mark.parametrize("is_gold", [False, True])
+def test_a_short_text_is_test_as_a_whole(manifest: dict, tmp_path: Path, is_gold: bool) -> None:
+    select, write = (select_gold, sentences) if is_gold else (select_text, paragraphs)
+    lines, n = (41, 3) if is_gold else (5, 5)
+    selection = select(manifest, write(tmp_path / "mine.txt", lines))
+    assert [one.corpus for one in selection.test] == ["gold" if is_gold else "text"] * n
     assert {one.corpus for one in (*selection.fit, *selection.dev)} == {"file"}
     assert all(label_gaps(one, "words").grade == "rule" for one in selection.dev)
-    assert any("mine.txt has 3 units, fewer than 60" in said for said in selection.warnings)
+    [said] = [said for said in selection.warnings if f"mine.txt has {n} units, fewer than 60" in said]
+    assert manifest["name"] in said
     assert not any("single test unit" in said for said in selection.warnings)
-    single = select_gold(manifest, sentences(tmp_path / "one.txt", 20))
+    single = select(manifest, write(tmp_path / "one.txt", 20 if is_gold else 1))
     assert any("single test unit gives no interval" in said for said in single.warnings)
-    limited = select_gold(manifest, tmp_path / "mine.txt", max_bytes=300)
-    assert sum(one.n_bytes for one in limited.test) <= 300
+    limited = select(manifest, tmp_path / "mine.txt", max_bytes=500)
+    assert sum(one.n_bytes for one in limited.test) <= 500
 
 
 def test_gold_and_text_of_a_despaced_run_are_despaced(despaced_manifest: dict, tmp_path: Path) -> None:
@@ -167,7 +147,7 @@ def test_gold_and_text_of_a_despaced_run_are_despaced(despaced_manifest: dict, t
     text = select_text(despaced_manifest, paragraphs(tmp_path / "mine.txt", 5))
     corpus = select_corpus(despaced_manifest)
     for selection in (gold, text, corpus):
-        for split in ("fit", "dev", "test"):
+        for split in HELD_OUT:
             assert all(one.is_despaced for one in getattr(selection, split))
             assert all(set(one.text).isdisjoint(" \n") for one in getattr(selection, split))
     assert all(label_gaps(one, "despaced").grade == "gold" for one in gold.test)
@@ -181,7 +161,7 @@ def test_a_despaced_run_is_not_tested_on_what_it_trained_on(despaced_manifest: d
     selection = select_corpus(despaced_manifest)
     seen = set(despaced_manifest["splits"]["train"]["sha256"])
     whole = {one.sha256: one for one in load_corpus(despaced_manifest["name"], despaced=True).documents()}
-    for split in ("fit", "dev", "test"):
+    for split in HELD_OUT:
         for one in getattr(selection, split):
             assert one.source_sha256 not in seen
             assert one.text in whole[one.source_sha256].text
@@ -303,7 +283,7 @@ def test_an_empty_split_is_refused() -> None:
 
 def test_order_does_not_matter() -> None:
     one = select(lambda number: [english(number)], n=5)
-    other = Selection.of("made up", {split: getattr(one, split)[::-1] for split in ("fit", "dev", "test")})
+    other = Selection.of("made up", {split: getattr(one, split)[::-1] for split in HELD_OUT})
     assert one.test == other.test
     assert one.data == other.data
 
@@ -324,11 +304,6 @@ def test_a_run_folder_must_say_what_it_was_trained_on(tmp_path: Path, content: s
         read_manifest(tmp_path)
 
 
-def test_a_manifest_is_read(tmp_path: Path, manifest: dict) -> None:
-    (tmp_path / "data.json").write_text(json.dumps(manifest))
-    assert read_manifest(tmp_path) == manifest
-
-
 def test_a_short_text_that_stands_in_the_runs_own_documents_leaves_them_out(
     manifest: dict, tmp_path: Path
 ) -> None:
@@ -344,22 +319,3 @@ def test_a_short_text_that_stands_in_the_runs_own_documents_leaves_them_out(
         select_text(manifest, path)
     path.write_text("Nothing of this was ever written in any of the other documents.", encoding="utf-8")
     assert len(select_text(manifest, path).fit) == len(own.fit)
-
-
-class CountedName(str):
-    """A name that counts how often it is compared with another."""
-
-    n_compared = 0
-    __hash__ = str.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        CountedName.n_compared += 1
-        return str.__eq__(self, other)
-
-
-def test_putting_documents_in_order_does_not_compare_each_name_with_each() -> None:
-    names = [CountedName(f"name {number % 40}") for number in range(400)]
-    documents = [Document(name, f"text {number}", "text", "en") for number, name in enumerate(names)]
-    ordered = _in_order(documents)
-    assert len({str(one.name) for one in ordered}) == 400
-    assert CountedName.n_compared < 20 * 400

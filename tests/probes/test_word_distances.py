@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from lrope_interp.data import Document
@@ -95,14 +94,6 @@ def test_a_matrix_of_many_words_is_cut_and_says_so(make_model: MakeModel) -> Non
     assert len(found.tables["words"]) == 120
     assert "first 120 of 125" in found.warnings[0]
     assert found.tables["distances"]["n_tokens"].tolist() == [8] * len(MEASURES)
-
-
-def test_the_tables_keep_their_types(make_model: MakeModel) -> None:
-    matrix = distance(make_model(), TEXT).tables["matrix"]
-    assert isinstance(matrix, pd.DataFrame)
-    types = {name: str(matrix[name].dtype) for name in matrix}
-    assert types["layer"] == types["head"] == types["index_a"] == types["n_tokens"] == "Int64"
-    assert types["word_a"] == types["measure"] == "str"
 
 
 @pytest.mark.parametrize(

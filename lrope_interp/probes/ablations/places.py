@@ -45,7 +45,7 @@ def gap_mask(model: LRopeTransformer, text: str | Document, where: str) -> Bool[
     """
     document = text if isinstance(text, Document) else Document("text", text, "given", language_of(text))
     starts = model.own_tokenizer().encode_spans(document.text)[1]
-    marked = token_mask(byte_mask([document], where), starts, where)
+    marked = token_mask(byte_mask([document], where)[0], starts, where)
     has_bos = model.to_tokens(document.text).shape[1] - len(starts)
     mask = np.concatenate([np.zeros(has_bos, dtype=bool), marked])
     if not mask.any():
@@ -115,9 +115,7 @@ class Places:
         return table(rows, ("where", "n_gaps", "n_tokens", "n_known", "n_documents"))
 
     def _labelled(self, where: str) -> Bool[np.ndarray, " n_tokens"]:
-        by_document = document_masks(self._captured.documents, where)
-        self._n_known[where] = sum(mask is not None for mask in by_document)
-        marked = _joined(self._captured.documents, by_document, where)
+        marked, self._n_known[where] = byte_mask(self._captured.documents, where)
         mask = token_mask(marked, self._captured.token_starts, where)
         if not mask.any():
             raise LRopeError(
@@ -138,26 +136,17 @@ class Places:
         return mask
 
 
-def byte_mask(documents: Sequence[Document], where: str) -> Bool[np.ndarray, " n_bytes"]:
-    """Return at which bytes of the joined documents a label holds.
+def byte_mask(documents: Sequence[Document], where: str) -> tuple[Bool[np.ndarray, " n_bytes"], int]:
+    """Return at which bytes of the joined documents a label holds, and of how many it can be known.
 
     Documents of which it cannot be known hold it nowhere.
 
     Raises:
         LRopeError: No such label; it can be known of no document, or occurs in none.
     """
-    return _joined(documents, document_masks(documents, where), where)
-
-
-def document_masks(documents: Sequence[Document], where: str) -> list[Bool[np.ndarray, " n_bytes"] | None]:
-    """Return at which bytes of each document a label holds, None where it cannot be known.
-
-    Raises:
-        LRopeError: No such label, or it can be known of no document.
-    """
     if where not in PLACES:
         raise unknown("place", where, PLACES)
-    found, problems = [], []
+    found, problems = [np.zeros(0, dtype=bool)], []
     for document in documents:
         try:
             if where in BYTE_CLASSES:
@@ -168,11 +157,15 @@ def document_masks(documents: Sequence[Document], where: str) -> list[Bool[np.nd
                 mask = label_gaps(document, where).is_boundary
         except LRopeError as error:
             problems.append(str(error))
-            mask = None
+            mask = np.zeros(document.n_bytes, dtype=bool)
         found.append(mask)
     if problems and len(problems) == len(documents):
         raise LRopeError(problems[0])
-    return found
+    joined = np.concatenate(found)
+    if not joined.any():
+        what = "this text" if len(documents) == 1 else f"the {len(documents)} documents"
+        raise _never(where, what)
+    return joined, len(documents) - len(problems)
 
 
 def token_mask(
@@ -224,18 +217,6 @@ def _words(document: Document) -> Int64[np.ndarray, " n_bytes"]:
     in_word = np.repeat((kinds & Kind.WORD) != 0, character_widths(document.text))
     number = np.cumsum(is_start) - 1
     return np.where(in_word & (number >= 0), number, NO_WORD)
-
-
-def _joined(
-    documents: Sequence[Document], masks: Sequence[Bool[np.ndarray, " _"] | None], where: str
-) -> Bool[np.ndarray, " n_bytes"]:
-    """Join what `document_masks` gave, nothing standing for what is not known."""
-    blank = (np.zeros(document.n_bytes, dtype=bool) for document in documents)
-    found = [empty if mask is None else mask for mask, empty in zip(masks, blank, strict=True)]
-    joined = np.concatenate([np.zeros(0, dtype=bool), *found])
-    if not joined.any():
-        raise _never(where, "this text" if len(documents) == 1 else f"the {len(documents)} documents")
-    return joined
 
 
 def _never(where: str, what: str) -> LRopeError:
