@@ -119,6 +119,7 @@ def _intervention(asked: Analysis, model: LRopeTransformer, to: str) -> Interven
 
     from lrope_interp.commands.ablate import MAX_BYTES
     from lrope_interp.probes.ablations import interventions
+    from lrope_interp.probes.capture.capture import staged
     from lrope_interp.probes.capture.increment_statistics import fit_increments
 
     if to == "1":
@@ -127,9 +128,7 @@ def _intervention(asked: Analysis, model: LRopeTransformer, to: str) -> Interven
     n_bytes = sum(one.n_bytes for one in documents)
     asked.output.note(f"means of {n_bytes:,} bytes that the model was not trained on")
     with asked.output.progress() as on_progress:
-        fitted = fit_increments(
-            model, documents, on_progress=lambda _, done, total: on_progress("fit", done, total)
-        )
+        fitted = fit_increments(model, documents, on_progress=staged(on_progress, "fit"))
     return {"mean": interventions.layer_mean, "lexical": interventions.lexical_mean}[to](fitted)
 
 

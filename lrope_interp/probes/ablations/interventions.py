@@ -64,7 +64,7 @@ def lexical_mean(fitted: IncrementStatistics) -> Intervention:
     """
 
     def means(hook: HookPoint) -> Float32[np.ndarray, "batch pos head"]:
-        tokens = _known_tokens(fitted, hook, "lexical_mean").cpu().numpy()
+        tokens = _tokens(hook, "lexical_mean", fitted.lexical.shape[-1])
         return np.moveaxis(fitted.lexical[hook.layer()][:, tokens], 0, -1)
 
     return _from_statistics(fitted, means)
@@ -80,7 +80,7 @@ def same_byte_resample(fitted: IncrementStatistics, seed: int = 0) -> Interventi
     check_seed(seed)
 
     def drawn(hook: HookPoint) -> Float32[np.ndarray, "batch pos head"]:
-        tokens = _known_tokens(fitted, hook, "same_byte_resample").cpu().numpy()
+        tokens = _tokens(hook, "same_byte_resample", fitted.lexical.shape[-1])
         is_known = np.diff(fitted.first)[tokens] > 0
         low = np.where(is_known, fitted.first[tokens], 0)
         high = np.where(is_known, fitted.first[tokens + 1], fitted.values.shape[-1])
@@ -278,22 +278,17 @@ def _stream(hook: HookPoint, name: str) -> Stream:
     return stream
 
 
-def _tokens(hook: HookPoint, name: str) -> Int[Tensor, "batch pos"]:
+def _tokens(hook: HookPoint, name: str, n_ids: int | None = None) -> Int[np.ndarray, "batch pos"]:
+    """Return the tokens of the running pass, all of which statistics of `n_ids` ids have a place for."""
     tokens = _stream(hook, name).tokens
     if tokens is None:
         raise LRopeError(f"{name} needs to know the tokens: give tokens= beside start_at_layer")
-    return tokens
-
-
-def _known_tokens(fitted: IncrementStatistics, hook: HookPoint, name: str) -> Int[Tensor, "batch pos"]:
-    """Return the tokens of the running pass, all of which the statistics have a place for."""
-    tokens, n_ids = _tokens(hook, name), fitted.lexical.shape[-1]
-    if int(tokens.max()) >= n_ids:
+    if n_ids is not None and int(tokens.max()) >= n_ids:
         raise LRopeError(
             f"the statistics are of {n_ids} token ids and the text has id {int(tokens.max())}; fit them with "
             "the model that is ablated"
         )
-    return tokens
+    return tokens.cpu().numpy()
 
 
 def _n_past(hook: HookPoint) -> int:
@@ -311,7 +306,7 @@ def _draws(
 
     Whatever else is in the batch, and padding, make no difference to what is drawn.
     """
-    tokens = _tokens(hook, name).cpu().numpy().astype("<i8")
+    tokens = _tokens(hook, name).astype("<i8")
     is_token = _stream(hook, name).is_token
     kept = np.ones(tokens.shape, dtype=bool) if is_token is None else is_token.cpu().numpy()
     return [
