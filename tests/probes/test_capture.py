@@ -124,17 +124,6 @@ def test_a_planted_increment_is_found_at_its_byte(tiny_model: LRopeTransformer) 
     assert captured.byte.tobytes() == b"".join(document.encoded for document in documents)
 
 
-def test_surprisals_sum_to_the_models_own_loss(tiny_model: LRopeTransformer) -> None:
-    document = text("no longer than 31 bytes")
-    captured = capture(tiny_model, [document])
-    tokens = torch.tensor([[256, *document.encoded]])
-    with torch.no_grad():
-        loss = float(tiny_model(tokens, return_type="loss"))
-    assert captured.surprisal.mean() == pytest.approx(loss, abs=1e-5)
-    assert (captured.entropy >= 0).all()
-    assert (captured.entropy <= np.log(257) + 1e-5).all()
-
-
 def test_less_is_computed_where_less_is_asked_for(make_model: MakeModel) -> None:
     model = make_model(n_layers=3)
     ran: list[int] = []

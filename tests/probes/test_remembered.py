@@ -26,10 +26,13 @@ from lrope_interp.probes.capture.selection import Selection
 MakeModel = Callable[..., LRopeTransformer]
 
 
-def test_what_was_computed_once_is_not_computed_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture(autouse=True)
+def _empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is remembered yet."""
     monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path))
+
+
+def test_what_was_computed_once_is_not_computed_again() -> None:
     calls: list[int] = []
 
     def compute() -> np.ndarray:
@@ -52,9 +55,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     assert remembered({"what": "x"}, lambda: np.ones((1, 1, 2), dtype=np.float32)).sum() == 2
 
 
-def test_an_error_of_the_computation_is_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path))
-
+def test_an_error_of_the_computation_is_passed_on() -> None:
     def fail() -> np.ndarray:
         raise LRopeError("constant")
 
@@ -63,9 +64,8 @@ def test_an_error_of_the_computation_is_passed_on(monkeypatch: pytest.MonkeyPatc
 
 
 def test_untrained_rows_are_read_once_a_model_and_text(
-    make_model: MakeModel, bilingual: Selection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make_model: MakeModel, bilingual: Selection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path))
     model, documents = make_model(), bilingual.test[:3]
     captured = capture(model, documents, layers=[1], predictions=False)
     first = untrained(model, bilingual.fit, batch_size=16)[2].function(captured)
@@ -113,9 +113,8 @@ def test_a_process_whose_source_was_edited_remembers_nothing(
 
 
 @pytest.fixture
-def made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], bool]]:
+def made_again() -> Iterator[Callable[[], bool]]:
     """Ask for the same as before; whether it was computed, and not only looked up."""
-    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path))
     remembering._libraries.cache_clear()
 
     def ask() -> bool:
@@ -150,8 +149,7 @@ def test_what_another_library_computed_is_computed_again(
     assert made_again()
 
 
-def test_what_is_forgotten_is_one_run_of_one_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LROPE_INTERP_CACHE", str(tmp_path))
+def test_what_is_forgotten_is_one_run_of_one_kind() -> None:
     for kind, run in (("fine", "a"), ("fine", "b"), ("other", "a")):
         remembered({"run": run}, lambda: np.zeros(1, dtype=np.float32), kind)
     forget("fine", "a")

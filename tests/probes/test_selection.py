@@ -288,19 +288,8 @@ def test_order_does_not_matter() -> None:
     assert one.data == other.data
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (None, "no data.json"),
-        ("{", "cannot be read"),
-        ("{}", "names no format"),
-        (json.dumps({"format": 99, "name": "x", "splits": {}}), "format 99"),
-    ],
-)
-def test_a_run_folder_must_say_what_it_was_trained_on(tmp_path: Path, content: str | None, said: str) -> None:
-    if content is not None:
-        (tmp_path / "data.json").write_text(content)
-    with pytest.raises(LRopeError, match=said):
+def test_a_run_folder_must_say_what_it_was_trained_on(tmp_path: Path) -> None:
+    with pytest.raises(LRopeError, match=r"no data\.json"):
         read_manifest(tmp_path)
 
 
