@@ -94,8 +94,6 @@ def ablate(
         raise unknown("value to freeze to:", freeze, FROZEN)
     if freeze is not None and suite != "default":
         raise LRopeError("freeze is one intervention and a suite many: give one of them")
-    if not chosen:
-        raise LRopeError("no layer is named, so nothing would be ablated")
     if heads and n_heads == 1:
         raise LRopeError(
             "the heads of this model share their increments, so none can be ablated alone; train with "
