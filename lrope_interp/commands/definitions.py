@@ -28,10 +28,16 @@ def definitions(
         for line in verdicts(result):
             out.line(line)
 
-    how = {"most_pairs": max_pairs or MOST_PAIRS, "seed": asked.seed, "batch_size": asked.batch_size}
     asked.report(
         model,
-        lambda on_progress: definition_uses(model, asked.select(), **how, on_progress=on_progress),
+        lambda on_progress: definition_uses(
+            model,
+            asked.select(),
+            most_pairs=max_pairs or MOST_PAIRS,
+            seed=asked.seed,
+            batch_size=asked.batch_size,
+            on_progress=on_progress,
+        ),
         render_definitions,
         say,
     )
