@@ -231,7 +231,7 @@ class Generation(TextMethods):
 def _check_sampling(
     temperature: float | int, top_k: int | None, top_p: float | int | None, freq_penalty: float | int
 ) -> None:
-    if temperature < 0:
+    if not temperature >= 0:  # nor is NaN
         raise LRopeError(f"temperature must be at least 0; got {temperature}")
     if top_k is not None and top_k < 1:
         raise LRopeError(f"top_k must be at least 1; got {top_k}")

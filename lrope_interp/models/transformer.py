@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, Integer, Shaped
 from torch import Tensor
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
-from lrope_interp.errors import LRopeError, unknown
+from lrope_interp.errors import LRopeError, check_seed, unknown, whole_number
 from lrope_interp.folders import recover
 from lrope_interp.models import checkpoint
 from lrope_interp.models.block import Block, Stream
@@ -423,9 +423,12 @@ def load(run: str | Path | Run | None = None, *, device: str | None = None) -> L
     if run is None:
         recover(RUNS)
         run = newest_finished_run()
-    elif not isinstance(run, Run):
-        recover(Path(run).absolute().parent)
-        run = read_run(run)
+    elif isinstance(run, str | Path | Run):
+        folder = run.folder if isinstance(run, Run) else Path(run)
+        recover(folder.absolute().parent)
+        run = read_run(folder)  # again, where it was read: it may have been unfinished then, or still be
+    else:
+        raise LRopeError(f"a run folder is wanted, or what train returned; got {run!r:.60}")
     return LRopeTransformer.from_pretrained(run.folder, device=device)
 
 
@@ -456,5 +459,8 @@ def generate(
     Raises:
         LRopeError: The prompt and `n` tokens do not fit into the model's window.
     """
+    n = whole_number("n", n, 0)
+    if seed is not None:
+        check_seed(seed)
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     return model.generate(prompt, n, return_type="str", verbose=False, **how)

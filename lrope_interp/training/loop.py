@@ -119,6 +119,8 @@ def train(
     if config is None:
         raise LRopeError("a new run needs a config, or the name of a preset")
     config = train_config(config, data=data, **options) if isinstance(config, str) else config
+    if not isinstance(config, TrainConfig):
+        raise LRopeError(f"a TrainConfig is wanted, or the name of a preset; got {config!r:.60}")
     asked = Path(RUNS / run_name(config) if run_folder is None else run_folder)
     is_numbered = is_numbered or run_folder is None
     recording = recording or Recording()

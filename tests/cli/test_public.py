@@ -67,6 +67,21 @@ for analysis, given, said in (
         assert said in str(error), error
     else:
         raise AssertionError(given)
+for wrong, said in (
+    (lambda: lr.register_signal(lambda captured: captured.entropy), "a signal has a name"),
+    (lambda: lr.register_signal("mine", kind="side"), "unknown kind of signal"),
+    (lambda: lr.generate(model, "a", 0.5), "a whole number"),
+    (lambda: lr.generate(model, "a", 3, seed=0.5), "a seed is"),
+    (lambda: lr.generate(model, "a", 3, temperature=float("nan")), "temperature must be"),
+    (lambda: lr.load(model), "a run folder is wanted"),
+    (lambda: lr.train(3), "a TrainConfig is wanted"),
+):
+    try:
+        wrong()
+    except lr.LRopeError as error:
+        assert said in str(error), error
+    else:
+        raise AssertionError(said)
 assert set(lr.show(model, "abc", layers=np.int64(1)).tables["characters"]["layer"]) == {1}
 """
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Float32, Num, Shaped
 
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.probes.capture.captured import Captured
 
 SignalFunction: TypeAlias = Callable[[Captured], Shaped[np.ndarray, "..."]]
@@ -62,6 +62,10 @@ def register(
         kind: Where reports show it: beside the layers or among the controls.
         is_rule: Whether it may be constant although it is shown beside the layers.
     """
+    if not isinstance(name, str) or not name:  # a decorator without its name would register nothing
+        raise LRopeError(f'a signal has a name, as in @register_signal("mine"); got {name!r:.60}')
+    if kind not in get_args(Kind):
+        raise unknown("kind of signal", kind, get_args(Kind))
     if name in _BUILT_IN:
         raise LRopeError(f"the signal {name!r} is built in; register yours under another name")
 
