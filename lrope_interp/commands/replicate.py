@@ -66,11 +66,12 @@ def replicate(
         "device": None if device == "auto" else device,
         "encoding_errors": encoding_errors,
     }
-    from lrope_interp.commands.progress import Course
+    from lrope_interp.commands.progress import Course, listen_to_runs
+    from lrope_interp.commands.training import write_report
     from lrope_interp.folders import as_given
     from lrope_interp.probes.studies.replication.replication import Comparison
     from lrope_interp.results import stamp
-    from lrope_interp.training.replication import check_reference, opened, parse_arms
+    from lrope_interp.training.replication import check_reference, opened, parse_arms, train_missing
 
     say, parsed = Voice(as_json, quiet), parse_arms(arms)
     comparison = Comparison(check_reference(reference, parsed), margin)
@@ -85,7 +86,12 @@ def replicate(
             working = dataclasses.replace(replication, folder=as_given(replication.folder, place.folder))
             if place.is_beside:
                 say.warn(f"{place.target.name} stays until {working.folder} is whole, which then replaces it")
-            made = _train_and_compare(working, comparison, course, say)
+            with listen_to_runs(say, course) as on_event:
+                runs = train_missing(working, on_event)
+            for one in runs:
+                if not (one.folder / "report.html").exists():
+                    write_report(one)
+            made = _compare(working, comparison, runs, say)
             folder = as_given(working.folder, place.target)
             result = stamp(made, command=_command(folder))
             _save(result, working.folder)
@@ -142,26 +148,6 @@ def _say_what_runs(replication: Replication, n_finished: int, out: Voice) -> Non
                 f"+{n_extra_parameters(arm, base):,} parameters beside "
                 f"+{n_extra_parameters(WIDENED_TO, base):,} of {spoken(WIDENED_TO)}"
             )
-
-
-def _train_and_compare(
-    replication: Replication, comparison: Comparison, course: Course, out: Voice
-) -> Result:
-    from lrope_interp.commands.progress import listen_to_runs
-    from lrope_interp.training.replication import train_missing
-
-    with listen_to_runs(out, course) as on_event:
-        runs = train_missing(replication, on_event)
-    _write_run_reports(runs)
-    return _compare(replication, comparison, runs, out)
-
-
-def _write_run_reports(runs: Sequence[Run]) -> None:
-    from lrope_interp.commands.training import write_report
-
-    for one in runs:
-        if not (one.folder / "report.html").exists():
-            write_report(one)
 
 
 def _compare(replication: Replication, comparison: Comparison, runs: Sequence[Run], out: Voice) -> Result:

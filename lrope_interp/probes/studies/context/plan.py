@@ -142,12 +142,7 @@ def _checked(contexts: Sequence[int]) -> tuple[int, ...]:
 
 def forward_pass(model: LRopeTransformer, tokens: Int[Tensor, "1 pos"]) -> Compute:
     """Return a forward pass to the logits, in inference mode."""
-
-    def compute() -> None:
-        with torch.inference_mode():
-            model(tokens)
-
-    return compute
+    return torch.inference_mode()(lambda: model(tokens))
 
 
 def training_step(model: LRopeTransformer, tokens: Int[Tensor, "1 pos"], dtype: str) -> Compute:
@@ -195,11 +190,11 @@ def decoded_token(model: LRopeTransformer, cache: TransformerLensKeyValueCache) 
     device = "cpu" if str(cfg.device) == "mps" else cfg.device
     position = torch.full((1, *heads), 1.7 * context, dtype=torch.float64, device=device)
 
+    @torch.inference_mode()
     def compute() -> None:
         for entry in cache.entries:
             entry.position = position  # type: ignore[attr-defined]
-        with torch.inference_mode():
-            model(tokens, past_kv_cache=cache)
+        model(tokens, past_kv_cache=cache)
 
     return compute
 
@@ -218,7 +213,8 @@ def path_parts(model: LRopeTransformer, resid: Float[Tensor, "1 pos d_model"]) -
     layers = range(cfg.n_layers)
     inv_freq = inverse_frequencies(cfg.d_head, cfg.rope_base, resid.device)
     heads = _heads(model, resid)
-    increments = _in_inference(lambda: heads()[-1])()
+    with torch.inference_mode():
+        increments = heads()[-1]
     positions = accumulate(increments)
     cosines, sines = _waves(positions, inv_freq, resid.device)
     turned = resid.new_ones(1, resid.shape[1], cfg.n_heads, cfg.d_head)
@@ -228,7 +224,7 @@ def path_parts(model: LRopeTransformer, resid: Float[Tensor, "1 pos d_model"]) -
         "angles": lambda: [_dropped(_waves(positions, inv_freq, resid.device)) for _ in layers],
         "rotation": lambda: [_dropped(turn(turned, cosines, sines)) for _ in layers for _ in "qk"],
     }
-    return {name: _in_inference(part) for name, part in parts.items()}
+    return {name: torch.inference_mode()(part) for name, part in parts.items()}
 
 
 def _heads(model: LRopeTransformer, resid: Tensor) -> Callable[[], list[Tensor]]:
@@ -255,11 +251,3 @@ def _waves(positions: Tensor, inv_freq: Tensor, device: torch.device) -> tuple[T
 
 def _dropped(_value: object) -> None:
     """Let a tensor go at once, as the layer after it would."""
-
-
-def _in_inference(compute: Callable[[], Any]) -> Callable[[], Any]:
-    def run() -> Any:
-        with torch.inference_mode():
-            return compute()
-
-    return run

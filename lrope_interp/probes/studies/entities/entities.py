@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,10 @@ from lrope_interp.probes.capture.increment_statistics import fit_increments
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
 from lrope_interp.probes.studies.entities.matched import (
-    INNER,
     MATCHED,
     balance,
-    chinese_rows,
     chinese_texts,
-    english_rows,
+    difference_rows,
     english_texts,
     match,
 )
@@ -31,11 +31,21 @@ from lrope_interp.probes.studies.entities.pairs import PAIRS, EntityPair, n_firs
 from lrope_interp.probes.studies.entities.regression import (
     FIRST_WORDS,
     INNER_SPACE,
+    PER_BYTE,
+    RESPONSES,
+    english_response,
     facts_of,
     regression_rows,
 )
 from lrope_interp.probes.studies.entities.reversed import ALONE, both_orders, reversed_rows
-from lrope_interp.probes.studies.entities.signals import INCREMENTS, Row, read_short, read_signals
+from lrope_interp.probes.studies.entities.signals import (
+    INCREMENTS,
+    Row,
+    mean_inside,
+    per_byte,
+    read_short,
+    read_signals,
+)
 from lrope_interp.probes.studies.entities.text import ENGLISH, TextCounts, chinese_words, word_pairs
 from lrope_interp.results import Result, provenance, table
 
@@ -44,6 +54,7 @@ COMMON = 5
 
 WATCHED = ("log_first", "entropy")
 UNBALANCED = 0.25
+INNER = "inner"
 SMALLER, LARGER = "smaller", "larger"
 NOT_SHOWN, CONTROL, CONSTANT, NOT_MEASURED = "not shown", "control finds it too", "constant", "not measured"
 _FIT_BYTES = 100_000
@@ -133,7 +144,9 @@ def entities(
         rows["regression"] = regression_rows(english, captured, facts, signals)
         matches = match(english_texts(english, captured, facts))
         rows["balance"] += [{"language": "en"} | row for row in balance(matches)]
-        rows["matched"] = english_rows(english, captured, signals, matches, bootstrap)
+        for name in (*RESPONSES, PER_BYTE):
+            response = {name: partial(english_response, english, captured, name=name)}
+            rows["matched"] += difference_rows(english, signals, response, matches, bootstrap)
         known = tuple(pair for pair in pairs if counts.pairs[pair.text] >= COMMON) or tuple(pairs)
         lines, short = read_short(
             model, both_orders(known), fitted, fit, batch_size=batch_size, on_progress=on_progress
@@ -144,10 +157,8 @@ def entities(
         occurring = np.bincount(english.kind, minlength=len(english.texts)).tolist()
         in_test = dict(zip(english.texts, occurring, strict=True))
         rows["pairs"] = [
-            {
-                "first": pair.first,
-                "second": pair.second,
-                "kind": pair.kind,
+            asdict(pair)
+            | {
                 "training_count": counts.pairs[pair.text],
                 "is_common": counts.pairs[pair.text] >= COMMON,
                 "test_count": in_test.get(pair.text, 0),
@@ -162,7 +173,10 @@ def entities(
         counts = TextCounts.of_strings(training, strings)
         matches = match(chinese_texts(chinese, captured, counts))
         rows["balance"] += [{"language": "zh"} | row for row in balance(matches)]
-        rows["chinese"] = chinese_rows(chinese, captured, signals, matches, bootstrap)
+        # Inside a word: at the first bytes of its second to last characters.
+        inside = partial(mean_inside, units=chinese, is_start=captured.is_token_start)
+        responses = {INNER: inside, PER_BYTE: partial(per_byte, units=chinese)}
+        rows["chinese"] += difference_rows(chinese, signals, responses, matches, bootstrap)
 
     for name, (keys, value, null) in _JUDGED.items():
         rows[name] = with_verdicts(rows[name], (*keys, "layer", "head"), value, null)

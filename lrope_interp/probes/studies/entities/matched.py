@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from scipy.optimize import linear_sum_assignment
 
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap, Units, interval
-from lrope_interp.probes.studies.entities.regression import (
-    PER_BYTE,
-    RAW,
-    RESPONSES,
-    curves,
-    english_response,
-    entropy_before_second,
-)
-from lrope_interp.probes.studies.entities.signals import (
-    EntitySignal,
-    Row,
-    each_place,
-    mean_inside,
-    per_byte,
-)
+from lrope_interp.probes.studies.entities.regression import RAW, curves, entropy_before_second
+from lrope_interp.probes.studies.entities.signals import EntitySignal, Row, each_place
 from lrope_interp.probes.studies.entities.text import EntityUnits, TextCounts
 
-MATCHED, INNER = "matched", "inner"
+MATCHED = "matched"
 CALIPERS = (0.35, 0.7, 1.05)
 """How far log frequency and log probability may lie apart, tried in this order until enough are matched."""
 
@@ -157,63 +144,43 @@ def balance(matches: Matches) -> list[Row]:
         sd = np.sqrt((_variance(names[:, at]) + _variance(others[:, at])) / 2)
         before = _mean(names[:, at]) - _mean(others[:, at])
         after = _mean(texts.values[matches.name, at] - texts.values[matches.other, at])
-        scaled = (
-            {"before": before / sd, "after": after / sd} if sd > 0 else {"before": np.nan, "after": np.nan}
-        )
+        unit = sd if sd > 0 else np.nan
         sizes = {"n_names": len(names), "n_others": len(others), "n_matched": len(matches)}
-        rows.append({"covariate": name, **scaled, **sizes})
+        rows.append({"covariate": name, "before": before / unit, "after": after / unit, **sizes})
     return rows
 
 
-def english_rows(
+def difference_rows(
     units: EntityUnits,
-    captured: Captured,
     signals: Sequence[EntitySignal],
+    responses: Mapping[str, Callable[[Float32[np.ndarray, " n_bytes"]], Float[np.ndarray, " n"]]],
     matches: Matches,
     bootstrap: Bootstrap,
-) -> list[Row]:
-    """Return names less others, in means of the layer: of all (`raw`) and of matched ones (`matched`)."""
-    rows: list[Row] = []
-    for response in (*RESPONSES, PER_BYTE):
-        for place, numbers in each_place(signals):
-            values = units.mean_of_kinds(english_response(units, captured, numbers, response))
-            rows += [place | {"response": response} | one for one in differences(values, matches, bootstrap)]
-    return rows
+) -> Iterator[Row]:
+    """Yield names less others, in means of the layer: of all (`raw`) and of matched ones (`matched`).
 
+    Every text counts once.
 
-def chinese_rows(
-    units: EntityUnits,
-    captured: Captured,
-    signals: Sequence[EntitySignal],
-    matches: Matches,
-    bootstrap: Bootstrap,
-) -> list[Row]:
-    """Return names less other words, in means of the layer: of all (`raw`) and of matched ones (`matched`).
-
-    `inner` is the mean at the first bytes of the second to last characters, `per_byte` the sum over the word
-    divided by its bytes.
+    Args:
+        units: Where the texts stand.
+        signals: Increments and controls.
+        responses: By name, what a signal's values are at each unit.
+        matches: Names and others.
+        bootstrap: Draws pairs or texts again.
     """
-    rows: list[Row] = []
     for place, numbers in each_place(signals):
-        inside = mean_inside(numbers, units, captured.is_token_start)
-        for response, values in {INNER: inside, PER_BYTE: per_byte(numbers, units)}.items():
-            found = differences(units.mean_of_kinds(values), matches, bootstrap)
-            rows += [place | {"response": response} | one for one in found]
-    return rows
-
-
-def differences(values: Float[np.ndarray, " kinds"], matches: Matches, bootstrap: Bootstrap) -> list[Row]:
-    """Return the plain difference of names less others, and the matched one; every text counts once."""
-    found = {
-        RAW: plain_difference(values, matches.texts.is_name, bootstrap),
-        MATCHED: paired_difference(adjusted(values, matches.texts), matches, bootstrap),
-    }
-    calipers = {RAW: np.nan, MATCHED: matches.caliper}
-    return [
-        {"design": design, "difference": value, "ci_low": low, "ci_high": high, "n": n}
-        | {"caliper": calipers[design]}
-        for design, (value, low, high, n) in found.items()
-    ]
+        for response, of_units in responses.items():
+            values = units.mean_of_kinds(of_units(numbers))
+            for design, caliper, found in (
+                (RAW, np.nan, plain_difference(values, matches.texts.is_name, bootstrap)),
+                (
+                    MATCHED,
+                    matches.caliper,
+                    paired_difference(adjusted(values, matches.texts), matches, bootstrap),
+                ),
+            ):
+                numbers_of = zip(("difference", "ci_low", "ci_high", "n"), found, strict=True)
+                yield place | {"response": response, "design": design, "caliper": caliper, **dict(numbers_of)}
 
 
 def adjusted(response: Float[np.ndarray, " kinds"], texts: NamedTexts) -> Float[np.ndarray, " kinds"]:
