@@ -231,9 +231,7 @@ def test_a_wrong_angle_would_be_found(
 @pytest.mark.parametrize(
     ("text", "longest", "found"),
     [
-        ("512,2048,8192", None, (512, 2048, 8192)),
         ("8192, 512", None, (512, 8192)),
-        ("512,2048,8192", 131_072, (512, 2048, 8192, 32_768, 131_072)),
         ("512,2048,8192", 100_000, (512, 2048, 8192, 32_768, 100_000)),
         ("512,2048,8192", 2048, (512, 2048)),
         ("512,2048,8192", 1000, (512, 1000)),
@@ -249,8 +247,6 @@ def test_contexts_grow_fourfold_up_to_the_longest(
     ("text", "longest", "said"),
     [
         ("512,x", None, "whole numbers with commas"),
-        ("512,20.5", None, "whole numbers with commas"),
-        ("", None, "whole numbers with commas"),
         ("1,512", None, "2 to 1,048,576 tokens; got 1"),
         ("512", 2**21, "2 to 1,048,576 tokens; got 2097152"),
         ("512,1024", 100, "below the smallest of --contexts, 512"),

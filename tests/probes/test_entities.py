@@ -215,13 +215,13 @@ def test_pairs_come_from_stdin_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [pair.text for pair in read_pairs("-")] == ["New York", "Mae Jemison"]
 
 
-def english_texts(first: int, n: int = 3) -> tuple[Document, ...]:
-    return tuple(english(number, 40) for number in range(first, first + n))
-
-
 @pytest.fixture(scope="module")
 def small() -> Selection:
-    return select(lambda number: [english(number, 40)], n=3, training=english_texts(5_000))
+    return select(lambda number: [english(number, 40)], n=3, training=texts_from(5_000))
+
+
+def texts_from(first: int) -> tuple[Document, ...]:
+    return tuple(english(number, 40) for number in range(first, first + 3))
 
 
 def tables_of(make_model: Callable[..., Any], texts: Selection) -> dict[str, Any]:
@@ -264,7 +264,7 @@ def test_means_come_from_fit_counts_from_training_and_names_from_test(
     before: dict[str, Any],
     make_model: Callable[..., Any],
 ) -> None:
-    changed = replace(small, **{split: english_texts(9_000)})
+    changed = replace(small, **{split: texts_from(9_000)})
     assert moved(before, tables_of(make_model, changed)) == expected
 
 
