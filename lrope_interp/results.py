@@ -267,6 +267,7 @@ def _read_as_table(path: Path) -> Iterator[BinaryIO]:
 
 
 def _read_csv(stream: BinaryIO, dtypes: Mapping[str, str]) -> pd.DataFrame:
+    # Not pandas.read_csv: which of its parsers gives every float back to the bit depends on its version.
     with TextIOWrapper(stream, encoding="utf-8", newline="") as text:
         header, *rows = list(csv.reader(text))
     cells = list(zip(*rows, strict=True)) if rows else [() for _ in header]
