@@ -20,7 +20,7 @@ from lrope_interp.errors import LRopeError, check_seed, unknown, whole_number
 from lrope_interp.folders import recover
 from lrope_interp.models import checkpoint
 from lrope_interp.models.block import Block, Stream
-from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.config import LRopeConfig, resolve_device
 from lrope_interp.models.distance import (
     DistanceReads,
     PerceivedDistance,
@@ -410,26 +410,26 @@ class LRopeTransformer(Generation, Weights):
         return self
 
 
-def load(run: str | Path | Run | None = None, *, device: str | None = None) -> LRopeTransformer:
+def load(run: str | Path | Run | None = None, *, device: str = "auto") -> LRopeTransformer:
     """Load the model of a run, in eval mode; see `LRopeTransformer.from_pretrained`.
 
     Args:
         run: A run folder, or what `train` returned. Default: the newest finished run under `runs`.
-        device: Where to put the model; the CPU if None.
+        device: "auto", "cpu", "cuda" or "mps".
 
     Raises:
-        LRopeError: No such run, or one that is not finished or incomplete.
+        LRopeError: No such run, one that is not finished or incomplete, or a device that is not there.
     """
     if run is None:
         recover(RUNS)
         run = newest_finished_run()
     elif isinstance(run, str | Path | Run):
-        folder = run.folder if isinstance(run, Run) else Path(run)
+        folder = run.folder if isinstance(run, Run) else Path(run).expanduser()
         recover(folder.absolute().parent)
         run = read_run(folder)  # again, where it was read: it may have been unfinished then, or still be
     else:
         raise LRopeError(f"a run folder is wanted, or what train returned; got {run!r:.60}")
-    return LRopeTransformer.from_pretrained(run.folder, device=device)
+    return LRopeTransformer.from_pretrained(run.folder, device=resolve_device(device))
 
 
 def generate(

@@ -133,6 +133,12 @@ def test_a_selection_for_another_model_is_checked_against_this_one(run_copy: Pat
     seen = training_documents(read_manifest(run_copy))[0]
     with pytest.raises(lr.LRopeError, match="was in the training text"):
         lr.boundaries(model, data=replace(selection, test=(*selection.test, seen)))
+    assert selection.training
+    with pytest.raises(lr.LRopeError, match="made for a model with other training text"):
+        lr.ablate(model, data=replace(selection, training=selection.training[1:]))
+    scored = lr.eval(model, data=selection)
+    assert scored.provenance["data"] == selection.data
+    assert scored.headline["nats_per_byte"] == lr.eval(model, selection.test).headline["nats_per_byte"]
 
 
 def python_of(repository: Path) -> Iterator[tuple[str, str]]:

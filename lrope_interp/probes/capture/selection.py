@@ -155,7 +155,14 @@ def select(
         raise LRopeError("text and data both say what to read: give one of them")
     if isinstance(data, Selection):
         if model.folder is not None:  # it may have been made for another model
-            assert_held_out(read_manifest(model.folder), (*data.fit, *data.dev, *data.test))
+            manifest = read_manifest(model.folder)
+            assert_held_out(manifest, (*data.fit, *data.dev, *data.test))
+            seen = manifest["splits"]["train"]["sha256"]
+            if data.training is not None and {*hashes_of(data.training)} != {*seen}:
+                raise LRopeError(
+                    "this selection was made for a model with other training text, which decides what is "
+                    "left out and what controls count. Select again: select_corpus(model, ...)"
+                )
         return data
     if text is not None:
         return select_text(model, text, max_bytes=max_bytes)

@@ -25,7 +25,7 @@ from lrope_interp.errors import LRopeError, check_seed, whole_number
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, capture
 from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.capture.selection import GIVEN, describe, manifest_of
+from lrope_interp.probes.capture.selection import GIVEN, Selection, describe, manifest_of, select
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
 from lrope_interp.results import ALL_LANGUAGES, Result, provenance, table
 
@@ -33,7 +33,7 @@ from lrope_interp.results import ALL_LANGUAGES, Result, provenance, table
 def evaluate(
     model: LRopeTransformer,
     text: AnyText | None = None,
-    data: str | None = None,
+    data: str | Selection | None = None,
     *,
     max_bytes: int | None = None,
     encoding_errors: str = "strict",
@@ -51,7 +51,7 @@ def evaluate(
         model: Any model.
         text: A text, a list of texts or documents, or a `Path`, all of which is scored: up to 8 MB as a
             whole, of more a sample.
-        data: Or the held-out text of a corpus; with neither, that of the run's own.
+        data: Or the held-out text of a corpus, or what `select_corpus` gave; with neither, that of the run's own.
         max_bytes: The most bytes of each language; None takes 200,000 of a corpus.
         encoding_errors: "strict" or "replace".
         text_column: Of a table, the column that holds the text.
@@ -91,12 +91,15 @@ def evaluate(
 def _evaluated(
     model: LRopeTransformer,
     text: AnyText | None,
-    data: str | None,
+    data: str | Selection | None,
     max_bytes: int | None,
     encoding_errors: str,
     text_column: str,
 ) -> tuple[Sequence[Document], Mapping[str, Any], list[str]]:
     """Return what is scored, its provenance, and what a reader must know of it."""
+    if isinstance(data, Selection):
+        selection = select(model, text, data)
+        return selection.test, selection.data, [*selection.warnings]
     if text is None:
         manifest = manifest_of(model)
         how = {"encoding_errors": encoding_errors, "text_column": text_column}
