@@ -51,7 +51,7 @@ def evaluate(
         model: Any model.
         text: A text, a list of texts or documents, or a `Path`, all of which is scored: up to 8 MB as a
             whole, of more a sample.
-        data: Or the held-out text of a corpus, or what `select_corpus` gave; with neither, that of the run's own.
+        data: Or the held-out text of a corpus, or what `select_corpus` gave. Default: the run's own corpus.
         max_bytes: The most bytes of each language; None takes 200,000 of a corpus.
         encoding_errors: "strict" or "replace".
         text_column: Of a table, the column that holds the text.
