@@ -16,7 +16,7 @@ from lrope_interp.tokenizers import BYTES, TokenizerChoice
 INCREMENTS = ("per_layer", "shared", "fixed")
 FROZEN = {"frozen": "lexical", "frozen_contextual": "contextual"}
 """What ``increments="WORD:RUN"`` takes from the increments of RUN, by its word."""
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "cuda", "mps")  # again: `models.config` loads torch, and --help must not
 DTYPES = ("auto", "float32", "bfloat16")
 SCHEDULES = ("cosine", "wsd")
 ENCODING_ERRORS = ("strict", "replace")
