@@ -8,6 +8,7 @@ loads torch.
 from __future__ import annotations
 
 import csv
+import importlib
 import importlib.metadata
 import math
 import platform
@@ -25,7 +26,14 @@ import pyarrow as pa
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.files import ResultFile, opened_file, read_json
-from lrope_interp.folders import FORMER_KINDS, naming, sha256_of, sync_file, write_json_atomically
+from lrope_interp.folders import (
+    FORMER_KINDS,
+    naming,
+    sha256_of,
+    sync_file,
+    write_json_atomically,
+    write_text_atomically,
+)
 
 RESULT_FORMAT = 1
 RESULT_FILE = "result.json"
@@ -75,7 +83,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """One analysis, finished.
 
@@ -96,6 +104,66 @@ class Result:
     warnings: tuple[str, ...] = ()
     gaps: pd.DataFrame | None = None
     created: str = field(default_factory=_now)
+
+    def frame(self, name: str | None = None) -> pd.DataFrame:
+        """Return a copy of a table; without a name the verdicts, one row a question.
+
+        Raises:
+            LRopeError: There is no such table.
+        """
+        if name is None:
+            return _pages().verdicts(self).frame.copy()
+        if name not in self.tables:
+            raise LRopeError(f"{self.kind} has no table {name!r}: choose from {', '.join(self.tables)}")
+        return self.tables[name].copy()
+
+    def plot(self, name: str | None = None, **which: Any) -> Any:
+        """Return a plotly figure; without a name the one that the page shows first.
+
+        Raises:
+            LRopeError: There is no such figure, or it is of something else.
+        """
+        return _pages().plot(self, name, **which)
+
+    def report(self, path: Path | str) -> Path:
+        """Write the page of this result, which opens in any browser, offline.
+
+        Returns:
+            `path`.
+
+        Raises:
+            LRopeError: It cannot be written.
+        """
+        html = _pages().render(self)
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_text_atomically(Path(path), html, errors="xmlcharrefreplace")
+        except OSError as error:
+            said = f"cannot write the report to {path}: {error.strerror}; choose another --out"
+            raise LRopeError(said) from error
+        return Path(path)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the tables and `result.json` into a folder; `load_result` reads them. See `save_result`.
+
+        Returns:
+            `folder`.
+        """
+        save_result(self, folder)
+        return Path(folder)
+
+    def __repr__(self) -> str:
+        """Return the verdicts in at most 15 lines."""
+        return _pages().text_of(self)
+
+    def _repr_html_(self) -> str:
+        """Return the verdicts as a table with their intervals drawn, for notebooks."""
+        return _pages().html_of(self)
+
+
+def _pages() -> Any:
+    """Return the reports, which read results and are therefore asked for by name."""
+    return importlib.import_module("lrope_interp.reports")
 
 
 def versions(packages: Sequence[str] = _VERSIONED) -> dict[str, str]:

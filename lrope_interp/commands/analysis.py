@@ -116,8 +116,8 @@ class Analysis:
         self,
         model: LRopeTransformer,
         make: Callable[[OnProgress], Result],
-        render: Callable[[Result], str],
-        say: Callable[[Result, Voice], None],
+        render: Callable[[Result], str] | None = None,
+        say: Callable[[Result, Voice], None] | None = None,
         *,
         is_resumable: bool = False,
     ) -> None:
@@ -129,8 +129,8 @@ class Analysis:
         Args:
             model: What is analysed; its weights have the digest that they were loaded with.
             make: Computes the result, and tells how far it is.
-            render: Turns the *saved* result into the report.
-            say: Prints what the result says, as it was read back.
+            render: Turns the *saved* result into the report, if not `Result.report` does.
+            say: Prints what the result says, as it was read back; its verdicts if nothing else.
             is_resumable: Whether `make` remembers what it did, so that an interruption says how to go on.
         """
         from lrope_interp.folders import reserved
@@ -152,7 +152,7 @@ class Analysis:
                 f"interrupted: what was computed is kept. Go on where it stopped with: {again}", err=True
             )
             raise typer.Exit(INTERRUPTED) from None
-        say(result, self.output)
+        (say or print_verdicts)(result, self.output)
         close(result, folder, self.output)
 
     def _command_line(self) -> str:
@@ -208,8 +208,23 @@ def shares(
     return decorate
 
 
+def print_verdicts(result: Result, out: Voice) -> None:
+    """Print the finding in a sentence, and one table that fits 80 columns."""
+    from lrope_interp import reports
+
+    found = reports.verdicts(result)
+    out.paragraph(found.headline)
+    headings, rows = found.brief()
+    if rows:
+        out.line()
+        out.table("", headings, rows)
+        out.line()
+        out.paragraph(found.caption)
+        out.line()
+
+
 def save(
-    made: Result, render: Callable[[Result], str], asked: Path, reservation: Reservation
+    made: Result, render: Callable[[Result], str] | None, asked: Path, reservation: Reservation
 ) -> tuple[Result, Path]:
     """Fill a reserved folder with a result and its report, and put it in its place.
 
@@ -222,7 +237,8 @@ def save(
     save_result(made, reservation.folder)
     result, trouble = load_result(reservation.folder), None
     try:
-        write_page(render(result), reservation.folder / "report.html")
+        page = reservation.folder / "report.html"
+        result.report(page) if render is None else write_page(render(result), page)
     except Exception as error:  # told below, when the tables are safe
         trouble = error
     wanted, folder = reservation.target, as_given(asked, reservation.settle())

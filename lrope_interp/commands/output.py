@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -54,6 +55,11 @@ class Voice:
         if not self.as_json:
             typer.echo(visible(text))
 
+    def paragraph(self, text: str) -> None:
+        """Print prose in lines of at most 80 columns."""
+        for line in textwrap.wrap(text, 80):
+            self.line(line)
+
     def text(self, text: str, end: str = "\n") -> None:
         """Print a text, or a piece of one, with its line ends and tabs."""
         if not self.as_json:
@@ -67,10 +73,15 @@ class Voice:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=visible(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        table = Table(
+            title=visible(title) or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+            pad_edge=False, show_edge=False,
+        )  # fmt: skip
         for k, name in enumerate(header):
             is_numeric = bool(rows) and all(row[k] == "-" or row[k][:1].isdigit() for row in rows)
-            table.add_column(name, justify="right" if is_numeric else "left", overflow="fold")
+            is_whole = any("[" in row[k] for row in rows)  # a number and its interval stay together
+            justify = "right" if is_numeric else "left"
+            table.add_column(name, justify=justify, overflow="fold", no_wrap=is_whole)
         for row in rows:
             table.add_row(*(Text(visible(cell)) for cell in row))
         console(to_stderr=False).print(table)

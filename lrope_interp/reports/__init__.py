@@ -1,1 +1,88 @@
-"""Results become plotly figures, and figures one self-contained page; no torch, no models."""
+"""Pages, figures and verdicts of results, one folder a kind; from the saved numbers, computing none.
+
+A folder's `page` has `render(result)`, `verdicts(result)` and `FIGURES`, the first of which is the kind's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lrope_interp.errors import LRopeError
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from lrope_interp.reports.kit.verdicts import Verdicts
+    from lrope_interp.results import Result
+
+_FOLDERS = {
+    "ablate": "ablations",
+    "distance": "distances",
+    "eval": "evaluation",
+    "probe": "concepts",
+    "replicate": "replication",
+    "show": "spacing",
+} | {kind: kind for kind in ("boundaries", "context", "definitions", "entities")}
+
+
+def _page(kind: str) -> Any:
+    if kind not in _FOLDERS:
+        raise LRopeError(f"no page is known for results of kind {kind!r}")
+    return import_module(f"lrope_interp.reports.{_FOLDERS[kind]}.page")
+
+
+def render(result: Result) -> str:
+    """Return the page of a result as HTML."""
+    return _page(result.kind).render(result)
+
+
+def verdicts(result: Result) -> Verdicts:
+    """Return what a result found: a sentence, and a row a question."""
+    return _page(result.kind).verdicts(result)
+
+
+def plot(result: Result, name: str | None = None, **which: Any) -> go.Figure:
+    """Draw a figure of a result.
+
+    Args:
+        result: Of any kind.
+        name: Which figure; the kind's own if None.
+        which: What of, by the name of the figure's arguments.
+
+    Raises:
+        LRopeError: There is no such figure, or it is of something else.
+    """
+    known = _page(result.kind).FIGURES
+    name = next(iter(known)) if name is None else name
+    if name not in known:
+        raise LRopeError(f"{result.kind} has no figure {name!r}: choose from {', '.join(known)}")
+    asks = [*inspect.signature(known[name]).parameters][1:]
+    if not {*which} <= {*asks}:
+        of = f"it is of {', '.join(asks)}" if asks else "nothing can be chosen"
+        raise LRopeError(f"figure {name!r} cannot be drawn of {', '.join({*which} - {*asks})}: {of}")
+    return known[name](result, **which)
+
+
+_LINES = 15  # of the text of a result
+
+
+def text_of(result: Result) -> str:
+    """Return what a result found as plain text of at most 15 lines."""
+    found = verdicts(result)
+    rows = [[*row.cells] for row in found.rows]
+    widths = [max(map(len, column)) for column in zip(found.headings, *rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+             for row in (found.headings, *rows)] if rows else []  # fmt: skip
+    if len(lines) > _LINES - 4:
+        lines = [*lines[: _LINES - 5], f"... and {len(lines) - _LINES + 5} more rows: .frame()"]
+    minds = [f"{len(result.warnings)} warnings: .warnings"] if result.warnings else []
+    tables = ", ".join(result.tables)
+    more = f"tables: {tables if len(tables) < 110 else tables[:107] + '...'}"
+    return "\n".join([f"{result.kind}: {found.headline}", *lines, *minds, more])
+
+
+def html_of(result: Result) -> str:
+    """Return what a result found as a table for notebooks: no script, and numbers that need no picture."""
+    return import_module("lrope_interp.reports.kit.render").embedded(verdicts(result), result)

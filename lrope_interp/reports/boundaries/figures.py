@@ -1,23 +1,211 @@
-"""The figures of the boundary report that compare layers with their controls, and curves."""
+"""The figures of `boundaries`, each from one frame of `tables`."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from lrope_interp.reports.boundaries.curves import precision_recall_frame, prevalence, roc_frame
-from lrope_interp.reports.boundaries.frames import signal_name
-from lrope_interp.reports.boundaries.leaderboard import by_layer_frame
+from lrope_interp.reports.boundaries.tables import (
+    CLASS_ORDER,
+    auc_frame,
+    best_layer,
+    beyond_frame,
+    by_layer_frame,
+    classes_frame,
+    controls_beside,
+    curves_frame,
+    differences_frame,
+    in_order,
+    labels_and_strata,
+    leaderboard_frame,
+    sign_of,
+    signal_name,
+)
 from lrope_interp.reports.kit import theme
-from lrope_interp.reports.kit.frames import Frame
+from lrope_interp.reports.kit.frames import Frame, Row
 from lrope_interp.reports.kit.glyphs import plain
-from lrope_interp.reports.kit.rows_figure import reach
-from lrope_interp.reports.kit.wording import number, shortened
-from lrope_interp.results import Result
+from lrope_interp.reports.kit.rows_figure import aligned, bands, dots, named, reach, rows_figure
+from lrope_interp.reports.kit.wording import interval, is_number, number, shortened, signed, signed_interval
+from lrope_interp.results import LOSES, TIES, WINS, Result
 
 CHANCE, PREVALENCE = "chance", "prevalence"
+NULL, SEEDS, PROBE = "null, 95 %", "range over seeds", "probe of that layer"
+WIDE = 820  # pixels of a figure with columns of text on both sides
 _HEIGHT = 400
 _DARK = "#4a515b"
+_NULL_LOOK = ("rgba(140, 147, 157, 0.30)", 0.84)
+_SEEDS_LOOK = ("rgba(110, 118, 129, 0.55)", 0.30)
+_OPEN = {"symbol": "diamond-open", "size": 10, "color": theme.ACCENT, "line": {"width": 2}}
+_BLUE = theme.layer_colour(0, 1)
+_OFFSET = 0.18  # of a row, between two dots that share it
+
+
+def plot_labels(result: Result) -> go.Figure:
+    """Draw a row a label, in its widest stratum: the best layer, every control beside it, and the probe."""
+    found = [(label, strata[0]) for label, strata in labels_and_strata(result) if strata]
+    names, cells, rows = (
+        [],
+        [],
+        {"control": [], "untrained model": [], "probe (ceiling)": [], "best layer": []},
+    )
+    for y, (label, stratum) in enumerate(found):
+        scores = auc_frame(result, label, stratum)
+        best, controls = best_layer(scores), controls_beside(scores)
+        names.append(named(label.replace("_", " "), is_strong=True))
+        cells.append([number(None if best is None else best["value"], 3)])
+        if best is None:
+            continue
+        is_untrained = controls["signal"] == "untrained"
+        probes = scores[(scores["kind"] == "ceiling") & (scores["layer"] == best["layer"])]
+        is_interval = best["spread"] == "interval"
+        bounds = (
+            {"low": best["low"], "high": best["high"]} if is_interval else {"low": np.nan, "high": np.nan}
+        )
+        rows["best layer"].append({"y": y, "name": best["name"], "value": best["value"], **bounds})
+        for name, lines in (
+            ("control", controls[~is_untrained]), ("untrained model", controls[is_untrained]),
+            ("probe (ceiling)", probes),
+        ):  # fmt: skip
+            rows[name] += [
+                {"y": y, "name": signal_name(line["signal"]), "value": line["value"], "low": np.nan, "high": np.nan}
+                for _, line in lines.iterrows()
+            ]  # fmt: skip
+    columns, heading = aligned(cells, ["AUC"])
+    figure = rows_figure(names, columns, heading, vertical=0.5, height=34)
+    looks: dict[str, dict[str, Any]] = {
+        "control": {"color": theme.CONTROL, "size": 7, "opacity": 0.75},
+        "untrained model": {"color": _DARK, "symbol": "line-ns-open", "size": 13, "line": {"width": 2}},
+        "probe (ceiling)": _OPEN,
+        "best layer": {"color": _BLUE, "size": 11},
+    }
+    shown = []
+    for name, marker in looks.items():
+        if rows[name]:
+            frame = Frame(rows[name])
+            hover = [f"{plain(row['name'])}: {number(row['value'], 3)}" for _, row in frame.iterrows()]
+            figure.add_trace(dots(frame, name, marker, hover))
+            shown += [frame["value"], frame["low"], frame["high"]]
+    figure.update_xaxes(
+        range=reach(*shown, least=(0.45, 1.0)), title_text="ROC-AUC", dtick=0.1, tickformat=".1f"
+    )
+    return figure
+
+
+def plot_leaderboard(result: Result, label: str, stratum: str) -> go.Figure:
+    """Draw the rows of `leaderboard_frame`, best first, against chance.
+
+    Layers are blue by depth, controls grey, the supervised probe open and vermilion: a row of its own
+    for its best layer, and a mark in each layer's row. Whiskers are 95 % intervals.
+    """
+    frame = leaderboard_frame(result, label, stratum)
+    frame = frame.assign(y=range(len(frame)))
+    shown = {"value": "AUC", "p_shift": "p shift", "p_same_byte": "p byte"}
+    kept = [name for name in shown if name == "value" or frame[name].notna().any()]
+    cells = [[number(row[name], 3) for name in kept] for _, row in frame.iterrows()]
+    columns, heading = aligned(cells, [shown[name] for name in kept])
+    names = [
+        named(row["name"], f"{sign_of(row['sign'])} {row['align'] or '–':<4}", row["signal"] == "increments")
+        for _, row in frame.iterrows()
+    ]
+    figure = rows_figure(names, columns, heading, vertical=0.5)
+    nulls, seeds = frame[frame["null_low"].notna()], frame[frame["spread"] == "range"]
+    if len(nulls):
+        figure.add_trace(bands(nulls, "null_low", "null_high", NULL, _NULL_LOOK))
+    if len(seeds):
+        figure.add_trace(bands(seeds, "low", "high", SEEDS, _SEEDS_LOOK))
+    is_layer, is_ceiling = frame["signal"] == "increments", frame["kind"] == "ceiling"
+    colours = theme.layer_colours(frame.loc[is_layer, "layer"].tolist())
+    blue = {"color": [colours[layer] for layer in frame.loc[is_layer, "layer"]]}
+    is_interval = frame["spread"] == "interval"
+    dotted = frame.assign(low=frame["low"].where(is_interval), high=frame["high"].where(is_interval))
+    for chosen, name, marker in (
+        (is_layer, "layer, by depth", blue),
+        (~is_layer & ~is_ceiling, "control", {"color": theme.CONTROL}),
+        (is_ceiling, "probe (ceiling)", _OPEN),
+    ):
+        if chosen.any():
+            hover = [_signal_hover(row) for _, row in frame[chosen].iterrows()]
+            figure.add_trace(dots(dotted[chosen], name, marker, hover))
+    probed = frame[frame["probe"].notna()]
+    if len(probed):
+        figure.add_scatter(
+            x=probed["probe"], y=probed["y"], mode="markers", name=PROBE,
+            marker=_OPEN | {"size": 7, "line": {"width": 1.2}},
+            hovertemplate="supervised probe on this layer's hidden state: %{x:.3f}<extra></extra>",
+        )  # fmt: skip
+    ends = [frame[name] for name in ("value", "low", "high", "null_low", "null_high", "probe")]
+    figure.update_xaxes(
+        range=reach(*ends, least=(0.45, 1.0)), title_text="ROC-AUC, sign chosen on dev", dtick=0.1,
+        tickformat=".1f",
+    )  # fmt: skip
+    return figure
+
+
+def _signal_hover(row: Row) -> str:
+    bounds = interval(row["low"], row["high"])
+    bounds = f"{bounds} over {int(row['n_seeds'])} seeds" if row["spread"] == "range" else bounds
+    lines = [f"<b>{plain(row['name'])}</b>", f"ROC-AUC {number(row['value'], 3)} {bounds}"]
+    lines.append(f"sign {sign_of(row['sign'])}, alignment {plain(row['align']) or 'none'}")
+    if is_number(row["null_low"]):
+        lines.append(f"null {interval(row['null_low'], row['null_high'])}")
+    if is_number(row["p_shift"]) or is_number(row["p_same_byte"]):
+        lines.append(f"p (shift) {number(row['p_shift'], 3)}, p (same byte) {number(row['p_same_byte'], 3)}")
+    if row["n_places"] > 1:
+        lines.append(f"the best of {int(row['n_places'])} layers or heads")
+    return "<br>".join(lines)
+
+
+def plot_differences(result: Result, label: str, stratum: str) -> go.Figure:
+    """Draw the rows of `differences_frame` about zero; left of it the control is better."""
+    frame = differences_frame(result, label, stratum)
+    frame = frame.assign(y=range(len(frame)))
+    cells = [[signed(row["value"]), signed_interval(row["low"], row["high"])] for _, row in frame.iterrows()]
+    columns, heading = aligned(cells, ["difference", "95 % interval"])
+    figure = rows_figure([named(name) for name in frame["name"]], columns, heading, vertical=0.0)
+    for verdict, colour in ((LOSES, theme.ACCENT), (TIES, theme.CONTROL), (WINS, _BLUE), ("", theme.CONTROL)):
+        rows = frame[frame["verdict"] == verdict]
+        if len(rows):
+            words = verdict or "without an interval"
+            hover = [f"{plain(row['name'])}: {signed(row['value'])}, {words}" for _, row in rows.iterrows()]
+            figure.add_trace(dots(rows, words, {"color": colour}, hover))
+    shown = reach(frame["value"], frame["low"], frame["high"], least=(-0.02, 0.02))
+    figure.update_xaxes(range=shown, title_text="ROC-AUC of the layer minus that of the control")
+    return figure
+
+
+def plot_beyond(result: Result, label: str, stratum: str) -> go.Figure:
+    """Draw the bits a gap that each layer adds to a model of surprisal, from `beyond_frame`.
+
+    Filled over M0, open over M0 with lexical log-odds; the rank test's p stands at the right.
+    """
+    frame = beyond_frame(result, label, stratum)
+    names = list(dict.fromkeys(frame["name"]))
+    at = {name: i for i, name in enumerate(names)}
+    p = frame[frame["baseline"] == "bins"].set_index("name")["p"]
+    columns, heading = aligned([[number(p.get(name), 3)] for name in names], ["p (rank test)"])
+    figure = rows_figure([named(name) for name in names], columns, heading, vertical=0.0, height=30)
+    for baseline, words, offset, marker in (
+        ("M0", "over M0", -_OFFSET, {"color": _BLUE}),
+        ("M0_lexical", "over M0 and lexical log-odds", _OFFSET, {"color": _BLUE, "symbol": "circle-open"}),
+    ):
+        rows = frame[(frame["baseline"] == baseline) & frame["bits"].notna()]
+        if len(rows):
+            bits = {"value": rows["bits"], "low": rows["bits_low"], "high": rows["bits_high"]}
+            rows = rows.assign(y=[at[name] + offset for name in rows["name"]], **bits)
+            figure.add_trace(dots(rows, words, marker, [_beyond_hover(row) for _, row in rows.iterrows()]))
+    nested = frame[frame["baseline"] != "bins"]
+    shown = reach(nested["bits"], nested["bits_low"], nested["bits_high"], least=(-0.0005, 0.0005))
+    figure.update_xaxes(range=shown, title_text="bits a gap gained", nticks=7, exponentformat="none")
+    return figure
+
+
+def _beyond_hover(row: Row) -> str:
+    bits = f"{number(row['bits'], 5)} bits a gap {interval(row['bits_low'], row['bits_high'], 5)}"
+    auc = f"ROC-AUC {number(row['base_auc'], 4)} to {number(row['full_auc'], 4)}"
+    return f"<b>{plain(row['name'])}</b><br>{bits}<br>{auc}"
 
 
 def plot_by_layer(result: Result, label: str, stratum: str) -> go.Figure:
@@ -54,7 +242,7 @@ def plot_by_layer(result: Result, label: str, stratum: str) -> go.Figure:
 
 def _look(signal: str, kind: str, index: int) -> dict[str, object]:
     if signal == "increments":
-        return {"color": theme.layer_colour(0, 1), "width": 3}
+        return {"color": _BLUE, "width": 3}
     if kind == "ceiling":
         return {"color": theme.ACCENT, "width": 2}
     return {"color": _DARK, "width": 1.4, "dash": theme.DASHES[index % len(theme.DASHES)]}
@@ -121,11 +309,11 @@ def _apart(ordered: list[float], least: float, low: float, high: float) -> list[
 
 
 def plot_curves(result: Result, label: str, stratum: str) -> go.Figure:
-    """Draw the curves of `roc_frame` and, beside them, of `precision_recall_frame` where there are any.
+    """Draw the curves of `curves_frame`, and beside them those of precision and recall where there are any.
 
     The diagonal is chance; the horizontal line of the second plot is the prevalence, which is chance there.
     """
-    roc, precision = roc_frame(result, label, stratum), precision_recall_frame(result, label, stratum)
+    roc, precision = (curves_frame(result, name, label, stratum) for name in ("roc", "precision_recall"))
     figure = theme.new_figure(height=_HEIGHT)
     figure.add_traces(
         [_reference([0.0, 1.0], [0.0, 1.0], CHANCE, "x", "y"), *_lines(roc, ("fpr", "tpr"), "x", "y", True)]
@@ -138,7 +326,8 @@ def plot_curves(result: Result, label: str, stratum: str) -> go.Figure:
         yaxis=_axis("true positive rate"),
     )
     if len(precision):
-        share = prevalence(result, label, stratum)
+        counted = auc_frame(result, label, stratum).iloc[0]
+        share = float(counted["n_positive"]) / max(float(counted["n"]), 1.0)
         figure.add_trace(_reference([0.0, 1.0], [share, share], PREVALENCE, "x2", "y2"))
         figure.add_traces(_lines(precision, ("recall", "precision"), "x2", "y2", roc.empty))
         figure.update_layout(
@@ -195,3 +384,58 @@ def _curve_look(signal: str, index: int) -> dict[str, object]:
     if signal in ("increments", "ceiling"):
         return _look(signal, "ceiling", 0)
     return {"color": theme.CONTROL, "width": 1.6, "dash": theme.DASHES[(index - 1) % len(theme.DASHES)]}
+
+
+_SCALE = [[0, "#b5651d"], [0.25, "#ecc9a5"], [0.5, "#ffffff"], [0.75, "#9fc3e2"], [1, "#1c5f9e"]]
+
+
+def plot_classes(result: Result, language: str | None = None) -> go.Figure:
+    """Draw the mean increment of each byte class over the layer's mean, as a table of colours.
+
+    The numbers are `mean_normalised` of `classes_frame`; colours are even in the ratio, white is the
+    layer's mean.
+    """
+    frame = classes_frame(result, language)
+    classes = in_order(frame["byte_class"].astype(str), CLASS_ORDER)[::-1]
+    places = list(dict.fromkeys(frame.sort_values(["layer", "head"])["place"]))
+    grid = frame.pivot_table(index="byte_class", columns="place", values="mean_normalised", dropna=False)
+    grid = grid.reindex(index=classes, columns=places)
+    values = grid.to_numpy(dtype=float)
+    is_narrow = len(places) > 14
+    counts = frame.groupby("byte_class")["n"].max()
+    figure = theme.new_figure(height=90 + 26 * max(len(classes), 1))
+    figure.add_trace(_cells(values, [plain(name) for name in classes], places, is_narrow))
+    ticks = [f"{plain(name)}  {int(counts.get(name, 0)):,}" for name in classes]
+    figure.update_layout(margin={"l": 190, "r": 12, "t": 8, "b": 40})
+    figure.update_xaxes(showline=False, ticks="", side="bottom", tickangle=-90 if is_narrow else 0)
+    figure.update_yaxes(
+        showline=False,
+        ticks="",
+        automargin=False,
+        tickmode="array",
+        tickvals=[plain(n) for n in classes],
+        ticktext=ticks,
+    )
+    return figure
+
+
+def _cells(values: Any, classes: list[str], places: list[str], is_narrow: bool) -> go.Heatmap:
+    """Colour ratios evenly in their logarithm, and write them out where there is room."""
+    logs = np.log2(np.where(values > 0, values, np.nan))
+    reach = max(1.0, float(np.nanmax(np.abs(logs), initial=1.0)))
+    return go.Heatmap(
+        z=logs,
+        x=places,
+        y=classes,
+        customdata=values,
+        text=[["" if is_narrow or math.isnan(v) else f"{v:.2f}" for v in row] for row in values],
+        texttemplate="%{text}",
+        textfont={"size": 12},
+        colorscale=_SCALE,
+        zmin=-reach,
+        zmax=reach,
+        xgap=2,
+        ygap=2,
+        showscale=False,
+        hovertemplate="%{y}, %{x}: %{customdata:.3f} times the mean<extra></extra>",
+    )

@@ -77,10 +77,10 @@ def _mono(text: str) -> str:
 def named(name: str, note: str = "", is_strong: bool = False) -> str:
     """Return a row's name for plotly: shortened, escaped, grey or bold, with a small note behind it."""
     text = plain(shortened(name, _LONGEST))
-    text = f"<b>{text}</b>" if is_strong else f"<span style='color:{theme.MUTED}'>{text}</span>"
+    text = f"<b>{text}</b>" if is_strong else text
     if not note:
         return text
-    style = f"font-family:{theme.MONO};font-size:10px;color:{theme.MUTED}".replace('"', "")
+    style = "font-family:monospace;font-size:11px"
     return f"{text}<span style='{style}'>{_SPACE * 2}{_mono(note)}</span>"
 
 

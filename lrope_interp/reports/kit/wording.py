@@ -31,6 +31,17 @@ def interval(low: Any, high: Any, digits: int = 3) -> str:
     return f"[{number(low, digits)}, {number(high, digits)}]"
 
 
+def signed(value: Any, digits: int = 3) -> str:
+    """Format a difference with its sign, U+2212 for minus."""
+    text = number(value, digits)
+    return text.replace("-", "−") if text.startswith("-") else f"+{text}" if text[0].isdigit() else text
+
+
+def signed_interval(low: Any, high: Any, digits: int = 3) -> str:
+    """Format the interval of a difference, or a dash."""
+    return f"[{signed(low, digits)}, {signed(high, digits)}]" if interval(low, high) else NOTHING
+
+
 def shortened(name: str, length: int = 34) -> str:
     """Cut a name that a figure has no room for; tables and hovers show it whole."""
     return name if len(name) <= length else name[: length - 1] + "…"
