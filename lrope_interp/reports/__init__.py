@@ -1,6 +1,6 @@
 """Pages, figures and verdicts of results, one folder a kind; from the saved numbers, computing none.
 
-A folder's `page` has `render(result)`, `verdicts(result)` and `FIGURES`, the first of which is the kind's own.
+A folder's `page` has `render(result)`, `verdicts(result)` and `FIGURES`, the first being the kind's own.
 """
 
 from __future__ import annotations

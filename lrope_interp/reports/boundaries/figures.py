@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from lrope_interp.reports.boundaries.tables import (
@@ -40,6 +41,7 @@ _NULL_LOOK = ("rgba(140, 147, 157, 0.30)", 0.84)
 _SEEDS_LOOK = ("rgba(110, 118, 129, 0.55)", 0.30)
 _OPEN = {"symbol": "diamond-open", "size": 10, "color": theme.ACCENT, "line": {"width": 2}}
 _BLUE = theme.layer_colour(0, 1)
+_UNBOUNDED = {"low": np.nan, "high": np.nan}
 _OFFSET = 0.18  # of a row, between two dots that share it
 
 
@@ -61,16 +63,14 @@ def plot_labels(result: Result) -> go.Figure:
         is_untrained = controls["signal"] == "untrained"
         probes = scores[(scores["kind"] == "ceiling") & (scores["layer"] == best["layer"])]
         is_interval = best["spread"] == "interval"
-        bounds = (
-            {"low": best["low"], "high": best["high"]} if is_interval else {"low": np.nan, "high": np.nan}
-        )
+        bounds = {"low": best["low"], "high": best["high"]} if is_interval else _UNBOUNDED
         rows["best layer"].append({"y": y, "name": best["name"], "value": best["value"], **bounds})
         for name, lines in (
             ("control", controls[~is_untrained]), ("untrained model", controls[is_untrained]),
             ("probe (ceiling)", probes),
         ):  # fmt: skip
             rows[name] += [
-                {"y": y, "name": signal_name(line["signal"]), "value": line["value"], "low": np.nan, "high": np.nan}
+                {"y": y, "name": signal_name(line["signal"]), "value": line["value"]} | _UNBOUNDED
                 for _, line in lines.iterrows()
             ]  # fmt: skip
     columns, heading = aligned(cells, ["AUC"])
@@ -84,7 +84,7 @@ def plot_labels(result: Result) -> go.Figure:
     shown = []
     for name, marker in looks.items():
         if rows[name]:
-            frame = Frame(rows[name])
+            frame = pd.DataFrame(rows[name])
             hover = [f"{plain(row['name'])}: {number(row['value'], 3)}" for _, row in frame.iterrows()]
             figure.add_trace(dots(frame, name, marker, hover))
             shown += [frame["value"], frame["low"], frame["high"]]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lrope_interp.reports.kit.frames import Column, Frame, Row, table_of, whole_numbers
+from lrope_interp.reports.kit.frames import Frame, Row, table_of, whole_numbers
 from lrope_interp.reports.kit.glyphs import described, visible
 from lrope_interp.reports.kit.strips import N_SHADES, Cell, Strip
 from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
@@ -172,7 +172,7 @@ def verdicts(result: Result) -> Verdicts:
         frame=frame,
         names=names | {"difference": "Layer minus control"},
         caption=f"ROC-AUC, 0.5 is chance. Brackets: 95 % over documents, differences in pairs{picked}."
-        + (table if frame["where"].isin(["layer 0"]).any() else ""),
+        + (table if "layer 0" in frame["where"].tolist() else ""),
     )
 
 
@@ -206,7 +206,8 @@ def _headline(frame: Frame) -> str:
     n = len(scored)
     if (scored["verdict"] == "").all():
         n_ahead = int((scored["difference"] > 0).sum())
-        return f"No verdict without intervals; the best layer is ahead of its controls for {n_ahead} of {plural(n, 'label')}."
+        ahead = f"the best layer is ahead of its controls for {n_ahead} of {plural(n, 'label')}"
+        return f"No verdict without intervals; {ahead}."
     parts = []
     for verdict, words in _WORDS.items():
         labels = scored.loc[scored["verdict"] == verdict, "what"].tolist()
@@ -456,7 +457,7 @@ def beyond_table(frame: Frame) -> Frame:
     """Return the tests of `beyond_frame` as strings."""
 
     def gains(value: str, low: str, high: str, digits: int) -> list[str]:
-        bounds = [signed_interval(*row, digits) for row in _keys(frame, low, high)]
+        bounds = [signed_interval(a, b, digits) for a, b in _keys(frame, low, high)]
         values = [signed(v, digits) for v in frame[value]]
         return [f"{v} {b}" if b != NOTHING else v for v, b in zip(values, bounds, strict=True)]
 
@@ -546,7 +547,8 @@ def matches_words(frame: Frame) -> str:
     }
     same = [label for label, is_same in agree.items() if is_same]
     return (
-        f"The best layers of the two runs are each other's match for {len(same)} of {plural(len(agree), 'label')}"
+        "The best layers of the two runs are each other's match for "
+        f"{len(same)} of {plural(len(agree), 'label')}"
         f"{' (' + ', '.join(same) + ')' if same else ''}. The weakest match has |Spearman| "
         f"{number(frame['spearman'].abs().min(), 2)}. Two runs are two draws, not a test."
     )

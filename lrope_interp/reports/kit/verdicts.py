@@ -18,9 +18,10 @@ from lrope_interp.results import LOSES, TIES, WINS
 
 MARKS = {WINS: ("▲", "won"), LOSES: ("▼", "lost"), TIES: ("=", "open")}
 _WIDTH, _HEIGHT, _EDGE = 132, 18, 5  # pixels of a drawn interval
-COLUMNS = (
-    "what where value low high control difference difference_low difference_high verdict".split()
-)  # of `Verdicts.frame`
+COLUMNS = (  # of `Verdicts.frame`
+    *("what", "where", "value", "low", "high", "control"),
+    *("difference", "difference_low", "difference_high", "verdict"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Verdicts:
             be missing in every row, and is then not shown.
         names: What the columns hold, by column: "what", "where", "value", "control", "difference".
         digits: Of the numbers.
-        reference: Where "no effect" stands on the axis of a drawn difference (or value, where no row has one).
+        reference: Where "no effect" stands on the axis of a drawn difference (of a value, where none is).
         caption: What the intervals are.
     """
 
@@ -168,4 +169,4 @@ def svg_interval(
     parts.append(f'<circle cx="{at(value)}" cy="{middle}" r="4" fill="currentColor"/>')
     head = f'<svg class="interval" width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
     label = f'role="img" aria-label="{escape(words)}">'
-    return Markup(head + label + "".join(parts) + "</svg>")  # noqa: S704 - numbers of ours alone
+    return Markup(head + label + "".join(parts) + "</svg>")
