@@ -5,7 +5,7 @@ The page, the notebook, the terminal and `compare` show the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -41,11 +41,13 @@ class Verdicts:
         headline: The finding in at most 25 words.
         frame: One row a question, with `COLUMNS`: what was asked; where the best answer stands; its value
             with bounds; what it is held against; their difference with bounds; the verdict. Any of them may
-            be missing in every row, and is then not shown.
+            be missing in every row, and is then not shown. A column `reference` gives each row its own, and
+            its own scale about it.
         names: What the columns hold, by column: "what", "where", "value", "control", "difference".
         digits: Of the numbers.
         reference: Where "no effect" stands on the axis of a drawn difference (of a value, where none is).
         caption: What the intervals are.
+        marks: By verdict, a sign that does without colour, and how the row looks: "won", "lost" or "open".
     """
 
     headline: str
@@ -54,6 +56,7 @@ class Verdicts:
     digits: int = 3
     reference: float | None = 0.0
     caption: str = ""
+    marks: Mapping[str, tuple[str, str]] = field(default_factory=lambda: MARKS)
 
     def has(self, column: str) -> bool:
         """Say whether any row has something in a column."""
@@ -88,15 +91,16 @@ class Verdicts:
         """The rows, ready to be shown."""
         drawn = "difference" if self.has("difference") else "value"
         low, high = ("difference_low", "difference_high") if drawn == "difference" else ("low", "high")
-        axis = _axis(self.frame, (drawn, low, high), self.reference)
-        return [
-            Row(
-                self._cells(row),
-                svg_interval(row.get(drawn), row.get(low), row.get(high), axis, self.reference),
-                MARKS.get(row.get("verdict", ""), ("", "open"))[1],
+        axis, rows = _axis(self.frame, (drawn, low, high), self.reference), []
+        for row in self.frame.to_dict("records"):
+            bounds, about = (
+                (row.get(drawn), row.get(low), row.get(high)),
+                row.get("reference", self.reference),
             )
-            for row in self.frame.to_dict("records")
-        ]
+            own = axis if "reference" not in row else _about(about, bounds)
+            style = self.marks.get(row.get("verdict", ""), ("", "open"))[1]
+            rows.append(Row(self._cells(row), svg_interval(*bounds, own, about), style))
+        return rows
 
     def brief(self) -> tuple[list[str], list[list[str]]]:
         """Return headings and rows for 80 columns: without the value where there is a difference."""
@@ -117,7 +121,7 @@ class Verdicts:
             bounds = "" if bounds == NOTHING else bounds
             cells.append(f"{signed(row['difference'], self.digits)} {bounds}".strip())
         if self.has("verdict"):
-            mark = MARKS.get(row["verdict"], ("", ""))[0]
+            mark = self.marks.get(row["verdict"], ("", ""))[0]
             cells.append(f"{mark} {row['verdict']}".strip() or NOTHING)
         return cells
 
@@ -137,6 +141,12 @@ def _axis(frame: Frame, names: Sequence[str], reference: float | None) -> tuple[
     values += [] if reference is None else [reference]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _about(reference: float, bounds: Sequence[Any]) -> tuple[float, float]:
+    """Return the ends of an axis with a reference in its middle."""
+    reach = max((abs(float(one) - reference) for one in bounds if is_number(one)), default=0.0) or 1.0
+    return (reference - reach, reference + reach)
 
 
 def svg_interval(
