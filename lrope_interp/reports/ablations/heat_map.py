@@ -27,7 +27,7 @@ from lrope_interp.reports.kit.glyphs import plain
 from lrope_interp.reports.kit.wording import is_number, number
 from lrope_interp.results import Result
 
-DIVERGING = [[0, "#1c5f9e"], [0.25, "#8dbbe0"], [0.5, "#ffffff"], [0.75, "#f0b08a"], [1, "#b5431a"]]
+DIVERGING = theme.DIVERGING
 GREY = "#eef0f3"
 GREY_LOOK: dict[str, object] = {
     "colorscale": [[0, GREY], [1, GREY]], "showscale": False, "textfont": {"size": 11, "color": theme.MUTED},

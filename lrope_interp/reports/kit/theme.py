@@ -31,6 +31,9 @@ MONO = (
     '"Apple Color Emoji", "Segoe UI Emoji", "Noto Color Emoji", monospace'
 )
 
+DIVERGING = [[0, "#1c5f9e"], [0.25, "#8dbbe0"], [0.5, "#ffffff"], [0.75, "#f0b08a"], [1, "#b5431a"]]
+"""From less to more about white, for cells."""
+
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
