@@ -11,7 +11,7 @@ from pathlib import Path
 import marked_tables
 import pandas as pd
 
-from lrope_interp.reports.boundaries.frames import auc_frame, signal_name
+from lrope_interp.reports.boundaries.tables import auc_frame, signal_name
 from lrope_interp.reports.kit.wording import interval, number
 from lrope_interp.results import Result, load_result
 

@@ -153,8 +153,10 @@ class Result:
         return Path(folder)
 
     def __repr__(self) -> str:
-        """Return the verdicts in at most 15 lines."""
-        return _pages().text_of(self)
+        """Return the verdicts in at most 15 lines; of a kind without a page, its name."""
+        with suppress(LRopeError):
+            return _pages().text_of(self)
+        return f"Result(kind={self.kind!r}, tables={[*self.tables]})"
 
     def _repr_html_(self) -> str:
         """Return the verdicts as a table with their intervals drawn, for notebooks."""

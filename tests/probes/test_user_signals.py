@@ -15,7 +15,7 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.boundaries.boundaries import boundaries
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.signals import SIGNALS, register, unregister
-from lrope_interp.reports.boundaries.page import render_boundaries
+from lrope_interp.reports.boundaries.page import render as render_boundaries
 from lrope_interp.results import Result
 
 MakeModel = Callable[..., LRopeTransformer]

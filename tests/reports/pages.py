@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import re
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from study_samples import (
 )
 
 from lrope_interp.reports.ablations.page import render_ablations
-from lrope_interp.reports.boundaries.page import render_boundaries
+from lrope_interp.reports.boundaries.page import render as render_boundaries
 from lrope_interp.reports.concepts.page import render_concepts
 from lrope_interp.reports.context.page import render_context_cost
 from lrope_interp.reports.definitions.page import render_definitions
@@ -32,6 +33,7 @@ from lrope_interp.reports.distances.page import render_distance
 from lrope_interp.reports.entities.page import render_entities
 from lrope_interp.reports.evaluation.page import render_evaluation
 from lrope_interp.reports.kit.page import asset
+from lrope_interp.reports.kit.render import asset as whole
 from lrope_interp.reports.replication.page import render_replication
 from lrope_interp.reports.spacing.page import render_spacing
 from lrope_interp.results import Result
@@ -72,6 +74,12 @@ HOSTILE_MADE: dict[str, Callable[[str], Result]] = {
 }
 
 
+def drawn_in(html: str) -> dict[str, Any]:
+    """Return the figures and strips of a page by name."""
+    packed = re.search(r'<script type="text/plain" id="drawn">([^<]*)</script>', html)
+    return json.loads(gzip.decompress(base64.b64decode(packed[1]))) if packed else {}
+
+
 def text_of(html: str) -> str:
     """Return a page without scripts and styles."""
     return re.sub(r"<(script|style).*?</\1>", "", html, flags=re.DOTALL)
@@ -87,9 +95,10 @@ class Shape(HTMLParser):
         self.texts: list[str] = []
         self.figures: list[Any] = []
         self._is_figure = False
-        for script in ("plotly-cartesian.min.js", "draw.js"):
-            html = html.replace(asset(script), "")
+        for script in (*map(asset, ("plotly-cartesian.min.js", "draw.js")), *map(whole, ("kit/page.js",))):
+            html = html.replace(script, "")
         self.feed(html)
+        self.figures += [one for name, one in drawn_in(html).items() if name != "template"]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.add((tag, frozenset(name for name, _ in attrs)))

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from ablation_samples import COSTS, SPLIT, ablations_result
-from boundary_samples import boundaries_result
 from concept_results import AREAS, UNITS, above, concepts_result
 from report_samples import spacing_result, write_run
 from study_samples import VERDICTS
@@ -21,10 +20,6 @@ from lrope_interp.reports.ablations import page as ablations
 from lrope_interp.reports.ablations.frames import OPEN
 from lrope_interp.reports.ablations.numbers import LINEAR, change, squeezed, squeezed_ticks
 from lrope_interp.reports.ablations.strips import example_strips as ablation_strips
-from lrope_interp.reports.boundaries import page as boundaries
-from lrope_interp.reports.boundaries.error_strips import error_strips
-from lrope_interp.reports.boundaries.figures import _apart
-from lrope_interp.reports.boundaries.leaderboard_figure import NULL, PROBE, SEEDS
 from lrope_interp.reports.concepts.beside import AHEAD, OWN, UNDER, beside_table, plot_beside
 from lrope_interp.reports.concepts.codes import codes_panels, sparse_panels
 from lrope_interp.reports.concepts.erasures import ERASURES, erasure_panels
@@ -41,7 +36,6 @@ from lrope_interp.reports.distances.page import matrix_frame, pair_frame, plot_m
 from lrope_interp.reports.entities.frames import TESTS
 from lrope_interp.reports.entities.page import plot_test
 from lrope_interp.reports.entities.page import test_frame as entities_frame
-from lrope_interp.reports.kit.strips import N_SHADES
 from lrope_interp.reports.replication.figures import plot_differences, plot_gaps
 from lrope_interp.reports.replication.frames import (
     arms_frame,
@@ -54,17 +48,12 @@ from lrope_interp.reports.replication.frames import (
 from lrope_interp.reports.spacing.layout import attention_frame, spacing_frame, summary_frame, words_frame
 from lrope_interp.reports.spacing.page import plot_spacing, render_spacing
 from lrope_interp.reports.training.page import plot_increments, plot_loss
-from lrope_interp.results import Result, verdict_on
+from lrope_interp.results import Result
 
 HERE = ("words", "characters")
 ENGLISH = "The state of our union is strong, and the people know it."
 CHINESE = "新华社北京十二月三十一日电，新年好。"
 ResultOf = Callable[[str], Result]
-
-
-@pytest.fixture(scope="module")
-def scored() -> Result:
-    return boundaries_result(n_layers=4, n_seeds=3, labels=("words",), strata=("characters",))
 
 
 @pytest.fixture(scope="module")
@@ -182,111 +171,6 @@ def test_ticks_stand_half_way_before_each_word_of_the_reference() -> None:
     assert list(ticks.x[::3]) == words["x_left"].tolist()
     assert ticks.name == "word starts (gold: my &lt;file&gt;.txt)"
     assert words_frame(result, spacing_frame(result)).empty
-
-
-# --- boundaries ----------------------------------------------------------------------------------------
-
-
-def test_lines_over_layers_have_their_bounds_and_seeds_their_range(scored: Result) -> None:
-    frame, scores = boundaries.by_layer_frame(scored, *HERE), scored.tables["scores"]
-    figure = boundaries.plot_by_layer(scored, *HERE)
-    lines = {trace.name: trace for trace in figure.data if trace.fill is None}
-    layers = frame[frame["signal"] == "increments"]
-    np.testing.assert_array_equal(lines["increments"].y, layers["value"])
-    assert_bars(lines["increments"], layers, "error_y")
-    byte = frame.loc[frame["signal"] == "byte_mean", "value"]
-    np.testing.assert_array_equal(lines["byte's mean increment"].y, byte)
-    seeds = scores.query("signal == 'untrained' and layer == 1 and seed.notna() and metric == 'roc_auc'")
-    (line,) = (
-        boundaries.auc_frame(scored, *HERE).query("signal == 'untrained' and layer == 1").to_dict("records")
-    )
-    assert (line["n_seeds"], line["value"]) == (3, pytest.approx(seeds["value"].mean()))
-    assert (line["low"], line["high"]) == (seeds["value"].min(), seeds["value"].max())
-    band = next(trace for trace in figure.data if trace.fill == "toself")
-    assert (band.y[1], band.y[::-1][1]) == (seeds["value"].max(), seeds["value"].min())
-
-
-def test_the_leaderboard_draws_its_frame_in_order(scored: Result) -> None:
-    frame, figure = boundaries.leaderboard_frame(scored, *HERE), boundaries.plot_leaderboard(scored, *HERE)
-    drawn: dict[int, float] = {}
-    for trace in figure.data:
-        if trace.error_x.array is not None:
-            drawn |= dict(zip(trace.y, trace.x, strict=True))
-    assert [drawn[place] for place in range(len(frame))] == frame["value"].tolist()
-    assert frame["value"].is_monotonic_decreasing
-    bar, ranged = traces(figure)[NULL], frame[frame["spread"] == "range"]
-    np.testing.assert_array_equal(bar.base, frame["null_low"].dropna())
-    np.testing.assert_allclose(np.add(bar.base, bar.x).astype(float), frame["null_high"].dropna())
-    np.testing.assert_array_equal(traces(figure)[SEEDS].base, ranged["low"])
-    np.testing.assert_array_equal(traces(figure)[PROBE].x, frame["probe"].dropna())
-    assert ranged["p_shift"].isna().all(), "a mean over seeds has no p value"
-    scores = boundaries.auc_frame(scored, *HERE)
-    for signal in ("byte_mean", "ceiling", "untrained"):
-        (best,) = frame[frame["signal"] == signal].to_dict("records")
-        assert (best["value"], best["n_places"]) == (scores.query("signal == @signal")["value"].max(), 4)
-    layers = frame[frame["signal"] == "increments"]
-    probes = scores[scores["kind"] == "ceiling"].set_index("layer")["value"]
-    assert layers["probe"].tolist() == [probes[layer] for layer in layers["layer"]]
-
-
-def test_differences_are_of_the_best_layer_and_in_order(scored: Result) -> None:
-    frame, scores = boundaries.differences_frame(scored, *HERE), boundaries.auc_frame(scored, *HERE)
-    layers = scores[scores["signal"] == "increments"]
-    assert set(frame["layer"]) == {layers.loc[layers["value"].idxmax(), "layer"]}
-    assert frame["value"].is_monotonic_increasing and frame["control"].is_unique
-    judged = [verdict_on(*row) for row in zip(frame["low"], frame["high"], strict=True)]
-    assert frame["verdict"].tolist() == judged, "an older table is judged by the rule of a new one"
-    drawn = {}
-    for trace in boundaries.plot_differences(scored, *HERE).data[1:]:
-        drawn |= dict(zip(trace.y, zip(trace.x, trace.error_x.array, strict=True), strict=True))
-    np.testing.assert_array_equal([drawn[i][0] for i in range(len(frame))], frame["value"])
-    np.testing.assert_allclose([drawn[i][1] for i in range(len(frame))], frame["high"] - frame["value"])
-
-
-def test_curves_and_errors_are_those_of_the_tables(scored: Result) -> None:
-    figure = boundaries.plot_curves(scored, *HERE)
-    for axis, frame, name in (
-        ("x", boundaries.roc_frame(scored, *HERE), "tpr"),
-        ("x2", boundaries.precision_recall_frame(scored, *HERE), "precision"),
-    ):
-        drawn = [trace for trace in figure.data if trace.xaxis == axis][1:]
-        groups = frame.groupby("name", sort=False)
-        for trace, (title, curve) in zip(drawn, groups, strict=True):
-            assert trace.name == title
-            np.testing.assert_allclose(trace.y, curve[name], atol=1e-6)
-    strips, errors = error_strips(scored, *HERE), boundaries.errors_frame(scored, *HERE)
-    assert strips is not None and len(strips.strips) == 10
-    assert errors.loc[errors["value"].idxmax(), "shade"] == N_SHADES - 1
-    for strip in strips.strips:
-        assert [cell.is_marked for cell in strip.cells].index(True) == 24
-        assert sum(cell.is_boundary for cell in strip.cells) == 10
-    table, kinds = boundaries.table_frame(scored, *HERE)
-    shown = [float(value) for value in table["ROC-AUC"] if value != "–"]
-    assert shown == sorted(shown, reverse=True) and kinds.count("layer") == 4
-    nothing = table[table["Signal"] == "prevalence (knows nothing)"].iloc[0]
-    assert (nothing["ROC-AUC"], nothing["Av. precision"]) == ("–", "0.200")
-
-
-def test_of_heads_the_best_has_a_curve_and_two_alignments_have_two_names() -> None:
-    result = boundaries_result(n_layers=2, n_heads=3, n_seeds=1, labels=("words",), strata=("characters",))
-    curves, scores = boundaries.roc_frame(result, *HERE), boundaries.auc_frame(result, *HERE)
-    best = scores.loc[scores.loc[scores["signal"] == "increments", "value"].idxmax()]
-    own = curves.loc[curves["signal"] == "increments", ["layer", "head"]].drop_duplicates()
-    assert own.to_numpy().tolist() == [[best["layer"], best["head"]]]
-    table = result.tables["scores"]
-    again = table[table["signal"] == "surprisal"].assign(align="lead")
-    both = {**result.tables, "scores": pd.concat([table, again], ignore_index=True)}
-    frame = boundaries.auc_frame(dataclasses.replace(result, tables=both), *HERE)
-    named = frame.loc[frame["signal"] == "surprisal", "name"]
-    assert set(named) == {"surprisal, last", "surprisal, lead"}
-    scores["value"] = 0.0
-    assert boundaries.auc_frame(result, *HERE)["value"].max() > 0.5, "a frame is handed out as a copy"
-
-
-def test_labels_at_line_ends_are_pushed_apart_within_the_plot() -> None:
-    heights = _apart([0.5, 0.501, 0.502, 0.99, 1.0], 0.03, 0.4, 1.01)
-    assert min(np.diff(heights)) > 0.0299
-    assert max(heights) <= 1.01
 
 
 # --- ablations -----------------------------------------------------------------------------------------

@@ -11,28 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from ablation_samples import ablations_result
-from boundary_samples import boundaries_result
 from concept_results import concepts_result
 from study_samples import CLOSER, cost_result, definitions_result, replication_result
 
-from lrope_interp.commands.boundaries import print_scores
 from lrope_interp.commands.output import Voice
 from lrope_interp.commands.probe import print_claims
 from lrope_interp.reports.ablations.attention import attention_sentence
 from lrope_interp.reports.ablations.frames import BETTER, OPEN, UNKNOWN, WORSE, shown_by
 from lrope_interp.reports.ablations.page import render_ablations
 from lrope_interp.reports.ablations.page import sentences as ablation_sentences
-from lrope_interp.reports.boundaries import verdicts
-from lrope_interp.reports.boundaries.contrasts import beyond_places
-from lrope_interp.reports.boundaries.layer_matches import matches_sentence
-from lrope_interp.reports.boundaries.page import (
-    beyond_frame,
-    headline,
-    matches_frame,
-    plot_differences,
-    render_boundaries,
-)
-from lrope_interp.reports.boundaries.verdicts import beyond_sentence, paired_verdict, standing
 from lrope_interp.reports.concepts import erasures, heat_map
 from lrope_interp.reports.concepts.erasures import erasure_sentence
 from lrope_interp.reports.concepts.frames import best_claims
@@ -50,15 +37,10 @@ from lrope_interp.reports.entities.page import sentence, together
 from lrope_interp.reports.entities.page import sentences as entity_sentences
 from lrope_interp.reports.replication.page import PUBLISHED, render_replication
 from lrope_interp.reports.replication.words import sentences as replication_sentences
-from lrope_interp.results import TIES, Result
+from lrope_interp.results import Result
 
 HERE = ("words", "characters")
 ResultOf = Callable[[str], Result]
-
-
-@pytest.fixture(scope="module")
-def scored() -> Result:
-    return boundaries_result(n_layers=4, n_seeds=3, strata=("characters", "nondelimiter"))
 
 
 @pytest.fixture(scope="module")
@@ -75,142 +57,6 @@ def _where(result: Result, table: str, rows: str, **values: Any) -> Result:
     changed = result.tables[table].copy()
     changed.loc[changed.query(rows).index, list(values)] = list(values.values())
     return _with(result, **{table: changed})
-
-
-# --- boundaries ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "control", "said"),
-    [
-        (0.75, 0.85, 0.86, "The control wins"),
-        (0.75, 0.85, 0.82, "That is no more than"),
-        (0.75, 0.85, 0.77, "That is no more than"),
-        (0.75, 0.85, 0.74, "Above every control here by at least 0.060"),
-        (0.799, 0.801, 0.797, "That is no more than"),
-        (0.799, 0.801, 0.794, "Above every control here by at least 0.006"),
-        (np.nan, np.nan, 0.86, "It is behind the strongest control, x, by"),
-        (np.nan, np.nan, 0.74, "It is ahead of the strongest control, x, by"),
-    ],
-)
-def test_a_layer_is_above_a_control_that_its_interval_leaves_below(
-    low: float, high: float, control: float, said: str
-) -> None:
-    best: Any = pd.Series({"value": 0.8, "low": low, "high": high})
-    controls = pd.DataFrame(
-        {"signal": ["byte_mean", "pmi"], "layer": [0, -1], "name": ["x", "PMI"], "value": [control, 0.5]}
-    )
-    verdict = verdicts._verdict(best, controls)
-    assert verdict.startswith(said)
-    assert ("without an interval that is no verdict" in verdict) == np.isnan(low)
-
-
-def test_the_headline_names_what_is_reached_and_a_number_without_a_control_is_no_result(
-    scored: Result,
-) -> None:
-    rows = "signal == 'increments' and layer == 0 and metric == 'roc_auc'"
-    sole = _where(scored, "scores", rows, value=0.9, ci_low=0.89, ci_high=0.91)
-    text = headline(sole, *HERE)
-    assert "reaches ROC-AUC 0.900 [0.890, 0.910]" in text
-    assert "branching entropy 0.830" in text and "untrained model" in text and "more in the table" in text
-    alone = sole.tables["scores"].query("signal == 'increments'")
-    told = headline(_with(sole, scores=alone, differences=sole.tables["differences"].iloc[:0]), *HERE)
-    assert "Without a control this number is not a result" in told
-
-
-@pytest.mark.parametrize(
-    ("bounds", "said"),
-    [
-        (
-            (-0.11, -0.13, -0.09),
-            "The control wins: branching entropy beats every layer, the best one by 0.110 [0.090, 0.130]",
-        ),
-        ((0.02, 0.01, 0.03), "Above the strongest control, branching entropy, by 0.020 [0.010, 0.030]"),
-        ((0.01, -0.01, 0.03), "No difference from the strongest control is shown"),
-        ((0.01, 0.0, 0.02), "No difference from the strongest control is shown"),
-        ((-0.002, -0.01, 0.006), "is −0.002 [−0.010, +0.006] (paired"),
-        ((-0.2, np.nan, np.nan), "behind the strongest control, branching entropy, by 0.200; without an"),
-    ],
-)
-def test_the_verdict_says_who_wins_by_paired_resamples(
-    scored: Result, bounds: tuple[float, float, float], said: str
-) -> None:
-    value, low, high = bounds
-    table = scored.tables["differences"].query("control == 'branching_entropy'")
-    only = _with(scored, differences=table.assign(value=value, ci_low=low, ci_high=high))
-    assert said in paired_verdict(only, *HERE)
-    assert said in headline(only, *HERE)
-
-
-def test_the_paired_verdict_is_that_of_the_control_that_leaves_least(scored: Result) -> None:
-    table = scored.tables["differences"].assign(value=0.2, ci_low=0.1, ci_high=0.3)
-    worst = _where(
-        _with(scored, differences=table), "differences", "control == 'pmi'",
-        value=-0.2, ci_low=-0.3, ci_high=-0.1,
-    )  # fmt: skip
-    told = paired_verdict(worst, *HERE)
-    assert told.startswith("The control wins: PMI beats every layer, the best one by 0.200 [0.100, 0.300]")
-    written = _with(scored, differences=table.assign(verdict=TIES))
-    assert paired_verdict(written, *HERE).startswith("No difference from the strongest control"), "as written"
-
-
-def test_an_interval_that_holds_zero_is_a_win_of_nobody_on_the_page(result_of: ResultOf) -> None:
-    result = result_of("boundaries")
-    table = result.tables["differences"].assign(value=0.01, ci_low=-0.01, ci_high=0.03)
-    even = _with(result, differences=table)
-    assert {trace.name for trace in plot_differences(even, *HERE).data} == {"reference", TIES}
-    page = render_boundaries(even)
-    assert "No difference from the strongest control is shown" in page
-    assert "Above the strongest control" not in page and "The control wins" not in page
-
-
-def test_p_values_and_the_share_of_the_ceiling_are_told(scored: Result) -> None:
-    text = standing(scored, *HERE)
-    assert "p = 0.001 under circular shifts and p = 0.043 among gaps of the same byte (family-wise" in text
-    assert re.search(r"\d+ % \[\d+, \d+\] of that of a supervised probe on the same hidden state", text)
-    assert "probe" not in standing(_with(scored, shares=scored.tables["shares"].assign(share=np.nan)), *HERE)
-
-
-def test_a_layer_is_beyond_surprisal_only_by_every_test(scored: Result) -> None:
-    assert beyond_places(beyond_frame(scored, *HERE)) == (["layer 3"], ["layer 1", "layer 2"])
-    said = beyond_sentence(scored, *HERE)
-    assert said.startswith("Layer 3 carries something beyond surprisal")
-    assert "Layers 1 and 2: by some of the tests only" in said
-    assert beyond_sentence(scored, "whitespace", "characters") == "Nothing beyond surprisal is shown."
-    unknown = scored.tables["beyond"].assign(is_beyond=pd.NA)
-    assert "too few documents" in beyond_sentence(_with(scored, beyond=unknown), *HERE)
-    assert beyond_sentence(scored, "words", "nondelimiter") == ""
-
-
-def test_matches_say_where_the_runs_agree(scored: Result) -> None:
-    text = matches_sentence(matches_frame(scored, "characters"))
-    assert "each other's match for whitespace (layer 0 here, layer 1 there)" in text
-    assert re.search(r"They are not for words \(layer 0 here, layer \d there\)", text)
-
-
-def test_a_text_in_two_languages_is_told_in_each() -> None:
-    result = boundaries_result(
-        1, n_seeds=1, languages=("en", "zh"), labels=("words",), strata=("characters",)
-    )
-    html = render_boundaries(result)
-    assert html.count("English alone: layer 0") == html.count("Chinese alone: layer 0") == 1
-    assert "Words, gaps between characters, English documents" in html
-
-
-@pytest.mark.parametrize("has_intervals", [True, False])
-def test_intervals_are_explained_where_there_are_some(
-    result_of: ResultOf, has_intervals: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shown = result_of("boundaries")
-    if not has_intervals:
-        scores = shown.tables["scores"].query("seed.isna() and signal != 'untrained'")
-        shown = dataclasses.replace(shown, tables={"scores": scores.assign(ci_low=np.nan, ci_high=np.nan)})
-    print_scores(shown, Voice())
-    said, page = capsys.readouterr().out, render_boundaries(shown)
-    assert ("[ ] 95 % interval" in said) is has_intervals
-    assert ("( ) range" in said) is has_intervals
-    assert ("Whiskers are 95 % intervals" in page) is has_intervals
-    assert ("too few documents for intervals" in page) is not has_intervals
 
 
 # --- ablations -----------------------------------------------------------------------------------------

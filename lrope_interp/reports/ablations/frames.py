@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lrope_interp.reports.boundaries.frames import in_order
 from lrope_interp.reports.kit.frames import Column, Frame, numbers, table_of
+from lrope_interp.reports.kit.wording import in_order
 from lrope_interp.results import Result
 
 WORSE, BETTER, OPEN, UNKNOWN = "worse", "better", "interval holds 0", "no interval"

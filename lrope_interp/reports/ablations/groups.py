@@ -22,11 +22,10 @@ from lrope_interp.reports.ablations.frames import (
 from lrope_interp.reports.ablations.names import short
 from lrope_interp.reports.ablations.numbers import with_bounds
 from lrope_interp.reports.ablations.split import COLOURS
-from lrope_interp.reports.boundaries.frames import CLASS_ORDER, LANGUAGES, in_order
 from lrope_interp.reports.kit import theme
 from lrope_interp.reports.kit.frames import Frame, numbers, table_of
 from lrope_interp.reports.kit.glyphs import plain
-from lrope_interp.reports.kit.wording import is_number
+from lrope_interp.reports.kit.wording import CLASS_ORDER, LANGUAGES, in_order, is_number
 from lrope_interp.results import Result
 
 _ROW, _TOP, _BOTTOM = 24, 40, 46  # pixels

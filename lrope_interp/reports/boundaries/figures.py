@@ -10,7 +10,6 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lrope_interp.reports.boundaries.tables import (
-    CLASS_ORDER,
     auc_frame,
     best_layer,
     beyond_frame,
@@ -19,7 +18,6 @@ from lrope_interp.reports.boundaries.tables import (
     controls_beside,
     curves_frame,
     differences_frame,
-    in_order,
     labels_and_strata,
     leaderboard_frame,
     sign_of,
@@ -29,7 +27,16 @@ from lrope_interp.reports.kit import theme
 from lrope_interp.reports.kit.frames import Frame, Row
 from lrope_interp.reports.kit.glyphs import plain
 from lrope_interp.reports.kit.rows_figure import aligned, bands, dots, named, reach, rows_figure
-from lrope_interp.reports.kit.wording import interval, is_number, number, shortened, signed, signed_interval
+from lrope_interp.reports.kit.wording import (
+    CLASS_ORDER,
+    in_order,
+    interval,
+    is_number,
+    number,
+    shortened,
+    signed,
+    signed_interval,
+)
 from lrope_interp.results import LOSES, TIES, WINS, Result
 
 CHANCE, PREVALENCE = "chance", "prevalence"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +15,9 @@ from lrope_interp.reports.kit.glyphs import described, visible
 from lrope_interp.reports.kit.strips import N_SHADES, Cell, Strip
 from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
 from lrope_interp.reports.kit.wording import (
+    LANGUAGES,
     NOTHING,
+    in_order,
     interval,
     is_number,
     number,
@@ -31,11 +32,6 @@ LABEL_ORDER = (
     "lines", "tokens", "brackets_open", "brackets_close", "scopes",
 )  # fmt: skip
 STRATUM_ORDER = ("characters", "en", "zh", "code", "und", "nondelimiter", "han", "bytes")
-CLASS_ORDER = (
-    "space", "newline", "punctuation .!?", "other punctuation", "a-z", "A-Z", "0-9",
-    "han lead", "han continuation", "other lead", "other continuation", "other",
-)  # fmt: skip
-LANGUAGES = {"en": "English", "zh": "Chinese", "code": "code", "und": "text", "all": ""}
 _NAMES = {
     "byte_mean": "byte's mean increment",
     "token_mean": "token's mean increment",
@@ -76,12 +72,6 @@ def place(layer: int, head: int) -> str:
     return f"layer {layer}" if head < 0 else f"head {layer}.{head}"
 
 
-def in_order(names: Iterable[str], order: tuple[str, ...]) -> list[str]:
-    """Sort names: those known first, in their order, then the others as they came."""
-    found = list(dict.fromkeys(names))
-    return [name for name in order if name in found] + [name for name in found if name not in order]
-
-
 def labels_and_strata(result: Result) -> list[tuple[str, list[str]]]:
     """Return each label with the strata in which anything was scored, the default stratum first."""
     scores = result.tables["scores"]
@@ -98,7 +88,6 @@ def cell_of(result: Result, name: str, label: str, stratum: str) -> Frame:
     return table if table.empty else table[(table["label"] == label) & (table["stratum"] == stratum)]
 
 
-@lru_cache(maxsize=512)  # of a page: each of its figures asks again
 def auc_frame(result: Result, label: str, stratum: str, metric: str = "roc_auc") -> Frame:
     """Return one line a signal, layer and head: its score with an interval, or a range over seeds.
 
@@ -108,6 +97,11 @@ def auc_frame(result: Result, label: str, stratum: str, metric: str = "roc_auc")
         "interval", "range" or ""), `n_seeds`, `n`, `n_positive`, `n_documents`, `p_shift`,
         `p_same_byte`. Layers first, then controls.
     """
+    return _auc_frame(result, label, stratum, metric).copy(deep=False)
+
+
+@lru_cache(maxsize=512)  # each figure of a page asks again
+def _auc_frame(result: Result, label: str, stratum: str, metric: str) -> Frame:
     chosen = cell_of(result, "scores", label, stratum)
     chosen = chosen[chosen["metric"] == metric].reindex(
         columns=[*dict.fromkeys([*_KEYS, "sign", "value", "raw_value", "ci_low", "ci_high", "p_shift"]),

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 NOTHING = "–"
+CLASS_ORDER = (
+    "space", "newline", "punctuation .!?", "other punctuation", "a-z", "A-Z", "0-9",
+    "han lead", "han continuation", "other lead", "other continuation", "other",
+)  # fmt: skip
+LANGUAGES = {"en": "English", "zh": "Chinese", "code": "code", "und": "text", "all": ""}
+
+
+def in_order(names: Iterable[str], order: tuple[str, ...]) -> list[str]:
+    """Sort names: those known first, in their order, then the others as they came."""
+    found = list(dict.fromkeys(names))
+    return [name for name in order if name in found] + [name for name in found if name not in order]
 
 
 def number(value: Any, digits: int = 2) -> str:
