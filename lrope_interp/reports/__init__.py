@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _FOLDERS = {
     "ablate": "ablations",
+    "compare": "comparison",
     "distance": "distances",
     "eval": "evaluation",
     "probe": "concepts",
