@@ -27,6 +27,19 @@
   const markWide = () => {
     for (const box of all(".scroll")) box.classList.toggle("wide", box.scrollWidth > box.clientWidth + 1);
   };
+  // The names of rows stay in sight while a wide figure moves under them.
+  const keepNames = (node) => {
+    const [box, names, { l, t, h }] = [node.closest(".scroll"), node.querySelector(".yaxislayer-above"), node._fullLayout._size];
+    if (!names || node._fullLayout.yaxis.fixedrange !== true || node._fullLayout.yaxis.tickmode !== "array") return;
+    const paper = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const [name, value] of Object.entries({ x: 0, y: t - 12, width: l, height: h + 24, fill: "var(--paper)" })) paper.setAttribute(name, value);
+    const move = () => {
+      names.setAttribute("transform", `translate(${box.scrollLeft},0)`);
+      if (box.scrollLeft) names.prepend(paper);
+      else paper.remove();
+    };
+    box.onscroll = move;
+  };
   const unpacked = async () => {
     const packed = document.getElementById("drawn");
     if (!packed) return {};
@@ -42,6 +55,7 @@
       node.dataset.drawn = "yes";
       node.closest("figure").querySelector(".tools").hidden = false;
       markWide();
+      keepNames(node);
       link(node);
     });
   };
@@ -154,8 +168,8 @@
 
   // Panels: of those that answer the same question for other things, the one that is picked.
   const pick = () => {
-    const wanted = all("select[data-picks]").map((one) => one.value).join("|");
-    for (const panel of all("[data-pick]")) panel.hidden = panel.dataset.pick !== wanted;
+    const wanted = all("select[data-picks]").map((one) => one.value);
+    for (const panel of all("[data-pick]")) panel.hidden = JSON.parse(panel.dataset.pick).some((of, i) => of !== null && of !== wanted[i]);
     for (const box of all(".panels")) box.classList.toggle("none", !all("[data-pick]", box).some((panel) => !panel.hidden));
     markWide();
   };
