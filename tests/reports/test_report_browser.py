@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +25,37 @@ ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 ]
+
+
+# Figures are drawn when they come near the window.
+DRAWN = """() => [...document.querySelectorAll('.plot, .strips')].every((node) => {
+  const { width, top, bottom } = node.getBoundingClientRect();
+  return node.dataset.drawn === 'yes' || !width || top > innerHeight + 400 || bottom < -400;
+})"""
+ALL_DRAWN = "() => !document.querySelector(':is(.plot, .strips):not([data-drawn=yes])')"
+# What a reader meets: prose outside of tables, folds and what is not picked.
+MEASURED = """() => {
+  const first = document.querySelector('.plot');
+  const seen = [...document.querySelectorAll('main :is(p, li, figcaption, caption, dd)')].filter((node) =>
+    node.checkVisibility() && !node.closest('details')
+    && !node.parentElement.closest('p, li, figcaption, caption, dd'));
+  const words = (nodes) => nodes.map((node) => {
+    const copy = node.cloneNode(true);
+    copy.querySelectorAll('details').forEach((fold) => fold.remove());
+    return copy.textContent.split(/\\s+/).filter(Boolean).length;
+  }).reduce((sum, n) => sum + n, 0);
+  const before = (node) => first && node.compareDocumentPosition(first) & Node.DOCUMENT_POSITION_FOLLOWING;
+  return {
+    before: words(seen.filter(before)), words: words(seen),
+    y: first ? first.getBoundingClientRect().top + scrollY : 0,
+    height: document.documentElement.scrollHeight, plots: document.querySelectorAll('.plot').length,
+    width: document.documentElement.scrollWidth,
+    smallest: Math.min(...[...document.querySelectorAll('main *, nav *')]
+      .filter((node) => node.checkVisibility() && node.textContent.trim() && !node.closest('.plot'))
+      .map((node) => parseFloat(getComputedStyle(node).fontSize))),
+    headline: document.querySelector('.headline')?.textContent.trim().split(/\\s+/).length || 0,
+  };
+}"""
 
 
 @dataclass
@@ -55,9 +89,10 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
     context.set_default_timeout(120_000)  # other tests may hold every core
 
-    def open_page(html: str, width: int = 1280) -> Opened:
+    def open_page(html: str, width: int = 1280, scheme: Any = "light") -> Opened:
         page = context.new_page()
-        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 800})
         found = Opened(page)
         page.on("console", lambda message: found.complaints.append(message.text))
         page.on("pageerror", lambda error: found.complaints.append(str(error)))
@@ -65,10 +100,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
         page.on("request", lambda request: found.requests.append(request.url))
         page.goto(f"file://{write_page(html, tmp_path / 'report.html')}")
         page.wait_for_selector("main")
-        page.wait_for_function(
-            "[...document.querySelectorAll('.plot')].every("
-            "p => p.dataset.drawn === 'yes' || p.closest('details:not([open])'))"
-        )
+        page.wait_for_function(DRAWN)
         return found
 
     yield open_page
@@ -108,25 +140,82 @@ def test_a_page_opens_with_its_folds_and_is_no_wider_than_the_window(
     else:
         html = RENDER[kind](HOSTILE_MADE[kind](HOSTILE) if kind in HOSTILE_MADE else MADE[kind]())
     found = opened(html, width)
-    before = len(found.page.query_selector_all(".main-svg"))
-    found.page.eval_on_selector_all("details", "found => found.forEach(one => { one.open = true })")
-    found.page.wait_for_function(
-        "[...document.querySelectorAll('.plot')].every(p => p.dataset.drawn === 'yes')"
-    )
-    folded = len(found.page.query_selector_all("details .plot"))
-    assert len(found.page.query_selector_all(".main-svg")) - before >= folded
-    assert found.page.evaluate("document.documentElement.scrollWidth") <= width
+    page = found.page
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+    page.evaluate("document.querySelectorAll('[data-pick]').forEach((one) => { one.hidden = false })")
+    page.set_viewport_size({"width": width, "height": page.evaluate("document.documentElement.scrollHeight")})
+    page.wait_for_function(ALL_DRAWN)
+    assert len(page.query_selector_all(".main-svg")) >= len(page.query_selector_all(".plot"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     if kind in ("boundaries", "concepts"):
         assert any(text.strip().startswith("<script>") for text in found.texts(".ytick text"))
         assert "<" in found.texts(".strip bdi")
     found.assert_quiet()
 
 
-def test_no_button_sends_the_text_anywhere(opened: Callable[..., Opened]):
-    found = opened(render_spacing(spacing_result("text", n_layers=1)))
-    titles = found.page.eval_on_selector_all(".modebar-btn", "found => found.map(b => b.dataset.title)")
-    assert len(titles) == 4
-    assert not any("loud" in title for title in titles)
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [*RENDER, "training"])
+def test_the_first_screen_answers(
+    opened: Callable[..., Opened], tmp_path: Path, kind: str, scheme: str, record_property: Any
+):
+    html = render_training(write_run(tmp_path / "run")) if kind == "training" else RENDER[kind](MADE[kind]())
+    began = time.perf_counter()
+    found = opened(html, scheme=scheme)
+    seconds, wide = time.perf_counter() - began, found.page.evaluate(MEASURED)
+    found.page.set_viewport_size({"width": 400, "height": 800})
+    narrow = found.page.evaluate(MEASURED)
+    told = wide | {"y_400": narrow["y"], "megabytes": len(html.encode()) / 1e6, "seconds": seconds}
+    for name, value in told.items():
+        record_property(name, value)
+    sys.stdout.write(f"{kind} { {name: round(value, 2) for name, value in told.items()} }\n")
+    assert told["headline"] <= 25 and told["before"] <= 60 and told["words"] <= 600, told
+    assert not told["plots"] or told["y"] < 800, "a figure begins on the first screen"
+    assert told["megabytes"] <= 2.5 and told["smallest"] >= 11 and narrow["width"] <= 400, told
+    found.assert_quiet()
+
+
+def test_a_reader_picks_sorts_enlarges_and_saves(opened: Callable[..., Opened]):
+    result = MADE["boundaries"]()
+    found = opened(RENDER["boundaries"](result))
+    page = found.page
+    for name, value in (("Boundary", "words"), ("Gaps", "han")):
+        page.get_by_label(name).select_option(value)
+    shown = page.eval_on_selector_all(
+        "[data-pick]", "all => all.filter(one => !one.hidden).map(one => one.dataset.pick)"
+    )
+    assert {*shown} == {'["words", "han"]'}
+    page.get_by_label("Boundary").select_option("whitespace")
+    assert "Nothing was scored for this choice." in page.evaluate(
+        "getComputedStyle(document.querySelector('.panels'), '::after').content"
+    )
+    table = page.locator("table.verdicts")
+    names = table.locator("tbody th").all_inner_texts()
+    table.locator("thead th").first.click()
+    assert table.locator("tbody th").all_inner_texts() == sorted(names, reverse=True)
+    assert table.locator("thead th").first.get_attribute("aria-sort") == "descending"
+    table.get_by_text("ROC-AUC").click()
+    values = [float(text.split()[0]) for text in table.locator("tbody td:nth-child(3)").all_inner_texts()]
+    assert values == sorted(values, reverse=True)
+    figure = page.locator("figure").first
+    figure.get_by_text("Enlarge").click()
+    assert figure.bounding_box()["width"] == 1280
+    page.keyboard.press("Escape")
+    assert figure.bounding_box()["width"] < 1280
+    with page.expect_download() as saving:
+        figure.get_by_text("CSV").click()
+    rows = list(csv.DictReader(Path(saving.value.path()).read_text(encoding="utf-8").splitlines()))
+    best = [float(row["x"]) for row in rows if row["trace"] == "best layer"]
+    assert best == result.frame()["value"].tolist()
+    with page.expect_download() as saving:
+        figure.get_by_text("SVG").click()
+    assert Path(saving.value.path()).read_text(encoding="utf-8").startswith("<svg")
+    found.assert_quiet()
+
+
+def test_no_link_leads_off_the_page_but_to_files_beside_it(opened: Callable[..., Opened]):
+    found = opened(RENDER["boundaries"](MADE["boundaries"]()))
+    links = found.page.eval_on_selector_all("a", "found => found.map(one => one.getAttribute('href'))")
+    assert links and all(link.startswith("#") or link.endswith((".csv", ".parquet")) for link in links)
 
 
 def test_an_injected_script_would_not_run(opened: Callable[..., Opened]):
