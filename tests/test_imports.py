@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-LEAVES = {"errors", "files", "folders", "results", "runs", "tokenizers"}
+LEAVES = {"errors", "files", "folders", "progress", "results", "runs", "tokenizers"}
 ROOMS = {
     "errors": set(),
+    "progress": set(),
     "files": {"errors"},
     "folders": {"errors"},
     "tokenizers": {"errors", "files", "folders"},

@@ -141,7 +141,7 @@ class Analysis:
             with reserved(
                 asked, self.command, overwrite=self.overwrite, is_numbered=self.out is None
             ) as reservation:
-                with self.output.progress() as on_progress:
+                with self.output.progress(self.command) as on_progress:
                     made = make(on_progress)
                 known = {"model": self.run.folder.name, "model_sha256": model.weights_sha256}
                 result, folder = save(stamp(made, command=again, **known), render, asked, reservation)

@@ -7,7 +7,8 @@ import math
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lrope_interp.errors import visible
+from lrope_interp.progress import USUAL, Progress, Stages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 WIDTH_WITHOUT_TERMINAL = 140
 # What JSON lets stand and a terminal obeys.
 _STEERING = re.compile("[\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
-OnProgress = Callable[[str, int, int], None]
+OnProgress = Progress
+_STAGES, _EVERY = "stages.json", 30.0  # seconds between two lines of a log
 
 
 @dataclass(frozen=True)
@@ -110,35 +113,93 @@ class Voice:
             typer.echo(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
     @contextmanager
-    def progress(self) -> Iterator[OnProgress]:
-        """Show how far a computation is; yields what to call with (stage, done, total)."""
-        if self.is_quiet or not sys.stderr.isatty():
-            told = ""
+    def progress(self, command: str = "") -> Iterator[Progress]:
+        """Show how far a computation of several stages is, and what is left of the whole.
 
-            def tell(stage: str, done: int, total: int) -> None:  # one line a stage, for logs and pipes
-                nonlocal told
-                del done
-                if stage != told:
-                    told = stage
-                    self.note(f"{stage} ({total}) ...")
+        On a terminal in one line that moves; for logs and pipes a line a stage, and one every half minute.
 
-            yield tell
+        Args:
+            command: Whose stages are remembered, so that the next time they are weighed.
+        """
+        stages = Stages(_usual(command))
+        if self.is_quiet:
+            yield stages.tell
             return
-        from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+        with (_moving if sys.stderr.isatty() else _lines)(self, stages) as on_progress:
+            yield on_progress
+        _remember(command, stages.took())
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-        bar = Progress(*columns, TimeRemainingColumn(), console=console(to_stderr=True))
-        tasks: dict[str, TaskID] = {}
-        with ExitStack() as shown:
 
-            def show(stage: str, done: int, total: int) -> None:
-                if not tasks:  # a command that tells nothing draws nothing
-                    shown.enter_context(bar)
-                if stage not in tasks:
-                    tasks[stage] = bar.add_task(stage, total=total)
-                bar.update(tasks[stage], completed=done, total=total)
+@contextmanager
+def _moving(voice: Voice, stages: Stages) -> Iterator[Progress]:
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn
+    from rich.progress import Progress as Bar
 
-            yield show
+    del voice
+    columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.fields[said]}"))
+    told = False
+    with ExitStack() as shown:
+        bar = Bar(*columns, console=console(to_stderr=True), transient=True)
+        task = bar.add_task("", total=1.0, said="")
+
+        def show(stage: str, done: int, total: int) -> None:
+            nonlocal told
+            if not told:  # a command that tells nothing draws nothing
+                shown.enter_context(bar)
+                told = True
+            stages.tell(stage, done, total)
+            share = done / max(total, 1) if stages.share is None else stages.share
+            bar.update(task, completed=share, said=visible(str(stages)))
+
+        yield show
+
+
+@contextmanager
+def _lines(voice: Voice, stages: Stages) -> Iterator[Progress]:
+    ended, told = threading.Event(), ""
+
+    def now_and_then() -> None:
+        while not ended.wait(_EVERY):
+            if told:
+                voice.note(str(stages))
+
+    def tell(stage: str, done: int, total: int) -> None:
+        nonlocal told
+        stages.tell(stage, done, total)
+        if stage != told:
+            told = stage
+            voice.note(f"{stage} ({total}) ...")
+
+    threading.Thread(target=now_and_then, daemon=True).start()
+    try:
+        yield tell
+    finally:
+        ended.set()
+
+
+def _usual(command: str) -> dict[str, float]:
+    """Return what the stages of a command took the last time, or usually take, in seconds."""
+    from lrope_interp.data.cache import cache_folder
+
+    with suppress(OSError, ValueError):
+        found = json.loads((cache_folder() / _STAGES).read_text(encoding="utf-8"))[command]
+        return {str(stage): max(float(seconds), 0.0) for stage, seconds in found.items()}
+    return USUAL.get(command, {})
+
+
+def _remember(command: str, took: Mapping[str, float]) -> None:
+    """Keep what the stages of a command took; where it cannot be kept, the next estimate is worse."""
+    from lrope_interp.data.cache import cache_folder
+    from lrope_interp.folders import write_json_atomically
+
+    if not command or not took:
+        return
+    known: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        known = json.loads((cache_folder() / _STAGES).read_text(encoding="utf-8"))
+    with suppress(OSError, TypeError):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        write_json_atomically(cache_folder() / _STAGES, {**known, command: took})
 
 
 def console(*, to_stderr: bool) -> Console:

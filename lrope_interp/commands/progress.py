@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lrope_interp.commands.output import Voice, console
 from lrope_interp.errors import visible
 from lrope_interp.training.events import (
+from lrope_interp.progress import clock
     Checkpointed,
     Event,
     Finished,
@@ -146,15 +147,6 @@ def by_layer(statistics: Sequence[LayerIncrements]) -> list[tuple[int, float, fl
         square = sum(one.sd**2 + (one.mean - mean) ** 2 for one in heads) / len(heads)
         pooled.append((layer, mean, math.sqrt(square)))
     return pooled
-
-
-def clock(seconds: float) -> str:
-    """Return seconds as m:ss or h:mm:ss; "?" where they are not known."""
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def opening(event: Started) -> list[str]:

@@ -29,9 +29,9 @@ from lrope_interp.probes.capture.captured import (
     in_batches,
     window_tokens,
 )
+from lrope_interp.progress import Progress
 from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 
-Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it and all of it."""
 
 BATCH_SIZE = 16
