@@ -58,14 +58,15 @@ def test_fused_and_step_by_step_attention_agree_on_logits_and_gradients(make_mod
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 
 
+@pytest.mark.slow  # test_hook_points compiles too, and compares the logits
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo asks for it at a graph break
 @pytest.mark.parametrize(
     ("mode", "per_head", "backend"),
     [
         ("per_layer", True, "aot_eager"),
-        pytest.param("shared", False, "aot_eager", marks=pytest.mark.slow),
-        pytest.param("fixed", False, "aot_eager", marks=pytest.mark.slow),
-        pytest.param("per_layer", False, "inductor", marks=[pytest.mark.slow, needs_compiler]),
+        ("shared", False, "aot_eager"),
+        ("fixed", False, "aot_eager"),
+        pytest.param("per_layer", False, "inductor", marks=needs_compiler),
     ],
 )
 def test_a_compiled_wrapper_agrees_on_logits_and_gradients(make_model, monkeypatch, mode, per_head, backend):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,6 +79,11 @@ def test_folders_that_are_no_model_say_why(make_model, tmp_path):
         ({"d_head": 7}, "even"),
         ({"max_increment": 1.0}, "above 1"),
         ({"n_layers": 0}, "at least 1"),
+        ({"n_layers": 10**9}, "n_layers must be at most"),
+        ({"eps": math.nan}, "eps"),
+        ({"max_increment": math.inf}, "max_increment"),
+        ({"rope_base": 1.0}, "rope_base"),
+        ({"seed": 10**30}, "seed"),
         ({"increments": "per_layers"}, "Did you mean 'per_layer'"),
         ({"attn_impl": "flash"}, "attn_impl"),
         ({"act_fn": "swish"}, "act_fn"),

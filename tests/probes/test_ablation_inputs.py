@@ -14,6 +14,7 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations.ablations import ablate
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.evaluation.evaluation import evaluate
+from lrope_interp.results import Result
 from lrope_interp.tokenizers.bpe import train_bpe
 
 
@@ -142,9 +143,8 @@ def test_documents_that_do_not_know_a_label_are_counted(make_model: MakeModel, f
     assert "known in 1 of 2 documents" in " ".join(found.warnings)
 
 
-def test_as_many_random_gaps_stand_beside_each_label(make_model: MakeModel, few: Selection) -> None:
-    found = ablate(make_model(), data=few, suite="full")
-    counts = found.tables["places"].set_index("where")["n_gaps"]
+def test_as_many_random_gaps_stand_beside_each_label(full_suite: Result) -> None:
+    found, counts = full_suite, full_suite.tables["places"].set_index("where")["n_gaps"]
     for place in ("words", "punctuation", "whitespace", "inside_words"):
         assert counts[place] == counts[f"random:{place}"] > 0
         more = value(found, "mean", "all", where=place) - value(found, "mean", "all", where=f"random:{place}")

@@ -188,7 +188,8 @@ def test_freezing_a_fixed_model_to_one_changes_nothing(make_model: MakeModel, te
 
 
 def test_the_batch_makes_no_difference(model: LRopeTransformer, few: Selection) -> None:
-    one, other = (ablate(model, data=few, batch_size=size) for size in (16, 3))
+    options = {"freeze": "lexical", "is_each": True}
+    one, other = (ablate(model, data=few, **options, batch_size=size) for size in (16, 3))
     for name, table in one.tables.items():
         for column in table.select_dtypes("float"):
             np.testing.assert_allclose(table[column], other.tables[name][column], atol=1e-5, err_msg=column)
@@ -307,26 +308,28 @@ def test_the_first_example_is_the_character_that_loses_most(
     assert first["loss"] == pytest.approx(surprisal[at:stop].sum(), abs=1e-4)
 
 
-@pytest.mark.parametrize("mode", ["per_layer", pytest.param("shared", marks=pytest.mark.slow)])
-def test_the_full_suite_restores_one_layer_to_what_it_was(
-    make_model: MakeModel, few: Selection, mode: str
-) -> None:
-    model = spread_out(make_model(increments=mode, n_layers=2, seed=5))
-    found = ablate(model, data=few, suite="full")
-    rows = found.tables["ablations"]
-    assert set(rows["design"]) == {"single", "all", "up", "down", "restore"}
-    # Restoring layer 1 leaves only layer 0 ablated, but layer 1 then has the increments of the clean pass.
+def assert_restored(found: Result, is_shared: bool) -> None:
+    assert set(found.tables["ablations"]["design"]) == {"single", "all", "up", "down", "restore"}
+    # Restoring layer 1 leaves only layer 0 ablated, but layer 1 then has the increments of the clean pass:
+    # another one, unless the increments do not depend on what happened below.
     restored, alone = value(found, "one", "all but 1", "kl"), value(found, "one", "0", "kl")
     assert restored > 0
-    if mode == "shared":  # whose increments do not depend on what happened below
-        assert restored == pytest.approx(alone, abs=1e-9)
-    else:
-        assert restored != pytest.approx(alone, abs=1e-7)
+    assert (restored == pytest.approx(alone, abs=1e-8)) is is_shared
     assert value(found, "one", "all but 0", "kl") == pytest.approx(value(found, "one", "1", "kl"), abs=1e-9)
 
 
-def test_a_result_is_read_back_as_it_was_saved(suite: Result, tmp_path: Path) -> None:
-    save_result(suite, tmp_path)
+def test_the_full_suite_restores_one_layer_to_what_it_was(full_suite: Result) -> None:
+    assert_restored(full_suite, is_shared=False)
+
+
+@pytest.mark.slow
+def test_shared_increments_are_restored_too(make_model: MakeModel, few: Selection) -> None:
+    model = spread_out(make_model(increments="shared", n_layers=2, seed=5))
+    assert_restored(ablate(model, data=few, suite="full"), is_shared=True)
+
+
+def test_a_result_is_read_back_as_it_was_saved(full_suite: Result, tmp_path: Path) -> None:
+    save_result(full_suite, tmp_path)
     again = load_result(tmp_path)
-    for name, table in suite.tables.items():
+    for name, table in full_suite.tables.items():
         pd.testing.assert_frame_equal(again.tables[name], table)

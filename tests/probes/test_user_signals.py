@@ -105,14 +105,14 @@ def test_a_useless_user_signal_is_an_error(
 ) -> None:
     user_signal("useless", function)
     with pytest.raises(LRopeError, match=said):
-        boundaries(make_model(), data=select(lambda number: [english(number)], n=2), layers=[0])
+        boundaries(make_model(), data=select(lambda number: [english(number, 15)], n=2), layers=[0])
 
 
 def test_a_constant_control_scores_nothing_and_is_noted_while_the_analysis_goes_on(
     make_model: MakeModel, user_signal: Add
 ) -> None:
     user_signal("flat", lambda captured: np.full(captured.n_bytes, 0.25))
-    selection = select(lambda number: [english(number)], n=6)
+    selection = select(lambda number: [english(number, 20)], n=2)
     result = boundaries(make_model(), data=selection, layers=[0], labels=["words"])
     scores = result.tables["scores"]
     assert scores.loc[scores["signal"] == "flat", "value"].isna().all()
@@ -126,7 +126,7 @@ def test_a_constant_signal_of_the_model_is_an_error(make_model: MakeModel) -> No
     register("flat", kind="layer")(lambda captured: np.full(captured.n_bytes, 0.25))
     try:
         with pytest.raises(LRopeError, match="at every test gap"):
-            boundaries(make_model(), data=select(lambda number: [english(number)], n=2), layers=[0])
+            boundaries(make_model(), data=select(lambda number: [english(number, 15)], n=2), layers=[0])
     finally:
         unregister("flat")
 

@@ -91,7 +91,6 @@ def test_dropout_truncation_and_templates_of_a_file_change_nothing(bpe: BPEToken
 LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 NFC = {"type": "NFC"}
 RARE = {"type": "Replace", "pattern": {"String": "never in a sample"}, "content": ""}
-SPLIT = {"type": "Split", "pattern": {"Regex": "\\n{9}"}, "behavior": "Removed", "invert": False}
 TAKES = {"id": 299, "content": "xyzzy", "single_word": False, "normalized": False, "special": False}
 
 
@@ -108,13 +107,6 @@ def word_pieces(_: dict[str, Any]) -> object:
     return json.loads(tokenizer.to_str())
 
 
-def beyond_all_measure(theirs: dict[str, Any]) -> object:
-    return {
-        **theirs,
-        "model": {**theirs["model"], "vocab": {**theirs["model"]["vocab"], "far": 4_000_000_000}},
-    }
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -126,8 +118,6 @@ def beyond_all_measure(theirs: dict[str, Any]) -> object:
             {"normalizer": {"type": "Sequence", "normalizers": [NFC, RARE]}},
             "the normalizer Replace",
         ),
-        ({"normalizer": {"type": "Lowercase"}}, "does not keep text as it is"),
-        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, LEVEL]}}, "the pre-tokenizer Split"),
         # Drops white space at the beginning of a text.
         (
             {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "UnicodeScripts"}, LEVEL]}},
@@ -140,13 +130,10 @@ def beyond_all_measure(theirs: dict[str, Any]) -> object:
         ),
         (without_a_lead_byte, "without the byte 0xf0"),
         (word_pieces, "lossless byte-level"),
-        (beyond_all_measure, "has ids up to 4,000,000,000"),
         (lambda _: "{", "not valid JSON"),
         (lambda _: [1], "not a JSON object"),
-        (lambda _: {"a": 1}, "not a Hugging Face tokenizer"),
         (lambda _: {"format": 99}, "Upgrade lrope-interp"),
         (lambda _: {"format": 1, "type": "unigram"}, "unknown tokenizer type"),
-        (lambda _: {"format": 1, "type": "bpe"}, "not a Hugging Face tokenizer"),
     ],
 )
 def test_what_is_no_lossless_tokenizer_is_refused(

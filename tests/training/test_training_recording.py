@@ -72,6 +72,7 @@ print(json.dumps({tag: [(one.step, one.value) for one in told.Scalars(tag)] for 
 """
 
 
+@pytest.mark.slow
 def test_tensorboard_is_told_what_the_metrics_are_told(
     tmp_path: Path, make_config: MakeConfig, uninterrupted: Path
 ) -> None:
