@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from cli_words import Cli, assert_refused, rows_of_text
+from cli_words import SMALL, Cli, assert_refused, rows_of_text
 
 from lrope_interp.commands.output import Voice
 from lrope_interp.commands.progress import LINES_A_RUN, TrainingState, by_layer, clock, listen
@@ -76,7 +76,7 @@ def test_a_run_on_rows_is_measured_on_its_held_out_rows(cli: Cli, form: str) -> 
     assert manifest["max_train_bytes"] == 30_000
     data = cli("eval", "--model", run, "--json").json["provenance"]["data"]
     assert data["n_documents"] == manifest["splits"]["test"]["n_documents"]
-    assert cli("boundaries", "--model", run, "--layer", "0").code == 0
+    assert cli("boundaries", "--model", run, "--layer", "0", "--labels", "words", *SMALL).code == 0
 
 
 @pytest.mark.usefixtures("tiny_preset")

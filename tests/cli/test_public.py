@@ -89,9 +89,7 @@ def test_after_every_import_names_are_themselves_analyses_run_twice_and_nonsense
     """In one fresh process with the newest run, since each start costs seconds."""
     assert run_copy.parent == tmp_path / "runs"
     words = [sys.executable, "-c", EVERYTHING + ANALYSES + WRONG]
-    done = subprocess.run(
-        [*words, script], cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True
-    )
+    done = subprocess.run(words, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

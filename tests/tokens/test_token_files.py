@@ -91,6 +91,7 @@ def test_dropout_truncation_and_templates_of_a_file_change_nothing(bpe: BPEToken
 LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 NFC = {"type": "NFC"}
 RARE = {"type": "Replace", "pattern": {"String": "never in a sample"}, "content": ""}
+SPLIT = {"type": "Split", "pattern": {"Regex": "\\n{9}"}, "behavior": "Removed", "invert": False}
 TAKES = {"id": 299, "content": "xyzzy", "single_word": False, "normalized": False, "special": False}
 
 
@@ -118,6 +119,7 @@ def word_pieces(_: dict[str, Any]) -> object:
             {"normalizer": {"type": "Sequence", "normalizers": [NFC, RARE]}},
             "the normalizer Replace",
         ),
+        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, LEVEL]}}, "the pre-tokenizer Split"),
         # Drops white space at the beginning of a text.
         (
             {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "UnicodeScripts"}, LEVEL]}},
@@ -132,6 +134,7 @@ def word_pieces(_: dict[str, Any]) -> object:
         (word_pieces, "lossless byte-level"),
         (lambda _: "{", "not valid JSON"),
         (lambda _: [1], "not a JSON object"),
+        (lambda _: {"a": 1}, "not a Hugging Face tokenizer"),
         (lambda _: {"format": 99}, "Upgrade lrope-interp"),
         (lambda _: {"format": 1, "type": "unigram"}, "unknown tokenizer type"),
     ],
