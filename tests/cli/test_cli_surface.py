@@ -99,8 +99,6 @@ def test_version_is_the_package_version() -> None:
     assert done.stdout == f"lrope-interp {__version__}\n"
 
 
-
-
 def commands_in(text: str) -> list[list[str]]:
     """Return the `lrope-interp ...` lines of the code blocks of a page, as words."""
     blocks = re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)

@@ -120,8 +120,6 @@ def test_at_initialisation_learned_increments_are_ordinary_rope_bit_for_bit(mode
     assert torch.equal(build(mode)(tokens), build("fixed")(tokens))
 
 
-
-
 @pytest.mark.parametrize(("mode", "per_head"), MODES)
 def test_start_and_stop_at_every_layer_compose(make_model, mode, per_head):
     model, tokens = make_model(increments=mode, per_head=per_head, n_layers=3), some_tokens()
