@@ -9,7 +9,15 @@ import pytest
 EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.py"))
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+# One shows that a notebook runs; the functions of the others have tests of their own.
+QUICK = "first_look"
+
+
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(one, marks=[] if one.stem == QUICK else pytest.mark.slow) for one in EXAMPLES],
+    ids=lambda path: path.stem,
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the notebook machinery, not ours
 def test_the_notebook_runs(example: Path, tmp_path: Path) -> None:
     import jupytext

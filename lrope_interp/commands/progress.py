@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lrope_interp.commands.output import Voice, console
 from lrope_interp.errors import visible
-from lrope_interp.training.events import (
 from lrope_interp.progress import clock
+from lrope_interp.training.events import (
     Checkpointed,
     Event,
     Finished,

@@ -26,7 +26,7 @@ SMALL = ("--max-bytes", "1500", "--quiet")
 
 # One run of each command, in a folder that has these files; the result's folder is named by the last word.
 COMMANDS = {
-    "boundaries": "--layer 0 --max-bytes 6000",
+    "boundaries": "--layer 0 --max-bytes 3000",
     "ablate": "--max-bytes 1500",
     "probe": "--spans spans.jsonl --layer 1",
     "study entities": "--pairs names.txt --max-bytes 1500",

@@ -55,12 +55,6 @@ def test_results_are_numbered_and_one_of_ours_is_replaced_as_a_whole(cli: Cli, r
     assert Path("out/note.txt").read_text() == "mine"
 
 
-def test_several_at_once_all_get_their_results(cli: Cli, run_copy: Path) -> None:
-    with reserved(run_copy / "show", "show", is_numbered=True) as place:
-        assert cli(*SHOW, "--model", run_copy).out.split()[-1].endswith("show-2/report.html")
-        assert place.settle() == run_copy / "show"
-
-
 def test_one_that_is_asked_for_the_same_folder_is_refused_before_it_computes(
     cli: Cli, run_copy: Path, tmp_path: Path, while_computing: WhileComputing
 ) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,6 +71,18 @@ COMPUTING = {
     "_compare": "lrope_interp.commands.replicate",
 }
 
+
+def same(where: str, words: str, **others: str) -> dict[str, Check]:
+    """Options that arrive as attributes of `where`, under their own names or `others`."""
+    typed, checks = shlex.split(words), dict[str, Check]()
+    for word, value in zip(typed, [*typed[1:], "--"], strict=True):
+        if word.startswith("--"):
+            name = word.removeprefix("--").replace("-", "_")
+            path, wanted = f"{where}.{others.get(name, name)}", "True" if value.startswith("--") else value
+            checks[word] = lambda seen, path=path, wanted=wanted: str(attrgetter(path)(seen)) == wanted
+    return checks
+
+
 PLACE: dict[str, Check] = {
     "--model": lambda s: s.computes.model.came_from == Path("other"),
     "--out": lambda s: s.reserved.path == Path("there") and not s.reserved.is_numbered,
@@ -79,30 +92,32 @@ PLACE: dict[str, Check] = {
     "--quiet": lambda s: s.Voice.is_quiet,
 }
 PLACE_WORDS = "--model other --out there --overwrite --device cuda --json --quiet"
-CORPUS: dict[str, Check] = {
-    "--data": lambda s: s.select_corpus.name == "wiki" and chose(s, "corpus"),
-    "--max-bytes": lambda s: s.select_corpus.max_bytes == 777,
-    "--encoding-errors": lambda s: s.select_corpus.encoding_errors == "replace",
-    "--text-column": lambda s: s.select_corpus.text_column == "body",
+SPOKEN = {name: PLACE[name] for name in ("--json", "--quiet")}
+ENCODING = "--encoding-errors replace"
+LIMITS = f"--max-bytes 777 {ENCODING}"
+COLUMN = "--text-column body"
+CORPUS_WORDS = f"--data wiki {LIMITS} {COLUMN}"
+CORPUS = same("select_corpus", f"{LIMITS} {COLUMN}") | {
+    "--data": lambda s: s.select_corpus.name == "wiki" and chose(s, "corpus")
 }
-CORPUS_WORDS = "--data wiki --max-bytes 777 --encoding-errors replace --text-column body"
-TEXT: dict[str, Check] = {
-    "--text": lambda s: s.select_text.text == Path("mine.txt") and chose(s, "text"),
-    "--max-bytes": lambda s: s.select_text.max_bytes == 777,
-    "--encoding-errors": lambda s: s.select_text.encoding_errors == "replace",
+TEXT_WORDS, GOLD_WORDS = f"--text mine.txt {LIMITS}", f"--gold mine.txt {LIMITS}"
+TEXT = same("select_text", LIMITS) | {
+    "--text": lambda s: s.select_text.text == Path("mine.txt") and chose(s, "text")
 }
-TEXT_WORDS = "--text mine.txt --max-bytes 777 --encoding-errors replace"
-GOLD: dict[str, Check] = {
-    "--gold": lambda s: s.select_gold.path == Path("mine.txt") and chose(s, "gold"),
-    "--max-bytes": lambda s: s.select_gold.max_bytes == 777,
-    "--encoding-errors": lambda s: s.select_gold.encoding_errors == "replace",
+GOLD = same("select_gold", LIMITS) | {
+    "--gold": lambda s: s.select_gold.path == Path("mine.txt") and chose(s, "gold")
 }
-GOLD_WORDS = TEXT_WORDS.replace("--text", "--gold")
 SEED_WORDS = "--seed 7 --batch-size 3"
-COMPUTING_HOW: dict[str, Check] = {
-    "--seed": lambda s: s.computes.seed == 7,
-    "--batch-size": lambda s: s.computes.batch_size == 3,
-}
+COMPUTING_HOW = same("computes", SEED_WORDS)
+LAYER: dict[str, Check] = {"--layer": lambda s: s.computes.layers == [1]}
+TWIN: dict[str, Check] = {"--fixed-model": lambda s: s.computes.fixed_model.came_from == Path("twin")}
+WHOLE = "--text mine.txt --encoding-errors replace"
+ON_COSTS = "--skip-forward-above 32 --repeats 2 --dtype bfloat16 --seed 7"
+ON_RUNS = "--preset small --data file:mine.txt --steps 9 --device cpu --encoding-errors replace"
+ON_TRAINING = (
+    f"{ON_RUNS} --increments shared --per-head --batch-size 6 --lr 0.5 --schedule wsd --grad-accumulation 2 "
+    "--seed 7 --tokenizer bpe:300 --checkpoint-every 5 --text-column body --max-train-bytes 777 --despaced"
+)
 
 # The command with nothing that is checked, then the same with options and what must have arrived.
 CALLS: list[tuple[str, str, dict[str, Check]]] = [
@@ -110,12 +125,9 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         "boundaries",
         f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS} --layer 1 --labels words,whitespace --align last "
         "--fixed-model twin --match third",
-        PLACE | CORPUS | COMPUTING_HOW
+        PLACE | CORPUS | COMPUTING_HOW | LAYER | TWIN | same("computes", "--align last")
         | {
-            "--layer": lambda s: s.computes.layers == [1],
             "--labels": lambda s: s.computes.labels == ["words", "whitespace"],
-            "--align": lambda s: s.computes.align == "last",
-            "--fixed-model": lambda s: s.computes.fixed_model.came_from == Path("twin"),
             "--match": lambda s: s.computes.match.came_from == Path("third"),
         },
     ),
@@ -124,21 +136,12 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
     (
         "ablate",
         f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS} --suite full --where whitespace --heads",
-        PLACE | CORPUS | COMPUTING_HOW
-        | {
-            "--suite": lambda s: s.computes.suite == "full",
-            "--where": lambda s: s.computes.where == "whitespace",
-            "--heads": lambda s: s.computes.heads,
-        },
+        PLACE | CORPUS | COMPUTING_HOW | same("computes", "--suite full --where whitespace --heads"),
     ),
     (
         "ablate",
         f"{TEXT_WORDS} --freeze lexical --layer 1",
-        TEXT
-        | {
-            "--freeze": lambda s: s.computes.freeze == "lexical",
-            "--layer": lambda s: s.computes.layers == [1],
-        },
+        TEXT | LAYER | same("computes", "--freeze lexical"),
     ),
     ("ablate", "--freeze 1 --layer each", {"--layer": lambda s: s.computes.is_each}),
     ("ablate", GOLD_WORDS, GOLD),
@@ -146,24 +149,18 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
         "probe",
         f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS} --concept place,person --layer 1 "
         "--features resid,positions --suite full --fixed-model twin --max-spans 55",
-        PLACE | CORPUS | COMPUTING_HOW
+        PLACE | CORPUS | COMPUTING_HOW | LAYER | TWIN | same("computes", "--suite full --max-spans 55")
         | {
             "--concept": lambda s: s.computes.concepts == ["place", "person"],
-            "--layer": lambda s: s.computes.layers == [1],
             "--features": lambda s: s.computes.features == ["resid", "positions"],
-            "--suite": lambda s: s.computes.suite == "full",
-            "--fixed-model": lambda s: s.computes.fixed_model.came_from == Path("twin"),
-            "--max-spans": lambda s: s.computes.max_spans == 55,
         },
     ),
     ("probe", TEXT_WORDS, TEXT),
     (
         "probe",
         "--spans mine.txt --max-bytes 777",
-        {
-            "--spans": lambda s: s.computes.spans == Path("mine.txt") and s.computes.data is None,
-            "--max-bytes": lambda s: s.computes.max_bytes == 777,
-        },
+        same("computes", "--max-bytes 777")
+        | {"--spans": lambda s: s.computes.spans == Path("mine.txt") and s.computes.data is None},
     ),
     (
         "study entities",
@@ -184,167 +181,94 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
     (
         "eval",
         f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS}",
-        PLACE | COMPUTING_HOW
-        | {
-            "--data": lambda s: s.computes.data == "wiki" and s.computes.text is None,
-            "--max-bytes": lambda s: s.computes.max_bytes == 777,
-            "--encoding-errors": lambda s: s.computes.encoding_errors == "replace",
-            "--text-column": lambda s: s.computes.text_column == "body",
-        },
+        PLACE | COMPUTING_HOW | same("computes", CORPUS_WORDS)
+        | {"--data": lambda s: s.computes.data == "wiki" and s.computes.text is None},
     ),
-    (
-        "eval",
-        "--text mine.txt --encoding-errors replace",
-        {
-            "--text": lambda s: s.computes.text == Path("mine.txt"),
-            "--encoding-errors": lambda s: s.computes.encoding_errors == "replace",
-        },
-    ),
+    ("eval", WHOLE, same("computes", WHOLE)),
     (
         "show",
         f"{PLACE_WORDS} 'abc def' --layer 1 --start 2 --length 3 --attention 1.0 --at 4",
-        PLACE
-        | {
-            "[TEXT]": lambda s: s.computes.text == "abc def",
-            "--layer": lambda s: s.computes.layers == [1],
-            "--start": lambda s: s.computes.start == 2,
-            "--length": lambda s: s.computes.length == 3,
-            "--attention": lambda s: s.computes.attention == "1.0",
-            "--at": lambda s: s.computes.at == "4",
-        },
+        PLACE | LAYER | same("computes", "--start 2 --length 3 --attention 1.0 --at 4")
+        | {"[TEXT]": lambda s: s.computes.text == "abc def"},
     ),
+    ("show", WHOLE, same("computes", WHOLE)),
     (
         "show",
-        "--text mine.txt --encoding-errors replace",
-        {
-            "--text": lambda s: s.computes.text == Path("mine.txt"),
-            "--encoding-errors": lambda s: s.computes.encoding_errors == "replace",
-        },
-    ),
-    (
-        "show",
-        "--gold mine.txt --encoding-errors replace",
-        {
-            "--gold": lambda s: s.gold_documents.path == Path("mine.txt") and s.computes.text.text == "gold",
-            "--encoding-errors": lambda s: s.gold_documents.encoding_errors == "replace",
-        },
+        f"--gold mine.txt {ENCODING}",
+        same("gold_documents", ENCODING)
+        | {"--gold": lambda s: s.gold_documents.path == Path("mine.txt") and s.computes.text.text == "gold"},
     ),
     (
         "distance",
         f"{PLACE_WORDS} 'abc def' --from 0:2 --to def --layer 1",
-        PLACE
+        PLACE | LAYER
         | {
             "[TEXT]": lambda s: s.computes.text == "abc def",
             "--from": lambda s: s.computes.a == (0, 2),
             "--to": lambda s: s.computes.b == "def",
-            "--layer": lambda s: s.computes.layers == [1],
         },
     ),
-    (
-        "distance",
-        "--text mine.txt --encoding-errors replace",
-        {
-            "--text": lambda s: s.computes.text == Path("mine.txt"),
-            "--encoding-errors": lambda s: s.computes.encoding_errors == "replace",
-        },
-    ),
+    ("distance", WHOLE, same("computes", WHOLE)),
     (
         "study definitions",
-        f"{PLACE_WORDS} {SEED_WORDS} --data code --max-bytes 777 --max-pairs 66 "
-        "--encoding-errors replace",
-        PLACE | COMPUTING_HOW
+        f"{PLACE_WORDS} {SEED_WORDS} --data code --max-pairs 66 {LIMITS}",
+        PLACE | COMPUTING_HOW | same("select_corpus", LIMITS)
         | {
             "--data": lambda s: s.select_corpus.name == "code" and chose(s, "corpus"),
-            "--max-bytes": lambda s: s.select_corpus.max_bytes == 777,
             "--max-pairs": lambda s: s.computes.most_pairs == 66,
-            "--encoding-errors": lambda s: s.select_corpus.encoding_errors == "replace",
         },
     ),
     (
         "generate",
         "hello --model other --device cuda --json --quiet --max-new-tokens 9 --temperature 0.5 --top-k 4 "
         "--top-p 0.25 --no-cache --seed 7 --freeze mean --layer 1",
-        {name: PLACE[name] for name in ("--device", "--json", "--quiet")}
+        SPOKEN
+        | same("generate_stream", "--max-new-tokens 9 --temperature 0.5 --top-k 4 --top-p 0.25 --seed 7")
         | {
             "[PROMPT]": lambda s: s.generate_stream.input == "hello",
             "--model": lambda s: s.generate_stream.self.came_from == Path("other"),
-            "--max-new-tokens": lambda s: s.generate_stream.max_new_tokens == 9,
-            "--temperature": lambda s: s.generate_stream.temperature == 0.5,
-            "--top-k": lambda s: s.generate_stream.top_k == 4,
-            "--top-p": lambda s: s.generate_stream.top_p == 0.25,
+            "--device": PLACE["--device"],
             "--cache": lambda s: not s.generate_stream.use_past_kv_cache,
-            "--seed": lambda s: s.generate_stream.seed == 7,
             "--freeze": lambda s: s.layer_mean.fitted == "fitted" and s.ablated.written is s.MEAN,
             "--layer": lambda s: s.ablated.layers == [1],
         },
     ),
     (
         "study context",
-        "--preset tiny --contexts 8,32,128,512 --max-context 128 --skip-forward-above 32 --arms shared "
-        "--repeats 2 --dtype bfloat16 --out there --overwrite --seed 7 --device cuda --json --quiet",
-        {name: PLACE[name] for name in ("--out", "--overwrite", "--json", "--quiet")}
+        f"--preset tiny --contexts 8,32,128,512 --max-context 128 --arms shared {ON_COSTS} --out there "
+        "--overwrite --device cuda --json --quiet",
+        SPOKEN | same("computes.plan", ON_COSTS)
         | {
             "--preset": lambda s: s.computes.plan.shape["d_model"] == train_config("tiny").d_model,
             "--contexts": lambda s: s.computes.plan.contexts[0] == 8,
             "--max-context": lambda s: s.computes.plan.contexts[-1] == 128,
-            "--skip-forward-above": lambda s: s.computes.plan.skip_forward_above == 32,
             "--arms": lambda s: s.computes.plan.arms == ("fixed", "shared"),
-            "--repeats": lambda s: s.computes.plan.repeats == 2,
-            "--dtype": lambda s: s.computes.plan.dtype == "bfloat16",
-            "--seed": lambda s: s.computes.plan.seed == 7,
             "--device": lambda s: s.computes.plan.device == "the cuda",
+            "--out": PLACE["--out"],
+            "--overwrite": PLACE["--overwrite"],
         },
     ),
     ("study context", "--model other", {"--model": lambda s: s.computes.plan.shape["d_model"] == 16}),
     (
         "study replicate",
-        "--arms shared,per-layer --seeds 3 --preset small --steps 9 --data file:mine.txt --reference shared "
-        "--margin 0.5 --out there --overwrite --device cpu --encoding-errors replace --json --quiet",
-        {name: PLACE[name] for name in ("--json", "--quiet")}
+        f"--arms shared,per-layer --seeds 3 --reference shared --margin 0.5 {ON_RUNS} "
+        "--out there --overwrite --json --quiet",
+        SPOKEN | same("train_missing.replication.base", ON_RUNS, steps="n_steps")
+        | same("computes.comparison", "--reference shared --margin 0.5")
         | {
             "--arms": lambda s: s.train_missing.replication.arms == ("shared", "per_layer"),
             "--seeds": lambda s: s.train_missing.replication.n_seeds == 3,
-            "--preset": lambda s: s.train_missing.replication.base.preset == "small",
-            "--steps": lambda s: s.train_missing.replication.base.n_steps == 9,
-            "--data": lambda s: s.train_missing.replication.base.data == "file:mine.txt",
-            "--reference": lambda s: s.computes.comparison.reference == "shared",
-            "--margin": lambda s: s.computes.comparison.margin == 0.5,
             "--out": lambda s: s.train_missing.replication.folder == Path("there"),
             "--overwrite": lambda s: s.check.is_replaced and s.opened.overwrite,
-            "--device": lambda s: s.train_missing.replication.base.device == "cpu",
-            "--encoding-errors": lambda s: s.train_missing.replication.base.encoding_errors == "replace",
         },
     ),
     (
         "train",
-        "--preset small --data file:mine.txt --increments shared --per-head --steps 9 --batch-size 6 "
-        "--lr 0.5 --schedule wsd --grad-accumulation 2 --seed 7 --tokenizer bpe:300 --device cpu --out there "
-        "--checkpoint-every 5 --checkpoint-minutes 2.5 --log-to tensorboard --overwrite "
-        "--encoding-errors replace --text-column body --max-train-bytes 777 --despaced --json --quiet",
-        {name: PLACE[name] for name in ("--json", "--quiet")}
-        | {
-            "--preset": lambda s: s.computes.config.preset == "small",
-            "--data": lambda s: s.computes.config.data == "file:mine.txt",
-            "--increments": lambda s: s.computes.config.increments == "shared",
-            "--per-head": lambda s: s.computes.config.per_head,
-            "--steps": lambda s: s.computes.config.n_steps == 9,
-            "--batch-size": lambda s: s.computes.config.batch_size == 6,
-            "--lr": lambda s: s.computes.config.lr == 0.5,
-            "--schedule": lambda s: s.computes.config.schedule == "wsd",
-            "--grad-accumulation": lambda s: s.computes.config.grad_accumulation == 2,
-            "--seed": lambda s: s.computes.config.seed == 7,
-            "--tokenizer": lambda s: s.computes.config.tokenizer == "bpe:300",
-            "--device": lambda s: s.computes.config.device == "cpu",
-            "--out": lambda s: s.computes.run_folder == Path("there"),
-            "--checkpoint-every": lambda s: s.computes.config.checkpoint_every == 5,
-            "--checkpoint-minutes": lambda s: s.computes.recording.checkpoint_minutes == 2.5,
-            "--log-to": lambda s: s.computes.recording.log_to == ("tensorboard",),
-            "--overwrite": lambda s: s.computes.overwrite,
-            "--encoding-errors": lambda s: s.computes.config.encoding_errors == "replace",
-            "--text-column": lambda s: s.computes.config.text_column == "body",
-            "--max-train-bytes": lambda s: s.computes.config.max_train_bytes == 777,
-            "--despaced": lambda s: s.computes.config.despaced,
-        },
+        f"{ON_TRAINING} --out there --checkpoint-minutes 2.5 --log-to tensorboard --overwrite --json --quiet",
+        SPOKEN | same("computes.config", ON_TRAINING, steps="n_steps")
+        | same("computes", "--out there --overwrite", out="run_folder")
+        | same("computes.recording", "--checkpoint-minutes 2.5")
+        | {"--log-to": lambda s: s.computes.recording.log_to == ("tensorboard",)},
     ),
     ("train", "--resume --out other", {"--resume": lambda s: s.computes.resume}),
     ("list runs", "elsewhere --json", {"[FOLDER]": lambda s: s.list_runs.root == Path("elsewhere"),

@@ -75,10 +75,12 @@ def test_stopped_it_says_how_to_go_on(
     assert not (FOLDER / "result.json").exists()
 
 
-def test_one_seed_gives_no_verdict_and_other_options_start_beside(
-    cli: Cli, replicate: tuple[str, ...]
+def test_one_seed_gives_no_verdict_other_options_start_beside_and_another_text_is_refused(
+    cli: Cli, text_file: Path
 ) -> None:
-    words = (*replicate, "--seeds", "1", "--arms", "fixed,shared")
+    text, own = text_file.read_text(encoding="utf-8"), Path("text.txt")
+    own.write_text(text, encoding="utf-8")
+    words = ("study", "replicate", "--data", f"file:{own}", *SHORT, "--seeds", "1", "--arms", "fixed,shared")
     answer, told = cli(*words), FOLDER / "runs.csv"
     assert answer.code == 0, answer.err
     assert "no verdict" in answer.out and "warning: a single seed gives no verdict" in answer.err
@@ -97,25 +99,8 @@ def test_one_seed_gives_no_verdict_and_other_options_start_beside(
     told.write_text(table)
     assert cli(*over).code == 0
     assert json.loads((FOLDER / "runs" / "fixed-s0" / "run.json").read_text())["n_steps"] == 3
-
-
-def test_a_changed_text_is_refused(cli: Cli, text_file: Path) -> None:
-    text, own = text_file.read_text(encoding="utf-8"), Path("own.txt")
-    words = (
-        "study",
-        "replicate",
-        "--data",
-        "file:own.txt",
-        *SHORT,
-        "--arms",
-        "fixed,shared",
-        "--out",
-        "mine",
-    )
-    own.write_text(text, encoding="utf-8")
-    assert cli(*words).code == 0
     own.write_text(text.replace("fox", "cat"), encoding="utf-8")
-    assert_refused(cli(*words), "has changed since")
+    assert_refused(cli(*other, "--out", FOLDER), "has changed since")
 
 
 @pytest.mark.slow

@@ -23,8 +23,6 @@ for name in lr.__all__ * 2:
     assert name == "__version__" or not inspect.ismodule(found) and callable(found), name
 """
 ANALYSES = """
-from pathlib import Path
-import lrope_interp as lr
 for _ in range(2):
     model = lr.load()
     kinds = [one.kind for one in (
@@ -42,9 +40,8 @@ for _ in range(2):
 """
 # In a process of its own: what tests check of annotations would speak first.
 WRONG = """
+import numpy as np
 from pathlib import Path
-import numpy as np, lrope_interp as lr
-model = lr.load()
 for analysis, given, said in (
     (lr.eval, {"text": ["a text", Path("a.txt")]}, "in a list"),
     (lr.eval, {"text": b"a text"}, "got 97 in a list"),
@@ -86,20 +83,14 @@ assert set(lr.show(model, "abc", layers=np.int64(1)).tables["characters"]["layer
 """
 
 
-def run(script: str, folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=dict(os.environ), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_every_name_is_itself_after_every_module_was_imported(tmp_path: Path) -> None:
-    run(EVERYTHING, tmp_path)
-
-
-def test_every_analysis_runs_twice_with_the_newest_run(run_copy: Path, tmp_path: Path) -> None:
+def test_after_every_import_names_are_themselves_analyses_run_twice_and_nonsense_is_told_in_words(
+    run_copy: Path, tmp_path: Path
+) -> None:
+    """In one fresh process with the newest run, since each start costs seconds."""
     assert run_copy.parent == tmp_path / "runs"
-    run(ANALYSES, tmp_path)
+    words = [sys.executable, "-c", EVERYTHING + ANALYSES + WRONG]
+    done = subprocess.run(words, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_names_are_listed_and_others_refused() -> None:
@@ -116,11 +107,6 @@ def test_what_is_read_is_said_once(run_copy: Path) -> None:
         lr.boundaries(model, text=str(run_copy / "run.json"))
     with pytest.raises(lr.LRopeError, match="was not loaded from a run"):
         lr.boundaries(lr.LRopeTransformer(model.cfg), text="a text")
-
-
-def test_what_is_of_no_kind_that_is_wanted_is_said_in_words(run_copy: Path, tmp_path: Path) -> None:
-    assert run_copy.parent == tmp_path / "runs"
-    run(WRONG, tmp_path)
 
 
 def test_a_selection_for_another_model_is_checked_against_this_one(run_copy: Path) -> None:

@@ -152,12 +152,6 @@ def test_a_package_without_its_data_is_refused() -> None:
     assert not installed.is_installed("no-such-package-at-all")
 
 
-def test_an_unknown_corpus_names_the_nearest() -> None:
-    for ask in (load_corpus, corpus_status):
-        with pytest.raises(LRopeError, match="'bilingual'"):
-            ask("bilinguall")
-
-
 def test_corpora_are_read_without_importing_their_packages() -> None:
     if corpus_status("bilingual") != "installed":
         pytest.skip("bilingual is not installed")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from data_samples import code, prose, tagged
 
-from lrope_interp.data import Document, corpus_status, load_corpus, piece_of
+from lrope_interp.data import Document, piece_of
 from lrope_interp.data.labels.words import despaced
 from lrope_interp.data.sources import installed
 from lrope_interp.data.spans.definitions import definitions_of
@@ -273,16 +273,6 @@ def test_names_find_their_families() -> None:
 def test_names_that_mean_nothing_here_are_refused(name: str, said: str) -> None:
     with pytest.raises(LRopeError, match=said):
         find_families([name], [code("a")])
-
-
-def test_every_article_has_one_of_the_topics_or_none() -> None:
-    if corpus_status("wiki") != "installed":
-        pytest.skip("wiki is not installed")
-    documents = load_corpus("wiki").documents()
-    found = Counter(document.topic for document in documents)
-    assert set(found) == {*installed.TOPICS, "Uncategorized"}
-    longest = max(documents, key=lambda document: document.n_bytes)
-    assert piece_of(longest, 100).topic == despaced(longest).topic == longest.topic
 
 
 def test_titles_without_the_package_say_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,16 +118,6 @@ def test_every_byte_is_scored_once_with_the_most_left_context(n_tokens: int, n_c
     assert scored == best
 
 
-def test_the_windows_of_a_short_example() -> None:
-    assert [tuple(one) for one in scoring_windows(10, 4)] == [
-        (0, 4, 1),
-        (2, 6, 4),
-        (4, 8, 6),
-        (6, 10, 8),
-    ]
-    assert scoring_windows(1, 4) == []
-
-
 def test_scoring_needs_two_tokens_of_context() -> None:
     with pytest.raises(LRopeError, match="at least 2"):
         scoring_windows(10, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import pickle
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,17 +39,6 @@ def test_a_saved_model_loads_bit_for_bit_in_eval_mode(make_model, tmp_path, mode
     assert long("x" * 90).shape == (1, 91, 257), "the limit needs no new weight"
 
 
-def test_a_pickle_is_never_loaded(make_model, tmp_path):
-    make_model().save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(LRopeError, match=r"pytorch_model\.bin, which is a pickle"):
-        LRopeTransformer.from_pretrained(tmp_path)
-    torch.save({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(LRopeError, match="pickles are never loaded"):
-        LRopeTransformer.from_pretrained(tmp_path)
-
-
 def test_folders_that_are_no_model_say_why(make_model, tmp_path):
     with pytest.raises(LRopeError, match="no folder"):
         LRopeTransformer.from_pretrained(tmp_path / "nowhere")
@@ -78,6 +67,13 @@ def test_folders_that_are_no_model_say_why(make_model, tmp_path):
         ({"d_head": 7}, "even"),
         ({"max_increment": 1.0}, "above 1"),
         ({"n_layers": 0}, "at least 1"),
+        ({"n_layers": 10**9}, "n_layers must be at most"),
+        ({"eps": math.nan}, "eps"),
+        ({"eps": -1e-5}, "eps must be at least 0"),
+        ({"n_ctx": 0}, "n_ctx must be at least 1"),
+        ({"max_increment": math.inf}, "max_increment"),
+        ({"rope_base": 1.0}, "rope_base"),
+        ({"seed": 10**30}, "seed"),
         ({"increments": "per_layers"}, "Did you mean 'per_layer'"),
         ({"attn_impl": "flash"}, "attn_impl"),
         ({"act_fn": "swish"}, "act_fn"),

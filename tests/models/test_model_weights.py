@@ -47,22 +47,6 @@ def test_composition_scores_by_hand(make_model):
         model.all_composition_scores("X")
 
 
-def test_weight_decay_spares_norms_biases_and_the_last_layer_of_the_heads(make_model):
-    model = make_model(use_biases=True)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    spared, heads = set(), set()
-    for group in model.parameter_groups(weight_decay=0.1, lr=1.0, head_lr_multiplier=3.0):
-        for parameter in group["params"]:
-            name = names.pop(id(parameter))
-            spared |= {name} if group["weight_decay"] == 0 else set()
-            heads |= {name} if group["lr"] == 3.0 else set()
-    assert not names, "every parameter is in exactly one group"
-    assert {f"blocks.0.increments.{leaf}" for leaf in ("W_out", "b_out")} <= spared
-    assert {"ln_final.w", "blocks.1.attn.b_Q"} <= spared
-    assert not {"blocks.0.increments.W_in", "embed.W_E"} & spared
-    assert heads == {name for name, _ in model.increment_parameters()}
-
-
 def test_the_parameter_counts_of_the_reference_shape():
     def count(**kwargs):
         return LRopeTransformer(LRopeConfig(6, 256, 8, 32, 1024, **kwargs)).n_params_total

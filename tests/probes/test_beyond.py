@@ -58,11 +58,11 @@ def by_baseline(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def test_an_extra_is_found_beyond_every_baseline_and_a_function_of_entropy_beyond_none() -> None:
-    lines = [trust.beyond(seed) for seed in range(12)]
+    lines = [trust.beyond(seed) for seed in range(6)]
     for baseline in ("M0", "M0_lexical", "bins"):
-        assert sum(line[f"extra {baseline}"] for line in lines) >= 10
-        assert sum(line[f"shaped {baseline}"] for line in lines) <= 2
-        assert sum(line[f"noisy {baseline}"] for line in lines) <= 3
+        assert sum(line[f"extra {baseline}"] for line in lines) >= 5
+        assert sum(line[f"shaped {baseline}"] for line in lines) <= 1
+        assert sum(line[f"noisy {baseline}"] for line in lines) <= 1
 
 
 def test_rows_have_the_columns_of_the_table_and_numbers_that_fit_together() -> None:

@@ -1,10 +1,11 @@
-"""The whole analysis on tiny models: scores, controls, choices, and what must be refused."""
+"""The whole analysis on tiny models: scores, controls, choices, refusals, and signals of the user's own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -21,11 +22,13 @@ from lrope_interp.probes.boundaries import ceiling
 from lrope_interp.probes.boundaries.boundaries import boundaries
 from lrope_interp.probes.boundaries.harness import METRICS, SCORE_COLUMNS, WORD_METRICS, Scorer
 from lrope_interp.probes.capture.capture import capture
+from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.selection import Selection
-from lrope_interp.probes.capture.signals import Signal, SignalColumn
+from lrope_interp.probes.capture.signals import SIGNALS, Signal, SignalColumn, register, unregister
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
-from lrope_interp.results import Result, load_result, save_result
+from lrope_interp.reports.boundaries.page import render_boundaries
+from lrope_interp.results import Result
 
 MakeModel = Callable[..., LRopeTransformer]
 
@@ -60,21 +63,27 @@ def test_scores_can_be_recomputed_from_the_gaps_with_scikit_learn_alone(result: 
     assert gaps is not None
     is_mean = scores["signal"].isin(["untrained", "random_head"]) & scores["seed"].isna()
     curves = scores["metric"].isin(["roc_auc", "average_precision"])
+
+    @cache
+    def aligned(name: str, how: str) -> pd.Series:
+        values = gaps[name].astype("float64")
+        if how == "lead":
+            return values
+        return values.groupby([gaps["document"], gaps["character"]], observed=True).transform(how)
+
     n_checked = 0
     for _, row in scores[
         ~is_mean & curves & (scores["signal"] != "prevalence") & scores["value"].notna()
     ].iterrows():
-        values = gaps[column_name(row)].astype("float64")
-        if row["align"] != "lead":
-            grouped = values.groupby([gaps["document"], gaps["character"]], observed=True)
-            values = grouped.transform(row["align"])
+        values = aligned(column_name(row), row["align"])
         inside = gaps[f"in_{row['stratum']}"]
         truth = gaps.loc[inside, f"is_{row['label']}"]
         assert (len(truth), int(truth.sum())) == (row["n"], row["n_positive"])
         score = {"roc_auc": metrics.roc_auc_score, "average_precision": metrics.average_precision_score}
         # Sums of float32 and float64 break ties between sums of equal bytes in different ways.
         tolerance = 1e-9 if row["align"] != "sum" else 1e-3
-        for sign, name in ((row["sign"], "value"), (1, "raw_value")):
+        assert row["sign"] == -1 or row["raw_value"] == row["value"]
+        for sign, name in {1: "raw_value", row["sign"]: "value"}.items():
             wanted = score[row["metric"]](truth, sign * values[inside])
             assert row[name] == pytest.approx(wanted, abs=tolerance), dict(row)
         n_checked += 1
@@ -157,14 +166,6 @@ def test_untrained_rows_come_by_seed_and_as_mean_and_range(result: Result) -> No
     assert result.headline["untrained L1 words roc_auc"] == whole["value"]
 
 
-def test_layer_zero_is_its_byte_table(result: Result) -> None:
-    """Layer 0 sees the byte alone, so the table fitted on other documents scores the same."""
-    for label in ("punctuation", "whitespace", "words"):
-        where = {"layer": 0, "label": label, "stratum": "bytes", "metric": "roc_auc"}
-        layer, byte = pick(result, signal="increments", **where), pick(result, signal="byte_mean", **where)
-        assert layer["value"].iloc[0] == pytest.approx(byte["value"].iloc[0], abs=2e-3)
-
-
 def test_the_headline_names_layers_and_controls(result: Result) -> None:
     wanted = pick(
         result, signal="increments", layer=0, label="whitespace", stratum="characters", metric="roc_auc"
@@ -212,28 +213,16 @@ def test_the_gaps_have_one_row_a_gap(result: Result, bilingual: Selection) -> No
     assert own["character"].max() == len(one.text) - 1
 
 
-def test_everything_survives_saving(result: Result, tmp_path: object) -> None:
-    save_result(result, f"{tmp_path}/r")
-    again = load_result(f"{tmp_path}/r")
-    for name, frame in result.tables.items():
-        pd.testing.assert_frame_equal(frame, again.tables[name], check_exact=True)
-    assert again.gaps is not None
-    pd.testing.assert_frame_equal(result.gaps, again.gaps, check_exact=True)
-    assert (again.headline, again.warnings, again.created) == (
-        result.headline,
-        result.warnings,
-        result.created,
-    )
-
-
-def test_order_and_batch_size_change_nothing(
-    make_model: MakeModel, bilingual: Selection, result: Result
-) -> None:
+def test_order_and_batch_size_change_nothing(make_model: MakeModel, texts: Selection) -> None:
     backwards = Selection.of(
-        "made up", {split: getattr(bilingual, split)[::-1] for split in ("fit", "dev", "test")}
+        "made up", {split: getattr(texts, split)[::-1] for split in ("fit", "dev", "test")}
     )
-    again = boundaries(make_model(), data=backwards, batch_size=41)
+    result, again = (
+        boundaries(make_model(), data=data, layers=[1], labels=["words"], batch_size=size)
+        for data, size in ((texts, 64), (backwards, 41))
+    )
     scores, other = result.tables["scores"], again.tables["scores"]
+    assert scores["ci_low"].notna().sum() > 50
     numbers = ["value", "raw_value", "ci_low", "ci_high"]
     pd.testing.assert_frame_equal(scores.drop(columns=numbers), other.drop(columns=numbers))
     np.testing.assert_allclose(scores[numbers].astype(float), other[numbers].astype(float), atol=2e-4)
@@ -241,15 +230,15 @@ def test_order_and_batch_size_change_nothing(
 
 
 def test_per_head_and_shared_models(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = select(lambda number: [english(number)], n=3)
-    heads = boundaries(make_model(per_head=True), data=small, layers=[1])
+    small = select(lambda number: [english(number, 25)], n=3)
+    heads = boundaries(make_model(per_head=True), data=small, layers=[1], labels=["words"])
     assert set(pick(heads, signal="increments")["head"]) == {0, 1}
     assert heads.gaps is not None
     assert {"increments.L1H0", "byte_mean.L1H1", "untrained.L1H0.S4"} <= set(heads.gaps)
     assert "L1H1 words roc_auc" in heads.headline
     assert not any("did not converge" in said for said in heads.warnings)
     monkeypatch.setattr(ceiling, "MAX_ITERATIONS", 1)
-    shared = boundaries(make_model(increments="shared"), data=small)
+    shared = boundaries(make_model(increments="shared"), data=small, labels=["words"])
     assert any("fits of the ceiling did not converge" in said for said in shared.warnings)
     assert set(pick(shared, signal="increments")["layer"]) == {0}
     assert any("shared" in said for said in shared.warnings)
@@ -390,3 +379,122 @@ def test_what_dev_cannot_choose_is_said(make_model: MakeModel) -> None:
     rows = pick(result, stratum="characters", signal="increments").set_index("metric")
     assert rows.loc["roc_auc", "value"] == rows.loc["roc_auc", "raw_value"]
     assert math.isnan(rows.loc["f1", "value"])
+
+
+Add = Callable[[str, Callable[[Captured], np.ndarray]], None]
+
+
+@pytest.fixture
+def user_signal() -> Iterator[Add]:
+    names: list[str] = []
+
+    def add(name: str, function: Callable[[Captured], np.ndarray]) -> None:
+        names.append(name)
+        register(name)(function)
+
+    yield add
+    for name in names:
+        unregister(name)
+
+
+def words(captured: Captured) -> np.ndarray:
+    return np.concatenate([label_gaps(one, "words").is_boundary for one in captured.documents])
+
+
+@pytest.fixture(scope="module")
+def with_signals(make_model: MakeModel) -> Iterator[Result]:
+    """Sixty documents a split, so that they are the units and there is an interval."""
+    signals: dict[str, Callable[[Captured], np.ndarray]] = {
+        "oracle": words,
+        "anti_oracle": lambda captured: -2.5 * words(captured),
+        "shuffled": lambda captured: np.random.default_rng(0).permutation(words(captured)),
+        "squashed": lambda captured: np.tanh(captured.entropy - 5),
+    }
+    for name, function in signals.items():
+        register(name)(function)
+    try:
+        selection = select(lambda number: [english(number)], n=60)
+        yield boundaries(make_model(), data=selection, layers=0, labels=["words"], batch_size=64)
+    finally:
+        for name in signals:
+            unregister(name)
+
+
+def test_the_label_itself_its_shuffle_and_a_function_of_entropy(with_signals: Result) -> None:
+    scores = with_signals.tables["scores"]
+    scores = scores[(scores["stratum"] == "characters") & scores["seed"].isna()]
+    auc = scores[scores["metric"] == "roc_auc"].drop_duplicates("signal").set_index("signal")
+    assert auc.loc["oracle", "value"] == auc.loc["oracle", "ci_low"] == 1
+    assert (auc.loc["anti_oracle", "value"], auc.loc["anti_oracle", "raw_value"]) == (1, 0)
+    assert auc.loc["anti_oracle", "sign"] == -1
+    assert auc.loc["shuffled", "value"] == pytest.approx(0.5, abs=0.02)
+    for p in ("p_shift", "p_same_byte"):
+        assert auc.loc["oracle", p] == pytest.approx(1 / 1001)
+        assert auc.loc["shuffled", p] > 0.01
+    assert auc.loc["increments", "p_same_byte"] == 1, "layer 0 knows nothing but the byte"
+    for metric in ("f1", "mcc", "precision", "recall", "token_f1"):
+        own = scores[(scores["metric"] == metric) & (scores["signal"] == "oracle")]
+        assert own["value"].tolist() == [1], metric
+    for metric in ("pk", "windowdiff"):
+        assert scores[(scores["metric"] == metric) & (scores["signal"] == "oracle")]["value"].tolist() == [0]
+    assert with_signals.gaps is not None
+    assert {"oracle", "squashed"} <= set(with_signals.gaps)
+
+
+def test_what_is_beyond_surprisal_is_the_label_and_no_function_of_entropy(with_signals: Result) -> None:
+    beyond = with_signals.tables["beyond"].set_index(["signal", "baseline"])
+    assert bool(beyond.loc[("oracle", "M0"), "is_beyond"])
+    assert beyond.loc[("oracle", "M0"), "bits"] > 0.01
+    for baseline in ("M0", "M0_lexical", "bins"):
+        assert not bool(beyond.loc[("squashed", baseline), "is_beyond"]), baseline
+        assert not bool(beyond.loc[("shuffled", baseline), "is_beyond"]), baseline
+    differences = with_signals.tables["differences"]
+    own = differences[(differences["control"] == "oracle") & (differences["stratum"] == "characters")]
+    assert (own["ci_high"] < 0).all(), "the oracle beats layer 0, and the paired interval says so"
+    assert not math.isnan(own["value"].iloc[0])
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda captured: np.zeros(3), r"returned shape \(3,\)"),
+        (lambda captured: np.full(captured.n_bytes, np.nan), "not finite"),
+        (lambda captured: np.array(["a"] * captured.n_bytes), "not finite numbers"),
+    ],
+)
+def test_a_useless_user_signal_is_an_error(
+    make_model: MakeModel, user_signal: Add, function: Callable, said: str
+) -> None:
+    user_signal("useless", function)
+    with pytest.raises(LRopeError, match=said):
+        boundaries(make_model(), data=select(lambda number: [english(number, 15)], n=2), layers=[0])
+
+
+def test_a_constant_control_scores_nothing_and_is_noted_while_the_analysis_goes_on(
+    make_model: MakeModel, user_signal: Add
+) -> None:
+    user_signal("flat", lambda captured: np.full(captured.n_bytes, 0.25))
+    selection = select(lambda number: [english(number, 20)], n=2)
+    result = boundaries(make_model(), data=selection, layers=[0], labels=["words"])
+    scores = result.tables["scores"]
+    assert scores.loc[scores["signal"] == "flat", "value"].isna().all()
+    assert scores.loc[scores["signal"] == "increments", "value"].notna().any()
+    assert "flat is constant in bytes: no score there" in result.warnings
+    assert "flat" not in set(result.tables["differences"]["control"])
+    render_boundaries(result)
+
+
+def test_a_constant_signal_of_the_model_is_an_error(make_model: MakeModel) -> None:
+    register("flat", kind="layer")(lambda captured: np.full(captured.n_bytes, 0.25))
+    try:
+        with pytest.raises(LRopeError, match="at every test gap"):
+            boundaries(make_model(), data=select(lambda number: [english(number, 15)], n=2), layers=[0])
+    finally:
+        unregister("flat")
+
+
+def test_the_names_of_built_in_signals_are_taken() -> None:
+    with pytest.raises(LRopeError, match="built in"):
+        register("entropy")
+    unregister("entropy")
+    assert "entropy" in SIGNALS

@@ -151,15 +151,6 @@ def test_layers_are_sorted_and_must_exist(tiny_model: LRopeTransformer) -> None:
         capture(tiny_model, [text("ab")], layers=[-1])
 
 
-def test_positions_are_the_running_sum_in_float64(tiny_model: LRopeTransformer) -> None:
-    captured = capture(tiny_model, [text("aaaa"), english(2)])
-    positions = captured.positions(1)
-    steps = captured.increments[..., captured.span(1)].astype(np.float64)
-    assert positions.dtype == np.float64
-    np.testing.assert_array_equal(positions[..., 0], steps[..., 0])
-    np.testing.assert_allclose(np.diff(positions), steps[..., 1:], atol=1e-9)
-
-
 def test_documents_keep_their_places(tiny_model: LRopeTransformer) -> None:
     documents = [text("abc"), text(""), text("de")]
     captured = capture(tiny_model, documents)

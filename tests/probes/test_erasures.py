@@ -392,9 +392,8 @@ def _words(text: str) -> list[tuple[int, str]]:
 
 
 def test_what_cannot_be_erased_is_said(model: LRopeTransformer, make_model: MakeModel) -> None:
-    for increments in ("shared", "fixed"):
-        with pytest.raises(LRopeError, match=f"this one has {increments} increments"):
-            erasures(make_model(increments=increments), FIT, TEST, IS_SCORED, OPTIONS)
+    with pytest.raises(LRopeError, match="this one has fixed increments"):
+        erasures(make_model(increments="fixed"), FIT, TEST, IS_SCORED, OPTIONS)
     with pytest.raises(LRopeError, match="trained with per_layer"):
         fit_eraser(make_model(increments="shared"), FIT.documents, FIT.spans, LAYER)
     with pytest.raises(LRopeError, match="layers 0 to 2, not 3"):
@@ -408,10 +407,6 @@ def test_what_cannot_be_erased_is_said(model: LRopeTransformer, make_model: Make
     others = MarkedText(TEST.documents, replace(TEST.spans, concepts=("soft", OTHER)))
     with pytest.raises(LRopeError, match="mark both with one family"):
         erasures(model, FIT, others, IS_SCORED, OPTIONS)
-    with pytest.raises(LRopeError, match="the same at all states"):
-        fit_eraser(model, FIT.documents, FIT.spans.take(np.zeros(len(FIT.spans), dtype=bool)), LAYER)
-    with pytest.raises(LRopeError, match="at least two states"):
-        fit_eraser(model, (), Spans.of((), ("loud", OTHER)), LAYER)
 
 
 def test_an_erasure_that_was_never_reached_is_said(model: LRopeTransformer) -> None:

@@ -17,11 +17,7 @@ from lrope_interp.data.cache import cached_entries as entries_of
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture import cache as remembering
-from lrope_interp.probes.capture import controls
-from lrope_interp.probes.capture.cache import forget, model_identity, remembered
-from lrope_interp.probes.capture.capture import capture
-from lrope_interp.probes.capture.controls import untrained
-from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.capture.cache import forget, remembered
 
 MakeModel = Callable[..., LRopeTransformer]
 
@@ -61,41 +57,6 @@ def test_an_error_of_the_computation_is_passed_on() -> None:
 
     with pytest.raises(LRopeError, match="constant"):
         remembered({"what": "x"}, fail)
-
-
-def test_untrained_rows_are_read_once_a_model_and_text(
-    make_model: MakeModel, bilingual: Selection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, documents = make_model(), bilingual.test[:3]
-    captured = capture(model, documents, layers=[1], predictions=False)
-    first = untrained(model, bilingual.fit, batch_size=16)[2].function(captured)
-
-    def refuse(*_: object) -> None:
-        raise RuntimeError("made again")
-
-    monkeypatch.setattr(controls, "randomised_control", refuse)
-    again = untrained(model, bilingual.fit, batch_size=5)[2].function(captured)
-    assert np.array_equal(first, again)
-    other = capture(model, documents[:2], layers=[1], predictions=False)
-    with pytest.raises(RuntimeError, match="made again"):  # nothing is remembered of another text
-        untrained(model, bilingual.fit, batch_size=16)[2].function(other)
-
-
-def test_what_a_hook_may_have_changed_is_not_remembered(make_model: Callable[..., LRopeTransformer]) -> None:
-    model, made = make_model(), []
-
-    def compute() -> np.ndarray:
-        made.append(1)
-        return np.zeros((1, 1, 2), dtype=np.float32)
-
-    with model.hooks(fwd_hooks=[("blocks.0.hook_increments", lambda increments, hook: increments * 2)]):
-        identity = model_identity(model) | {"what": "hooked"}
-        for _ in range(2):
-            remembered(identity, compute)
-    assert len(made) == 2
-    for _ in range(2):
-        remembered(model_identity(model) | {"what": "hooked"}, compute)
-    assert len(made) == 3
 
 
 def test_a_process_whose_source_was_edited_remembers_nothing(

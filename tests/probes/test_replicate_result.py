@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.statistics.equivalence import MARGINS
 from lrope_interp.probes.studies.replication.replication import Comparison, compare, replicate_result
-from lrope_interp.results import Result, load_result, save_result
+from lrope_interp.results import Result
 
 
 def runs(losses: dict[str, list[float]]) -> list[dict[str, Any]]:
@@ -103,14 +102,3 @@ def test_only_seeds_that_both_arms_have_make_pairs() -> None:
     other = pd.DataFrame([*runs({"fixed": [1.0]}), runs({"shared": [0.0, 1.5]})[1]])
     with pytest.raises(LRopeError, match="no seed has both shared and fixed"):
         compare(other, Comparison())
-
-
-@pytest.mark.parametrize("n_seeds", [1, 3])
-def test_a_saved_result_is_read_back_as_it_was(tmp_path: Path, n_seeds: int) -> None:
-    result = result_of({name: values[:n_seeds] for name, values in LOSSES.items()})
-    save_result(result, tmp_path)
-    again = load_result(tmp_path)
-    assert again.kind == "replicate"
-    for name, table in result.tables.items():
-        pd.testing.assert_frame_equal(again.tables[name], table)
-    assert again.headline == result.headline

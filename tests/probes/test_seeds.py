@@ -35,7 +35,7 @@ def model(make_model: Make) -> LRopeTransformer:
 @pytest.fixture(scope="module")
 def many() -> Selection:
     """Twenty short documents, the fewest that have an interval."""
-    return select(lambda number: [english(number, 12)], n=20)
+    return select(lambda number: [english(number, 6)], n=20)
 
 
 def differing(one: pd.DataFrame, other: pd.DataFrame) -> set[str]:
@@ -105,7 +105,7 @@ def test_whatever_draws_is_given_the_seed(
 
 def run(name: str, analysis: Callable[..., Result], model: LRopeTransformer) -> None:
     """Run an analysis on as little text as it takes, with the seed 7."""
-    few = select(lambda number: [english(number, 40)], n=4)
+    few = select(lambda number: [english(number, 30)], n=3)
     if name == "boundaries":
         analysis(model, data=few, labels=["whitespace"], seed=7)
     elif name == "ablate":

@@ -17,7 +17,6 @@ from lrope_interp.data import (
     evaluation_documents,
     label_gaps,
     load_corpus,
-    read_manifest,
 )
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.boundaries.harness import Scorer
@@ -286,11 +285,6 @@ def test_order_does_not_matter() -> None:
     other = Selection.of("made up", {split: getattr(one, split)[::-1] for split in HELD_OUT})
     assert one.test == other.test
     assert one.data == other.data
-
-
-def test_a_run_folder_must_say_what_it_was_trained_on(tmp_path: Path) -> None:
-    with pytest.raises(LRopeError, match=r"no data\.json"):
-        read_manifest(tmp_path)
 
 
 def test_a_short_text_that_stands_in_the_runs_own_documents_leaves_them_out(

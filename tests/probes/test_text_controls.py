@@ -21,7 +21,6 @@ from lrope_interp.probes.boundaries.label_odds import PSEUDO_COUNT, LabelOdds, c
 from lrope_interp.probes.boundaries.text_controls import (
     LEAST_COUNT,
     MAX_CONTEXT,
-    JoinedText,
     TextTables,
     jieba_signal,
     text_sample,
@@ -116,11 +115,6 @@ def test_every_byte_gets_one_finite_number_whatever_the_order_of_documents(
             assert np.isfinite(values).all()
 
 
-def test_no_text_is_refused() -> None:
-    with pytest.raises(LRopeError, match="need text"):
-        TextTables.of([made_up(0, "")])
-
-
 class Reading(IndexedDocuments):
     """Documents that note which were read; single looks, as those of beartype, do not count."""
 
@@ -161,13 +155,6 @@ def test_no_more_is_read_than_asked_for_and_hashes_decide_what() -> None:
     whole, is_all = text_sample(training(2), sum(one.n_bytes for one in training(2)))
     assert is_all, "a text that fits exactly is all of it"
     assert sorted(one.sha256 for one in whole) == sorted(one.sha256 for one in training(2))
-
-
-def test_joined_text_knows_every_first_byte() -> None:
-    raw = np.frombuffer(b"".join(one.encoded for one in held_out()), dtype=np.uint8)
-    text = JoinedText.of(held_out())
-    assert text.n_bytes == len(raw)
-    assert np.array_equal(text.first_byte, np.flatnonzero((raw & 0xC0) != 0x80))
 
 
 def test_the_signals_are_read_at_first_bytes_only(tables: TextTables) -> None:
@@ -392,14 +379,6 @@ def test_means_are_those_of_counting_by_hand(width: int) -> None:
             )
 
 
-def test_a_string_seen_once_gives_way_to_a_shorter_one() -> None:
-    fit = pretend([made_up(0, "abxab"), made_up(1, "cb")])
-    values = ngram_means([fit], is_shared=False)[0].function(pretend([made_up(2, "cbab")], 9))
-    step = fit.increments[1, 0]
-    np.testing.assert_allclose(values[1, 0, 1], step[[1, 4, 6]].mean(), rtol=1e-6)
-    np.testing.assert_allclose(values[1, 0, 3], step[[1, 4]].mean(), rtol=1e-6)
-
-
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_layer_0_is_exactly_the_byte_mean(is_shared: bool) -> None:
     fit, at = pretend([english(0)]), pretend(held_out(), 4)
@@ -411,19 +390,10 @@ def test_layer_0_is_exactly_the_byte_mean(is_shared: bool) -> None:
         assert np.array_equal(values, expected) == is_shared
 
 
-def test_the_order_of_documents_changes_only_rounding_of_means() -> None:
-    documents = training(3)
-    one = pretend(documents)
-    turned = pretend(documents[::-1])
-    spans = [one.span(k) for k in range(len(documents))][::-1]
-    turned.increments[:] = np.concatenate([one.increments[..., span] for span in spans], axis=-1)
-    at = pretend(held_out(), 5)
-    for first, second in zip(ngram_means([one], False), ngram_means([turned], False), strict=True):
-        np.testing.assert_allclose(first.function(at), second.function(at), rtol=1e-6)
-
-
 def test_no_text_is_refused_and_nothing_gives_nothing() -> None:
     assert ngram_means([], is_shared=False) == []
+    with pytest.raises(LRopeError, match="need text"):
+        TextTables.of([made_up(0, "")])
     with pytest.raises(LRopeError, match="need captured text"):
         ngram_means([pretend([])], is_shared=False)
 

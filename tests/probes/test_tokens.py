@@ -150,8 +150,8 @@ def test_the_untrained_control_is_calibrated_on_tokens(model: LRopeTransformer, 
 
 
 def test_boundaries_score_what_stands_before_a_token(model: LRopeTransformer) -> None:
-    selection = select(lambda number: [english(number), chinese(number)], n=6)
-    result = boundaries(model, data=selection, layers=[1])
+    selection = select(lambda number: [english(number, 30), chinese(number, 20)], n=3)
+    result = boundaries(model, data=selection, layers=[1], labels=["words"])
     mask = token_start_mask(model, selection.test)
     assert mask is not None and result.gaps is not None
     assert len(result.gaps) == int(mask.sum()) - len(selection.test)

@@ -11,7 +11,7 @@ import pytest
 from run_samples import MakeConfig, at, contents, fail, files, of, outcome, send
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.folders import first_foreign, held, is_locked, reserved
+from lrope_interp.folders import first_foreign, reserved
 from lrope_interp.results import Result, save_result
 from lrope_interp.runs import newest_unfinished_run, read_run
 from lrope_interp.training.events import Event, Finished, Started, Warned
@@ -69,23 +69,6 @@ def test_the_old_run_and_its_analyses_stay_until_the_new_run_is_finished(
     assert outcome(run) == outcome(tmp_path / "alone")
 
 
-def test_two_that_replace_one_run_do_not_mix(tmp_path: Path, run: Path, make_config: MakeConfig) -> None:
-    refused: list[str] = []
-
-    def intrude() -> None:
-        for is_resumed in (False, True):
-            config = None if is_resumed else make_config(**SHORT, seed=2)
-            with pytest.raises(LRopeError, match="another process is training") as error:
-                train(config, run, overwrite=not is_resumed, resume=is_resumed)
-            refused.append(str(error.value))
-
-    train(make_config(**SHORT, seed=1), run, overwrite=True, on_event=at(2, intrude))
-    assert len(refused) == 2
-    assert read_run(run).seed == 1
-    assert not is_locked(run)
-    assert contents(tmp_path) == ["run"]
-
-
 def test_a_replacement_that_cannot_begin_leaves_everything_as_it_was(
     tmp_path: Path, run: Path, make_config: MakeConfig
 ) -> None:
@@ -117,20 +100,6 @@ def test_a_replacement_that_failed_is_given_up_by_the_next_which_says_so(
     assert contents(tmp_path) == ["run"]
 
 
-def test_what_came_into_the_old_run_meanwhile_is_kept_and_the_new_one_is_not_lost(
-    tmp_path: Path, run: Path, make_config: MakeConfig
-) -> None:
-    with pytest.raises(LRopeError, match=r"holds show-2, which was not there.*whole and stays in .*run\.new"):
-        train(make_config(**SHORT, seed=1), run, overwrite=True, on_event=at(2, lambda: analyse(run)))
-    assert contents(tmp_path) == ["run", "run.new"]
-    with pytest.raises(LRopeError, match=r"run\.new is finished, and waits to replace"):
-        train(make_config(**SHORT, seed=2), run, overwrite=True)
-    (run / "show-2").rename(tmp_path / "show-2")
-    assert train(None, run, resume=True).folder == run
-    assert read_run(run).seed == 1
-    assert contents(tmp_path) == ["run", "show-2"]
-
-
 def test_without_a_name_each_of_several_gets_its_own(tmp_path: Path, make_config: MakeConfig) -> None:
     second: list[Path] = []
 
@@ -147,14 +116,3 @@ def test_without_a_name_each_of_several_gets_its_own(tmp_path: Path, make_config
 def test_a_place_is_reserved_before_the_text_is_read(tmp_path: Path, make_config: MakeConfig) -> None:
     with reserved(tmp_path / "run", "run"), pytest.raises(LRopeError, match="another process is writing"):
         train(make_config(**SHORT | {"data": "file:nowhere.txt"}), tmp_path / "run")
-
-
-def test_a_run_that_was_made_before_there_were_manifests_is_replaced(
-    tmp_path: Path, run: Path, make_config: MakeConfig
-) -> None:
-    for path in [*run.rglob(".lrope-interp.json")]:
-        path.unlink()
-    train(make_config(**SHORT, seed=1), run, overwrite=True)
-    assert (read_run(run).seed, contents(tmp_path)) == (1, ["run"])
-    with held(run, "run") as place:
-        assert place.settle() == run
