@@ -58,7 +58,7 @@ class Stages:
 
     @property
     def share(self) -> float | None:
-        """The share of the whole that is done, by what stages took the last time; None if nobody knows."""
+        """The share of the whole that is done, by what stages took; None where nobody knows."""
         if not self._weights:
             return None
         order = [*self._weights]

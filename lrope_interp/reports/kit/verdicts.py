@@ -25,7 +25,7 @@ COLUMNS = (  # of `Verdicts.frame`
 
 
 @dataclass(frozen=True)
-class Row:
+class VerdictRow:
     """A row of the table, ready to be shown: its cells, the interval as SVG, and how the row looks."""
 
     cells: Sequence[str]
@@ -87,7 +87,7 @@ class Verdicts:
         return shown.index(drawn[0]) if drawn else -1
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[VerdictRow]:
         """The rows, ready to be shown."""
         drawn = "difference" if self.has("difference") else "value"
         low, high = ("difference_low", "difference_high") if drawn == "difference" else ("low", "high")
