@@ -70,7 +70,7 @@ class Stages:
         return min(passed / max(sum(self._weights.values()), 1e-9), 1.0)
 
     def left(self) -> float | None:
-        """Return the seconds that are left of the whole, or of this stage alone; None where nobody can say."""
+        """The share of the whole that is done, as stages took before; None where nobody knows."""
         now = time.monotonic()
         share, since = self.share, self._began
         if share is None:

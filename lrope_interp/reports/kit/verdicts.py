@@ -99,7 +99,7 @@ class Verdicts:
             )
             own = axis if "reference" not in row else _about(about, bounds)
             style = self.marks.get(row.get("verdict", ""), ("", "open"))[1]
-            rows.append(Row(self._cells(row), svg_interval(*bounds, own, about), style))
+            rows.append(VerdictRow(self._cells(row), svg_interval(*bounds, own, about), style))
         return rows
 
     def brief(self) -> tuple[list[str], list[list[str]]]:
