@@ -58,7 +58,7 @@ class Stages:
 
     @property
     def share(self) -> float | None:
-        """The share of the whole that is done, by what stages took; None where nobody knows."""
+        """The share of the whole that is done, as stages took before; None where nobody knows."""
         if not self._weights:
             return None
         order = [*self._weights]
@@ -70,7 +70,7 @@ class Stages:
         return min(passed / max(sum(self._weights.values()), 1e-9), 1.0)
 
     def left(self) -> float | None:
-        """The share of the whole that is done, as stages took before; None where nobody knows."""
+        """Return the seconds left of the whole, or of this stage alone; None where nobody can say."""
         now = time.monotonic()
         share, since = self.share, self._began
         if share is None:
