@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.reports.kit.wording import plural
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -78,7 +79,7 @@ def text_of(result: Result) -> str:
              for row in (found.headings, *rows)] if rows else []  # fmt: skip
     if len(lines) > _LINES - 4:
         lines = [*lines[: _LINES - 5], f"... and {len(lines) - _LINES + 5} more rows: .frame()"]
-    minds = [f"{len(result.warnings)} warnings: .warnings"] if result.warnings else []
+    minds = [f"{plural(len(result.warnings), 'warning')}: .warnings"] if result.warnings else []
     tables = ", ".join(result.tables)
     more = f"tables: {tables if len(tables) < 110 else tables[:107] + '...'}"
     return "\n".join([f"{result.kind}: {found.headline}", *lines, *minds, more])

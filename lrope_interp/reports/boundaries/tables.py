@@ -21,6 +21,7 @@ from lrope_interp.reports.kit.wording import (
     interval,
     is_number,
     number,
+    place,
     plural,
     signed,
     signed_interval,
@@ -65,11 +66,6 @@ def signal_name(signal: str, layer: int = -1, head: int = -1) -> str:
         return place(layer, head)
     name = _NAMES.get(signal, _NGRAM.sub(r"byte \1-gram's mean increment", signal).replace("_", " "))
     return name if layer < 0 else f"{name}, {place(layer, head)}"
-
-
-def place(layer: int, head: int) -> str:
-    """Name a layer, or a head of it as TransformerLens does."""
-    return f"layer {layer}" if head < 0 else f"head {layer}.{head}"
 
 
 def labels_and_strata(result: Result) -> list[tuple[str, list[str]]]:

@@ -32,7 +32,7 @@
     const [box, names, { l, t, h }] = [node.closest(".scroll"), node.querySelector(".yaxislayer-above"), node._fullLayout._size];
     if (!names || node._fullLayout.yaxis.fixedrange !== true || node._fullLayout.yaxis.tickmode !== "array") return;
     const paper = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    for (const [name, value] of Object.entries({ x: 0, y: t - 12, width: l, height: h + 24, fill: "var(--paper)" })) paper.setAttribute(name, value);
+    for (const [name, value] of Object.entries({ x: 0, y: t - 12, width: l, height: h + 24, fill: node._fullLayout.paper_bgcolor })) paper.setAttribute(name, value);
     const move = () => {
       names.setAttribute("transform", `translate(${box.scrollLeft},0)`);
       if (box.scrollLeft) names.prepend(paper);

@@ -5,7 +5,7 @@ The page, the notebook, the terminal and `compare` show the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -48,6 +48,8 @@ class Verdicts:
         reference: Where "no effect" stands on the axis of a drawn difference (of a value, where none is).
         caption: What the intervals are.
         marks: By verdict, a sign that does without colour, and how the row looks: "won", "lost" or "open".
+        reach: How far the axis of a drawing goes from `reference` at least, so that nothing looks like much.
+        picture: Draws what a notebook shows besides the table, as SVG below 100 kB.
     """
 
     headline: str
@@ -57,6 +59,8 @@ class Verdicts:
     reference: float | None = 0.0
     caption: str = ""
     marks: Mapping[str, tuple[str, str]] = field(default_factory=lambda: MARKS)
+    reach: float = 0.0
+    picture: Callable[[], Markup] | None = None
 
     def has(self, column: str) -> bool:
         """Say whether any row has something in a column."""
@@ -91,7 +95,8 @@ class Verdicts:
         """The rows, ready to be shown."""
         drawn = "difference" if self.has("difference") else "value"
         low, high = ("difference_low", "difference_high") if drawn == "difference" else ("low", "high")
-        axis, rows = _axis(self.frame, (drawn, low, high), self.reference), []
+        about = () if self.reference is None else (self.reference - self.reach, self.reference + self.reach)
+        axis, rows = _axis(self.frame, (drawn, low, high), about), []
         for row in self.frame.to_dict("records"):
             bounds, about = (
                 (row.get(drawn), row.get(low), row.get(high)),
@@ -135,10 +140,10 @@ def _short(cell: str) -> str:
     return cell
 
 
-def _axis(frame: Frame, names: Sequence[str], reference: float | None) -> tuple[float, float]:
-    """Return the ends of an axis that holds every bound of every row."""
+def _axis(frame: Frame, names: Sequence[str], least: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis that holds every bound of every row, and `least`."""
     values = [float(v) for name in names if name in frame for v in frame[name] if is_number(v)]
-    values += [] if reference is None else [reference]
+    values += least
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 

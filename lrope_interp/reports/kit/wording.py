@@ -43,8 +43,10 @@ def interval(low: Any, high: Any, digits: int = 3) -> str:
 
 
 def signed(value: Any, digits: int = 3) -> str:
-    """Format a difference with its sign, U+2212 for minus."""
+    """Format a difference with its sign, U+2212 for minus; what rounds to zero has none."""
     text = number(value, digits)
+    if not text.strip("-0."):
+        return text.lstrip("-")
     return text.replace("-", "−") if text.startswith("-") else f"+{text}" if text[0].isdigit() else text
 
 
@@ -56,6 +58,11 @@ def signed_interval(low: Any, high: Any, digits: int = 3) -> str:
 def shortened(name: str, length: int = 34) -> str:
     """Cut a name that a figure has no room for; tables and hovers show it whole."""
     return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def place(layer: int, head: int = -1) -> str:
+    """Name a layer, or a head of it as TransformerLens does."""
+    return f"layer {layer}" if head < 0 else f"head {layer}.{head}"
 
 
 def plural(count: int, noun: str) -> str:
