@@ -10,19 +10,15 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import plotly.graph_objects as go
 from playwright.sync_api import sync_playwright
 
-from lrope_interp.reports.spacing.page import plot_spacing
-from lrope_interp.results import Result, load_result
+from lrope_interp.results import load_result
 
 TOP = Path(__file__).resolve().parent.parent
-PICTURES: dict[str, tuple[tuple[str, ...], Callable[[Result], go.Figure]]] = {
-    "spacing.png": (("small-spacing-en", "small-spacing-zh"), plot_spacing),
-}
+PICTURES = {"spacing.png": ("small-spacing-en", "small-spacing-zh")}
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
@@ -60,8 +56,8 @@ def main() -> None:
     """Draw every picture whose result is there."""
     folder = TOP / "docs" / "img"
     folder.mkdir(exist_ok=True)
-    for name, (results, plot) in PICTURES.items():
-        photograph([plot(load_result(TOP / "results" / result)) for result in results], folder / name)
+    for name, results in PICTURES.items():
+        photograph([load_result(TOP / "results" / result).plot() for result in results], folder / name)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ figure
 # picture.
 
 # %%
-lr.plot_spacing(lr.show(model, text))
+lr.show(model, text).plot()
 
 # %% [markdown]
 # Layer 0 reads the token's embedding and nothing else, so its increment is a function of the byte alone:

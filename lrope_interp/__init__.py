@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from lrope_interp.probes.evaluation.evaluation import evaluate as eval  # noqa: F401
     from lrope_interp.probes.spacing.spacing import show as show
     from lrope_interp.reports.comparison.page import compare as compare
-    from lrope_interp.reports.spacing.figures import plot_spacing as plot_spacing
     from lrope_interp.results import Result as Result
     from lrope_interp.results import load_result as load_result
     from lrope_interp.results import save_result as save_result
@@ -94,7 +93,6 @@ _PUBLIC = {
     "probes.evaluation.evaluation": "eval=evaluate",
     "probes.spacing.spacing": "show",
     "reports.comparison.page": "compare",
-    "reports.spacing.figures": "plot_spacing",
     "results": "Result load_result save_result",
     "tokenizers": "ByteTokenizer",
     "training.loop": "train",

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lrope_interp.commands import options
 from lrope_interp.commands.analysis import Analysis, shares
-from lrope_interp.commands.output import Voice, number
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
     from lrope_interp.data import Document
-    from lrope_interp.results import Result
-
-SHOWN = 6
 
 
 @shares("show", "model", "gold", "out", "overwrite", "device", "encoding_errors", "as_json", "quiet")
@@ -51,15 +47,9 @@ def show(
     model = asked.load_model()
     layers = options.pick_layers(layer, model.cfg.n_layers)
     from lrope_interp.probes.spacing.spacing import show as draw
-    from lrope_interp.reports.spacing.page import render_spacing
 
     how = {"start": start, "length": length, "encoding_errors": asked.encoding_errors}
-    asked.report(
-        model,
-        lambda _: draw(model, whole, layers, attention=attention, at=at, **how),
-        render_spacing,
-        _print_extremes,
-    )
+    asked.report(model, lambda _: draw(model, whole, layers, attention=attention, at=at, **how))
 
 
 def _gold_text(path: Path, encoding_errors: str, run_folder: Path) -> Document:
@@ -80,24 +70,3 @@ def _gold_text(path: Path, encoding_errors: str, run_folder: Path) -> Document:
     text = between.join(document.text for document in documents)
     language = documents[0].language
     return Document(path.name, text, CORPUS, language, words=tuple(words), is_despaced=is_despaced)
-
-
-def _print_extremes(result: Result, out: Voice) -> None:
-    """Print where each row opens most, against its own mean increment a byte (or token)."""
-    import pandas as pd
-
-    characters: Any = result.tables["characters"]
-    rows = []
-    for (layer, head), row in characters.groupby(["layer", "head"], dropna=False):
-        n_tokens = row["n_tokens"] if "n_tokens" in row else row["bytes_hex"].str.split().str.len()
-        mean = row["increment"].sum() / n_tokens.sum()
-        share = (row["increment"] / n_tokens / mean)[row["character"] > 0]
-        of_character = share.groupby(row["text"], sort=False).mean().nlargest(SHOWN)
-        widest = [
-            f"{'␣' if one == ' ' else one if one.isprintable() else ascii(one)[1:-1]} {value:.2f}"
-            for one, value in of_character.items()
-        ]
-        name = f"layer {layer}" if pd.isna(head) else f"head {layer}.{head}"
-        rows.append([name, number(mean), "   ".join(widest)])
-    unit = "token" if "n_tokens" in characters else "byte"
-    out.table(f"Widest steps a {unit}, as multiples of the row's mean", ["row", "mean", "widest"], rows)

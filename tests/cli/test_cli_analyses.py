@@ -228,7 +228,7 @@ def test_a_gold_text_is_shown_with_its_words_wherever_it_begins(
     assert "".join(row["text"]) == "中国人民 today\n中国人民"
     assert row.loc[row["is_word_start"], "character"].tolist() == [0, 2, 5, 11, 13]
     assert set(row["word_grade"]) == {"gold"}
-    assert "word starts (gold: gold.txt)" in (made.folder / "report.html").read_text(encoding="utf-8")
+    assert "word starts (gold: gold.txt)" in {trace.name for trace in made.result.plot().data}
     gold, start = made.folder.parents[2] / "gold.txt", 21 * len("中国人民 today\n")
     assert cli("show", "--gold", gold, "--start", start).code == 0
     row = load_result(run_copy / "show").tables["characters"].query("layer == 0")

@@ -35,7 +35,7 @@ from lrope_interp.reports.evaluation.page import render_evaluation
 from lrope_interp.reports.kit.page import asset
 from lrope_interp.reports.kit.render import asset as whole
 from lrope_interp.reports.replication.page import render_replication
-from lrope_interp.reports.spacing.page import render_spacing
+from lrope_interp.reports.spacing.page import render as render_spacing
 from lrope_interp.results import Result
 
 MADE: dict[str, Callable[[], Result]] = {

@@ -10,15 +10,13 @@ import plotly.graph_objects as go
 
 from lrope_interp.reports.kit import theme
 from lrope_interp.reports.kit.frames import Column, Frame
-from lrope_interp.reports.kit.glyphs import described, plain
-from lrope_interp.reports.kit.wording import number, shortened
-from lrope_interp.reports.spacing.layout import (
+from lrope_interp.reports.kit.glyphs import described, plain, width_in_em
+from lrope_interp.reports.kit.wording import number, place, shortened
+from lrope_interp.reports.spacing.tables import (
     ORDINARY,
     attention_frame,
-    row_label,
     spacing_frame,
     unit_of,
-    units_to_pixels,
     words_frame,
 )
 from lrope_interp.results import Result
@@ -38,7 +36,7 @@ def plot_spacing(
     layer: int | None = None,
     *,
     ordinary: bool = True,
-    width: int = 1120,
+    width: int = 1000,
     row_height: int = 36,
 ) -> go.Figure:
     """Draw each character at its cumulative position, one row a layer.
@@ -58,7 +56,7 @@ def plot_spacing(
         A figure of fixed width and of the height it needs.
     """
     font_size = 14 if row_height >= 30 else 11
-    pixels = units_to_pixels(spacing_frame(result, layer, ordinary=ordinary), font_size)
+    pixels = _units_to_pixels(spacing_frame(result, layer, ordinary=ordinary), font_size)
     frame = _wrapped(result, layer, ordinary, (width - _LEFT - _RIGHT) / pixels - 1.6)
     attention = attention_frame(result, frame)
     extent = max(frame["x_left"].max(), 1.0) + 0.8
@@ -92,10 +90,24 @@ def plot_spacing(
     return figure
 
 
+def _units_to_pixels(frame: Frame, font_size: int) -> float:
+    """Choose how many pixels a unit gets, so that most neighbours do not touch.
+
+    In each row, the scale at which nine of ten neighbours stay apart; of the rows, the median; at
+    least 11 and at most 30 pixels (a token 110), because one tight row may not blow the page up.
+    """
+    needed = []
+    for _, row in frame[frame["layer"] >= 0].groupby("row"):
+        width = np.array([width_in_em(text) for text in row["text"]]) * font_size
+        steps = np.maximum(np.diff(row["x"].to_numpy()), 1e-6)
+        needed += [np.quantile((width[1:] + width[:-1]) / 2 / steps, 0.9)] if len(steps) else []
+    most = 110.0 if frame["text"].str.len().max() > 1 else 30.0
+    return float(np.clip(np.median(needed), 11.0, most)) if needed else 24.0
+
+
 def _wrapped(result: Result, layer: int | None, ordinary: bool, room: float) -> Frame:
     """Wrap so that the widest row of the widest block fits into `room` units, or nearly so."""
-    frame = spacing_frame(result, layer, ordinary=ordinary, block_width=room)
-    width = room
+    frame, width = spacing_frame(result, layer, ordinary=ordinary, block_width=room), room
     for _ in range(3):
         extent = frame["x_left"].max()
         if extent <= room:
@@ -116,7 +128,8 @@ class _Canvas:
         self.font_size = font_size
         self.n_rows = int(frame["row"].max()) + 1
         self.n_blocks = int(frame["block"].max()) + 1
-        self.lanes = [_lane_label(bars) for _, bars in attention.groupby(_ATTENTION_ROW)]
+        lanes = [bars for _, bars in attention.groupby(_ATTENTION_ROW)]
+        self.lanes, self.has_bars = [_lane_label(bars) for bars in lanes], set(attention["block"])
         self.block_height = self.n_rows + _LANE_ROWS * len(self.lanes) + _GAP_ROWS
         self.n_units = self.n_blocks * self.block_height - _GAP_ROWS
         first = frame.drop_duplicates("row")
@@ -141,8 +154,9 @@ class _Canvas:
         for block in range(self.n_blocks):
             here = blocks[blocks == block]
             places += [float(self.row_y(here, here * 0 + row)[0]) for row in range(self.n_rows)]
-            places += [float(self.lane_y(here, lane)[0]) - 0.5 for lane in range(len(self.lanes))]
-            texts += [*self.labels, *self.lanes]
+            lanes = self.lanes if block in self.has_bars else []
+            places += [float(self.lane_y(here, lane)[0]) - 0.5 for lane in range(len(lanes))]
+            texts += [*self.labels, *lanes]
         return {
             "range": [self.n_units, 0],
             "tickmode": "array",
@@ -160,19 +174,20 @@ class _Canvas:
 def _label(name: str, mean_per_unit: float, is_roomy: bool, unit: str) -> str:
     if not is_roomy:
         return plain(name)
-    small = f"<span style='font-size:10px;color:{theme.MUTED}'>"
-    mean = f"+1 a {unit}" if name == ORDINARY else f"mean {number(mean_per_unit)} a {unit}"
-    return f"{plain(name)}<br>{small}{mean}</span>"
+    return _two_lines(name, f"1 per {unit}" if name == ORDINARY else f"{number(mean_per_unit)} per {unit}")
+
+
+def _two_lines(name: str, note: str) -> str:
+    return f"{plain(name)}<br><span style='font-size:11px'>{note}</span>"
 
 
 def _lane_label(bars: Frame) -> str:
-    layer, head = int(bars["layer"].iloc[0]), int(bars["head"].iloc[0])
+    name = f"attention {int(bars['layer'].iloc[0])}.{int(bars['head'].iloc[0])}"
     eos, elsewhere = bars["weight_eos"].iloc[0], bars["weight_elsewhere"].iloc[0]
-    small = f"<span style='font-size:10px;color:{theme.MUTED}'>"
     shares = [
-        f"{share:.0%} on {place}" for share, place in ((eos, "eos"), (elsewhere, "others")) if share >= 0.005
+        f"{share:.0%} {where}" for share, where in ((eos, "eos"), (elsewhere, "others")) if share >= 0.005
     ]
-    return f"attention {layer}.{head}<br>{small}{', '.join(shares) or 'all shown'}</span>"
+    return _two_lines(name, ", ".join(shares) or "all shown")
 
 
 def _following(frame: Frame, canvas: _Canvas) -> list[go.Scatter]:
@@ -271,7 +286,7 @@ def _lane(bars: Frame, lane: int, canvas: _Canvas) -> list[go.Bar | go.Scatter]:
     query = int(bars["query_character"].iloc[0])
     is_query = (bars["key_character"] == query).to_numpy()
     tallest = max(float(bars["weight"].max()), 1e-9)
-    label = f"attention {row_label(int(bars['layer'].iloc[0]), int(bars['head'].iloc[0]))}"
+    label = f"attention of {place(int(bars['layer'].iloc[0]), int(bars['head'].iloc[0]))}"
     weights = go.Bar(
         x=bars["x_left"],
         y=-bars["weight"] / tallest * 1.3,

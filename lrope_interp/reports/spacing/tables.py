@@ -1,4 +1,4 @@
-"""Where each character of the spacing figure goes: the numbers, before anything is drawn.
+"""Where each character of the spacing figure goes, and what each row does: the numbers of `show`.
 
 Every row is divided by its own mean increment, so that a text of n characters spans n - 1 units
 in every row: attention cannot tell a layer that steps twice as far from one with another
@@ -12,17 +12,23 @@ from math import ceil
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
+from markupsafe import Markup
 
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.reports.kit.frames import Column, Frame, table_of
-from lrope_interp.reports.kit.glyphs import is_delimiter, visible, width_in_em
+from lrope_interp.reports.kit.glyphs import is_delimiter, visible
+from lrope_interp.reports.kit.svg import BarRow, bars_under_text
+from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
+from lrope_interp.reports.kit.wording import number, place, plural, shortened
 from lrope_interp.results import Result
 
 ORDINARY = "ordinary RoPE"
+_ALIKE = 0.05  # of a row's mean: less is no difference to speak of
+_WIDEST = 3
 
-COLUMNS = [
+_FRAME = [
     "row", "row_label", "layer", "head", "character", "text", "shown", "bytes_hex", "increment",
-    "position", "relative", "x", "x_left", "mean_per_byte", "block", "is_delimiter", "n_tokens",
+    "position", "relative", "step", "x", "x_left", "mean_per_byte", "block", "is_delimiter", "n_tokens",
 ]  # fmt: skip
 
 
@@ -46,8 +52,9 @@ def spacing_frame(
         Columns `row` (0 at the top), `row_label`, `layer` and `head` (-1: none), `character`
         (its index), `text`, `shown` (what is drawn), `bytes_hex`, `increment` (summed over its
         bytes), `position` (at its last byte), `relative` (increment over the row's mean increment a
-        character; null for the first character, from which the row begins), `x` (units of the
-        row's mean, 0 at the first character), `x_left` (the same, from where its block begins),
+        character; null for the first character, from which the row begins), `step` (the same per byte,
+        so that three bytes step no farther than one), `x` (units of the row's mean, 0 at the first
+        character), `x_left` (the same, from where its block begins),
         `mean_per_byte`, `block`, `is_delimiter`, `n_tokens` (its bytes, where tokens are bytes). Where
         tokens are longer, what is a character here is a token, and a byte is a token likewise.
     """
@@ -60,7 +67,7 @@ def spacing_frame(
     block = _blocks(reference, delimiter, block_width or np.inf)
     frame["block"] = np.tile(block, len(rows))
     frame["x_left"] = frame["x"] - frame.groupby("row")["x"].transform(_block_start, block=block)
-    return frame[COLUMNS]
+    return frame[_FRAME]
 
 
 def _rows(result: Result, layer: int | None, ordinary: bool) -> list[Frame]:
@@ -96,23 +103,21 @@ def n_bytes(bytes_hex: Column) -> Int[np.ndarray, " characters"]:
 
 
 def _scaled(row: Frame) -> Frame:
-    """Add x, relative and mean_per_byte: the row in units of its own mean increment."""
-    position = row["position"].to_numpy(dtype=float)
+    """Put the row in units of its own mean increment."""
+    position, increment = row["position"].to_numpy(dtype=float), row["increment"].to_numpy(dtype=float)
+    n_tokens = row["n_tokens"].to_numpy(dtype=np.int64)
     travelled = position - position[0]
     mean = travelled[-1] / (len(row) - 1) if len(row) > 1 else 1.0
-    tokens_after_first = row["n_tokens"].to_numpy(dtype=np.int64)[1:].sum()
-    per_byte = travelled[-1] / tokens_after_first if tokens_after_first else float("nan")
-    relative = row["increment"].to_numpy(dtype=float) / mean
-    relative[0] = np.nan
-    label = row_label(int(row["layer"].iloc[0]), int(row["head"].iloc[0]))
-    return row.assign(x=travelled / mean, relative=relative, mean_per_byte=per_byte, row_label=label)
-
-
-def row_label(layer: int, head: int) -> str:
-    """Name a row of the figure."""
-    if layer < 0:
-        return ORDINARY
-    return f"layer {layer}" if head < 0 else f"layer {layer} · head {head}"
+    per_byte = travelled[-1] / n_tokens[1:].sum() if len(row) > 1 else float("nan")
+    is_first = np.arange(len(row)) == 0
+    layer, head = int(row["layer"].iloc[0]), int(row["head"].iloc[0])
+    return row.assign(
+        x=travelled / mean,
+        relative=np.where(is_first, np.nan, increment / mean),
+        step=np.where(is_first, np.nan, increment / n_tokens / per_byte),
+        mean_per_byte=per_byte,
+        row_label=ORDINARY if layer < 0 else place(layer, head),
+    )
 
 
 def _block_start(x: Column, block: Int[np.ndarray, " characters"]) -> Float[np.ndarray, " characters"]:
@@ -213,55 +218,87 @@ def words_frame(result: Result, spacing: Frame) -> Frame:
     return words[words["grade"].notna()][["character", "text", "block", "x_left", "grade"]]
 
 
-def units_to_pixels(frame: Frame, font_size: int) -> float:
-    """Choose how many pixels a unit gets, so that most neighbours do not touch.
-
-    In each row, the scale at which nine of ten neighbours stay apart; of the rows, the median; at
-    least 11 and at most 30 pixels (a token 110), because one tight row may not blow the page up.
-    """
-    needed = []
-    for _, row in frame[frame["layer"] >= 0].groupby("row"):
-        width = np.array([width_in_em(text) for text in row["text"]]) * font_size
-        between = (width[1:] + width[:-1]) / 2
-        steps = np.maximum(np.diff(row["x"].to_numpy()), 1e-6)
-        if len(steps):
-            needed.append(np.quantile(between / steps, 0.9))
-    return (
-        float(np.clip(np.median(needed), 11.0, 110.0 if frame["text"].str.len().max() > 1 else 30.0))
-        if needed
-        else 24.0
-    )
-
-
 def summary_frame(frame: Frame) -> Frame:
     """Summarise each row of the figure: how uneven it is, and where it steps far.
 
     Returns:
         Columns `row_label`, `layer`, `head`, `n` (characters, the first left out), `mean_per_byte`,
-        `sd` (of the steps below), `at_delimiters` and `elsewhere` (mean step), `n_delimiters`. A step
-        is a character's increment a byte over the row's mean a byte: undivided, three-byte
-        characters would seem to step farther than a space in every layer.
+        `sd` (of `step`, over bytes), `at_delimiters` and `elsewhere` (mean `step` over their bytes),
+        `n_delimiters`, `widest` (the characters with the largest mean `step`).
     """
     lines = []
     for _, row in frame[frame["layer"] >= 0].groupby("row"):
-        width = row["n_tokens"].to_numpy(dtype=np.int64)[1:]
-        steps = row["increment"].to_numpy(dtype=float)[1:] / width / row["mean_per_byte"].iloc[0]
+        steps = row["step"].to_numpy(dtype=float)[1:]
         delimiter = row["is_delimiter"].to_numpy(dtype=bool)[1:]
+        n_tokens = row["n_tokens"].to_numpy(dtype=float)[1:]
         lines.append(
-            {
-                "row_label": row["row_label"].iloc[0],
-                "layer": int(row["layer"].iloc[0]),
-                "head": int(row["head"].iloc[0]),
+            {name: row[name].iloc[0] for name in ("row_label", "layer", "head", "mean_per_byte")}
+            | {
                 "n": len(steps),
-                "mean_per_byte": row["mean_per_byte"].iloc[0],
-                "sd": _mean((steps - _mean(steps)) ** 2) ** 0.5,
-                "at_delimiters": _mean(steps[delimiter]),
-                "elsewhere": _mean(steps[~delimiter]),
+                "sd": _mean((steps - 1) ** 2, n_tokens) ** 0.5,
+                "at_delimiters": _mean(steps[delimiter], n_tokens[delimiter]),
+                "elsewhere": _mean(steps[~delimiter], n_tokens[~delimiter]),
                 "n_delimiters": int(delimiter.sum()),
+                "widest": _widest(row),
             }
         )
     return pd.DataFrame(lines)
 
 
-def _mean(values: Float[np.ndarray, " n"]) -> float:
-    return float(values.mean()) if len(values) else float("nan")
+def _mean(values: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]) -> float:
+    return float(np.average(values, weights=weights)) if len(values) else float("nan")
+
+
+def _widest(row: Frame) -> str:
+    """Name the characters that a row steps farthest to; none where it hardly tells any apart."""
+    steps = row.groupby("shown", sort=False)["step"].mean().dropna()
+    if steps.empty or steps.max() - steps.min() < _ALIKE:
+        return ""
+    top = steps.nlargest(_WIDEST, keep="first")
+    return " · ".join(f"{shortened(text, 12)} {number(step)}" for text, step in top.items())
+
+
+def verdicts(result: Result) -> Verdicts:
+    """Return a row a layer and head: where it steps far, and what delimiters do; and the text as bars."""
+    frame, unit = spacing_frame(result, ordinary=False), unit_of(result)
+    summary = summary_frame(frame)
+    found = summary.rename(columns={"row_label": "what", "widest": "where", "mean_per_byte": "value"})
+    found = found.assign(difference=summary["at_delimiters"] - summary["elsewhere"])
+    return Verdicts(
+        headline=_headline(summary, unit, frame["character"].nunique()),
+        frame=found.reindex(columns=[*COLUMNS, "sd", "at_delimiters", "elsewhere", "n_delimiters", "n"]),
+        names={
+            "what": "Row",
+            "where": "Widest steps",
+            "value": f"Mean per {unit}",
+            "difference": "Delimiters − rest",
+        },
+        digits=2,
+        reach=_ALIKE,
+        caption=f"Steps: increments per {unit} over the row's mean. Delimiters: white space and punctuation. "
+        "One text, no test.",
+        picture=lambda: _picture(frame, unit),
+    )
+
+
+def _headline(summary: Frame, unit: str, n: int) -> str:
+    contrast = (summary["at_delimiters"] - summary["elsewhere"]).dropna()
+    if contrast.empty:
+        size = plural(n, "character" if unit == "byte" else "token")
+        size = f"{size} through {plural(summary['layer'].nunique(), 'layer')}"
+        return f"{size}; delimiters cannot be told from the rest."
+    row = summary.loc[contrast.abs().idxmax()]
+    if contrast.abs().max() < _ALIKE:
+        return f"In every row delimiters and the rest step alike, within {_ALIKE} of the row's mean."
+    does = "open" if contrast[row.name] > 0 else "contract"
+    return (
+        f"Delimiters {does} most in {row['row_label']}: a {unit} of white space or punctuation steps "
+        f"{number(row['at_delimiters'])} times the row's mean, others {number(row['elsewhere'])}."
+    )
+
+
+def _picture(frame: Frame, unit: str) -> Markup:
+    first = frame[frame["row"] == 0]
+    rows = [BarRow(row["row_label"].iloc[0], row["step"].tolist()) for _, row in frame.groupby("row")]
+    note = f"Bars: increment per {unit} over the row's mean (line); orange: white space and punctuation."
+    return bars_under_text(first["shown"].tolist(), first["is_delimiter"].tolist(), rows, note)
