@@ -192,8 +192,8 @@ def test_claims_on_spans_of_ones_own_are_printed_as_they_are_saved(analysed: Mad
 
 def test_names_of_ones_own_are_counted_and_what_was_not_tested_is_said(analysed: Made) -> None:
     made = analysed("study entities")
-    assert "layer 0" in made.said.out and "layer 1" in made.said.out
-    assert "4 names with 4 first words" in made.said.out
+    assert "reversed order" in made.said.out and "not made" in made.said.out
+    assert "4 names with 4 different first words" in (made.folder / "report.html").read_text(encoding="utf-8")
     assert "no Chinese test was made" in made.said.err
     pairs = made.result.tables["pairs"]
     assert set(pairs["kind"]) == {"given"} and min(pairs["training_count"]) > 0

@@ -13,7 +13,6 @@ import pytest
 from ablation_samples import COSTS, SPLIT, ablations_result
 from concept_results import AREAS, UNITS, above, concepts_result
 from report_samples import write_run
-from study_samples import VERDICTS
 
 from lrope_interp.reports.ablations import page as ablations
 from lrope_interp.reports.ablations.frames import OPEN
@@ -32,9 +31,6 @@ from lrope_interp.reports.concepts.structure import CONTRASTS, MEASURES, structu
 from lrope_interp.reports.context.figures import plot_time
 from lrope_interp.reports.context.frames import flops_frame, phase_frame
 from lrope_interp.reports.distances.page import matrix_frame, pair_frame, plot_matrix, plot_pair
-from lrope_interp.reports.entities.frames import TESTS
-from lrope_interp.reports.entities.page import plot_test
-from lrope_interp.reports.entities.page import test_frame as entities_frame
 from lrope_interp.reports.replication.figures import plot_differences, plot_gaps
 from lrope_interp.reports.replication.frames import (
     arms_frame,
@@ -254,24 +250,6 @@ def test_controls_of_selectivity_and_structure_have_their_own_rows(result_of: Re
 
 
 # --- studies, distances, training ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("test", TESTS, ids=lambda test: test.name)
-def test_a_test_of_names_draws_its_frame_and_seeds_are_one_row_with_their_range(
-    result_of: ResultOf, test: Any
-) -> None:
-    frame, drawn = entities_frame(result_of("entities"), test), traces(plot_test(result_of("entities"), test))
-    for name, signal in (("increments", "increments"), ("untrained model", "untrained")):
-        rows = frame[frame["signal"] == signal]
-        assert len(rows) == len(VERDICTS)
-        np.testing.assert_allclose(np.asarray(drawn[name].x, dtype=float), rows["value"].astype(float))
-        np.testing.assert_allclose(np.asarray(drawn[name].error_x.array, float), rows["high"] - rows["value"])
-    if test.name == "matched":
-        where = "response == 'inner_space' and design == 'matched' and layer == 2 and signal == 'untrained'"
-        seeds = result_of("entities").tables["matched"].query(where)["difference"]
-        row = frame[(frame["layer"] == 2) & (frame["signal"] == "untrained")].iloc[0]
-        found = (row["low"], row["value"], row["high"])
-        assert found == pytest.approx((seeds.min(), seeds.mean(), seeds.max()))
 
 
 def test_the_matrix_of_distances_draws_every_pair_and_a_pair_its_range(result_of: ResultOf) -> None:

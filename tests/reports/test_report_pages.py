@@ -102,7 +102,7 @@ def test_a_page_leaves_out_what_its_tables_lack(
         ("boundaries", "no score could be computed"),
         ("ablations", "holds no change that could be measured"),
         ("concepts", "holds no claim that could be measured"),
-        ("entities", "not made: the text has no English pairs of words"),
+        ("entities", "No test was made: the text has no English pairs of words"),
     ],
 )
 def test_a_result_that_holds_nothing_says_so(result_of: ResultOf, kind: str, said: str) -> None:

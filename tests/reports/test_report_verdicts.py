@@ -32,9 +32,6 @@ from lrope_interp.reports.context.words import sentences as cost_sentences
 from lrope_interp.reports.context.words import signed
 from lrope_interp.reports.definitions.page import verdicts as definition_verdicts
 from lrope_interp.reports.distances.page import headline as distance_headline
-from lrope_interp.reports.entities.frames import named_test
-from lrope_interp.reports.entities.page import sentence, together
-from lrope_interp.reports.entities.page import sentences as entity_sentences
 from lrope_interp.reports.replication.page import PUBLISHED, render_replication
 from lrope_interp.reports.replication.words import sentences as replication_sentences
 from lrope_interp.results import Result
@@ -315,22 +312,6 @@ def test_a_pair_of_words_is_unusual_where_its_distance_leaves_the_range(result_o
         said = distance_headline(changed)[0]
         assert "“peace” and “of” are 5 tokens apart" in said
     assert "layer 0" in said and "layer 1" in said
-
-
-def test_names_are_told_layer_by_layer_and_tests_that_disagree_do_not_agree(result_of: ResultOf) -> None:
-    result = result_of("entities")
-    said = sentence(result, named_test("matched"))
-    assert "layer 1: increments are smaller in names" in said
-    assert "layer 2: the interval leaves 0 out, but a control does as much" in said
-    assert "layer 3: not shown" in said and "layer 0: nothing varies" in said
-    assert "finds names in layer 0, layer 1, layer 2 and layer 3 by its own measure" in together(result)
-    assert together(result).endswith("both corrected English tests show an effect in layer 1 (smaller).")
-    other = _with(result, matched=result.tables["matched"].assign(verdict="not shown"))
-    assert "in no layer do both corrected English tests" in together(other)
-    bounds = dict.fromkeys(("coefficient", "ci_low", "ci_high"), np.nan)
-    unknown = result.tables["regression"].assign(verdict="not measured", **bounds)
-    told = dict(entity_sentences(_with(result, regression=unknown)))
-    assert "too few names for an interval" in told["Corrected test: regression"]
 
 
 def test_costs_are_said_at_each_length_and_targets_have_a_verdict_at_theirs_only(

@@ -6,65 +6,58 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from lrope_interp.reports.entities.frames import INCREMENTS, SIGNAL_NAMES, Test, place_name, test_frame
-from lrope_interp.reports.entities.words import with_interval
+from lrope_interp.reports.entities.tables import (
+    CONTROL,
+    INCREMENTS,
+    MARKS,
+    SIGNALS,
+    frame_of,
+    place_name,
+    test_of,
+    with_interval,
+)
 from lrope_interp.reports.kit import theme
-from lrope_interp.reports.kit.frames import Frame
 from lrope_interp.reports.kit.rows_figure import aligned, dots, named, reach, rows_figure
 from lrope_interp.results import Result
 
-_ROW = 50  # pixels
+_DARK = "#4a515b"
 _LOOKS: dict[str, dict[str, Any]] = {
-    INCREMENTS: {"color": "#2f75b5", "symbol": "circle", "size": 10},
+    INCREMENTS: {"color": "#2f75b5", "symbol": "circle", "size": 9},
     "untrained": {"color": theme.CONTROL, "symbol": "square-open", "size": 7, "line": {"width": 1.5}},
     "random_head": {"color": theme.CONTROL, "symbol": "diamond-open", "size": 7, "line": {"width": 1.5}},
-    "lexical": {
-        "color": "#4a515b",
-        "symbol": "x-thin",
-        "size": 7,
-        "line": {"width": 1.6, "color": "#4a515b"},
-    },
+    "lexical": {"color": _DARK, "symbol": "x-thin", "size": 7, "line": {"width": 1.6, "color": _DARK}},
 }
-_PLACES = {INCREMENTS: -0.22, "untrained": 0.04, "random_head": 0.2, "lexical": 0.36}
-_AXIS = {
-    "share": "share of names that are smaller in the real order",
-    "coefficient": "names less others, in mean increments of the layer",
-    "difference": "names less others, in mean increments of the layer",
-}
+_PLACES = {INCREMENTS: -0.24, "untrained": 0.04, "random_head": 0.2, "lexical": 0.36}  # of a row
+_ROW, _MANY = 38, 12  # pixels; rows that get less
 
 
-def plot_test(result: Result, test: Test) -> go.Figure:
-    """Draw `test_frame`: filled dots are increments, open marks controls, whiskers intervals or ranges."""
-    frame = test_frame(result, test)
-    own = frame[frame["signal"] == INCREMENTS].reset_index(drop=True)
-    places = {(line.layer, line.head): at for at, line in enumerate(own.itertuples(index=False))}
-    cells = [[_value(line), line.verdict] for line in own.itertuples(index=False)]
-    columns, heading = aligned(cells, ["increments", "verdict"])
+def plot_test(result: Result, test: str = "regression") -> go.Figure:
+    """Draw `frame_of` a test: filled dots are increments, open marks controls, bars intervals or ranges."""
+    frame, asked = frame_of(result, test), test_of(test)
+    own = frame[frame["signal"] == INCREMENTS]
+    places = {key: at for at, key in enumerate(zip(own["layer"], own["head"], strict=True))}
+    words = [f"{MARKS.get(one, ('', ''))[0]} {one.replace(CONTROL, 'control too')}" for one in own["verdict"]]
+    columns, heading = aligned([[word.strip()] for word in words], ["verdict"])
     names = [named(place_name(*place), is_strong=True) for place in places]
-    figure = rows_figure(names, columns, heading, test.null, height=_ROW)
-    frame = frame.assign(
-        y=[places[key] for key in zip(frame["layer"], frame["head"], strict=True)], kind=frame["signal"]
-    )
+    height = _ROW if len(places) <= _MANY else 26
+    figure = rows_figure(names, columns, heading, asked.null, height=height)
+    heights = [places[key] for key in zip(frame["layer"], frame["head"], strict=True)]
     for signal, look in _LOOKS.items():
-        rows = frame[frame["signal"] == signal]
-        rows = rows.assign(y=rows["y"] + _PLACES[signal])
+        rows = frame.assign(y=heights)[frame["signal"] == signal]
         if len(rows):
-            trace = dots(rows, SIGNAL_NAMES[signal], look, _hovers(rows))
+            hover = [
+                f"{place_name(line.layer, line.head)}, {SIGNALS[signal]}: "
+                f"{with_interval(line.value, line.low, line.high)} ({line.spread})"
+                for line in rows.itertuples(index=False)
+            ]
+            trace = dots(rows.assign(y=rows["y"] + _PLACES[signal]), SIGNALS[signal], look, hover)
             figure.add_trace(trace.update(error_x_color=look["color"]))
-    least = (0.3, 0.7) if test.value == "share" else (-0.02, 0.02)
+    is_share = asked.value == "share"
+    least = (0.3, 0.7) if is_share else (-0.02, 0.02)
+    title = (
+        "share of names smaller in their own order" if is_share else "names less others, in mean increments"
+    )
     figure.update_xaxes(
-        range=reach(frame["value"], frame["low"], frame["high"], least=least), title_text=_AXIS[test.value]
+        range=reach(frame["value"], frame["low"], frame["high"], least=least), title_text=title, nticks=7
     )
     return figure
-
-
-def _value(line: Any) -> str:
-    return with_interval(line.value, line.low, line.high)
-
-
-def _hovers(rows: Frame) -> list[str]:
-    return [
-        f"{place_name(line.layer, line.head)}, {SIGNAL_NAMES[line.signal]}: "
-        f"{with_interval(line.value, line.low, line.high)} ({line.spread})"
-        for line in rows.itertuples(index=False)
-    ]

@@ -1,31 +1,300 @@
-"""The tables of the page of names, as ready-made strings."""
+"""The numbers behind the page of names: its verdicts, and one frame a figure or table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from lrope_interp.reports.entities.frames import INCREMENTS, Test, named_test, place_name, test_frame
-from lrope_interp.reports.entities.words import with_interval
+from lrope_interp.errors import LRopeError
 from lrope_interp.reports.kit.frames import Frame, table_of
-from lrope_interp.reports.kit.wording import is_number, number
+from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
+from lrope_interp.reports.kit.wording import interval, is_number, listed, number, plural
 from lrope_interp.results import Result
 
-PUBLISHED = {
+INCREMENTS = "increments"
+SIGNALS = {
+    INCREMENTS: "increments",
+    "untrained": "untrained model",
+    "random_head": "random head",
+    "lexical": "byte's mean",
+}
+SHOWN, CONTROL = ("smaller", "larger"), "control finds it too"
+MARKS = {
+    "smaller": ("▼", "won"),
+    "larger": ("▲", "won"),
+    CONTROL: ("×", "lost"),
+    "not shown": ("=", "open"),
+}
+_BEST = (*MARKS, "not measured", "constant", "")  # which verdict stands for a test
+_LEVEL = 0.05
+_COLUMNS = ("signal", "layer", "head", "value", "low", "high", "spread", "n", "verdict")
+
+
+@dataclass(frozen=True)
+class Test:
+    """One test as the page shows it.
+
+    Attributes:
+        table: The table it stands in.
+        where: Which rows of it.
+        value: Which column is its number.
+        null: What that is without an effect.
+        short: Its name in a table.
+        steps: Of a corrected test: the column that says what is held equal, and its values as headings.
+    """
+
+    table: str
+    where: dict[str, str] = field(hash=False)
+    value: str
+    null: float
+    short: str
+    steps: tuple[str, dict[str, str]] = field(default=("", {}), hash=False)
+
+
+_MATCHING = ("design", {"raw": "All names and others", "matched": "Matched"})
+_CONTROLS = {"raw": "Nothing held equal", "controls": "Controls", "first_words": "Controls, same first word"}
+TESTS = {
+    "reversed": Test("reversed", {"context": "alone", "measure": "pair"}, "share", 0.5, "reversed order"),
+    "regression": Test(
+        "regression", {"response": "inner_space", "model": "first_words"}, "coefficient", 0.0, "regression",
+        ("model", _CONTROLS),
+    ),
+    "matched": Test(
+        "matched", {"response": "inner_space", "design": "matched"}, "difference", 0.0, "matched pairs",
+        _MATCHING,
+    ),
+    "chinese": Test(
+        "chinese", {"response": "inner", "design": "matched"}, "difference", 0.0, "Chinese words", _MATCHING
+    ),
+}  # fmt: skip
+
+
+def place_name(layer: int, head: int) -> str:
+    """Name a layer, or a head."""
+    return f"layer {layer}" if head < 0 else f"head {layer}.{head}"
+
+
+def test_of(name: str) -> Test:
+    """Return a test by its name, which must be one of `TESTS`."""
+    if name not in TESTS:
+        raise LRopeError(f"there is no test {name!r} of names: choose from {', '.join(TESTS)}")
+    return TESTS[name]
+
+
+def _rows_of(result: Result, test: Test, where: dict[str, str]) -> Frame:
+    table = table_of(result, test.table)
+    for name, wanted in {**test.where, **where}.items():
+        table = table[table[name] == wanted] if len(table) else table
+    return table
+
+
+def frame_of(result: Result, name: str, **where: str) -> Frame:
+    """Return a row a layer (head) and signal of one test, increments first.
+
+    Controls with several seeds are one row: their mean, and the range over seeds instead of an interval.
+
+    Args:
+        result: A result of kind "entities".
+        name: Which test.
+        **where: Columns that differ from the test's own choice of rows.
+
+    Returns:
+        `signal`, `layer`, `head`, `value`, `low`, `high`, `spread` ("interval" or "range"), `n`,
+        `verdict`; empty where the test was not made.
+    """
+    test, rows = test_of(name), []
+    table = _rows_of(result, test, where)
+    for signal in SIGNALS if len(table) else ():
+        for (layer, head), own in table[table["signal"] == signal].groupby(["layer", "head"]):
+            values, first = own[test.value].astype(float), own.iloc[0]
+            is_one = len(own) == 1
+            row = {"signal": signal, "layer": layer, "head": head, "value": values.mean(), "n": first["n"]}
+            row |= {"low": first["ci_low"] if is_one else values.min(), "verdict": first["verdict"]}
+            row |= {"high": first["ci_high"] if is_one else values.max()}
+            rows.append(row | {"spread": "interval" if is_one else "range"})
+    found = pd.DataFrame(rows, columns=list(_COLUMNS))
+    return found.astype({"value": float, "low": float, "high": float}).sort_values(
+        ["layer", "head"], kind="stable", ignore_index=True
+    )
+
+
+def increments_of(result: Result, name: str, **where: str) -> Frame:
+    """Return the rows of `frame_of` that are about the model's own increments."""
+    frame = frame_of(result, name, **where)
+    return frame[frame["signal"] == INCREMENTS].reset_index(drop=True)
+
+
+def tests_made(result: Result) -> list[str]:
+    """Return the names of the tests of which there is any number."""
+    return [name for name in TESTS if frame_of(result, name)["value"].notna().any()]
+
+
+def verdicts(result: Result) -> Verdicts:
+    """Return one row a test: the layer that shows most, the control that comes nearest, and the verdict."""
+    frame = pd.DataFrame(
+        [_row(result, name) for name in TESTS], columns=[*COLUMNS, "reference", "layers"]
+    ).astype({"value": float})
+    is_made = frame["verdict"] != "not made"
+    sizes = frame[["value", "low", "high"]].astype(float).abs().max(axis=1)
+    least = sizes[frame["verdict"].isin([*MARKS])].min()  # of what has a verdict, which shall be seen
+    n_places = max((len(increments_of(result, name)) for name in TESTS), default=0)
+    return Verdicts(
+        headline=_headline(result),
+        frame=frame[is_made | is_made.any()],
+        names={"what": "Test", "where": "Most in", "value": "Number", "control": "Nearest control"},
+        caption="Reversed order: share of names smaller in their own order (chance: 0.5). Others: names less "
+        f"others, in mean increments. Brackets: 95 %, not corrected for {n_places} places.",
+        digits=3 if not least < 0.005 else 4 if least >= 0.0005 else 5,
+        marks=MARKS,
+    )
+
+
+def _row(result: Result, name: str) -> dict[str, Any]:
+    test, own = TESTS[name], increments_of(result, name)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan) | {"what": test.short, "where": "", "control": ""}
+    row |= {"reference": test.null, "verdict": "not made", "layers": ""}
+    if own.empty:
+        return row
+    size, half = (own["value"] - test.null).abs(), (own["high"] - own["low"]).abs() / 2
+    by_verdict = own["verdict"].map({verdict: -k for k, verdict in enumerate(_BEST)})
+    ranked = own.assign(size=(size / half.where(half > 0)).fillna(size), order=by_verdict)
+    ranked = ranked.sort_values(["order", "size"], ascending=False, kind="stable")
+    most = ranked[:1].to_dict("records")[0]
+    is_same = own["verdict"] == most["verdict"]
+    row |= {key: most[key] for key in ("value", "low", "high", "verdict")}
+    row["layers"] = f"{is_same.sum()} of {len(own)}"
+    if most["verdict"] == "constant" or not is_number(most["value"]):
+        return row
+    return row | {"where": place_name(most["layer"], most["head"]), "control": _nearest(result, test, most)}
+
+
+def _nearest(result: Result, test: Test, own: Any) -> str:
+    """Return the control, seed by seed, that gets farthest to the side of the increments."""
+    table = _rows_of(result, test, {})
+    table = table[(table["layer"] == own["layer"]) & (table["head"] == own["head"])]
+    controls = table[(table["signal"] != INCREMENTS) & table[test.value].notna()]
+    if test.value == "share":  # every order is a tie: nothing was tested
+        controls = controls[(controls["share"] != 0) | (controls["difference"] != 0)]
+    if controls.empty:
+        return ""
+    side = 1 if own["value"] > test.null else -1
+    line = controls.loc[(side * controls[test.value].astype(float)).idxmax()]
+    return f"{SIGNALS.get(line['signal'], line['signal'])} {with_interval(line[test.value], np.nan, np.nan)}"
+
+
+def _headline(result: Result) -> str:
+    """Say in at most 25 words where both corrected English tests agree, beside the published one."""
+    found = {name: increments_of(result, name) for name in TESTS}
+    if all(own.empty for own in found.values()):
+        return "No test was made: the text has no English pairs of words and no tagged Chinese words."
+    if found["regression"].empty or found["matched"].empty:
+        shown = _places(found["chinese"][found["chinese"]["verdict"].isin(SHOWN)])
+        return f"Without English text only Chinese words were tested: names differ in {shown}."
+    both = found["regression"].merge(found["matched"], on=["layer", "head"], suffixes=("", "_matched"))
+    same = both[(both["verdict"] == both["verdict_matched"]) & both["verdict"].isin(SHOWN)]
+    table = _rows_of(result, TESTS["reversed"], {})
+    published = table[(table["signal"] == INCREMENTS) & (table["p"].astype(float) < _LEVEL)]
+    most = 4 if same.empty else 2
+    told = f"the published one, without controls, finds names in {_places(published, most)}"
+    if same.empty:
+        few = " (too few names to match)" if (found["matched"]["verdict"] == "not measured").all() else ""
+        return f"No layer passes both corrected English tests{few}; {told}."
+    sizes = listed(list(dict.fromkeys(same["verdict"])))
+    return f"Both corrected English tests find increments {sizes} in names in {_places(same, most)}; {told}."
+
+
+def _places(own: Frame, most: int = 4) -> str:
+    """Name layers or heads, or count them where they are more than `most`."""
+    if own.empty:
+        return "no layer"
+    is_layer = bool((own["head"] < 0).all())
+    noun = "layer" if is_layer else "head"
+    if len(own) > most:
+        return plural(len(own), noun)
+    names = [place_name(*key).split()[1] for key in zip(own["layer"], own["head"], strict=True)]
+    return f"{noun}{'s' if len(names) > 1 else ''} {listed(names)}"
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """Format a number and its interval, where it has one; small ones with more digits."""
+    largest = max((abs(one) for one in (value, low, high) if is_number(one)), default=0.0)
+    digits = 5 if 0 < largest < 0.01 else 3
+    return f"{number(value, digits)} {interval(low, high, digits)}".strip()
+
+
+def steps_table(result: Result, name: str, **where: str) -> Frame:
+    """Return a row a layer, a column a step: what is left of a difference as more is held equal."""
+    column, steps = TESTS[name].steps
+    shown: dict[str, dict[str, str]] = {}
+    last: dict[str, dict[str, str]] = {}
+    for step, heading in steps.items():
+        for line in increments_of(result, name, **{column: step}, **where).itertuples(index=False):
+            place = place_name(line.layer, line.head)
+            shown.setdefault(place, {})[heading] = with_interval(line.value, line.low, line.high)
+            last[place] = {"n": f"{line.n:,}", "Verdict": line.verdict}
+    return pd.DataFrame([{"Increments": place, **row, **last[place]} for place, row in shown.items()])
+
+
+def other_places(result: Result) -> Iterator[tuple[str, str, Frame]]:
+    """Yield the other responses of the corrected tests: the test, the response and `steps_table`."""
+    for name, response in (
+        ("regression", "second_word"), ("matched", "second_word"), ("matched", "per_byte"),
+        ("chinese", "per_byte"),
+    ):  # fmt: skip
+        frame = steps_table(result, name, response=response)
+        if len(frame):
+            yield name, response, frame
+
+
+_MEASURES = {"pair": "whole pair", "inner": "space and next byte", "first_word": "first word alone"}
+
+
+def reversed_table(result: Result) -> Frame:
+    """Return a row a layer, context and measure of the reversed-order test."""
+    table = table_of(result, "reversed")
+    own = table[table["signal"] == INCREMENTS].sort_values(["layer", "head", "context"], kind="stable")
+    return pd.DataFrame({
+        "Increments": [place_name(*key) for key in zip(own["layer"], own["head"], strict=True)],
+        "Context": own["context"],
+        "What is summed": [_MEASURES.get(name, name) for name in own["measure"]],
+        "Smaller": [f"{100 * share:.0f} %" for share in own["share"]],
+        "95 % interval": [
+            f"{100 * low:.0f}-{100 * high:.0f} %" if is_number(low) and is_number(high) else ""
+            for low, high in zip(own["ci_low"], own["ci_high"], strict=True)
+        ],
+        "p": [_p(value) for value in own["p"]],
+        "Names": own["n"],
+        "p, one a first word": [_p(value) for value in own["p_first_words"]],
+        "First words": own["n_first_words"],
+        "Verdict": own["verdict"],
+    })  # fmt: skip
+
+
+def _p(value: float) -> str:
+    return number(value, 3) if not value < 0.001 else f"{value:.0e}"
+
+
+PUBLISHED: dict[str, Sequence[str]] = {
     "published": ("0 %, p 1", "51 %, p .28", "71 %, p 3e-5", "66 %, p 6e-5", "77 %, p 3e-8", "78 %, p 3e-7"),
     "its later replica": (
-        "0 %, p 1",
-        "48 %, p .55",
-        "61 %, p .04",
-        "72 %, p 1e-5",
-        "63 %, p 2e-4",
-        "82 %, p 6e-10",
+        *("0 %, p 1", "48 %, p .55", "61 %, p .04", "72 %, p 1e-5", "63 %, p 2e-4", "82 %, p 6e-10"),
     ),
 }
 """Of other models, trained on Wikipedia in English and Chinese: quoted, not measured here."""
 
-_MEASURES = {"pair": "whole pair", "inner": "space and next byte", "first_word": "first word alone"}
+
+def published_table() -> Frame:
+    """Return what was published about the reversed-order test, layer by layer."""
+    rows = [
+        {"Model": name} | {f"L{k}": cell for k, cell in enumerate(cells)} for name, cells in PUBLISHED.items()
+    ]
+    return pd.DataFrame(rows)
+
+
 _COVARIATES = {
     "log_count": "log frequency in training text",
     "log_p": "log P(second | first)",
@@ -34,136 +303,31 @@ _COVARIATES = {
     "log_first": "log frequency of the first word (watched)",
     "entropy": "model's entropy before the second part (watched)",
 }
-
-
-def reversed_table(result: Result) -> Frame:
-    """Return a row a layer, context and measure of the reversed-order test."""
-    table = table_of(result, "reversed")
-    if table.empty:
-        return pd.DataFrame()
-    own = table[table["signal"] == INCREMENTS].sort_values(["layer", "head", "context"], kind="stable")
-    rows = [
-        {
-            "Increments": place_name(line.layer, line.head),
-            "Context": line.context,
-            "What is summed": _MEASURES.get(line.measure, line.measure),
-            "Smaller": f"{100 * line.share:.0f} %",
-            "95 % interval": _percents(line.ci_low, line.ci_high),
-            "p": p_value(line.p),
-            "names": str(line.n),
-            "p, one a first word": p_value(line.p_first_words),
-            "first words": str(line.n_first_words),
-        }
-        for line in own.itertuples(index=False)
-    ]
-    return pd.DataFrame(rows)
-
-
-def published_table() -> Frame:
-    """Return what was published about this test, layer by layer."""
-    return pd.DataFrame(
-        [
-            {"Model": name} | {f"L{at}": cell for at, cell in enumerate(cells)}
-            for name, cells in PUBLISHED.items()
-        ]
-    )
-
-
-def steps_table(
-    result: Result, test: Test, column: str, steps: Sequence[tuple[str, str]], **where: str
-) -> Frame:
-    """Return a row a layer, a column a step: what is left of a difference as more is held equal.
-
-    Args:
-        result: A result of kind "entities".
-        test: Which test.
-        column: Which column of its table names the steps.
-        steps: Their names there and on the page.
-        **where: Other rows than the test's own.
-    """
-    shown: dict[str, dict[str, str]] = {}
-    last: dict[str, dict[str, str]] = {}
-    for name, heading in steps:
-        frame = test_frame(result, test, **{column: name}, **where)
-        for line in frame[frame["signal"] == INCREMENTS].itertuples(index=False):
-            place = place_name(line.layer, line.head)
-            shown.setdefault(place, {})[heading] = with_interval(line.value, line.low, line.high)
-            last[place] = {"n": f"{line.n:,}", "Verdict": line.verdict}
-    return pd.DataFrame([{"Increments": name, **row, **last[name]} for name, row in shown.items()])
+_LANGUAGES = {"en": "English", "zh": "Chinese"}
 
 
 def balance_table(result: Result) -> Frame:
     """Return how far names and others lie apart in what is held equal, before and after matching."""
     table = table_of(result, "balance")
-    return pd.DataFrame(
-        [
-            {
-                "Language": {"en": "English", "zh": "Chinese"}.get(line.language, line.language),
-                "What": _COVARIATES.get(line.covariate, line.covariate),
-                "Before": number(line.before),
-                "After": number(line.after),
-                "Names": str(line.n_names),
-                "Others": str(line.n_others),
-                "Matched": str(line.n_matched),
-            }
-            for line in table.itertuples(index=False)
-        ]
-    )
+    return pd.DataFrame({
+        "Language": [_LANGUAGES.get(name, name) for name in table["language"]],
+        "What": [_COVARIATES.get(name, name) for name in table["covariate"]],
+        "Before": [number(value) for value in table["before"]],
+        "After": [number(value) for value in table["after"]],
+        "Names": table["n_names"],
+        "Others": table["n_others"],
+        "Matched": table["n_matched"],
+    })  # fmt: skip
 
 
 def pairs_table(result: Result) -> Frame:
     """Return the names, the most frequent first."""
-    table: Frame = result.tables.get("pairs", pd.DataFrame())
-    if table.empty:
-        return pd.DataFrame()
-    ordered = table.sort_values(["training_count", "first", "second"], ascending=[False, True, True])
-    return pd.DataFrame(
-        {
-            "Name": [f"{a} {b}" for a, b in zip(ordered["first"], ordered["second"], strict=True)],
-            "Kind": [str(kind).replace("_", " ") for kind in ordered["kind"]],
-            "In training text": [f"{n:,}" for n in ordered["training_count"]],
-            "In the test text": [f"{n:,}" for n in ordered["test_count"]],
-            "Matched with": list(ordered["matched_with"]),
-        }
-    )
-
-
-def _percents(low: float, high: float) -> str:
-    return f"{100 * low:.0f}-{100 * high:.0f} %" if is_number(low) and is_number(high) else ""
-
-
-def p_value(value: float) -> str:
-    """Format a p value: two digits, or its power of ten."""
-    return number(value, 3) if not value < 0.001 else f"{value:.0e}"
-
-
-REGRESSION_STEPS = (
-    ("raw", "Nothing held equal"),
-    ("controls", "Controls"),
-    ("first_words", "Controls, same first word"),
-)
-MATCHED_STEPS = (("raw", "All names and others"), ("matched", "Matched"))
-
-
-def second_tables(result: Result) -> list[tuple[str, Frame]]:
-    """Return the other responses of the corrected tests, each with its heading."""
-    regression, matched, chinese = (named_test(name) for name in ("regression", "matched", "chinese"))
-    found = [
-        (
-            "Regression, at the first byte of the second word",
-            steps_table(result, regression, "model", REGRESSION_STEPS, response="second_word"),
-        ),
-        (
-            "Matched, at the first byte of the second word",
-            steps_table(result, matched, "design", MATCHED_STEPS, response="second_word"),
-        ),
-        (
-            "Matched, mean over all bytes of the pair",
-            steps_table(result, matched, "design", MATCHED_STEPS, response="per_byte"),
-        ),
-        (
-            "Chinese, mean over all bytes of the word",
-            steps_table(result, chinese, "design", MATCHED_STEPS, response="per_byte"),
-        ),
-    ]
-    return [(title, frame) for title, frame in found if len(frame)]
+    table: Frame = result.tables["pairs"]
+    table = table.sort_values(["training_count", "first", "second"], ascending=[False, True, True])
+    return pd.DataFrame({
+        "Name": [f"{a} {b}" for a, b in zip(table["first"], table["second"], strict=True)],
+        "Kind": [str(kind).replace("_", " ") for kind in table["kind"]],
+        "In training text": [f"{n:,}" for n in table["training_count"]],
+        "In the test text": [f"{n:,}" for n in table["test_count"]],
+        "Matched with": table["matched_with"],
+    })  # fmt: skip

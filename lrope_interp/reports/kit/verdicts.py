@@ -134,7 +134,8 @@ class Verdicts:
 def _short(cell: str) -> str:
     for long, short in (
         (LOSES, "control"), (WINS, "layer"), (TIES, "neither"), (" mean increment", " mean"),
-        ("supervised ", ""), ("Best layer", "Best"), ("Strongest control", "Control"),
+        ("supervised ", ""), ("finds it too", "too"), ("untrained model", "untrained"),
+        ("Best layer", "Best"), ("Strongest control", "Control"),
     ):  # fmt: skip
         cell = cell.replace(long, short)
     return cell
