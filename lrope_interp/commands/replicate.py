@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.analysis import INTERRUPTED, close
-from lrope_interp.commands.output import Voice, number
+from lrope_interp.commands.analysis import INTERRUPTED, close, print_verdicts
+from lrope_interp.commands.output import Voice
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def replicate(
     except KeyboardInterrupt:
         typer.echo(_how_to_go_on(replication, course), err=True)
         raise typer.Exit(INTERRUPTED) from None
-    _print(result, comparison, say)
+    print_verdicts(result, say)
     columns = ["arm", "reference", "margin", "mean", "ci90_low", "ci90_high", "verdict", "power"]
     differences: Any = result.tables["differences"]
     close(result, folder, say, differences=differences[columns].to_dict("records"))
@@ -190,12 +190,10 @@ _NOT_SHARED = ("increments", "per_head", "widened", "seed")
 
 def _save(result: Result, folder: Path) -> None:
     from lrope_interp.folders import REPLICATE, record
-    from lrope_interp.reports.kit.page import write_page
-    from lrope_interp.reports.replication.page import render_replication
     from lrope_interp.results import load_result, save_result
 
     save_result(result, folder)
-    write_page(render_replication(load_result(folder)), folder / "report.html")
+    load_result(folder).report(folder / "report.html")
     record(folder, REPLICATE, ("result.json", "report.html", *(f"{name}.csv" for name in result.tables)))
 
 
@@ -216,33 +214,3 @@ def _how_to_go_on(replication: Replication, course: Course) -> str:
         f"interrupted: {course.n_finished} of {course.n_runs} runs are finished{at_hand}. "
         f"Go on with: {_command(replication.folder)}"
     )
-
-
-def _print(result: Result, comparison: Comparison, out: Voice) -> None:
-    """Print the differences as a table, and every verdict as a sentence."""
-    from lrope_interp.reports.replication.words import sentences
-    from lrope_interp.training.replication import spoken
-
-    found: Any = result.tables["differences"]
-    shown = found[found["margin"] == comparison.margin]
-    rows = [
-        [
-            f"{spoken(line.arm)} - {spoken(line.reference)}",
-            _signed(line.mean),
-            f"[{_signed(line.ci90_low)}, {_signed(line.ci90_high)}]" if line.n_seeds > 1 else "-",
-            number(line.sd, 5),
-            "no verdict" if line.verdict == "none" else line.verdict,
-            number(line.power, 2),
-        ]
-        for line in shown.itertuples(index=False)
-    ]
-    header = ["nats per byte", "mean", "90 % interval", "s.d.", f"within {comparison.margin:g}", "power"]
-    n_seeds = int(shown["n_seeds"].max())
-    out.table(f"Differences over {n_seeds} paired seeds, full validation set", header, rows)
-    for title, sentence in sentences(result):
-        out.line(f"{title}. {sentence}")
-    out.line()
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.5f}"

@@ -39,7 +39,7 @@ def test_all_runs_are_trained_once_and_compared(cli: Cli, replicate: tuple[str, 
     assert "6 runs (fixed, fixed-wide, per-layer; seeds 0 to 1; 2 steps), 0 of them finished" in first.err
     assert "fixed-wide: 2 more MLP units a layer, +192 parameters beside +178 of per-layer" in first.err
     assert "run 6/6: per-layer, seed 1" in first.err
-    assert "per-layer - fixed-wide" in first.out and "fixed-wide - fixed" in first.out
+    assert "per layer − fixed wide" in first.out and "fixed wide − fixed" in first.out
     assert first.out.splitlines()[-1] == f"report  {FOLDER / 'report.html'}"
     names = {path.name for path in (FOLDER / "runs").iterdir()}
     assert names == {f"{arm}-s{k}" for arm in ("fixed", "fixed_wide", "per_layer") for k in (0, 1)}

@@ -34,7 +34,7 @@ from lrope_interp.reports.entities.page import render as render_entities
 from lrope_interp.reports.evaluation.page import render_evaluation
 from lrope_interp.reports.kit.page import asset
 from lrope_interp.reports.kit.render import asset as whole
-from lrope_interp.reports.replication.page import render_replication
+from lrope_interp.reports.replication.page import render as render_replication
 from lrope_interp.reports.spacing.page import render as render_spacing
 from lrope_interp.results import Result
 

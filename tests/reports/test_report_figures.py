@@ -31,15 +31,6 @@ from lrope_interp.reports.concepts.structure import CONTRASTS, MEASURES, structu
 from lrope_interp.reports.context.figures import plot_time
 from lrope_interp.reports.context.frames import flops_frame, phase_frame
 from lrope_interp.reports.distances.page import matrix_frame, pair_frame, plot_matrix, plot_pair
-from lrope_interp.reports.replication.figures import plot_differences, plot_gaps
-from lrope_interp.reports.replication.frames import (
-    arms_frame,
-    curve_frame,
-    gap_frame,
-    mean_over_seeds,
-    pairs_frame,
-    verdict_frame,
-)
 from lrope_interp.reports.training.page import plot_increments, plot_loss
 from lrope_interp.results import Result
 
@@ -268,31 +259,6 @@ def test_the_matrix_of_distances_draws_every_pair_and_a_pair_its_range(result_of
     assert list(traces(plot_pair(result))["this pair"].x) == frame["value"].tolist()
     (band,) = [trace for trace in plot_pair(result).data if trace.type == "bar"]
     assert list(band.base) == frame["low"].tolist()
-
-
-def test_pairs_of_runs_are_drawn_as_they_are_compared(result_of: ResultOf) -> None:
-    result = result_of("replicate")
-    figure, table = plot_differences(result), verdict_frame(result)
-    for share in (90, 95):
-        drawn = [trace.x for trace in figure.data if trace.name == f"{share} % interval"]
-        np.testing.assert_array_equal(drawn, table[[f"ci{share}_low", f"ci{share}_high"]])
-    np.testing.assert_array_equal([t.x[0] for t in figure.data if t.name == "mean"], table["mean"])
-    np.testing.assert_array_equal(traces(figure)["seeds"].x, pairs_frame(result)["difference"])
-    means = pairs_frame(result).groupby(["arm", "reference"], sort=False)["difference"].mean()
-    np.testing.assert_allclose(means, table["mean"])
-    frame, gaps = curve_frame(result), gap_frame(result)
-    losses = frame.set_index(["arm", "seed", "step"])["loss"]
-    for line in gaps.itertuples():
-        fixed = losses["fixed", line.seed, line.step]
-        assert line.difference == pytest.approx(losses[line.arm, line.seed, line.step] - fixed)
-    mean = gaps[gaps["arm"] == "per_layer"].groupby("step")["difference"].mean()
-    np.testing.assert_allclose(traces(plot_gaps(result))["per layer"].y, mean)
-    cut = frame[~((frame["arm"] == "shared") & (frame["seed"] == 0) & (frame["step"] > 300))]
-    ends = mean_over_seeds(cut, "loss").groupby("arm")["step"].max()
-    assert (ends["shared"], ends["fixed"]) == (300, 600), "a mean is of all seeds or not drawn"
-    arms, runs = arms_frame(result).set_index("arm"), result.tables["runs"].query("arm == 'shared'")
-    assert arms.loc["fixed_wide", "extra_parameters"] == 25_344
-    assert arms.loc["shared", "sd"] == pytest.approx(runs["nats_per_byte"].std(ddof=1))
 
 
 def test_times_have_their_quartiles_and_operations_add_up(result_of: ResultOf) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from ablation_samples import ablations_result
 from concept_results import concepts_result
-from study_samples import CLOSER, cost_result, definitions_result, replication_result
+from study_samples import CLOSER, cost_result, definitions_result
 
 from lrope_interp.commands.output import Voice
 from lrope_interp.commands.probe import print_claims
@@ -32,8 +32,6 @@ from lrope_interp.reports.context.words import sentences as cost_sentences
 from lrope_interp.reports.context.words import signed
 from lrope_interp.reports.definitions.page import verdicts as definition_verdicts
 from lrope_interp.reports.distances.page import headline as distance_headline
-from lrope_interp.reports.replication.page import PUBLISHED, render_replication
-from lrope_interp.reports.replication.words import sentences as replication_sentences
 from lrope_interp.results import Result
 
 HERE = ("words", "characters")
@@ -230,47 +228,6 @@ def test_an_erasure_takes_from_a_contrast_what_points_towards_zero() -> None:
 
 
 # --- studies -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("values", "begins", "holds"),
-    [
-        ({"verdict": "equivalent", "is_nonzero": False}, "Equivalent: mean", "lies within ±0.003"),
-        ({"verdict": "equivalent", "is_nonzero": True}, "Equivalent, yet not identical", "better, by less"),
-        ({"verdict": "different", "mean": 0.02}, "Different: the arm is worse: mean", "leaves out 0"),
-        ({"verdict": "different", "mean": -0.001}, "Different: the arm is better, though by less", "leaves"),
-        (
-            {"verdict": "inconclusive", "power": 0.31, "n_seeds_for_power": 14},
-            "Inconclusive: mean",
-            "5 seeds would find it in 31 % of experiments; 14 seeds would find it in 80 %",
-        ),
-        (
-            {"verdict": "inconclusive", "power": 0.001, "n_seeds_for_power": None},
-            "Inconclusive",
-            "under 1 % of experiments; not even 1,000 seeds",
-        ),
-    ],
-)
-def test_every_verdict_of_a_paired_experiment_has_words(
-    result_of: ResultOf, values: dict[str, object], begins: str, holds: str
-) -> None:
-    rows = "arm == 'per_layer' and reference == 'fixed'"
-    changed = _where(result_of("replicate"), "differences", rows, **values)
-    said = dict(replication_sentences(changed))["per layer against fixed"]
-    assert said.startswith(begins) and holds in said
-
-
-def test_a_single_seed_has_no_verdict_and_every_margin_has_its_table(
-    page_of: Callable[[str], str],
-) -> None:
-    sole = replication_result(n_seeds=1, margin=0.01)
-    assert dict(replication_sentences(sole))["per layer against fixed"].startswith("No verdict: mean")
-    html = render_replication(sole)
-    assert "a single seed gives no verdict" in html and "At the margin of ±0.01 nats per byte" in html
-    assert all(f"At ±{margin} nats per byte." in html for margin in ("0.002", "0.003", "0.005"))
-    quoted = [f'<td class="left">{arm}</td><td>{loss}</td>' for arm, loss in PUBLISHED]
-    assert all(row in page_of("replicate") for row in quoted)
-    assert "not measured here" in page_of("replicate")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,256 @@
+"""The numbers behind the page of a paired experiment, each from the saved result alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lrope_interp.reports.kit.frames import Frame
+from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
+from lrope_interp.reports.kit.wording import (
+    NOTHING,
+    is_number,
+    listed,
+    number,
+    plural,
+    signed,
+    signed_interval,
+)
+from lrope_interp.results import Result
+
+MARKS = {
+    "equivalent": ("=", "won"),
+    "equivalent, not 0": ("≈", "won"),
+    "different, better": ("▲", "won"),
+    "different, worse": ("▼", "lost"),
+    "inconclusive": ("?", "open"),
+}
+PUBLISHED = {
+    "fixed": "1.0753",
+    "shared": "1.0747",
+    "shared per head": "1.0740",
+    "per layer (two seeds)": "1.0722, 1.0712",
+    "per layer per head": "1.0701",
+}
+"""Validation loss in nats per byte, as the public experiment behind the blog post gives it."""
+
+
+def arm_name(arm: str) -> str:
+    """Return an arm in words: "per layer"."""
+    return arm.replace("_", " ")
+
+
+def pair_name(arm: str, reference: str) -> str:
+    """Return a comparison in words: "per layer − fixed"."""
+    return f"{arm_name(arm)} − {arm_name(reference)}"
+
+
+def comparisons(result: Result) -> list[tuple[str, str]]:
+    """Return (arm, reference) of every comparison, those with the reference of the headline first."""
+    table: Frame = result.tables["differences"]
+    return list(dict.fromkeys(zip(table["arm"], table["reference"], strict=True)))
+
+
+def margins(result: Result) -> list[float]:
+    """Return every margin that was tested, the smallest first."""
+    return sorted(float(margin) for margin in result.tables["differences"]["margin"].unique())
+
+
+def margin_of(result: Result) -> float:
+    """Return the margin of the headline."""
+    return float(result.provenance["margin"])
+
+
+def differences_frame(result: Result, margin: float | None = None) -> Frame:
+    """Return the rows of `differences` at one margin (by default the headline's), a row a comparison.
+
+    Returns:
+        The columns of the table, and `said`: the verdict with its direction.
+    """
+    table: Frame = result.tables["differences"]
+    wanted = margin_of(result) if margin is None else margin
+    found = table[table["margin"] == wanted].reset_index(drop=True)
+    return found.assign(said=[_said(line) for line in found.itertuples(index=False)])
+
+
+def _said(line: Any) -> str:
+    if line.verdict == "different":
+        return "different, better" if line.mean < 0 else "different, worse"
+    if line.verdict == "equivalent" and line.is_nonzero:
+        return "equivalent, not 0"
+    return "no verdict" if line.verdict == "none" else line.verdict
+
+
+def verdicts(result: Result) -> Verdicts:
+    """Return one row a comparison at the margin of the headline, with the power that it had."""
+    lines, margin = differences_frame(result), margin_of(result)
+    frame = pd.DataFrame({
+        "what": [pair_name(*key) for key in zip(lines["arm"], lines["reference"], strict=True)],
+        "control": [_power(line) for line in lines.itertuples(index=False)],
+        "difference": lines["mean"], "difference_low": lines["ci90_low"],
+        "difference_high": lines["ci90_high"], "verdict": lines["said"],
+    }).reindex(columns=[*COLUMNS])  # fmt: skip
+    return Verdicts(
+        headline=_headline(result, lines),
+        frame=frame,
+        names={
+            "what": "Comparison",
+            "control": "Power; seeds for 80 %",
+            "difference": "Nats per byte",
+        },
+        digits=4,
+        caption=f"Brackets: 90 %. Equivalent: within ±{margin:g}; different: 95 % leaves out 0. "
+        "Power: how often as many seeds would find equal arms equivalent.",
+        marks=MARKS,
+    )
+
+
+def _headline(result: Result, lines: Frame) -> str:
+    reference, margin = str(result.provenance["reference"]), margin_of(result)
+    own = lines[lines["reference"] == reference]
+    n_seeds = int(own["n_seeds"].max())
+    parts = []
+    for said in [*MARKS, "no verdict"]:
+        arms = [arm_name(arm) for arm in own.loc[own["said"] == said, "arm"]]
+        which = listed(arms) if len(arms) < 3 else f"{len(arms)} of {len(own)} arms"
+        which = f"all {len(own)} arms" if 2 < len(arms) == len(own) else which
+        parts += [f"{which} {said}"] if arms else []
+    seeds = plural(n_seeds, "paired seed")
+    return f"Against {arm_name(reference)} at ±{margin:g} nats per byte, {seeds}: {'; '.join(parts)}."
+
+
+def _power(line: Any) -> str:
+    if not is_number(line.power):
+        return ""
+    return f"{percent(line.power)}; {needed(line)}"
+
+
+def percent(share: Any) -> str:
+    """Format a share in per cent, or a dash where there is none."""
+    if not is_number(share):
+        return NOTHING
+    return "under 1 %" if share < 0.01 else f"{100 * float(share):.0f} %"
+
+
+def needed(line: Any) -> str:
+    """Return how many seeds would find equal arms equal in 80 % of experiments."""
+    if is_number(line.n_seeds_for_power):
+        return f"{int(line.n_seeds_for_power):,}"
+    return "> 1,000" if is_number(line.power) else NOTHING
+
+
+def differences_table(result: Result, margin: float) -> Frame:
+    """Return everything about the comparisons at one margin as strings."""
+    table = differences_frame(result, margin)
+    lines = list(table.itertuples(index=False))
+    return pd.DataFrame({
+        "Comparison": [pair_name(line.arm, line.reference) for line in lines],
+        "Verdict": list(table["said"]),
+        "Mean": [signed(line.mean, 5) for line in lines],
+        "90 % interval": [signed_interval(line.ci90_low, line.ci90_high, 5) for line in lines],
+        "95 % interval": [signed_interval(line.ci95_low, line.ci95_high, 5) for line in lines],
+        "S.d.": [number(line.sd, 5) for line in lines],
+        "Seeds": [f"{line.n_seeds}" for line in lines],
+        "p (TOST)": [_p(max(line.p_lower, line.p_upper)) for line in lines],
+        "Power": [percent(line.power) for line in lines],
+        "Seeds for 80 %": [needed(line) for line in lines],
+    })  # fmt: skip
+
+
+def _p(larger: float) -> str:
+    return "< 0.0001" if larger < 1e-4 else number(larger, 4)
+
+
+def pairs_frame(result: Result) -> Frame:
+    """Return every paired difference: columns `arm`, `reference`, `seed`, `difference`."""
+    runs: Frame = result.tables["runs"]
+    losses = runs.pivot(index="seed", columns="arm", values="nats_per_byte")
+    rows = [
+        (arm, reference, int(seed), float(difference))
+        for arm, reference in comparisons(result)
+        for seed, difference in (losses[arm] - losses[reference]).dropna().items()
+    ]
+    return pd.DataFrame(rows, columns=["arm", "reference", "seed", "difference"])
+
+
+def curve_frame(result: Result, split: str = "validation") -> Frame:
+    """Return the learning curves of one split: columns `arm`, `seed`, `step`, `loss`."""
+    curves: Frame = result.tables["curves"]
+    return curves.loc[curves["split"] == split, ["arm", "seed", "step", "loss"]].reset_index(drop=True)
+
+
+def gap_frame(result: Result) -> Frame:
+    """Return each arm's validation curve minus that of the reference with the same seed.
+
+    Columns `arm`, `seed`, `step`, `difference`; steps that only one of the two logged are left out.
+    """
+    curves = curve_frame(result)
+    is_reference = curves["arm"] == result.provenance["reference"]
+    merged = curves[~is_reference].merge(
+        curves[is_reference], on=["seed", "step"], suffixes=("", "_reference")
+    )
+    merged["difference"] = merged["loss"] - merged["loss_reference"]
+    return merged[["arm", "seed", "step", "difference"]]
+
+
+def mean_over_seeds(frame: Frame, column: str) -> Frame:
+    """Return the mean of a column at every step that all seeds of an arm have."""
+    found = frame.groupby(["arm", "step"], sort=False)[column].agg(["mean", "count"]).reset_index()
+    most = found.groupby("arm")["count"].transform("max")
+    return found[found["count"] == most].rename(columns={"mean": column})[["arm", "step", column]]
+
+
+def arms_frame(result: Result) -> Frame:
+    """Return one row an arm: its size, what it read, and mean and s.d. of its losses over seeds."""
+    runs: Frame = result.tables["runs"]
+    grouped = runs.groupby("arm", sort=False)
+    loss = grouped["nats_per_byte"]
+    found = pd.DataFrame(
+        {
+            "n_parameters": grouped["n_parameters"].first(),
+            "n_steps": grouped["n_steps"].first(),
+            "bytes_read": grouped["bytes_read"].mean(),
+            "mean": loss.mean(),
+            "sd": loss.std(),
+            "train_loss": grouped["train_loss"].mean(),
+        }
+    )
+    reference = found.loc[result.provenance["reference"], "n_parameters"]
+    return found.assign(extra_parameters=found["n_parameters"] - int(reference)).reset_index()
+
+
+def arms_table(result: Result) -> Frame:
+    """Return the arms as strings, with a column a language where there are several."""
+    frame = arms_frame(result)
+    lines = list(frame.itertuples(index=False))
+    shown = pd.DataFrame({
+        "Arm": [arm_name(line.arm) for line in lines],
+        "Parameters": [f"{line.n_parameters:,}" for line in lines],
+        "Beyond the reference": [f"{line.extra_parameters:+,}" for line in lines],
+        "Nats per byte": [number(line.mean, 4) for line in lines],
+        "S.d. over seeds": [number(line.sd, 4) for line in lines],
+        "Train, nats per token": [number(line.train_loss, 4) for line in lines],
+        "Steps": [f"{line.n_steps:,}" for line in lines],
+        "MB read": [number(line.bytes_read / 1e6, 2) for line in lines],
+    })  # fmt: skip
+    table: Frame = result.tables["languages"]
+    losses = table.pivot_table(index="arm", columns="language", values="nats_per_byte", aggfunc="mean")
+    for language in losses.columns if len(losses.columns) > 1 else ():
+        values = losses[language].reindex(frame["arm"])
+        shown.insert(4, f"In {language}", [number(value, 4) for value in values])
+    return shown
+
+
+def experiment(result: Result) -> dict[str, str]:
+    """Return what was trained, as facts."""
+    config = result.provenance.get("config") or {}
+    runs: Frame = result.tables["runs"]
+    steps = ", ".join(f"{step:,}" for step in sorted(set(runs["n_steps"])))
+    read = float(np.mean(runs["bytes_read"])) / 1e6
+    return {
+        "Arms": f"{', '.join(map(arm_name, dict.fromkeys(runs['arm'])))}; "
+        f"{plural(runs['seed'].nunique(), 'seed')} each",
+        "Training": f"preset {config.get('preset', '?')}, {steps} steps, {read:.1f} MB of text read a run",
+    }
