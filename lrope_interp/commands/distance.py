@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lrope_interp.commands import options
 from lrope_interp.commands.analysis import Analysis, shares
-from lrope_interp.commands.output import Voice, number
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
     from lrope_interp.models.distance import Place
-    from lrope_interp.results import Result
 
 _LONGEST_NUMBER = 9
 
@@ -47,14 +45,8 @@ def distance(
     model = asked.load_model()
     layers = options.pick_layers(layer, model.cfg.n_layers)
     from lrope_interp.probes.distances.distances import distance as measure
-    from lrope_interp.reports.distances.page import render_distance
 
-    asked.report(
-        model,
-        lambda _: measure(model, whole, a, b, layers, encoding_errors=asked.encoding_errors),
-        render_distance,
-        _print_distances,
-    )
+    asked.report(model, lambda _: measure(model, whole, a, b, layers, encoding_errors=asked.encoding_errors))
 
 
 def parsed_place(value: str, option: str) -> Place:
@@ -78,23 +70,3 @@ def parsed_place(value: str, option: str) -> Place:
     if not value:
         raise LRopeError(f"{option} wants characters A:B, the number of one, or words of the text; got none")
     return value
-
-
-def _print_distances(result: Result, out: Voice) -> None:
-    """Print the places asked for, or the words that the matrix is about."""
-    from lrope_interp.reports.distances.figures import MEASURES, pair_frame
-    from lrope_interp.reports.distances.page import headline
-
-    rows = []
-    for measure in MEASURES:
-        frame: Any = pair_frame(result, measure)
-        for row in frame.itertuples(index=False):
-            span = f"{number(row.low)} to {number(row.high)}" if row.low == row.low else "-"
-            mark = {"True": "outside", "False": "usual"}.get(str(row.is_outside), "-")
-            cells = [number(row.value), str(row.n_tokens), number(row.expected), span, mark]
-            rows.append([row.row_label, measure, *cells])
-    if rows:
-        header = ["row", "measure", "distance", "tokens", "expected", "95 % of pairs", "so it is"]
-        out.table("Distance, and what is usual in this text at that token distance", header, rows)
-    for line in headline(result):
-        out.line(line)

@@ -206,7 +206,7 @@ def test_a_pair_is_measured_and_every_pair_of_words(analysed: Made, cli: Cli, ru
     assert cells == {(layer, measure) for layer in (0, 1) for measure in ("normalised", "effective")}
     assert set(pair["n_tokens"]) == {13} and len(tables["matrix"]) == 10 * 2 * 2
     shown = cli("distance", "the fox sees the dog", "--from", "fox", "--to", "19", "--layer", "1")
-    assert "“fox” and “g” are 13 tokens apart" in shown.out
+    assert "“fox” and “g” are 13 tokens apart" in shown.out and "layer 1" in shown.out
     assert set(load_result(run_copy / "distance").tables["distances"]["layer"]) == {1}
     Path("text.txt").write_text("the fox sees the dog")
     assert cli("distance", "--text", "text.txt").code == 0

@@ -30,7 +30,6 @@ from lrope_interp.reports.concepts.strips import example_strips as concept_strip
 from lrope_interp.reports.concepts.structure import CONTRASTS, MEASURES, structure_frame, structure_panels
 from lrope_interp.reports.context.figures import plot_time
 from lrope_interp.reports.context.frames import flops_frame, phase_frame
-from lrope_interp.reports.distances.page import matrix_frame, pair_frame, plot_matrix, plot_pair
 from lrope_interp.reports.training.page import plot_increments, plot_loss
 from lrope_interp.results import Result
 
@@ -241,24 +240,6 @@ def test_controls_of_selectivity_and_structure_have_their_own_rows(result_of: Re
 
 
 # --- studies, distances, training ----------------------------------------------------------------------
-
-
-def test_the_matrix_of_distances_draws_every_pair_and_a_pair_its_range(result_of: ResultOf) -> None:
-    result = result_of("distances")
-    figure = plot_matrix(result)
-    for trace, (_, own) in zip(figure.data, matrix_frame(result).groupby("row_label"), strict=True):
-        drawn = np.asarray(trace.customdata, dtype=float)
-        assert np.isfinite(drawn).sum() == len(own) == 6
-        for row in own.itertuples():
-            at = (row.index_b, row.index_a)
-            assert drawn[at] == row.value
-            assert trace.z[at[0]][at[1]] == pytest.approx(math.log2(float(row.value) / float(row.expected)))
-            assert (trace.text[at[0]][at[1]] == "•") == (str(row.is_outside) == "True")
-    assert [trace.visible for trace in figure.data] == [True, False]
-    frame = pair_frame(result)
-    assert list(traces(plot_pair(result))["this pair"].x) == frame["value"].tolist()
-    (band,) = [trace for trace in plot_pair(result).data if trace.type == "bar"]
-    assert list(band.base) == frame["low"].tolist()
 
 
 def test_times_have_their_quartiles_and_operations_add_up(result_of: ResultOf) -> None:

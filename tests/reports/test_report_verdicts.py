@@ -31,7 +31,6 @@ from lrope_interp.reports.context.page import render_context_cost
 from lrope_interp.reports.context.words import sentences as cost_sentences
 from lrope_interp.reports.context.words import signed
 from lrope_interp.reports.definitions.page import verdicts as definition_verdicts
-from lrope_interp.reports.distances.page import headline as distance_headline
 from lrope_interp.results import Result
 
 HERE = ("words", "characters")
@@ -261,14 +260,6 @@ def test_what_was_not_measured_is_not_said_to_be_beaten(column: str, name: str) 
     for left in (table[table[column] != name], unbounded):
         told = definition_verdicts(_with(result, definitions=left))[0]
         assert "are not shown to be drawn together" in told
-
-
-def test_a_pair_of_words_is_unusual_where_its_distance_leaves_the_range(result_of: ResultOf) -> None:
-    for rows, outside in (("layer == 0", False), ("layer >= 0", True)):
-        changed = _where(result_of("distances"), "distances", rows, is_outside=outside)
-        said = distance_headline(changed)[0]
-        assert "“peace” and “of” are 5 tokens apart" in said
-    assert "layer 0" in said and "layer 1" in said
 
 
 def test_costs_are_said_at_each_length_and_targets_have_a_verdict_at_theirs_only(
