@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
+import webbrowser
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -49,6 +51,8 @@ class Analysis:
     batch_size: options.BatchSize = 16
     encoding_errors: options.EncodingErrors = "strict"
     text_column: options.TextColumn = "text"
+    open_page: options.Open = False
+    image: options.Format = None
     as_json: options.Json = False
     quiet: options.Quiet = False
 
@@ -136,6 +140,8 @@ class Analysis:
         from lrope_interp.folders import reserved
         from lrope_interp.results import stamp
 
+        if self.image is not None and find_spec("kaleido") is None:
+            raise LRopeError(f"--format {self.image} needs kaleido: pip install 'lrope-interp[export]'")
         asked, again = self.out or self.run.folder / self.command, self._command_line()
         try:
             with reserved(
@@ -144,7 +150,8 @@ class Analysis:
                 with self.output.progress(self.command) as on_progress:
                     made = make(on_progress)
                 known = {"model": self.run.folder.name, "model_sha256": model.weights_sha256}
-                result, folder = save(stamp(made, command=again, **known), render, asked, reservation)
+                made = stamp(made, command=again, **known)
+                result, folder = save(made, render, asked, reservation, self.image)
         except KeyboardInterrupt:
             if not is_resumable:
                 raise
@@ -154,6 +161,8 @@ class Analysis:
             raise typer.Exit(INTERRUPTED) from None
         (say or print_verdicts)(result, self.output)
         close(result, folder, self.output)
+        if self.open_page:
+            webbrowser.open((folder / "report.html").absolute().as_uri())
 
     def _command_line(self) -> str:
         """Return the command as it was given, with the run that was chosen where none was named."""
@@ -224,13 +233,18 @@ def print_verdicts(result: Result, out: Voice) -> None:
 
 
 def save(
-    made: Result, render: Callable[[Result], str] | None, asked: Path, reservation: Reservation
+    made: Result,
+    render: Callable[[Result], str] | None,
+    asked: Path,
+    reservation: Reservation,
+    image: str | None = None,
 ) -> tuple[Result, Path]:
     """Fill a reserved folder with a result and its report, and put it in its place.
 
     A report that cannot be made or written takes no table with it.
     """
     from lrope_interp.folders import as_given
+    from lrope_interp.reports import write_image
     from lrope_interp.reports.kit.page import write_page
     from lrope_interp.results import load_result, save_result
 
@@ -239,6 +253,8 @@ def save(
     try:
         page = reservation.folder / "report.html"
         result.report(page) if render is None else write_page(render(result), page)
+        if image is not None:
+            write_image(result, reservation.folder / f"figure.{image}")
     except Exception as error:  # told below, when the tables are safe
         trouble = error
     wanted, folder = reservation.target, as_given(asked, reservation.settle())
@@ -249,7 +265,7 @@ def save(
         )
     if isinstance(trouble, LRopeError | OSError | MemoryError):
         raise LRopeError(
-            f"the result is whole and lies in {folder}, but without its page: "
+            f"the result is whole and lies in {folder}, but without its page or figure: "
             f"{str(trouble) or 'out of memory'}"
         ) from trouble
     if trouble is not None:

@@ -77,6 +77,11 @@ _TEXT_COLUMN = typer.Option(
 TextColumn = Annotated[str, _TEXT_COLUMN]
 TextColumnIfGiven = Annotated[str | None, _TEXT_COLUMN]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
+Format = Annotated[
+    Literal["png", "svg"] | None,
+    typer.Option("--format", help="Write the main figure too, as figure.png or figure.svg."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes.")]
 
 # Commands that had another name once, and what they are called now.

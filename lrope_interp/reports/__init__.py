@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrope_interp.errors import LRopeError
@@ -65,6 +66,22 @@ def plot(result: Result, name: str | None = None, **which: Any) -> go.Figure:
         of = f"it is of {', '.join(asks)}" if asks else "nothing can be chosen"
         raise LRopeError(f"figure {name!r} cannot be drawn of {', '.join({*which} - {*asks})}: {of}")
     return known[name](result, **which)
+
+
+def write_image(result: Result, path: Path) -> None:
+    """Write the figure of a result as PNG or SVG, by the ending of `path`.
+
+    Raises:
+        LRopeError: kaleido or a browser for it is missing, or the file cannot be written.
+    """
+    try:
+        plot(result).write_image(path, scale=2 if path.suffix == ".png" else 1)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise LRopeError(
+            f"the figure needs kaleido (pip install 'lrope-interp[export]') and Chrome or Chromium, which "
+            f"BROWSER_PATH may name: {said}"
+        ) from error
 
 
 _LINES = 15  # of the text of a result
