@@ -196,6 +196,8 @@ def load_result(folder: Path | str) -> Result:
     Raises:
         LRopeError: Where the folder holds no result, a broken one, or one of a newer format.
     """
+    if not isinstance(folder, str | Path):
+        raise LRopeError(f"the folder of a result is wanted; got {folder!r:.60}")
     folder = Path(folder)
     missing = f"{folder} holds no result ({RESULT_FILE} is missing)"
     payload = read_json(folder / RESULT_FILE, ResultFile, newest=RESULT_FORMAT, missing=missing)

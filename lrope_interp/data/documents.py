@@ -53,9 +53,7 @@ class Reading:
         if self.encoding_errors not in ENCODING_ERRORS:
             raise unknown("value for encoding-errors", self.encoding_errors, ENCODING_ERRORS)
         if not self.text_column:
-            raise LRopeError(
-                "--text-column is empty; the name of a column is wanted, as in --text-column text"
-            )
+            raise LRopeError("text_column is empty; the name of a column is wanted, as in text_column text")
         if self.max_train_bytes < 0:
             raise LRopeError(
                 f"max_train_bytes must be at least 0 (which reads all), got {self.max_train_bytes}"

@@ -67,7 +67,7 @@ def find_source(frozen_from: str) -> FrozenSource:
     if learned not in ("per_layer", "shared"):
         raise LRopeError(
             f"the run {folder} has {learned.replace('_', ' ')} increments, which it did not learn: freeze "
-            "those of a run trained with --increments per-layer or shared"
+            "those of a run trained with increments per-layer or shared"
         )
     source = FrozenSource(run, file_sha256(folder / WEIGHTS_FILE))
     if wanted not in ("", source.sha256):
@@ -96,7 +96,7 @@ def settled(config: TrainConfig, source: FrozenSource) -> TrainConfig:
     """
     has_heads = bool(source.run.info.get("per_head"))
     if config.per_head and not has_heads:
-        raise LRopeError(f"the run {source.run.folder} has one increment for all heads: leave out --per-head")
+        raise LRopeError(f"the run {source.run.folder} has one increment for all heads: leave out per_head")
     return replace(config, per_head=has_heads, frozen_from=source.identity)
 
 
@@ -120,7 +120,7 @@ def freeze_increments(
         name = (source.run.info.get("tokenizer") or {}).get("name", "bytes")
         raise LRopeError(
             f"the run {folder} has another tokenizer than the new run, so their tokens are not "
-            f"the same: train with --tokenizer {'bytes' if name == 'bytes' else folder / 'tokenizer.json'}"
+            f"the same: train with tokenizer {'bytes' if name == 'bytes' else folder / 'tokenizer.json'}"
         )
     held_out = chain.from_iterable(corpus.documents(split) for split in ("fit", "dev", "test"))
     try:

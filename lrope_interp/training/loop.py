@@ -157,7 +157,7 @@ def _reserved(stack: ExitStack, asked: Path, config: TrainConfig, emit: OnEvent,
     if not place.is_beside:
         return place
     if config.frozen and os.path.samefile(find_source(config.frozen_from).run.folder, place.target):
-        raise LRopeError(f"{asked} has the increments that are trained on: give another --out")
+        raise LRopeError(f"{asked} has the increments that are trained on: give another folder")
     if is_given_up:
         emit(events.Warned(f"the run in {place.folder} is given up, which was to replace {asked} too"))
     inside = results_in(place.target)
@@ -204,7 +204,7 @@ def _keep_length(run: Run, prepared: Prepared, step: int, emit: OnEvent) -> None
         return
     if config.n_steps <= step:
         raise LRopeError(
-            f"the run {run.folder} is at step {step:,} already: --steps {config.n_steps:,} would end it "
+            f"the run {run.folder} is at step {step:,} already: {config.n_steps:,} steps would end it "
             "before that"
         )
     before = replace(config, n_steps=n_before)
@@ -242,7 +242,9 @@ def _warn_of_changes(info: Mapping[str, Any], sitting: Sitting) -> None:
     """Say where the run is not what it was: sums in another order differ in their last bits."""
     said = Recording.from_dict(info.get("recording", {}))
     for name in set(said.log_to) - {*said.offline().log_to, *sitting.recording.log_to}:
-        message = f"{name} is told nothing, for a run folder does not start what sends: give --log-to {name}"
+        message = (
+            f"{name} is told nothing, for a run folder does not start what sends: name the tracker again"
+        )
         sitting.emit(events.Warned(message))
     now = {"threads": torch.get_num_threads(), "processes": sitting.processes.size}
     for name, number in now.items():

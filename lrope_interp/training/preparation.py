@@ -349,7 +349,8 @@ def _cap_epochs(config: TrainConfig, n_tokens: int, per_byte: float, on_event: O
         n_steps = max(1, int(config.max_epochs * n_tokens / n_drawn))
         message = (
             f"{config.n_steps:,} steps would read the {megabytes:.1f} MB of training text {epochs:.0f} "
-            f"times; lowered to {n_steps:,} steps, {config.max_epochs:g} times. --steps overrides this."
+            f"times; lowered to {n_steps:,} steps, {config.max_epochs:g} times. "
+            "Steps that are asked for override this."
         )
         on_event(Warned(message))
         return config.with_steps(n_steps)

@@ -258,13 +258,13 @@ def check(
 
 def _assert_ours(folder: Path) -> None:
     if folder.is_file():
-        raise LRopeError(f"{folder} is a file; a folder is wanted: give another --out")
+        raise LRopeError(f"{folder} is a file; a folder is wanted: give another folder")
     found, runs = _names(folder), _names(folder / RUNS_FOLDER)
     foreign = [name for name in found if name not in _OURS and not name.endswith((".csv", ".part"))]
     foreign += [f"{RUNS_FOLDER}/{name}" for name in runs if not ARM_RUN.fullmatch(name)]
     if foreign or (found and RUNS_FOLDER not in found):
         holds = f"holds {foreign[0]}" if foreign else f"has no {RUNS_FOLDER}/"
-        raise LRopeError(f"{folder} {holds}, so it is no folder of `replicate`: give another --out")
+        raise LRopeError(f"{folder} {holds}, so it is no folder of `replicate`: give another folder")
 
 
 def _names(folder: Path) -> list[str]:

@@ -505,5 +505,5 @@ def test_marks_line_ends_and_wide_characters_do_not_move_a_name() -> None:
 def test_what_is_no_python_is_refused() -> None:
     with pytest.raises(LRopeError, match="parse"):
         definitions_of(code("int main() { return 0; }"))
-    with pytest.raises(LRopeError, match="--data code"):
+    with pytest.raises(LRopeError, match="the corpus code"):
         definitions_of(prose("x = 1"))

@@ -168,7 +168,7 @@ def test_a_sample_is_no_larger_than_asked_and_takes_no_more_others_than_concepts
     found = sample_spans("colours", sample.documents, sample.spans, np.arange(120) >= 80, most=10_000)
     counts = np.bincount(found.spans.concept)
     assert counts[0] == counts[1]
-    with pytest.raises(LRopeError, match=r"raise --max-spans \(now 1\)"):
+    with pytest.raises(LRopeError, match=r"raise max_spans \(now 1\)"):
         sample_spans("colours", sample.documents, sample.spans, np.arange(120) >= 80, most=1)
     few = sample_spans("colours", sample.documents, sample.spans, np.arange(120) >= 80, most=300)
     assert len(few.spans) == pytest.approx(300, abs=2)

@@ -208,7 +208,7 @@ def test_a_stored_config_finds_its_source_again_and_refuses_other_weights(
         ("frozen:missing", {}, "there is no run folder"),
         ("frozen-contextual:learned", {"n_layers": 3}, "n_layers is 2 there and 3 here"),
         ("frozen:learned", {"n_ctx": 40}, "n_ctx is 32 there and 40 here"),
-        ("frozen:learned", {"per_head": True}, "leave out --per-head"),
+        ("frozen:learned", {"per_head": True}, "leave out per_head"),
         ("frozen:heads", {"n_heads": 1}, "n_heads is 2 there and 1 here"),
         ("frozen:learned", {"tokenizer": "bpe:300"}, "another tokenizer"),
         ("frozen:fixed", {}, "has fixed increments"),

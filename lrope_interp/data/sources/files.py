@@ -232,17 +232,17 @@ def text_of(value: object, place: str, reading: Reading) -> str:
         raise LRopeError(f"{place}: a lone surrogate at character {error.start:,}; {_REPAIR}") from None
     raise LRopeError(
         f"{place}: the column {reading.text_column!r} holds {_kind_of(value)}, and text is wanted; name "
-        "another with --text-column"
+        "another as text_column"
     )
 
 
 def column_missing(place: str, column: str, columns: Iterable[str]) -> LRopeError:
     """Say which columns there are instead."""
     names = ", ".join(columns) or "none"
-    return LRopeError(f"{place} has no column {column!r}; there are: {names}. Name one with --text-column")
+    return LRopeError(f"{place} has no column {column!r}; there are: {names}. Name one as text_column")
 
 
-_REPAIR = "repair it, or read it with --encoding-errors replace"
+_REPAIR = "repair it, or read it with encoding_errors replace"
 _KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 

@@ -96,8 +96,8 @@ def ablate(
         raise LRopeError("freeze is one intervention and a suite many: give one of them")
     if heads and n_heads == 1:
         raise LRopeError(
-            "the heads of this model share their increments, so none can be ablated alone; train with "
-            "--per-head for that"
+            "the heads of this model share their increments, so none can be ablated alone; train one with "
+            "increments per head for that"
         )
     if len(chosen) > 1 and chosen != every and not (is_each or heads):
         raise LRopeError(

@@ -129,8 +129,8 @@ def boundaries(
     layers, notes = _scored_layers(model, layers)
     _check_models(model, fixed_model, match)
     selection = select(model, text, data, max_bytes=max_bytes)
-    check_beside(fixed_model, "--fixed-model", selection)
-    check_beside(match, "--match", selection)
+    check_beside(fixed_model, "the fixed model", selection)
+    check_beside(match, "the model to match", selection)
     gaps = _gaps(model, selection, default_labels(selection.test) if labels is None else labels)
     has_byte_tokens = model.own_tokenizer().name == ByteTokenizer.name
 
@@ -199,14 +199,18 @@ def _check_models(
     """Refuse models that cannot be held beside the one that is tested."""
     if twin is not None and increments_name(twin) != "fixed":
         raise LRopeError(
-            "--fixed-model wants a run with fixed increments; those of this one are "
+            "the fixed model must come from a run with fixed increments; those of this one are "
             f"{increments_name(twin).replace('_', ' ')}"
         )
     if match is not None and match.cfg.increments == "fixed":
-        raise LRopeError("--match wants a run that learned its increments; this one is fixed")
-    for other, option in ((twin, "--fixed-model"), (match, "--match")):
+        raise LRopeError(
+            "the model to match must come from a run that learned its increments; this one is fixed"
+        )
+    for other, which in ((twin, "the fixed model"), (match, "the model to match")):
         if other is not None and other.own_tokenizer().fingerprint != model.own_tokenizer().fingerprint:
-            raise LRopeError(f"{option} wants a run with the same tokenizer, or gaps cannot be compared")
+            raise LRopeError(
+                f"{which} must come from a run with the same tokenizer, or gaps cannot be compared"
+            )
 
 
 def _check_align(align: str | None) -> str | None:
@@ -245,7 +249,7 @@ def _scored_layers(model: LRopeTransformer, layers: Layers) -> tuple[tuple[int, 
     if model.cfg.increments == "fixed":
         raise LRopeError(
             "this run is fixed: every increment is 1, so there is nothing to test; "
-            "choose one trained with --increments per-layer or shared"
+            "choose one trained with increments per-layer or shared"
         )
     kept = check_layers(model, layers)
     if model.cfg.increments == "shared":

@@ -139,12 +139,12 @@ def probe(
     if increments_name(model) == "fixed" and set(options.features) != {RESID}:
         raise LRopeError(
             "the increments of this model are all 1, so there is nothing in them to decode; probe its "
-            "hidden states (--features resid), or another model"
+            "hidden states (features resid), or another model"
         )
     if fixed_model is not None:
         _check_twin(fixed_model, model)
     selection, given = _selected(model, text, data, spans, options, max_bytes)
-    check_beside(fixed_model, "--fixed-model", selection)
+    check_beside(fixed_model, "the fixed model", selection)
     train = (*selection.fit, *selection.dev)
     captured = lay_out(model, (*train, *selection.test), (), predictions=False)
     is_scored = ~np.concatenate([np.zeros(0, dtype=bool), *selection.shared["test"]])
@@ -222,13 +222,19 @@ def _check_twin(twin: LRopeTransformer, model: LRopeTransformer) -> None:
     """Refuse a twin that the model's random heads cannot read, or that reads other tokens."""
     if increments_name(twin) != "fixed":
         kind = increments_name(twin).replace("_", " ")
-        raise LRopeError(f"--fixed-model wants a run with fixed increments; those of this one are {kind}")
+        raise LRopeError(
+            f"the fixed model must come from a run with fixed increments; those of this one are {kind}"
+        )
     shapes = [(one.cfg.n_layers, one.cfg.d_model) for one in (twin, model)]
     if shapes[0] != shapes[1]:
         wanted = " and ".join(f"n_layers={n}, d_model={d}" for n, d in shapes)
-        raise LRopeError(f"--fixed-model wants a run of the model's own shape; the two have {wanted}")
+        raise LRopeError(
+            f"the fixed model must come from a run of the model's own shape; the two have {wanted}"
+        )
     if twin.own_tokenizer().fingerprint != model.own_tokenizer().fingerprint:
-        raise LRopeError("--fixed-model wants a run with the same tokenizer, or spans cannot be compared")
+        raise LRopeError(
+            "the fixed model must come from a run with the same tokenizer, or spans cannot be compared"
+        )
 
 
 def _samples(

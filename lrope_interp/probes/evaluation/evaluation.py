@@ -123,7 +123,7 @@ def _evaluated(
         documents = sample_documents(documents, max_bytes or MAX_BYTES)
         n_taken = sum(sizes_of(documents))
         warnings.append(
-            f"{n_taken:,} of {n_bytes:,} bytes are scored, chosen by hash; --max-bytes N chooses how many"
+            f"{n_taken:,} of {n_bytes:,} bytes are scored, chosen by hash; max_bytes chooses how many"
         )
     name = f"text:{text.name}" if isinstance(text, Path) else GIVEN
     return documents, describe(name, tuple(documents), "all"), warnings

@@ -210,7 +210,9 @@ def find_pairs(
     """
     readable = [at for at, document in enumerate(captured.documents) if is_readable(document)]
     if not readable:
-        raise LRopeError("no document is Python that parses, so no definition can be found; give --data code")
+        raise LRopeError(
+            "no document is Python that parses, so no definition can be found; give the corpus code"
+        )
     parts = []
     for number in readable:
         names = DocumentNames(captured, number, shared[number])

@@ -116,7 +116,7 @@ def entities(
     if model.cfg.increments == "fixed":
         raise LRopeError(
             f"this model has no increments that it learned ({increments_name(model)}), so names cannot "
-            "differ from anything by its doing; give a run trained with --increments per-layer or shared"
+            "differ from anything by its doing; give a run trained with increments per-layer or shared"
         )
     has_english = any(one.language in ENGLISH and " " in one.text for one in selection.test)
     has_names = any(one.language == "zh" and one.words and one.tags for one in selection.test)
@@ -125,7 +125,7 @@ def entities(
         raise LRopeError(
             "entities needs English text with spaces, or Chinese text whose words have tags (People's "
             f"Daily); this text has neither (languages: {languages}). Give a run trained on such text, or "
-            "another --data"
+            "another corpus"
         )
     fit = sample_documents(selection.fit, _FIT_BYTES)
     fitted = fit_increments(model, fit, batch_size=batch_size, on_progress=staged(on_progress, "fit"))
