@@ -17,7 +17,6 @@ from lrope_interp.training.events import (
     Event,
     Finished,
     LayerIncrements,
-    OnEvent,
     Started,
     Step,
     Validated,
@@ -168,15 +167,8 @@ def opening(event: Started) -> list[str]:
 
 
 @contextmanager
-def listen(out: Voice, state: TrainingState) -> Iterator[OnEvent]:
-    """Yield what to hand to `train` as `on_event`: it shows the run the way this terminal can."""
-    with listen_to_runs(out, Course(1, 0, 0, state=state)) as on_event:
-        yield lambda event: on_event(None, event)
-
-
-@contextmanager
-def listen_to_runs(out: Voice, course: Course) -> Iterator[_Listener]:
-    """Yield what to hand to `train_missing` as `on_event`; a run of its own comes without a plan.
+def listen(out: Voice, course: Course) -> Iterator[_Listener]:
+    """Yield what to hand to `train_missing` as `on_event`; to `train`, with None for the plan.
 
     It is shown by a picture that is redrawn four times a second, by lines, or not at all.
     """

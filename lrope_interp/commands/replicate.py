@@ -66,8 +66,8 @@ def replicate(
         "device": None if device == "auto" else device,
         "encoding_errors": encoding_errors,
     }
-    from lrope_interp.commands.progress import Course, listen_to_runs
-    from lrope_interp.commands.training import write_report
+    from lrope_interp.commands.progress import Course, listen
+    from lrope_interp.commands.train import write_report
     from lrope_interp.folders import as_given
     from lrope_interp.probes.studies.replication.replication import Comparison
     from lrope_interp.results import stamp
@@ -86,7 +86,7 @@ def replicate(
             working = dataclasses.replace(replication, folder=as_given(replication.folder, place.folder))
             if place.is_beside:
                 say.warn(f"{place.target.name} stays until {working.folder} is whole, which then replaces it")
-            with listen_to_runs(say, course) as on_event:
+            with listen(say, course) as on_event:
                 runs = train_missing(working, on_event)
             for one in runs:
                 if not (one.folder / "report.html").exists():

@@ -16,7 +16,7 @@ import pytest
 from cli_words import SMALL, Cli, assert_refused, rows_of_text
 
 from lrope_interp.commands.output import Voice
-from lrope_interp.commands.progress import LINES_A_RUN, TrainingState, by_layer, clock, listen
+from lrope_interp.commands.progress import LINES_A_RUN, Course, TrainingState, by_layer, clock, listen
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.tokenizers import load_tokenizer
 from lrope_interp.training.events import Event, LayerIncrements, Started, Step, Validated, Warned
@@ -129,11 +129,11 @@ def told(out: Voice, n_steps: int, *more: Event) -> TrainingState:
     events: list[Event] = [Started(Path("runs/x"), 0, n_steps, 1_600_000, "cpu", "float32", {"english": 0.5})]
     for step in range(1, n_steps + 1):
         events.append(Step(step, n_steps, 2.0, 2.0 * bits, 1e-3, 41_200.0, 192.0, increments))
-    state = TrainingState()
-    with listen(out, state) as on_event:
+    course = Course(1, 0, 0)
+    with listen(out, course) as on_event:
         for event in (*events, Validated(n_steps, n_steps, 1.9, 1.9 * bits, 100), *more):
-            on_event(event)
-    return state
+            on_event(None, event)
+    return course.state
 
 
 def test_a_log_gets_some_lines_whatever_the_length(capsys: pytest.CaptureFixture[str]) -> None:

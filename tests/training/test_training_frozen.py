@@ -11,7 +11,7 @@ import pytest
 import torch
 from run_samples import MakeConfig, at, fail, logged, outcome
 
-from lrope_interp.commands.training import Recorded, Request, _resumed
+from lrope_interp.commands.train import resumed
 from lrope_interp.data import load_corpus
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
@@ -184,7 +184,7 @@ def test_options_repeated_with_resume_must_name_the_same_source(
 
 
 def asked_again(increments: str, folder: Path) -> TrainConfig | None:
-    return _resumed(Request({"increments": increments}, folder, True, False, Recorded(None, ())))[0]
+    return resumed({"increments": increments}, folder)[0]
 
 
 def test_a_stored_config_finds_its_source_again_and_refuses_other_weights(

@@ -17,7 +17,7 @@ import torch
 from run_samples import MakeConfig, MakeModel, at, contents, fail, of, outcome, send, stop
 from safetensors import SafetensorError
 
-from lrope_interp.commands.training import Recorded, Request, _resumed
+from lrope_interp.commands.train import resumed
 from lrope_interp.errors import LRopeError
 from lrope_interp.folders import locked
 from lrope_interp.models import LRopeTransformer, checkpoint
@@ -270,10 +270,10 @@ def test_steps_asked_for_lift_the_cap_on_epochs_and_nothing_else_may_change_with
 ) -> None:
     stop(tmp_path / "run", replace(make_config(n_steps=5_000), max_epochs=0.05), 1)
     for given in ({"n_steps": 9, "lr": 0.1}, {"schedule": "wsd"}):
-        asked, folder = _resumed(Request(given, tmp_path / "run", True, False, Recorded(None, ())))
+        asked, folder = resumed(given, tmp_path / "run")
         with pytest.raises(LRopeError, match=r"lr was 0\.003, now 0\.1|schedule was cosine, now wsd"):
             train(asked, folder, resume=True)
-    asked, folder = _resumed(Request({"n_steps": 9}, tmp_path / "run", True, False, Recorded(None, ())))
+    asked, folder = resumed({"n_steps": 9}, tmp_path / "run")
     assert train(asked, folder, resume=True).summary["step"] == 9
 
 
