@@ -94,9 +94,8 @@ def _encoded(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[np
     dtype = token_dtype(tokenizer.vocab_size)
     eos = np.array([tokenizer.eos_id], dtype=dtype)
     yield eos
-    encode_batch = getattr(tokenizer, "encode_batch", None)  # on all cores, where the tokenizer can
     for texts in _chunks(documents):
-        for ids in map(tokenizer.encode, texts) if encode_batch is None else encode_batch(texts):
+        for ids in tokenizer.encode_batch(texts):
             yield ids.astype(dtype)
             yield eos
 
