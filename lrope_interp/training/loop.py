@@ -155,7 +155,7 @@ def _reserved(stack: ExitStack, asked: Path, config: TrainConfig, emit: OnEvent,
     place = stack.enter_context(reserved(asked, RUN, **how))
     if not place.is_beside:
         return place
-    if config.frozen and os.path.samefile(find_source(config.frozen_from).run.folder, place.target):
+    if config.frozen and os.path.samefile(find_source(config.frozen_from)[0].folder, place.target):
         raise LRopeError(f"{asked} has the increments that are trained on: give another folder")
     if is_given_up:
         emit(events.Warned(f"the run in {place.folder} is given up, which was to replace {asked} too"))

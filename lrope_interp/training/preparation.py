@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ def prepare(
     """
     config = decided(config)
     source = find_source(config.frozen_from) if config.frozen and frozen is None else None
-    config = config if source is None else settled(config, source)
+    config = config if source is None else settled(config, *source)
     with warnings.catch_warnings(record=True) as caught:  # as of a damaged cache that is made again
         warnings.simplefilter("always", UserWarning)
         corpus = corpus or training_corpus(config)
@@ -106,7 +105,7 @@ def prepare(
     _assert_trained_on_train_only(corpus, manifest, [stream for _, stream in streams], tokenizer)
     sampler = WindowSampler(streams, config.n_ctx, config.batch_size, config.seed)
     if source is not None:
-        frozen = freeze_increments(config, source, corpus, tokenizer, sampler)
+        frozen = freeze_increments(config, source[0], corpus, tokenizer, sampler)
     documents = validation_documents(corpus, config.validation_bytes)
     per_byte = tokens_per_byte(streams, tokenizer)
     return Prepared(
@@ -335,8 +334,7 @@ def _assert_trained_on_train_only(
 ) -> None:
     """Hash what stands between the EOS of the streams themselves, and find no held-out text there."""
     read = sorted({digest for stream in streams for digest in document_hashes(stream, tokenizer)})
-    held_out = (corpus.documents(split) for split in ("fit", "dev", "test"))
-    assert_held_out({"splits": {"train": {"sha256": read}}}, chain.from_iterable(held_out))
+    assert_held_out({"splits": {"train": {"sha256": read}}}, corpus.held_out())
     assert read == sorted(manifest["splits"]["train"]["sha256"]), "data.json must name what is trained on"
 
 

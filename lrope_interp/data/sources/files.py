@@ -15,7 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lrope_interp.data.documents import SPLITS, CorpusPart, IndexedDocuments, Reading, any_integer
+from lrope_interp.data.documents import (
+    SPLITS,
+    CorpusPart,
+    IndexedDocuments,
+    Reading,
+    any_integer,
+    languages_of,
+)
 from lrope_interp.data.sources.plain_text import (
     CODE_SUFFIXES,
     PROSE_SUFFIXES,
@@ -95,7 +102,7 @@ def is_large(path: Path) -> bool:
 
 def stored_part(name: str, documents: IndexedDocuments, source: dict[str, Any]) -> CorpusPart:
     """Return the part that stored documents make, a tenth of them held out."""
-    languages = set(documents.languages)
+    languages = set(languages_of(documents))
     said = {"package": None, "version": None, **source, "n_duplicates_removed": documents.n_duplicates}
     return CorpusPart(
         name, languages.pop() if len(languages) == 1 else "und", documents, HELD_OUT_SHARE, said
