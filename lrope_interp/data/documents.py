@@ -346,6 +346,13 @@ class Corpus:
         """Yield every document that training must not see."""
         return chain.from_iterable(map(self.documents, HELD_OUT))
 
+    def split_of(self, document: Document) -> str:
+        """Return the split that a document of this corpus, or a piece of one, belongs to."""
+        for part in self.parts:
+            if document.source_sha256 in part.splits:
+                return part.splits[document.source_sha256]
+        raise LRopeError(f"the document {document.name!r} does not belong to the corpus {self.name}")
+
     def held_out_from(self, manifest: Mapping[str, Any]) -> Corpus:
         """Return this corpus as a model may be tested on it, given that model's ``data.json``.
 

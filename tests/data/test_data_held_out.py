@@ -65,6 +65,7 @@ def test_every_document_is_in_exactly_one_split() -> None:
     corpus = _corpus(500)
     parts = [{one.sha256 for one in corpus.documents(split)} for split in SPLITS]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 500
+    assert all(corpus.split_of(one) == "dev" for one in corpus.documents("dev"))
 
 
 def test_duplicates_are_removed_first_and_counted() -> None:
@@ -112,6 +113,7 @@ def test_training_text_is_found_out_in_pieces_and_whatever_it_was_cut_from(
     piece = replace(seen, name="piece", text=text, cut_from=cut_from)
     with pytest.raises(LRopeError, match="piece"):
         assert_held_out(corpus.manifest(), [piece])
+    assert not is_cut or corpus.split_of(piece) == "train"
 
 
 def test_an_unseen_source_is_held_out_as_a_whole() -> None:
@@ -143,6 +145,8 @@ def test_documents_that_a_model_saw_are_never_held_out() -> None:
 
 def test_what_a_corpus_does_not_have_is_refused() -> None:
     corpus = _corpus(10)
+    with pytest.raises(LRopeError, match="does not belong"):
+        corpus.split_of(Document("x", "else", "toy", "en"))
     with pytest.raises(LRopeError, match="'test'"):
         corpus.documents("tests")
     with pytest.raises(LRopeError, match="'toy'"):

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_samples import MakeConfig, MakeModel, of, slow_nats
 
-from lrope_interp.data import Corpus, CorpusPart, Document, hashes_of, load_corpus, training_streams
+from lrope_interp.data import Corpus, CorpusPart, Document, load_corpus, training_streams
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.checkpoint import save_pretrained
@@ -156,7 +156,7 @@ def test_the_validation_text_is_dev_text_of_the_size_asked_for_and_languages_sha
     text = load_corpus(config.data)
     documents = validation_documents(text, 1500)
     assert documents == validation_documents(text, 1500)
-    assert {one.source_sha256 for one in documents} <= {*hashes_of(text.documents("dev"))}
+    assert {text.split_of(one) for one in documents} == {"dev"}
     assert 500 <= sum(one.n_bytes for one in documents) <= 1500
     assert prepare(config, ignore).validation.n_bytes == sum(one.n_bytes for one in documents)
     two = validation_documents(made_up("en", "zh", n=60, share=0.5), 2_000)
