@@ -209,7 +209,7 @@ def _command(folder: Path) -> str:
 def _how_to_go_on(replication: Replication, course: Course) -> str:
     at_hand = ""
     if course.step and course.planned is not None:
-        saved = course.state.saved
+        saved = course.saved
         where = "begins again" if saved is None else f"goes on from step {saved}"
         at_hand = f", {course.planned.name} {where}"
     return (

@@ -17,7 +17,7 @@ from lrope_interp.commands.output import Voice
 from lrope_interp.errors import LRopeError, visible
 
 if TYPE_CHECKING:
-    from lrope_interp.commands.progress import TrainingState
+    from lrope_interp.commands.progress import Course
     from lrope_interp.runs import Run
     from lrope_interp.training.config import TrainConfig
 
@@ -124,7 +124,7 @@ def train(
     recording = Recording(tracker_names(log_to or ()) or None, checkpoint_minutes)
     how = {"resume": resume, "overwrite": overwrite, "is_numbered": out is None and not resume, "data": data}
     is_main = launched_as_main()  # which speaks for all processes; the others train along
-    say, course, folder = Voice(as_json, quiet), Course(1, 0, 0), out
+    say, course, folder = Voice(as_json, quiet), Course(), out
     finished, code = None, 0
     try:
         if resume:
@@ -142,15 +142,15 @@ def train(
     except KeyboardInterrupt:
         code = INTERRUPTED
         if is_main:
-            typer.echo(visible(_how_to_go_on(folder, course.state, resume)), err=True)
+            typer.echo(visible(_how_to_go_on(folder, course, resume)), err=True)
     leave()  # not inside `except`: what is caught there keeps the model, and the model its process group
     if finished is None:
         raise typer.Exit(code)
     if not is_main:
         return
-    if course.state.started is None:
+    if course.started is None:
         say.note(f"the run {folder} was finished before: nothing is left to train")
-    _summarise(finished, write_report(finished), course.state, say)
+    _summarise(finished, write_report(finished), course, say)
 
 
 def resumed(given: Mapping[str, Any], out: Path | None) -> tuple[TrainConfig | None, Path]:
@@ -171,13 +171,13 @@ def resumed(given: Mapping[str, Any], out: Path | None) -> tuple[TrainConfig | N
     return TrainConfig.from_dict({**stored.to_dict(), **not_frozen, **given}), folder
 
 
-def _how_to_go_on(folder: Path | None, state: TrainingState, is_resumed: bool) -> str:
-    if state.started is None and is_resumed and folder is not None:
+def _how_to_go_on(folder: Path | None, course: Course, is_resumed: bool) -> str:
+    if course.started is None and is_resumed and folder is not None:
         return f"interrupted before the next step. Go on with: lrope-interp train --resume --out {folder}"
-    if state.started is None:
+    if course.started is None:
         return "interrupted before the first step; nothing to go on with"
-    saved = "no checkpoint yet, so it begins again" if state.saved is None else f"from step {state.saved}"
-    return f"interrupted. Go on ({saved}) with: lrope-interp train --resume --out {state.started.folder}"
+    saved = "no checkpoint yet, so it begins again" if course.saved is None else f"from step {course.saved}"
+    return f"interrupted. Go on ({saved}) with: lrope-interp train --resume --out {course.started.folder}"
 
 
 def write_report(finished: Run) -> Path:
@@ -195,7 +195,7 @@ def write_report(finished: Run) -> Path:
         raise LRopeError(f"the run {finished.folder} is finished, but without its page: {error}") from error
 
 
-def _summarise(finished: Run, report: Path, state: TrainingState, out: Voice) -> None:
+def _summarise(finished: Run, report: Path, course: Course, out: Voice) -> None:
     from lrope_interp.commands.progress import by_layer, clock
 
     summary, tokenizer = finished.summary, finished.info.get("tokenizer") or {}
@@ -209,7 +209,7 @@ def _summarise(finished: Run, report: Path, state: TrainingState, out: Voice) ->
     ]
     rows += [
         [f"increments, layer {layer}", f"mean {mean:.3f}, s.d. {sd:.3f} over tokens"]
-        for layer, mean, sd in by_layer(state.increments)
+        for layer, mean, sd in by_layer(course.increments)
     ]
     out.table(f"{finished.folder}, step {summary['step']}", ["", ""], rows)
     out.line(f"run     {finished.folder}")

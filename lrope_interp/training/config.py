@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lrope_interp.errors import LRopeError, unknown
-from lrope_interp.tokenizers import BYTES, TokenizerChoice
+from lrope_interp.tokenizers import BYTES, chosen_tokenizer
 
 INCREMENTS = ("per_layer", "shared", "fixed")
 FROZEN = {"frozen": "lexical", "frozen_contextual": "contextual"}
@@ -150,7 +150,7 @@ class TrainConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise unknown(name.replace("_", " "), getattr(self, name), choices)
-        TokenizerChoice.of(self.tokenizer)
+        chosen_tokenizer(self.tokenizer)
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise LRopeError(f"{name}={getattr(self, name)} is too small: the least is {least}")

@@ -29,7 +29,7 @@ from lrope_interp.models.checkpoint import read_config, save_increments
 from lrope_interp.models.frozen import FrozenIncrements, attach_increments
 from lrope_interp.results import versions
 from lrope_interp.runs import RUN_FILE, RUN_FORMAT, timestamp
-from lrope_interp.tokenizers import ByteTokenizer, Tokenizer, TokenizerChoice
+from lrope_interp.tokenizers import ByteTokenizer, Tokenizer, as_tokenizer, chosen_tokenizer
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.distribution import decided
 from lrope_interp.training.events import OnEvent, Warned
@@ -189,16 +189,14 @@ def make_tokenizer(words: str, corpus: Corpus) -> Tokenizer:
     Raises:
         LRopeError: A file that is missing or not lossless, or a text too small for N tokens.
     """
-    choice = TokenizerChoice.of(words)
-    if choice.file is not None:
-        from lrope_interp.tokenizers.files import read_tokenizer_file
-
-        return read_tokenizer_file(choice.file)
-    if choice.n_vocab is None:
+    chosen = chosen_tokenizer(words)
+    if chosen is None:
         return ByteTokenizer()
+    if isinstance(chosen, Path):
+        return as_tokenizer(chosen)
     from lrope_interp.tokenizers.bpe import train_bpe
 
-    return train_bpe(tokenizer_sample(corpus), choice.n_vocab)
+    return train_bpe(tokenizer_sample(corpus), chosen)
 
 
 def tokenizer_sample(corpus: Corpus, max_bytes: int = SAMPLE_BYTES) -> Iterator[str]:
