@@ -32,7 +32,8 @@ from lrope_interp.probes.ablations.plan import (
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics
 from lrope_interp.probes.capture.losses import LOOKS
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
+from lrope_interp.probes.statistics.estimates import Scoring
 from lrope_interp.results import ALL_LANGUAGES, table
 
 ALL_CLASSES = "all"
@@ -195,12 +196,8 @@ class Tables:
 
     def estimate(self, group: Group, amount: Float[np.ndarray, " n_bytes"]) -> dict[str, Any]:
         """Return the mean of an amount over the bytes of a group, with its interval."""
-        own = amount[group.at].astype(np.float64)
-        value = float(own.mean()) if len(own) else math.nan
-        low, high = math.nan, math.nan
-        if group.units.has_interval:
-            low, high = interval(self.bootstrap.ratio(group.units, own, np.ones(len(own))))
-        return {"value": value, "ci_low": low, "ci_high": high, "n": len(own), "n_units": group.units.count}
+        found = Scoring(group.units, self.bootstrap).mean(amount[group.at].astype(np.float64))
+        return found.row() | {"n": len(group.at), "n_units": group.units.count}
 
     def _group(
         self,
