@@ -26,7 +26,6 @@ from lrope_interp.probes.ablations.plan import (
 from lrope_interp.probes.ablations.tables import Tables, examples_frame, increments_frame
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, check_layers, lay_out, staged
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
-from lrope_interp.probes.capture.losses import Text
 from lrope_interp.probes.capture.selection import Selection, select
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
 from lrope_interp.results import Result, provenance
@@ -128,7 +127,9 @@ def ablate(
     outcomes = run_arms(
         model,
         fitted,
-        Text(captured, masks, places.words()),
+        captured,
+        masks,
+        places.words(),
         passes(arms),
         seed=seed,
         batch_size=batch_size,

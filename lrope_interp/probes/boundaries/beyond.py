@@ -20,7 +20,7 @@ from lrope_interp.data import Document, byte_class
 from lrope_interp.probes.boundaries.harness import FALLBACK_STRATUM, Scorer
 from lrope_interp.probes.boundaries.label_odds import LabelOdds, cross_fitted
 from lrope_interp.probes.boundaries.text_controls import TextTables
-from lrope_interp.probes.capture.capture import Progress
+from lrope_interp.probes.capture.capture import Progress, counted
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import Field, Gaps
 from lrope_interp.probes.capture.signals import SignalColumn, rise, user_signals
@@ -297,7 +297,7 @@ def beyond_rows(
         if all(_has_both(fields[split].get((stratum, label)), label) for split in gaps)
     ]
     odds: dict[str, dict[str, Float[np.ndarray, "n_bytes 2"]]] = {}
-    for done, (label, stratum) in enumerate(cells, start=1):
+    for label, stratum in counted(cells, "beyond surprisal", on_progress):
         if label not in odds:
             odds[label] = _odds_at_bytes(label, gaps, training)
         own = {split: fields[split][stratum, label] for split in gaps}
@@ -327,8 +327,6 @@ def beyond_rows(
             )
             where = column.place | {"label": label, "stratum": stratum, "align": choice.align}
             rows += [where | row for row in tests[choice.align].of_signal(on_fit, on_test, choice.sign)]
-        if on_progress is not None:
-            on_progress("beyond surprisal", done, len(cells))
     return rows
 
 

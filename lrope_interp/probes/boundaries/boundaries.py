@@ -56,6 +56,7 @@ from lrope_interp.probes.capture.capture import (
     Progress,
     capture,
     check_layers,
+    counted,
     staged,
     token_start_mask,
 )
@@ -280,10 +281,8 @@ def _score_all(scorer: Scorer, found: Sequence[SignalColumn], on_progress: Progr
         scorer.refuse_constant(one)
     scored = Scored()
     with ThreadPoolExecutor(max(1, min(4, torch.get_num_threads()))) as pool:
-        for done, one in enumerate(pool.map(scorer.score, found), start=1):
+        for _, one in zip(counted(found, "scoring", on_progress), pool.map(scorer.score, found), strict=True):
             scored.add(one)
-            if on_progress is not None:
-                on_progress("scoring", done, len(found))
     return scored
 
 

@@ -7,7 +7,7 @@ What is read at a token is stored at its first byte, so that all that follows is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -153,13 +153,6 @@ def document_windows(captured: Captured, n_ctx: int, overlap: float) -> list[Doc
         for number, n_tokens in enumerate(np.diff(captured.token_offsets).tolist())
         for window in scoring_windows(n_tokens + 1, n_ctx, overlap)
     ]
-
-
-def in_batches(todo: Sequence[DocumentWindow], size: int) -> Iterator[tuple[int, Sequence[DocumentWindow]]]:
-    """Yield the windows `size` at a time, each time with how many are done after them."""
-    for start in range(0, len(todo), size):
-        batch = todo[start : start + size]
-        yield start + len(batch), batch
 
 
 def window_tokens(

@@ -223,10 +223,12 @@ def untrained(
     ]
 
 
-def random_head_readout(model: LRopeTransformer, fit: Sequence[Document]) -> Readout:
+def random_head_readout(
+    model: LRopeTransformer, fit: Sequence[Document], seeds: Sequence[int] = UNTRAINED_SEEDS
+) -> Readout:
     """Return what reads the trained trunk through random heads, one a seed, while it is captured."""
     tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
-    return head_readout(RANDOM_HEAD, [random_heads(model, tokens, seed) for seed in UNTRAINED_SEEDS])
+    return head_readout(RANDOM_HEAD, [random_heads(model, tokens, seed) for seed in seeds])
 
 
 def random_head(captured: Captured, seed: int) -> Float32[np.ndarray, "layers heads n_bytes"]:

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float32
 
 from lrope_interp.interop.transformer_lens import SparseProbeConvergenceError, sweep_sparse_probe
 from lrope_interp.probes.capture.cache import remembered
-from lrope_interp.probes.capture.capture import Progress
+from lrope_interp.probes.capture.capture import Progress, counted
 from lrope_interp.probes.concepts.features import JOINT, JOINT_PLUS, JOINT_UNTRAINED, NONE, FeatureSet
 from lrope_interp.probes.concepts.spans import SpanSample
 from lrope_interp.probes.statistics.logistic import OnlineCode, Prober, control_labels, online_code
@@ -84,7 +84,7 @@ def run_probes(
     said = dict(identity) | {"spans": _digest(sample), "seed": seed}
     n_train = int((~sample.is_test).sum())
     found = []
-    for done, one in enumerate(sets, start=1):
+    for one in counted(sets, f"probing: {sample.family}", on_progress):
         has_code = with_codes and one.control not in _JOINTS
         what = said | {"set": list(one.key), "has_code": has_code}
         kept = remembered(what, lambda one=one, code=has_code: _fitted(sample, one, seed, code), KIND, _KEPT)
@@ -92,8 +92,6 @@ def run_probes(
         code = OnlineCode(bits, n_train, sample.task.n_classes) if has_code else None
         arrays = {name: values for name, values in kept.items() if name != "numbers"}
         found.append(Outcome(one, c, int(n_features), int(n_fits), int(n_unconverged), code=code, **arrays))
-        if on_progress is not None:
-            on_progress(f"probing: {sample.family}", done, len(sets))
     return found
 
 
