@@ -44,7 +44,6 @@ from lrope_interp.probes.studies.entities.signals import (
     INCREMENTS,
     EntitySignal,
     Row,
-    each_place,
     mean_inside,
     per_byte,
     read_short,
@@ -275,7 +274,7 @@ def reversed_rows(
     most_frequent = sorted({pairs[at].first: at for at in reversed(order)}.values())
     spans = measured_bytes(pairs, offsets)
     rows: list[Row] = []
-    for place, values in each_place(signals):
+    for place, values in signals:
         for measure, (start, past) in spans.items():
             sums = summed(values, start, past).reshape(-1, len(pairs), 2)
             each = sums[..., 0] - sums[..., 1]

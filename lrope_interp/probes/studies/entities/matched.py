@@ -14,7 +14,7 @@ from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap, Units
 from lrope_interp.probes.statistics.estimates import Estimate, Scoring
 from lrope_interp.probes.studies.entities.regression import RAW, curves, entropy_before_second
-from lrope_interp.probes.studies.entities.signals import EntitySignal, Row, each_place
+from lrope_interp.probes.studies.entities.signals import EntitySignal, Row
 from lrope_interp.probes.studies.entities.text import EntityUnits, TextCounts
 
 MATCHED = "matched"
@@ -157,7 +157,7 @@ def difference_rows(
         matches: Names and others.
         bootstrap: Draws pairs or texts again.
     """
-    for place, numbers in each_place(signals):
+    for place, numbers in signals:
         for response, of_units in responses.items():
             values = units.mean_of_kinds(of_units(numbers))
             rest = adjusted(values, matches)
