@@ -62,7 +62,6 @@ from lrope_interp.probes.capture.capture import (
 )
 from lrope_interp.probes.capture.gaps import ALIGNMENTS, Field, Gaps, Label
 from lrope_interp.probes.capture.selection import HELD_OUT, Selection, check_beside, select
-from lrope_interp.probes.capture.signals import SignalColumn
 from lrope_interp.probes.statistics.bootstrap import MIN_DOCUMENTS, MIN_UNITS, Bootstrap
 from lrope_interp.results import Result, provenance, table
 from lrope_interp.tokenizers import ByteTokenizer
@@ -126,13 +125,31 @@ def boundaries(
         LRopeError: A fixed model, an unknown layer or label, a constant signal, nothing to score.
     """
     check_seed(seed)
-    align, labels = _check_align(align), _check_labels(labels)
+    align = None if align == "dev" else align
+    if align is not None and align not in ALIGNMENTS:
+        raise LRopeError(f"unknown alignment {align!r}; choose from: dev, {', '.join(ALIGNMENTS)}")
+    if labels is not None:
+        labels = tuple(dict.fromkeys([labels] if isinstance(labels, str) else labels))
+        for label in labels:
+            if label not in LABELS:
+                raise unknown("label", label, LABELS)
+        if not labels:
+            raise LRopeError(f"no label to score; choose from: {', '.join(LABELS)}")
     layers, notes = _scored_layers(model, layers)
     _check_models(model, fixed_model, match)
     selection = select(model, text, data, max_bytes=max_bytes)
     check_beside(fixed_model, "the fixed model", selection)
     check_beside(match, "the model to match", selection)
-    gaps = _gaps(model, selection, default_labels(selection.test) if labels is None else labels)
+    labels, gaps = labels or default_labels(selection.test), {}
+    for split in HELD_OUT:
+        documents = getattr(selection, split)
+        mask = token_start_mask(model, documents)
+        gaps[split] = Gaps.of(documents, labels, selection.shared.get(split), mask)
+        if split in SCORED_SPLITS and not gaps[split].strata[FALLBACK_STRATUM].any():
+            raise LRopeError(
+                f"{selection.data['name']} has no {split} gap to score: its documents have under two "
+                "characters, or the training text contains all of it; choose text that the model has not seen"
+            )
     has_byte_tokens = model.own_tokenizer().name == ByteTokenizer.name
 
     captured, found, counts, said = gather(
@@ -142,7 +159,13 @@ def boundaries(
         found += twin_columns(fixed_model, selection, layers, batch_size=batch_size, on_progress=on_progress)
 
     scorer = Scorer(gaps["dev"], gaps["test"], Bootstrap(seed), captured["test"], align)
-    scored = _score_all(scorer, found, on_progress)
+    for one in found:
+        scorer.refuse_constant(one)
+    scored = Scored()
+    # Several at once: most of the work is done outside of Python's lock.
+    with ThreadPoolExecutor(max(1, min(4, torch.get_num_threads()))) as pool:
+        for _, one in zip(counted(found, "scoring", on_progress), pool.map(scorer.score, found), strict=True):
+            scored.add(one)
     trials = [one for one in scored.trials if not math.isnan(one.auc.value)]
     nulls, scores = null_rows(trials), scored.rows["scores"]
     with_p_values(scores, nulls)
@@ -214,28 +237,6 @@ def _check_models(
             )
 
 
-def _check_align(align: str | None) -> str | None:
-    """Return an alignment if it is one; None and "dev" leave it to dev."""
-    if align in (None, "dev"):
-        return None
-    if align not in ALIGNMENTS:
-        raise LRopeError(f"unknown alignment {align!r}; choose from: dev, {', '.join(ALIGNMENTS)}")
-    return align
-
-
-def _check_labels(labels: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return the labels asked for, once each."""
-    if labels is None:
-        return None
-    names = tuple(dict.fromkeys([labels] if isinstance(labels, str) else labels))
-    for label in names:
-        if label not in LABELS:
-            raise unknown("label", label, LABELS)
-    if not names:
-        raise LRopeError(f"no label to score; choose from: {', '.join(LABELS)}")
-    return names
-
-
 def _scored_layers(model: LRopeTransformer, layers: Layers) -> tuple[tuple[int, ...], list[str]]:
     """Check the layers; a shared head says the same in every layer and is scored once.
 
@@ -257,33 +258,6 @@ def _scored_layers(model: LRopeTransformer, layers: Layers) -> tuple[tuple[int, 
         note = "shared increments are the same in every layer: scored once, as layer 0"
         return (0,), [note] if kept != (0,) else []
     return kept, []
-
-
-def _gaps(model: LRopeTransformer, selection: Selection, labels: Sequence[str]) -> dict[str, Gaps]:
-    """Find and label the gaps of every split, and refuse text that has none to score."""
-    gaps = {}
-    for split in HELD_OUT:
-        documents = getattr(selection, split)
-        mask = token_start_mask(model, documents)
-        gaps[split] = Gaps.of(documents, labels, selection.shared.get(split), mask)
-    for split in SCORED_SPLITS:
-        if not gaps[split].strata[FALLBACK_STRATUM].any():
-            raise LRopeError(
-                f"{selection.data['name']} has no {split} gap to score: its documents have under two "
-                "characters, or the training text contains all of it; choose text that the model has not seen"
-            )
-    return gaps
-
-
-def _score_all(scorer: Scorer, found: Sequence[SignalColumn], on_progress: Progress | None) -> Scored:
-    """Score every column, several at once: most of the work is done outside of Python's lock."""
-    for one in found:
-        scorer.refuse_constant(one)
-    scored = Scored()
-    with ThreadPoolExecutor(max(1, min(4, torch.get_num_threads()))) as pool:
-        for _, one in zip(counted(found, "scoring", on_progress), pool.map(scorer.score, found), strict=True):
-            scored.add(one)
-    return scored
 
 
 def _headline(scores: pd.DataFrame) -> dict[str, float | None]:
