@@ -23,7 +23,7 @@ from lrope_interp.probes.ablations.plan import (
     passes,
     plan,
 )
-from lrope_interp.probes.ablations.tables import Tables, examples_frame, increments_frame
+from lrope_interp.probes.ablations.tables import Tables, increments_frame
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, check_layers, lay_out, staged
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
 from lrope_interp.probes.capture.selection import Selection, select
@@ -140,7 +140,7 @@ def ablate(
         "ablations": tables.ablations(arms),
         "distances": tables.distances(arms, label or "", places.since(label)),
         "attention": tables.attention(),
-        "examples": examples_frame(captured, outcomes, arms, is_scored),
+        "examples": tables.examples(arms),
         "base": tables.base(),
         "places": places.frame(sorted(masks)),
         "passes": tables.passes(),

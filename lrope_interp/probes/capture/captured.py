@@ -74,6 +74,13 @@ class Captured:
         """The place of each byte in its document."""
         return np.arange(self.n_bytes) - self.offsets[:-1][self.document]
 
+    @cached_property
+    def spoken(self) -> dict[str, Bool[np.ndarray, " n_bytes"]]:
+        """Which bytes are of each language; empty where all are of one."""
+        language = np.array([one.language for one in self.documents])[self.document]
+        names = np.unique(language).tolist()
+        return {name: language == name for name in names} if len(names) > 1 else {}
+
     @property
     def has_byte_tokens(self) -> bool:
         """Whether every byte is a token of its own."""

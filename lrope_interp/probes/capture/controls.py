@@ -131,14 +131,14 @@ class NgramMeans:
         least = [1] + [LEAST_COUNT] * (max(LENGTHS) - 1)
         levels = grow(tokens, np.arange(len(tokens)), room, least)
         keys, means = [], []
-        for level in levels:
-            n_strings = len(level.keys)
-            counts = np.bincount(level.numbers, minlength=n_strings)
+        for known, places, numbers in levels:
+            n_strings = len(known)
+            counts = np.bincount(numbers, minlength=n_strings)
             mean = np.empty((*values.shape[:2], n_strings), dtype=np.float32)
             for at in np.ndindex(*values.shape[:2]):
-                sums = np.bincount(level.numbers, weights=values[at][level.places], minlength=n_strings)
+                sums = np.bincount(numbers, weights=values[at][places], minlength=n_strings)
                 mean[at] = sums / counts
-            keys.append(level.keys)
+            keys.append(known)
             means.append(mean)
         return cls(values.mean(axis=-1, dtype=np.float64), tuple(keys), tuple(means))
 

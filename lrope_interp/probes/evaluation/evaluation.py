@@ -148,11 +148,9 @@ def _documents(captured: Captured) -> pd.DataFrame:
 
 def _languages(captured: Captured, bootstrap: Bootstrap) -> tuple[pd.DataFrame, list[str]]:
     """Score all documents together, and each language where there are several."""
-    spoken = np.array([document.language for document in captured.documents])[captured.document]
-    names = sorted(set(spoken.tolist()))
     rows, warnings = [], []
-    for name in [ALL_LANGUAGES, *(names if len(names) > 1 else [])]:
-        inside = np.flatnonzero(np.ones(len(spoken), dtype=bool) if name == ALL_LANGUAGES else spoken == name)
+    for name, is_own in {ALL_LANGUAGES: np.ones(captured.n_bytes, dtype=bool), **captured.spoken}.items():
+        inside = np.flatnonzero(is_own)
         units = Units.of(captured.document[inside], captured.t[inside])
         nats = captured.surprisal[inside].astype(np.float64)
         if not units.has_interval:
