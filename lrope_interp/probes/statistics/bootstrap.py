@@ -111,15 +111,16 @@ class Ranked:
         return self._count(self._cell[is_boundary])
 
     @cached_property
-    def _n_bins(self) -> int:
+    def n_bins(self) -> int:
+        """How many bins there are."""
         return int(self.bin_of.max(initial=-1)) + 1
 
     @cached_property
     def _cell(self) -> Int[np.ndarray, " n"]:
-        return self.units.index * self._n_bins + self.bin_of
+        return self.units.index * self.n_bins + self.bin_of
 
     def _count(self, cells: Int[np.ndarray, " m"]) -> Float[np.ndarray, "units bins"]:
-        shape = (self.units.count, self._n_bins)
+        shape = (self.units.count, self.n_bins)
         return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
 
 
