@@ -30,7 +30,7 @@ class Planted:
     """One split, and signals on it.
 
     Attributes:
-        sample: HeldFixed, label and documents.
+        sample: What is held fixed, label and documents.
         t: The place of each gap in its document.
         shaped: A function of entropy and nothing else.
         noisy: The same, with noise and a level of each document.
