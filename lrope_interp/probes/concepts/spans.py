@@ -166,13 +166,26 @@ def _counts(spans: Spans, is_test: Bool[np.ndarray, " n"]) -> str:
     return "; ".join(f"{name} {n_train} and {n_test}" for name, n_train, n_test in columns) or "none"
 
 
+@dataclass(frozen=True)
+class GivenSpans:
+    """Spans that are looked up by the text of their document, in whatever order documents come."""
+
+    documents: tuple[Document, ...]
+    spans: Spans
+
+    def __call__(self, documents: Sequence[Document]) -> Spans:
+        """Return the spans of these documents, numbered as they are."""
+        place = {document.sha256: number for number, document in enumerate(documents)}
+        number = np.array([place.get(one.sha256, -1) for one in self.documents], dtype=np.int64)
+        kept = self.spans.take(number[self.spans.document] >= 0)
+        moved = replace(kept, document=number[kept.document])
+        return moved.take(np.lexsort((moved.concept, moved.end, moved.start, moved.document)))
+
+
 def select_spans(
     manifest: Mapping[str, Any], path: Path | str, *, max_bytes: int | None = None
-) -> tuple[Selection, SpansOf]:
+) -> tuple[Selection, GivenSpans]:
     """Select the texts of a file of spans; they are split 40/20/40 by hash, each whole.
-
-    Returns:
-        The selection, and what gives the spans of its documents, in whatever order those come.
 
     Args:
         manifest: The run's `data.json`.
@@ -212,15 +225,7 @@ def select_spans(
             + (" ..." if len(too_long) > _NAMED else "")
         )
     selection = Selection.of(name, kept, training=training, warnings=[*misplaced, *warnings])
-
-    def given(wanted: Sequence[Document]) -> Spans:
-        place = {document.sha256: number for number, document in enumerate(wanted)}
-        number = np.array([place.get(one.sha256, -1) for one in documents], dtype=np.int64)
-        own = spans.take(number[spans.document] >= 0)
-        moved = replace(own, document=number[own.document])
-        return moved.take(np.lexsort((moved.concept, moved.end, moved.start, moved.document)))
-
-    return selection, given
+    return selection, GivenSpans(documents, spans)
 
 
 def _limited(documents: Sequence[Document], max_bytes: int | None) -> list[Document]:
