@@ -143,14 +143,18 @@ class Reading(IndexedDocuments):
 def test_no_more_is_read_than_asked_for_and_hashes_decide_what() -> None:
     documents = [english(number) for number in range(40)]
     read: list[str] = []
-    sample = text_sample(Reading(documents, read), 2_000)
+    sample, is_all = text_sample(Reading(documents, read), 2_000)
     in_order = sorted(documents, key=lambda one: one.sha256)
     assert len(read) == len(sample) < 10
     assert read == [one.name for one in in_order[: len(read)]]
     assert 1_990 < sum(one.n_bytes for one in sample) <= 2_000
-    assert sample == text_sample(documents[::-1], 2_000)
-    whole = text_sample(training(2), sum(one.n_bytes for one in training(2)))
-    assert sorted(one.sha256 for one in whole) == sorted(one.sha256 for one in training(2)), "it fits exactly"
+    assert not is_all
+    assert sample == text_sample(documents[::-1], 2_000)[0]
+    assert "in the order of hashes" in TextTables.of(documents, 2_000).sample
+    assert TextTables.of(documents).sample.endswith("in 40 documents")
+    whole, is_all = text_sample(training(2), sum(one.n_bytes for one in training(2)))
+    assert is_all, "a text that fits exactly is all of it"
+    assert sorted(one.sha256 for one in whole) == sorted(one.sha256 for one in training(2))
 
 
 def test_the_signals_are_read_at_first_bytes_only(tables: TextTables) -> None:

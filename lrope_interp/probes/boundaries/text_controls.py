@@ -94,8 +94,8 @@ class JoinedText:
         return out
 
 
-def text_sample(training: Iterable[Document], max_bytes: int) -> tuple[Document, ...]:
-    """Take documents in the order of their hashes until `max_bytes` are full.
+def text_sample(training: Iterable[Document], max_bytes: int) -> tuple[tuple[Document, ...], bool]:
+    """Take documents in the order of their hashes until `max_bytes` are full; say whether that was all.
 
     Args:
         training: A sequence; one on disk is read one document at a time.
@@ -105,12 +105,11 @@ def text_sample(training: Iterable[Document], max_bytes: int) -> tuple[Document,
     taken, left = [], max_bytes
     for document in in_hash_order(training):
         piece = piece_of(document, max(left, 0))
-        if piece is document or piece.text:
-            taken.append(piece)
-        left -= piece.n_bytes
         if piece is not document:
-            break
-    return tuple(taken)
+            return tuple(one for one in (*taken, piece) if one.text), False
+        taken.append(piece)
+        left -= piece.n_bytes
+    return tuple(taken), True
 
 
 def _windows(
@@ -233,12 +232,14 @@ class TextTables:
     None knows words; a score of theirs shows how far character statistics go.
 
     Attributes:
+        sample: What was read of the training text.
         branching: Contexts of characters.
         pairs: Neighbouring characters.
         bigrams: How often each byte follows each other within a document.
         bytes_seen: How often each byte occurs.
     """
 
+    sample: str
     branching: Branching
     pairs: CharacterPairs
     bigrams: Int64[np.ndarray, "256 256"]
@@ -250,18 +251,21 @@ class TextTables:
 
         Args:
             training: What the model was trained on; a sequence on disk is read one document at a time.
-            max_bytes: The most to read, in the order of hashes.
+            max_bytes: The most to read, in the order of hashes. `sample` says what was read.
 
         Raises:
             LRopeError: There is no text.
         """
-        documents = text_sample(training, max_bytes)
-        if not any(document.n_bytes for document in documents):
+        documents, is_all = text_sample(training, max_bytes)
+        n_bytes = sum(document.n_bytes for document in documents)
+        if not n_bytes:
             raise LRopeError("tables of the training text need text, and there is none; give its documents")
         text = JoinedText.of(documents)
         raw, is_start = _raw_bytes(documents)
         pairs = (raw[:-1].astype(np.int64) << 8 | raw[1:])[~is_start[1:]]
         return cls(
+            sample=f"{n_bytes / 1e6:.1f} MB in {len(documents)} documents"
+            + ("" if is_all else ", taken in the order of hashes"),
             branching=Branching.of(text),
             pairs=CharacterPairs.of(text),
             bigrams=np.bincount(pairs, minlength=1 << 16).reshape(256, 256),

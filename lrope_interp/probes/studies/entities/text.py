@@ -115,7 +115,7 @@ class TextCounts:
 
 def _sample(documents: Sequence[Document], languages: tuple[str, ...]) -> Sequence[Document]:
     own = where(documents, [one in languages for one in languages_of(documents)])
-    return text_sample(own, MAX_BYTES)
+    return text_sample(own, MAX_BYTES)[0]
 
 
 @dataclass(frozen=True)
