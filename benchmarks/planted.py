@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, ndtri
 
-from lrope_interp.probes.boundaries.beyond import HeldFixed, LabelledGaps
+from lrope_interp.probes.boundaries.beyond import LabelledGaps
 
 FORMS = ("tanh", "log", "step")
 _CLASS_SHARES = (0.55, 0.2, 0.15, 0.06, 0.04)
@@ -30,7 +30,7 @@ class Planted:
     """One split, and signals on it.
 
     Attributes:
-        sample: HeldFixed, label and documents.
+        sample: What is held fixed, label and documents.
         t: The place of each gap in its document.
         shaped: A function of entropy and nothing else.
         noisy: The same, with noise and a level of each document.
@@ -61,9 +61,8 @@ def plant(seed: int, form: str, n_documents: int = 60, length: int = 150, auc: f
     is_boundary = rng.random(n) < expit(log_odds)
     odds = np.stack([log_odds + rng.normal(size=n), rng.normal(size=n)], axis=1)
     curves = {"entropy": entropy, "rise": rise, "surprisal": surprisal, "log_bigram": log_bigram}
-    held = HeldFixed(byte_class, curves, odds)
     return Planted(
-        LabelledGaps(held, is_boundary, document),
+        LabelledGaps(byte_class, curves, is_boundary, document, odds),
         np.tile(np.arange(1, length + 1), n_documents),
         shaped,
         shaped + 0.3 * shaped.std() * (rng.normal(size=n) + level[2]),

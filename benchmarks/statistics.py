@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Histograms, Units, interval
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Ranked, Units, interval
 from lrope_interp.probes.statistics.estimates import Scoring
 from lrope_interp.probes.statistics.nulls import SameByte, Shifts, family_wise
 from lrope_interp.probes.statistics.ranking import Curve, Ranking
@@ -53,13 +53,13 @@ def measure(n_units: int = N_UNITS, n_gaps: int = N_GAPS, n_layers: int = N_LAYE
     for values in layers:
         with clock.part("sort and count"):
             ranking = Ranking.of(values)
-            curve, histograms = Curve.of(ranking, is_boundary), Histograms.of(ranking, units)
+            curve, ranked = Curve.of(ranking, is_boundary), Ranked(ranking, units)
             found.append(curve.roc_auc())
             is_called = values >= curve.best_threshold()
-            assert histograms.gaps.size
+            assert ranked.gaps.size
         for name in ("roc_auc", "average_precision"):
             with clock.part(f"resample {name}"):
-                interval(getattr(boot, name)(histograms, is_boundary))
+                interval(getattr(boot, name)(ranked, is_boundary))
         with clock.part("resample F1 and MCC"):
             calls = Scoring(units, boot).calls(is_called, is_boundary)
             _ = calls["f1"].interval, calls["mcc"].interval

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import signal, stats
 
-from lrope_interp.probes.statistics.bootstrap import N_RESAMPLES, Bootstrap, Histograms, Units, interval
+from lrope_interp.probes.statistics.bootstrap import N_RESAMPLES, Bootstrap, Ranked, Units, interval
 from lrope_interp.probes.statistics.nulls import SameByte, Shifts, p_value
 from lrope_interp.probes.statistics.ranking import Curve, Ranking
 
@@ -80,7 +80,7 @@ def auc_interval(seed: int, boot: Bootstrap) -> tuple[float, float]:
     """One run: the interval of a drawn sample."""
     values, is_boundary, document = clustered(seed)
     units = Units.of(document, np.tile(np.arange(N_GAPS), N_CLUSTERS))
-    return interval(boot.roc_auc(Histograms.of(Ranking.of(values), units), is_boundary))
+    return interval(boot.roc_auc(Ranked(Ranking.of(values), units), is_boundary))
 
 
 def clustered(

@@ -218,7 +218,7 @@ def reserved(
     """
     wanted = Path(os.path.realpath(path))
     if _LEFT.fullmatch(wanted.name):
-        raise LRopeError(f"{path} is named as folders are that a later command removes: give another --out")
+        raise LRopeError(f"{path} is named as folders are that a later command removes: give another folder")
     missing = [parent for parent in wanted.parents if not parent.exists()]
     try:
         with ExitStack() as stack:
@@ -231,7 +231,7 @@ def reserved(
             raise  # of another file: the text that is read, for example
         where = f" ({error.filename})" if error.filename else ""
         raise LRopeError(
-            f"cannot write the folder {path}: {error.strerror or error}{where}; give another --out"
+            f"cannot write the folder {path}: {error.strerror or error}{where}; give another folder"
         ) from error
     finally:
         for parent in missing:
@@ -346,7 +346,7 @@ def _reserve(stack: ExitStack, target: Path, shown: Path | str, kind: str, overw
     old, before = None, dict[str, str | None]()
     if target.exists():
         if not target.is_dir():
-            raise LRopeError(f"{shown} is a file; a folder is wanted: give another --out")
+            raise LRopeError(f"{shown} is a file; a folder is wanted: give another folder")
         stack.enter_context(locked(target))
         _refuse_to_replace(target, shown, kind, overwrite)
         old, before = target.stat(), _told_apart(target)
@@ -368,7 +368,7 @@ def _claim(stack: ExitStack, folder: Path, shown: Path | str) -> None:
     """Make the folder that is filled, or take over what a killed process left, and lock it."""
     taken = _TakenError(
         f"another process is writing {shown}, or {folder} is in the way; wait until it ends, or give another "
-        "--out"
+        "folder"
     )
     while True:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -432,7 +432,7 @@ def _lock(folder: Path) -> int | None:
         os.close(handle)
         raise LRopeError(
             f"another process is training in {folder}, or replaces it; wait until it ends, or give another "
-            "--out"
+            "folder"
         ) from None
     except OSError:  # a file system without locks
         os.close(handle)
@@ -453,26 +453,26 @@ def _refuse_to_replace(target: Path, shown: Path | str, kind: str, overwrite: bo
         first = min(path.name for path in target.iterdir())
         raise LRopeError(
             f"{shown} is not empty (it holds {first}) and not of lrope-interp, so it is not ours to replace, "
-            "not even with --overwrite: give another --out"
+            "not even by overwriting: give another folder"
         )
     if found != kind:
         what = {RUN: "a run", REPLICATE: "the runs of `replicate`"}.get(found, f"a result of `{found}`")
         by = "train" if kind == RUN else kind
-        raise LRopeError(f"{shown} holds {what}, which `{by}` does not replace: give another --out")
+        raise LRopeError(f"{shown} holds {what}, which `{by}` does not replace: give another folder")
     if not overwrite:
-        raise LRopeError(f"{shown} is not empty: give another --out, or --overwrite to replace it")
+        raise LRopeError(f"{shown} is not empty: give another folder, or overwrite to replace it")
     with suppress(FileNotFoundError):  # of a working folder that was removed
         if target in (Path.cwd(), *Path.cwd().parents):
-            raise LRopeError(f"{shown} is where you stand: replace it from outside, or give another --out")
+            raise LRopeError(f"{shown} is where you stand: replace it from outside, or give another folder")
     foreign = first_foreign(target, kind)
     if foreign is not None and ".partial/" in foreign and is_locked(target / foreign.partition("/")[0]):
         raise LRopeError(
-            f"another process is writing into {shown}; wait until it ends, or give another --out"
+            f"another process is writing into {shown}; wait until it ends, or give another folder"
         )
     if foreign is not None:
         raise LRopeError(
             f"{shown} holds {foreign}, which lrope-interp did not write, or not as it is now, so the folder "
-            "is not ours to replace, not even with --overwrite: move that away, or give another --out"
+            "is not ours to replace, not even by overwriting: move that away, or give another folder"
         )
 
 

@@ -182,21 +182,17 @@ def provenance(
     config: Mapping[str, Any],
     data: Mapping[str, Any],
     seed: int | None,
-    model: str = "",
-    model_sha256: str = "",
 ) -> dict[str, Any]:
-    """Build a result's provenance, with the versions of this environment.
+    """Build a result's provenance, with the versions of this environment; `stamp` adds the rest.
 
     Args:
         config: The model's configuration (`model.cfg.to_dict()`).
         data: What was scored: name, sha256, n_documents, n_bytes, split.
         seed: The seed of everything random in the analysis.
-        model: The run folder, where one is known; see `stamp`.
-        model_sha256: The digest of the weights.
     """
     return {
-        "model": model,
-        "model_sha256": model_sha256,
+        "model": "",
+        "model_sha256": "",
         "config": dict(config),
         "data": dict(data),
         "seed": seed,
@@ -266,6 +262,8 @@ def load_result(folder: Path | str) -> Result:
     Raises:
         LRopeError: Where the folder holds no result, a broken one, or one of a newer format.
     """
+    if not isinstance(folder, str | Path):
+        raise LRopeError(f"the folder of a result is wanted; got {folder!r:.60}")
     folder = Path(folder)
     missing = f"{folder} holds no result ({RESULT_FILE} is missing)"
     payload = read_json(folder / RESULT_FILE, ResultFile, newest=RESULT_FORMAT, missing=missing)

@@ -132,8 +132,7 @@ def newest_finished_run(root: Path | str = RUNS, warn: Callable[[str], object] |
     finished = [run for run in list_runs(root, warn) if run.is_finished]
     if not finished:
         raise LRopeError(
-            f"there is no finished run under {root}; make one with `lrope-interp train`, "
-            "or name one with --model"
+            f"there is no finished run under {root}; make one with `lrope-interp train`, or name another run"
         )
     return finished[-1]
 
@@ -144,7 +143,7 @@ def newest_unfinished_run(root: Path | str = RUNS) -> Run:
     if not unfinished:
         raise LRopeError(
             f"there is no unfinished run under {root} to go on with; start one with `lrope-interp train`, "
-            "or name one with --out"
+            "or name another run"
         )
     return unfinished[-1]
 

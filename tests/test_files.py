@@ -79,7 +79,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., LR
 
 def read_run_as_commands_do(folder: Path) -> None:
     run = read_run(folder)
-    Recording.from_dict(run.info.get("recording", {}))
+    Recording().over(run.info.get("recording", {}))
     assert run.started.tzinfo is not None
     number(float(run.summary.get("validation_nats_per_byte") or 0))
     assert (run.info.get("tokenizer") or {}).get("name", "bytes") is not None

@@ -152,7 +152,7 @@ def test_an_empty_folder_is_used_and_stays_the_one_in_which_somebody_stands(
 
 def test_a_folder_of_ours_is_replaced_only_when_asked(tmp_path: Path) -> None:
     out = write_result(tmp_path / "out")
-    with pytest.raises(LRopeError, match="--overwrite to replace it"):
+    with pytest.raises(LRopeError, match="overwrite to replace it"):
         write_result(out)
     with reserved(out, "show", overwrite=True) as place:
         (place.folder / "new").write_text("new")
@@ -319,7 +319,7 @@ def test_what_looks_like_left_over_and_is_a_strangers_stays(tmp_path: Path) -> N
     assert not {"config", "show"} & {*contents(tmp_path)}
     assert "mine.new" in contents(tmp_path)
     for name in (".out.partial", ".out.0123abcd.old"):
-        with pytest.raises(LRopeError, match="give another --out"):
+        with pytest.raises(LRopeError, match="give another folder"):
             write_result(tmp_path / name)
 
 

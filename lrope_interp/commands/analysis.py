@@ -101,7 +101,6 @@ class Analysis:
         from lrope_interp.data import read_manifest
         from lrope_interp.probes.capture.selection import select_corpus, select_gold, select_text
 
-        self.check_source()
         manifest = read_manifest(self.run.folder)
         limits = {"max_bytes": self.max_bytes, "encoding_errors": self.encoding_errors}
         if self.text is not None:

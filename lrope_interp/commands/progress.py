@@ -18,7 +18,6 @@ from lrope_interp.training.events import (
     Event,
     Finished,
     LayerIncrements,
-    OnEvent,
     Started,
     Step,
     Validated,
@@ -35,61 +34,25 @@ SECONDS_BETWEEN_LINES = 120.0
 
 
 @dataclass
-class TrainingState:
-    """The newest of everything that the loop has told."""
-
-    started: Started | None = None
-    step: Step | None = None
-    validated: Validated | None = None
-    saved: int | None = None
-    increments: Sequence[LayerIncrements] = field(default_factory=tuple)
-
-    def take(self, event: Event) -> None:
-        """Remember an event."""
-        if isinstance(event, Started):
-            self.started = event
-            self.saved = event.step or None
-        elif isinstance(event, Checkpointed):
-            self.saved = event.step
-        elif isinstance(event, Validated):
-            self.validated = event
-        elif isinstance(event, Step):
-            self.step = event
-            self.increments = event.increments or self.increments
-
-    def figures(self) -> str:
-        """Return loss, speed and the last validation in one line."""
-        if self.step is None:
-            return "first step ..."
-        parts = [
-            f"loss {self.step.loss:.3f} nats ({self.step.bits:.3f} bits)",
-            f"{self.step.bytes_per_second / 1000:.1f} kB/s",
-            f"{clock(self.step.seconds_left)} left",
-        ]
-        if self.validated is not None:
-            parts.append(f"validation {self.validated.nats_per_byte:.3f} at step {self.validated.step}")
-        return " | ".join(parts)
-
-    def increments_line(self) -> str:
-        """Return mean and s.d. of each layer's increments in one line."""
-        return "  ".join(f"L{layer} {mean:.2f}±{sd:.2f}" for layer, mean, sd in by_layer(self.increments))
-
-
-@dataclass
 class Course:
-    """How far all runs of a paired experiment are, and what is known of the one at hand.
+    """How far a run is, or all those of an experiment, and the newest that the one at hand has told.
 
     Attributes:
-        n_runs: Runs of the experiment.
-        n_finished: How many are finished.
+        n_runs: How many runs are trained.
+        n_finished: How many of them are finished.
         n_steps: Steps of a run; the same for all.
+        planned: Which run of an experiment is at hand.
     """
 
-    n_runs: int
-    n_finished: int
-    n_steps: int
+    n_runs: int = 1
+    n_finished: int = 0
+    n_steps: int = 0
     planned: PlannedRun | None = None
-    state: TrainingState = field(default_factory=TrainingState)
+    started: Started | None = None
+    latest: Step | None = None
+    validated: Validated | None = None
+    saved: int | None = None
+    increments: Sequence[LayerIncrements] = ()
     step: int = 0
     n_taken: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -97,13 +60,19 @@ class Course:
     def take(self, planned: PlannedRun | None, event: Event) -> None:
         """Remember an event."""
         if planned is not self.planned:
-            self.planned, self.state, self.step = planned, TrainingState(), 0
-        self.state.take(event)
+            self.planned, self.increments, self.step = planned, (), 0
+            self.started = self.latest = self.validated = self.saved = None
         if isinstance(event, Started):
+            self.started, self.saved = event, event.step or None
             self.step, self.n_steps = event.step, event.n_steps
+        elif isinstance(event, Checkpointed):
+            self.saved = event.step
+        elif isinstance(event, Validated):
+            self.validated = event
         elif isinstance(event, Step):
             self.n_taken += event.step - self.step
-            self.step = event.step
+            self.latest, self.step = event, event.step
+            self.increments = event.increments or self.increments
         elif isinstance(event, Finished):
             self.n_finished += 1
             self.step = 0
@@ -118,12 +87,6 @@ class Course:
         """Steps of all runs."""
         return self.n_runs * self.n_steps
 
-    def seconds_left(self) -> float:
-        """Return the time that all runs still take, at the pace since the command began."""
-        if not self.n_taken:
-            return float("nan")
-        return (time.monotonic() - self.began) / self.n_taken * (self.total - self.done)
-
     def heading(self) -> str:
         """Name the run at hand."""
         from lrope_interp.training.replication import spoken
@@ -134,8 +97,24 @@ class Course:
         return f"run {number}/{self.n_runs}: {spoken(self.planned.arm)}, seed {self.planned.seed}"
 
     def figures(self) -> str:
-        """Return the figures of the run at hand and the time that all take, in one line."""
-        return f"{self.state.figures()} | all runs {clock(self.seconds_left())} left"
+        """Return loss, speed and validation of the run at hand, and the time that all take, in one line."""
+        parts = ["first step ..."]
+        if self.latest is not None:
+            parts = [
+                f"loss {self.latest.loss:.3f} nats ({self.latest.bits:.3f} bits)",
+                f"{self.latest.bytes_per_second / 1000:.1f} kB/s",
+                f"{clock(self.latest.seconds_left)} left",
+            ]
+            if self.validated is not None:
+                parts.append(f"validation {self.validated.nats_per_byte:.3f} at step {self.validated.step}")
+        if self.n_runs > 1:  # at the pace since the command began
+            pace = (time.monotonic() - self.began) / self.n_taken if self.n_taken else math.nan
+            parts.append(f"all runs {clock(pace * (self.total - self.done))} left")
+        return " | ".join(parts)
+
+    def increments_line(self) -> str:
+        """Return mean and s.d. of each layer's increments in one line."""
+        return "  ".join(f"L{layer} {mean:.2f}±{sd:.2f}" for layer, mean, sd in by_layer(self.increments))
 
 
 def by_layer(statistics: Sequence[LayerIncrements]) -> list[tuple[int, float, float]]:
@@ -160,15 +139,8 @@ def opening(event: Started) -> list[str]:
 
 
 @contextmanager
-def listen(out: Voice, state: TrainingState) -> Iterator[OnEvent]:
-    """Yield what to hand to `train` as `on_event`: it shows the run the way this terminal can."""
-    with listen_to_runs(out, Course(1, 0, 0, state=state)) as on_event:
-        yield lambda event: on_event(None, event)
-
-
-@contextmanager
-def listen_to_runs(out: Voice, course: Course) -> Iterator[_Listener]:
-    """Yield what to hand to `train_missing` as `on_event`; a run of its own comes without a plan.
+def listen(out: Voice, course: Course) -> Iterator[_Listener]:
+    """Yield what to hand to `train_missing` as `on_event`; to `train`, with None for the plan.
 
     It is shown by a picture that is redrawn four times a second, by lines, or not at all.
     """
@@ -208,7 +180,7 @@ def _lines(out: Voice, course: Course, take: _Listener) -> _Listener:
     def on_event(planned: PlannedRun | None, event: Event) -> None:
         nonlocal tick, at
         take(planned, event)
-        state, lines = course.state, LINES_A_RUN if planned is None else LINES_OF_EACH_RUN
+        lines = LINES_A_RUN if planned is None else LINES_OF_EACH_RUN
         if isinstance(event, Started) and planned is None:
             for line in opening(event):
                 out.note(line)
@@ -221,12 +193,10 @@ def _lines(out: Voice, course: Course, take: _Listener) -> _Listener:
             if due == tick and now - at < SECONDS_BETWEEN_LINES:
                 return
             tick, at = due, now
-            if planned is not None:
-                out.note(f"  step {event.step}/{event.n_steps}  {course.figures()}")
-                return
-            out.note(f"step {event.step}/{event.n_steps}  {state.figures()}")
-            if state.increments:
-                out.note(f"  increments  {state.increments_line()}")
+            margin = "" if planned is None else "  "
+            out.note(f"{margin}step {event.step}/{event.n_steps}  {course.figures()}")
+            if planned is None and course.increments:
+                out.note(f"  increments  {course.increments_line()}")
 
     return on_event
 
@@ -250,15 +220,13 @@ def _picture(course: Course) -> tuple[Callable[[], Any], Callable[[], None]]:
     own = bars.add_task("", total=course.n_steps, visible=False)
 
     def drawn() -> Group:
-        if not is_single:
-            return Group(bars, Text(course.figures()))
-        state = course.state
-        return Group(bars, Text(state.figures()), Text(f"increments  {state.increments_line()}"))
+        increments = [Text(f"increments  {course.increments_line()}")] if is_single else []
+        return Group(bars, Text(course.figures()), *increments)
 
     def redraw() -> None:
         bars.update(every, completed=course.done, total=course.total)
         done = course.done if is_single else course.step
-        is_begun = course.state.started is not None
+        is_begun = course.started is not None
         bars.update(own, description=course.heading(), completed=done, total=course.n_steps, visible=is_begun)
 
     return drawn, redraw

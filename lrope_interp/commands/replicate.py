@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lrope_interp.probes.studies.replication.replication import Comparison
     from lrope_interp.results import Result
     from lrope_interp.runs import Run
+    from lrope_interp.training.config import TrainConfig
     from lrope_interp.training.replication import Replication
 
 
@@ -59,24 +60,24 @@ def replicate(
     quiet: options.Quiet = False,
 ) -> None:
     """Train arms over paired seeds; tell whether their losses are equal."""
-    given = {
-        "preset": preset,
-        "n_steps": steps,
-        "data": data,
-        "device": None if device == "auto" else device,
-        "encoding_errors": encoding_errors,
-    }
-    from lrope_interp.commands.progress import Course, listen_to_runs
-    from lrope_interp.commands.training import write_report
+    from lrope_interp.commands.progress import Course, listen
+    from lrope_interp.commands.train import write_report
     from lrope_interp.folders import as_given
     from lrope_interp.probes.studies.replication.replication import Comparison
     from lrope_interp.results import stamp
+    from lrope_interp.training.config import train_config
     from lrope_interp.training.replication import check_reference, opened, parse_arms, train_missing
 
     say, parsed = Voice(as_json, quiet), parse_arms(arms)
     comparison = Comparison(check_reference(reference, parsed), margin)
-    known = {name: value for name, value in given.items() if value is not None}
-    replication = _resolve(parsed, seeds, known, out, overwrite)
+    base = train_config(
+        preset or "tiny",
+        n_steps=steps,
+        data=data,
+        device=None if device == "auto" else device,
+        encoding_errors=encoding_errors,
+    )
+    replication = _resolve(parsed, seeds, base, out, overwrite)
     planned = replication.runs()
     n_finished = 0 if overwrite else sum(one.trained() is not None for one in planned)
     _say_what_runs(replication, n_finished, say)
@@ -86,7 +87,7 @@ def replicate(
             working = dataclasses.replace(replication, folder=as_given(replication.folder, place.folder))
             if place.is_beside:
                 say.warn(f"{place.target.name} stays until {working.folder} is whole, which then replaces it")
-            with listen_to_runs(say, course) as on_event:
+            with listen(say, course) as on_event:
                 runs = train_missing(working, on_event)
             for one in runs:
                 if not (one.folder / "report.html").exists():
@@ -106,12 +107,12 @@ def replicate(
 
 
 def _resolve(
-    arms: tuple[str, ...], n_seeds: int, given: Mapping[str, Any], out: Path | None, overwrite: bool
+    arms: tuple[str, ...], n_seeds: int, base: TrainConfig, out: Path | None, overwrite: bool
 ) -> Replication:
     """Turn words into an experiment whose text and runs were looked at; nothing is written."""
     from lrope_interp.runs import RUNS
     from lrope_interp.training import events
-    from lrope_interp.training.config import run_name, train_config
+    from lrope_interp.training.config import run_name
     from lrope_interp.training.preparation import prepare
     from lrope_interp.training.replication import Replication, as_begun, at_default_place, check
 
@@ -120,7 +121,6 @@ def _resolve(
             "replicate trains one run after the other in one process: start it without `accelerate launch` "
             "and torchrun"
         )
-    base = train_config(**given)
     name = run_name(base).removesuffix(f"-{base.increments}-s{base.seed}")
     replication = Replication(out or RUNS / f"replicate-{name}", arms, n_seeds, base)
     if out is None and not overwrite:
@@ -207,7 +207,7 @@ def _command(folder: Path) -> str:
 def _how_to_go_on(replication: Replication, course: Course) -> str:
     at_hand = ""
     if course.step and course.planned is not None:
-        saved = course.state.saved
+        saved = course.saved
         where = "begins again" if saved is None else f"goes on from step {saved}"
         at_hand = f", {course.planned.name} {where}"
     return (

@@ -1,15 +1,25 @@
-"""`lrope-interp train`: the options, all of which a run's configuration may have been given before."""
+"""`lrope-interp train`: from options to a run folder and its report; resuming after Ctrl-C."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lrope_interp.commands import options
+from lrope_interp.commands.analysis import INTERRUPTED
 from lrope_interp.commands.output import Voice
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, visible
+
+if TYPE_CHECKING:
+    from lrope_interp.commands.progress import Course
+    from lrope_interp.runs import Run
+    from lrope_interp.training.config import TrainConfig
 
 
 def train(
@@ -105,7 +115,103 @@ def train(
     given = {name: value for name, value in asked.items() if value is not None}
     if resume and overwrite:
         raise LRopeError("--resume goes on with a run and --overwrite replaces it: give one of them")
-    from lrope_interp.commands.training import Recorded, Request, run
+    from lrope_interp.commands.progress import Course, listen
+    from lrope_interp.runs import RUNS
+    from lrope_interp.training.config import Recording, run_name, tracker_names, train_config
+    from lrope_interp.training.distribution import launched_as_main, leave
+    from lrope_interp.training.loop import train as take_steps
 
-    recording = Recorded(checkpoint_minutes, tuple(log_to or ()))
-    run(Request(given, out, resume, overwrite, recording), Voice(as_json, quiet))
+    recording = Recording(tracker_names(log_to or ()) or None, checkpoint_minutes)
+    how = {"resume": resume, "overwrite": overwrite, "is_numbered": out is None and not resume, "data": data}
+    is_main = launched_as_main()  # which speaks for all processes; the others train along
+    say, course, folder = Voice(as_json, quiet), Course(), out
+    finished, code = None, 0
+    try:
+        if resume:
+            config, folder = resumed(given, out)
+        else:
+            config = train_config(**given)
+            folder = out or RUNS / run_name(config)
+        with listen(say, course) if is_main else nullcontext() as on_event:
+            tell = None if on_event is None else partial(on_event, None)
+            finished = take_steps(config, folder, on_event=tell, recording=recording, **how)
+    except LRopeError:
+        if is_main:
+            raise
+        code = 2
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+        if is_main:
+            typer.echo(visible(_how_to_go_on(folder, course, resume)), err=True)
+    leave()  # not inside `except`: what is caught there keeps the model, and the model its process group
+    if finished is None:
+        raise typer.Exit(code)
+    if not is_main:
+        return
+    if course.started is None:
+        say.note(f"the run {folder} was finished before: nothing is left to train")
+    _summarise(finished, write_report(finished), course, say)
+
+
+def resumed(given: Mapping[str, Any], out: Path | None) -> tuple[TrainConfig | None, Path]:
+    """Find the run to go on with; options that were repeated must say what the run says."""
+    from lrope_interp.folders import recover, resumed_folder
+    from lrope_interp.runs import RUNS, newest_unfinished_run
+    from lrope_interp.training.config import TrainConfig
+    from lrope_interp.training.preparation import stored_config
+
+    recover(RUNS if out is None else out.absolute().parent)
+    folder = resumed_folder(out or newest_unfinished_run().folder)
+    if not given:
+        return None, folder
+    stored = stored_config(folder, None)
+    if given.get("n_steps", stored.n_steps) != stored.n_steps:  # steps asked for lift the cap
+        stored = replace(stored, max_epochs=0.0)
+    not_frozen = {"frozen": "", "frozen_from": ""} if "increments" in given else {}
+    return TrainConfig.from_dict({**stored.to_dict(), **not_frozen, **given}), folder
+
+
+def _how_to_go_on(folder: Path | None, course: Course, is_resumed: bool) -> str:
+    if course.started is None and is_resumed and folder is not None:
+        return f"interrupted before the next step. Go on with: lrope-interp train --resume --out {folder}"
+    if course.started is None:
+        return "interrupted before the first step; nothing to go on with"
+    saved = "no checkpoint yet, so it begins again" if course.saved is None else f"from step {course.saved}"
+    return f"interrupted. Go on ({saved}) with: lrope-interp train --resume --out {course.started.folder}"
+
+
+def write_report(finished: Run) -> Path:
+    """Write the page of a finished run, and note it in the manifest."""
+    from lrope_interp.folders import RUN, locked, record
+    from lrope_interp.reports.kit.page import write_page
+    from lrope_interp.reports.training.page import render_training
+
+    try:
+        with locked(finished.folder):
+            report = write_page(render_training(finished.folder), finished.folder / "report.html")
+            record(finished.folder, RUN, (report.name,))
+        return report
+    except (LRopeError, OSError) as error:
+        raise LRopeError(f"the run {finished.folder} is finished, but without its page: {error}") from error
+
+
+def _summarise(finished: Run, report: Path, course: Course, out: Voice) -> None:
+    from lrope_interp.commands.progress import by_layer, clock
+
+    summary, tokenizer = finished.summary, finished.info.get("tokenizer") or {}
+    unit = "byte" if tokenizer.get("name", "bytes") == "bytes" else "token"
+    nats, bits = summary["validation_nats_per_byte"], summary["validation_bits_per_byte"]
+    rows = [
+        ["validation loss", f"{nats:.4f} nats/byte, {bits:.4f} bits/byte"],
+        ["training loss", f"{summary['train_loss']:.4f} nats/{unit}"],
+        ["read", f"{summary['bytes'] / 1e6:.2f} MB in {clock(summary['seconds'])}"],
+        ["speed", f"{summary['bytes_per_second'] / 1000:.1f} kB/s"],
+    ]
+    rows += [
+        [f"increments, layer {layer}", f"mean {mean:.3f}, s.d. {sd:.3f} over tokens"]
+        for layer, mean, sd in by_layer(course.increments)
+    ]
+    out.table(f"{finished.folder}, step {summary['step']}", ["", ""], rows)
+    out.line(f"run     {finished.folder}")
+    out.line(f"report  {report}")
+    out.finish({"run": finished.folder, "report": report, "summary": dict(summary)})

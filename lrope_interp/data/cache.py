@@ -23,7 +23,7 @@ from typing import Any
 
 import lrope_interp
 from lrope_interp.errors import LRopeError
-from lrope_interp.folders import sync_file, sync_folder, write_json_atomically
+from lrope_interp.folders import sha256_of, sync_file, sync_folder, write_json_atomically
 from lrope_interp.runs import timestamp
 
 try:
@@ -167,16 +167,11 @@ def _problem(folder: Path, entry: Mapping[str, Any], identity: Mapping[str, Any]
             if (folder / name).stat().st_size != said["n_bytes"]:
                 return f"{name} has another size"
         for name, said in entry["files"].items():
-            if _sha256(folder / name) != said["sha256"]:
+            if sha256_of(folder / name) != said["sha256"]:
                 return f"{name} has another checksum"
     except (OSError, KeyError, TypeError) as error:
         return f"{error}"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _built(folder: Path, identity: Mapping[str, Any], build: Build) -> Mapping[str, Any]:
@@ -192,7 +187,7 @@ def _built(folder: Path, identity: Mapping[str, Any], build: Build) -> Mapping[s
         files = {}
         for path in sorted(partial.iterdir()):
             sync_file(path)
-            files[path.name] = {"n_bytes": path.stat().st_size, "sha256": _sha256(path)}
+            files[path.name] = {"n_bytes": path.stat().st_size, "sha256": sha256_of(path)}
         entry = {
             "format": CACHE_FORMAT,
             "created": timestamp(),

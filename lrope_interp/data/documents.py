@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -53,9 +53,7 @@ class Reading:
         if self.encoding_errors not in ENCODING_ERRORS:
             raise unknown("value for encoding-errors", self.encoding_errors, ENCODING_ERRORS)
         if not self.text_column:
-            raise LRopeError(
-                "--text-column is empty; the name of a column is wanted, as in --text-column text"
-            )
+            raise LRopeError("text_column is empty; the name of a column is wanted, as in text_column text")
         if self.max_train_bytes < 0:
             raise LRopeError(
                 f"max_train_bytes must be at least 0 (which reads all), got {self.max_train_bytes}"
@@ -162,22 +160,6 @@ class IndexedDocuments(Sequence[Document]):
         """Read one document after the other."""
         return map(self.read, self.rows)
 
-    @property
-    def hashes(self) -> list[str]:
-        """Hexadecimal sha256 of every document, in order."""
-        joined = self.rows["sha256"].tobytes().hex()
-        return [joined[at : at + 64] for at in range(0, len(joined), 64)]
-
-    @property
-    def sizes(self) -> Int64[np.ndarray, " n_documents"]:
-        """UTF-8 bytes of every document, in order."""
-        return self.rows["n_bytes"]
-
-    @property
-    def languages(self) -> list[str]:
-        """Language of every document, in order."""
-        return self.rows["language"].astype(str).tolist()
-
     def take(self, rows: Int64[np.ndarray, " n_taken"] | slice) -> IndexedDocuments:
         """Return the documents at these places, in the order asked for."""
         return IndexedDocuments(self.read, self.rows[rows], self.n_duplicates)
@@ -185,20 +167,23 @@ class IndexedDocuments(Sequence[Document]):
 
 def hashes_of(documents: Iterable[Document]) -> list[str]:
     """Return the sha256 of every document."""
-    is_indexed = isinstance(documents, IndexedDocuments)
-    return documents.hashes if is_indexed else [document.sha256 for document in documents]
+    if not isinstance(documents, IndexedDocuments):
+        return [document.sha256 for document in documents]
+    joined = documents.rows["sha256"].tobytes().hex()
+    return [joined[at : at + 64] for at in range(0, len(joined), 64)]
 
 
 def sizes_of(documents: Iterable[Document]) -> list[int]:
     """Return the UTF-8 bytes of every document."""
     is_indexed = isinstance(documents, IndexedDocuments)
-    return documents.sizes.tolist() if is_indexed else [document.n_bytes for document in documents]
+    return documents.rows["n_bytes"].tolist() if is_indexed else [document.n_bytes for document in documents]
 
 
 def languages_of(documents: Iterable[Document]) -> list[str]:
     """Return the language of every document."""
-    is_indexed = isinstance(documents, IndexedDocuments)
-    return documents.languages if is_indexed else [document.language for document in documents]
+    if isinstance(documents, IndexedDocuments):
+        return documents.rows["language"].astype(str).tolist()
+    return [document.language for document in documents]
 
 
 def where(documents: Sequence[Document], is_taken: Sequence[bool]) -> Sequence[Document]:
@@ -211,10 +196,24 @@ def where(documents: Sequence[Document], is_taken: Sequence[bool]) -> Sequence[D
 def in_hash_order(documents: Iterable[Document]) -> Iterator[Document]:
     """Yield documents in the order of their sha256, those on disk one at a time."""
     if isinstance(documents, IndexedDocuments):
-        rows = sorted(range(len(documents)), key=documents.hashes.__getitem__)
+        rows = sorted(range(len(documents)), key=hashes_of(documents).__getitem__)
         yield from documents.take(np.array(rows, dtype=np.int64))
     else:
         yield from sorted(documents, key=lambda document: document.sha256)
+
+
+def in_lists(documents: Iterable[Document], n_bytes: int) -> Iterator[list[Document]]:
+    """Yield documents some at a time: lists of about so many bytes."""
+    found: list[Document] = []
+    size = 0
+    for document in documents:
+        found.append(document)
+        size += document.n_bytes
+        if size >= n_bytes:
+            yield found
+            found, size = [], 0
+    if found:
+        yield found
 
 
 def hash_fraction(sha256: str) -> float:
@@ -342,6 +341,10 @@ class Corpus:
             raise unknown("part", part, names)
         found = [one.of_split(split) for one in self.parts if part in (None, one.name)]
         return found[0] if len(found) == 1 else tuple(document for one in found for document in one)
+
+    def held_out(self) -> Iterator[Document]:
+        """Yield every document that training must not see."""
+        return chain.from_iterable(map(self.documents, HELD_OUT))
 
     def split_of(self, document: Document) -> str:
         """Return the split that a document of this corpus, or a piece of one, belongs to."""

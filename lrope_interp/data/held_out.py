@@ -8,14 +8,14 @@ shingles and fifteen million training ones, the chance of even one false hit is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8, UInt64
 
-from lrope_interp.data.documents import Corpus, Document, in_hash_order, languages_of, where
+from lrope_interp.data.documents import Corpus, Document, in_hash_order, in_lists, languages_of, where
 from lrope_interp.errors import LRopeError, whole_number
 
 MAX_BYTES = 200_000
@@ -192,7 +192,8 @@ def _found_in(
     may_match = np.zeros(1 << _FILTER_BITS, dtype=bool)
     shift = np.uint64(64 - _FILTER_BITS)
     may_match[wanted >> shift] = True
-    for pieces in _chunks(documents):
+    for some in in_lists(documents, _CHUNK_BYTES):
+        pieces = [one.encoded for one in some]
         lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
         ends = np.repeat(np.cumsum(lengths), lengths)  # for each byte, where its document ends
         hashes = _hashes(np.frombuffer(b"".join(pieces), dtype=np.uint8), width)
@@ -202,20 +203,6 @@ def _found_in(
         at = np.minimum(np.searchsorted(wanted, hashes), len(wanted) - 1)
         is_found[at[wanted[at] == hashes]] = True
     return wanted[is_found]
-
-
-def _chunks(documents: Iterable[Document]) -> Iterator[list[bytes]]:
-    """Yield the bytes of whole documents, about 1 MB at a time."""
-    pieces: list[bytes] = []
-    size = 0
-    for document in documents:
-        pieces.append(document.encoded)
-        size += len(pieces[-1])
-        if size >= _CHUNK_BYTES:
-            yield pieces
-            pieces, size = [], 0
-    if pieces:
-        yield pieces
 
 
 def _hashes(raw: UInt8[np.ndarray, " n"], width: int) -> UInt64[np.ndarray, " n_shingles"]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrope_interp.data.cache import cached, cached_entries
-from lrope_interp.data.documents import SPLITS, Document, IndexedDocuments, require_documents
+from lrope_interp.data.documents import SPLITS, Document, IndexedDocuments, hashes_of, require_documents
 from lrope_interp.data.labels.words import despaced, without_space
 from lrope_interp.errors import LRopeError
 
@@ -127,7 +127,7 @@ def kept_documents(corpus: str, hashes: Set[str], *, is_despaced: bool) -> Index
         if entry.get("n_documents") != len(hashes) or bool(identity.get("despaced")) != is_despaced:
             continue
         with suppress(LRopeError, OSError, ValueError, KeyError):  # whatever a damaged entry makes of it
-            if set(_opened(corpus, folder, entry).hashes) == hashes:
+            if set(hashes_of(_opened(corpus, folder, entry))) == hashes:
                 return reopened(corpus, identity)
     return None
 

@@ -11,7 +11,14 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from lrope_interp.data.cache import cached
-from lrope_interp.data.documents import Corpus, Document, IndexedDocuments, documents_sha256, in_hash_order
+from lrope_interp.data.documents import (
+    Corpus,
+    Document,
+    IndexedDocuments,
+    documents_sha256,
+    in_hash_order,
+    in_lists,
+)
 from lrope_interp.errors import LRopeError
 from lrope_interp.tokenizers import BYTES, Tokenizer
 
@@ -94,24 +101,10 @@ def _encoded(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[np
     dtype = token_dtype(tokenizer.vocab_size)
     eos = np.array([tokenizer.eos_id], dtype=dtype)
     yield eos
-    encode_batch = getattr(tokenizer, "encode_batch", None)  # on all cores, where the tokenizer can
-    for texts in _chunks(documents):
-        for ids in map(tokenizer.encode, texts) if encode_batch is None else encode_batch(texts):
+    for some in in_lists(in_hash_order(documents), _CHUNK_BYTES):
+        for ids in tokenizer.encode_batch([one.text for one in some]):
             yield ids.astype(dtype)
             yield eos
-
-
-def _chunks(documents: Iterable[Document]) -> Iterator[list[str]]:
-    """Yield texts in the order of their hashes, about 1 MB at a time."""
-    texts: list[str] = []
-    size = 0
-    for document in in_hash_order(documents):
-        texts.append(document.text)
-        size += document.n_bytes
-        if size >= _CHUNK_BYTES:
-            yield texts
-            texts, size = [], 0
-    yield texts
 
 
 def _eos_places(stream: Shaped[np.ndarray, " n_tokens"], eos_id: int) -> Int64[np.ndarray, " n_eos"]:

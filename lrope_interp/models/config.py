@@ -180,7 +180,7 @@ def resolve_device(name: str) -> str:
     if name not in available:
         raise LRopeError(
             f"device {name!r} was asked for, but torch {torch.__version__} sees only "
-            f"{', '.join(available)} here; use --device auto"
+            f"{', '.join(available)} here; use device auto"
         )
     return name
 

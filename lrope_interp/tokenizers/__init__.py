@@ -7,8 +7,8 @@ from lrope_interp.tokenizers.files import (
     MIN_VOCAB,
     TOKENIZER_FILE,
     TOKENIZER_FORMAT,
-    TokenizerChoice,
     as_tokenizer,
+    chosen_tokenizer,
     load_tokenizer,
 )
 
@@ -21,7 +21,7 @@ __all__ = [
     "TOKENIZER_FORMAT",
     "ByteTokenizer",
     "Tokenizer",
-    "TokenizerChoice",
     "as_tokenizer",
+    "chosen_tokenizer",
     "load_tokenizer",
 ]

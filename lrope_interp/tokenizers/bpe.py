@@ -12,7 +12,6 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,9 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from lrope_interp.errors import LRopeError
 from lrope_interp.tokenizers.byte_level import (
     MOST_TOKENS,
-    HuggingFaceNames,
     Ids,
-    readable,
+    Tokenizer,
     utf8,
-    write_tokenizer,
 )
 
 _EOS_NAMES = ("<eos>", "<|endoftext|>", "<|end_of_text|>", "</s>", "[EOS]", "<|im_end|>")
@@ -46,7 +43,7 @@ _WANTED = (
 MIN_FREQUENCY = 2
 
 
-class BPETokenizer(HuggingFaceNames):
+class BPETokenizer(Tokenizer):
     """A Hugging Face tokenizer whose tokens stand for bytes, and one id for EOS.
 
     Args:
@@ -63,16 +60,16 @@ class BPETokenizer(HuggingFaceNames):
     name = "bpe"
 
     def __init__(self, definition: Mapping[str, Any], source: str = "the tokenizer") -> None:
-        self._definition, self._source = dict(definition), source
+        self.definition, self._source = dict(definition), source
         self.name_or_path = source
-        self._hf = _loaded(self._definition, source)
+        self._hf = _loaded(self.definition, source)
         self._pieces = _pieces(self._hf, source)
         eos = _eos(self._hf)
         self.eos_id = len(self._pieces) if eos is None else eos
         if eos is None:
             self._pieces.append("<eos>")
         self.vocab_size = len(self._pieces)
-        said = json.dumps({"eos_id": self.eos_id, "tokenizer": self._definition}, sort_keys=True)
+        said = json.dumps({"eos_id": self.eos_id, "tokenizer": self.definition}, sort_keys=True)
         self.fingerprint = hashlib.sha256(said.encode()).hexdigest()
         self._raw = [piece if isinstance(piece, bytes) else b"" for piece in self._pieces]
         self._lengths = np.array([len(raw) for raw in self._raw], dtype=np.int64)
@@ -99,16 +96,6 @@ class BPETokenizer(HuggingFaceNames):
         encodings = self._hf.encode_batch_fast(list(texts), add_special_tokens=False)
         return [self._checked(raw, one.ids) for raw, one in zip(raws, encodings, strict=True)]
 
-    def encode_spans(
-        self, text: str
-    ) -> tuple[
-        Int64[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_tokens"]
-    ]:
-        """Return the ids of `text` and the half-open span of UTF-8 bytes of each."""
-        ids = self.encode(text)
-        ends = np.cumsum(self._lengths[ids])
-        return ids, ends - self._lengths[ids], ends
-
     def to_bytes(self, ids: Ids) -> bytes:
         """Return the bytes of `ids`; special tokens and ids beyond the vocabulary have none."""
         if isinstance(ids, np.ndarray):
@@ -121,18 +108,14 @@ class BPETokenizer(HuggingFaceNames):
         """Return how many bytes each id stands for; 0 for EOS."""
         return self._lengths[ids]
 
-    def str_tokens(self, ids: Ids) -> list[str]:
-        """Return one readable string an id: see `readable`."""
-        return readable([self._pieces[i] if 0 <= i < self.vocab_size else f"<{i}>" for i in map(int, ids)])
-
-    def save(self, folder: Path) -> None:
-        """Write ``tokenizer.json`` into `folder`; the definition stands in it under "tokenizer"."""
-        write_tokenizer(folder, self, {"tokenizer": self._definition})
+    def piece(self, token: int) -> bytes | str:
+        """Return the bytes of a token; a special one, and an id beyond the vocabulary, has a name instead."""
+        return self._pieces[token] if 0 <= token < self.vocab_size else f"<{token}>"
 
     @property
     def _composes(self) -> bool:
         return any(
-            one.get("type") == "NFC" for one in _parts(self._definition.get("normalizer"), "normalizers")
+            one.get("type") == "NFC" for one in _parts(self.definition.get("normalizer"), "normalizers")
         )
 
     def _check_definition(self) -> None:
@@ -140,9 +123,9 @@ class BPETokenizer(HuggingFaceNames):
 
         Such a tokenizer would train and then fail in an analysis, at the first text that it changes.
         """
-        normalizers = _parts(self._definition.get("normalizer"), "normalizers")
-        cutters = _parts(self._definition.get("pre_tokenizer"), "pretokenizers")
-        added = self._definition.get("added_tokens") or []
+        normalizers = _parts(self.definition.get("normalizer"), "normalizers")
+        cutters = _parts(self.definition.get("pre_tokenizer"), "pretokenizers")
+        added = self.definition.get("added_tokens") or []
         wrong = [
             f"the normalizer {one.get('type')}" for one in normalizers if one.get("type") not in _LOSSLESS
         ]
@@ -156,7 +139,7 @@ class BPETokenizer(HuggingFaceNames):
             for one in added
             if not one.get("special") and (one.get("lstrip") or one.get("rstrip"))
         ]
-        if self._definition.get("model", {}).get("type") == "BPE":
+        if self.definition.get("model", {}).get("type") == "BPE":
             found = {piece for piece in self._pieces if isinstance(piece, bytes) and len(piece) == 1}
             missing = [value for value in range(256) if bytes([value]) not in found]
             wrong += [f"a vocabulary without the byte 0x{missing[0]:02x}"] if missing else []

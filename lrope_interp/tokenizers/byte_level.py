@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Int, Int64
@@ -27,33 +29,49 @@ Ids: TypeAlias = Iterable[int | np.integer] | np.ndarray
 """Ids in a row, one after the other."""
 
 
-@runtime_checkable
-class Tokenizer(Protocol):
-    """Text to ids and back, without loss: ``decode(encode(text)) == text`` for any Unicode text."""
+class Tokenizer(ABC):
+    """Text to ids and back, without loss: ``decode(encode(text)) == text`` for any Unicode text.
 
-    @property
-    def name(self) -> str:
-        """The kind: "bytes" or "bpe"."""
-        ...
+    It also has the names that tools ask of a Hugging Face tokenizer with one special token, which is BOS, EOS
+    and pad at once.
 
-    @property
-    def vocab_size(self) -> int:
-        """One more than the largest id."""
-        ...
+    Attributes:
+        name: The kind: "bytes" or "bpe".
+        vocab_size: One more than the largest id.
+        eos_id: The document separator, which is also the pad; no text encodes to it.
+        fingerprint: The sha256 of what decides the ids: equal fingerprints give equal ids.
+        name_or_path: Where the tokenizer came from.
+        padding_side: Where the model and `__call__` pad texts unless told otherwise; "left" or "right".
+        definition: The content of the Hugging Face file that it was made from; empty of bytes.
+    """
 
-    @property
-    def eos_id(self) -> int:
-        """The document separator, which is also the pad; no text encodes to it."""
-        ...
+    name: str
+    vocab_size: int
+    eos_id: int
+    fingerprint: str
+    name_or_path: str
+    padding_side: str = "right"
+    definition: Mapping[str, Any] = MappingProxyType({})
 
-    @property
-    def fingerprint(self) -> str:
-        """The sha256 of what decides the ids: equal fingerprints give equal ids."""
-        ...
-
+    @abstractmethod
     def encode(self, text: str, add_special_tokens: bool = False) -> Int64[np.ndarray, " n_tokens"]:
         """Return the ids of a text; no special token is added, whatever is asked for."""
-        ...
+
+    @abstractmethod
+    def to_bytes(self, ids: Ids) -> bytes:
+        """Return the bytes that ids stand for; EOS and ids beyond the vocabulary stand for none."""
+
+    @abstractmethod
+    def token_bytes(self, ids: Int[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
+        """Return how many bytes each id stands for; 0 for EOS."""
+
+    @abstractmethod
+    def piece(self, token: int) -> bytes | str:
+        """Return the bytes that an id stands for; as a string, what to show of one that stands for none."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Int64[np.ndarray, " _"]]:
+        """Return the ids of several texts, as `encode` does."""
+        return [self.encode(text) for text in texts]
 
     def encode_spans(
         self, text: str
@@ -64,41 +82,31 @@ class Tokenizer(Protocol):
 
         The spans follow each other without gap and cover the text. A span may end within a character.
         """
-        ...
-
-    def decode(self, ids: Any, skip_special_tokens: bool = True) -> str:
-        """Return the text of ids; broken UTF-8 is replaced, EOS and its like are left out."""
-        ...
-
-    def to_bytes(self, ids: Ids) -> bytes:
-        """Return the bytes that ids stand for; EOS stands for none."""
-        ...
-
-    def token_bytes(self, ids: Int[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
-        """Return how many bytes each id stands for."""
-        ...
+        ids = self.encode(text)
+        lengths = self.token_bytes(ids)
+        ends = np.cumsum(lengths)
+        return ids, ends - lengths, ends
 
     def str_tokens(self, ids: Ids) -> list[str]:
-        """Return one readable string an id."""
-        ...
+        r"""Return one readable string an id.
+
+        ASCII stands for itself, control bytes are escaped, EOS is its name, and byte k of a
+        character of n bytes reads ``character·k/n``. A byte of broken UTF-8 reads ``\\xNN``.
+        """
+        return readable([self.piece(int(i)) for i in ids])
 
     def save(self, folder: Path) -> None:
-        """Write ``tokenizer.json`` into `folder`."""
-        ...
-
-
-class HuggingFaceNames:
-    """What tools ask of a Hugging Face tokenizer: one special token, which is BOS, EOS and pad at once.
-
-    Attributes:
-        name_or_path: Where the tokenizer came from.
-        padding_side: Where the model and `__call__` pad texts unless told otherwise; "left" or "right".
-    """
-
-    eos_id: int
-    vocab_size: int
-    name_or_path: str
-    padding_side: str = "right"
+        """Write ``tokenizer.json``: its format, type, size, EOS, and the definition where there is one."""
+        payload = {
+            "format": TOKENIZER_FORMAT,
+            "type": self.name,
+            "vocab_size": self.vocab_size,
+            "eos_id": self.eos_id,
+        }
+        if self.definition:
+            payload |= {"fingerprint": self.fingerprint, "tokenizer": self.definition}
+        text = json.dumps(payload, indent=None if self.definition else 2)
+        write_text_atomically(Path(folder) / TOKENIZER_FILE, text + "\n")
 
     @property
     def eos_token_id(self) -> int:
@@ -108,7 +116,7 @@ class HuggingFaceNames:
     @property
     def eos_token(self) -> str:
         """What is written for it; in a text these characters are text, and encode to other ids."""
-        return self.str_tokens([self.eos_id])[0]  # type: ignore[attr-defined]
+        return self.str_tokens([self.eos_id])[0]
 
     bos_token_id = pad_token_id = eos_token_id
     bos_token = pad_token = eos_token
@@ -126,7 +134,7 @@ class HuggingFaceNames:
             row = np.array(list(row) if isinstance(row, Iterable) else row, dtype=np.int64)
         row = row.reshape(-1)
         parts = [row] if skip_special_tokens else np.split(row, np.flatnonzero(row == self.eos_id))
-        texts = [self.to_bytes(part).decode("utf-8", errors="replace") for part in parts]  # type: ignore[attr-defined]
+        texts = [self.to_bytes(part).decode("utf-8", errors="replace") for part in parts]
         return self.eos_token.join(texts)
 
     def batch_decode(self, rows: Iterable[Any], skip_special_tokens: bool = True) -> list[str]:
@@ -176,7 +184,7 @@ class HuggingFaceNames:
             raise LRopeError(f"padding must be True, False, 'longest' or 'max_length'; got {padding!r}")
         if (bool(truncation) or padding == "max_length") != (max_length is not None):
             raise LRopeError("max_length goes with truncation=True or padding='max_length', and they with it")
-        rows = [self.encode(one).tolist() for one in texts]  # type: ignore[attr-defined]
+        rows = [self.encode(one).tolist() for one in texts]
         rows = [row[:max_length] for row in rows] if truncation else rows
         longest = max([len(row) for row in rows] + [max_length or 0] * (padding == "max_length"), default=0)
         n_pads = [longest - len(row) if padding else 0 for row in rows]
@@ -248,24 +256,10 @@ def _written(parts: Sequence[tuple[int, str, int, int]]) -> str:
     return out
 
 
-def write_tokenizer(folder: Path, tokenizer: Tokenizer, more: Mapping[str, Any]) -> None:
-    """Write ``tokenizer.json``: its format, type, size, EOS, and what else the type needs."""
-    payload = {
-        "format": TOKENIZER_FORMAT,
-        "type": tokenizer.name,
-        "vocab_size": tokenizer.vocab_size,
-        "eos_id": tokenizer.eos_id,
-        **({"fingerprint": tokenizer.fingerprint} if more else {}),
-        **more,
-    }
-    text = json.dumps(payload, indent=None if more else 2)
-    write_text_atomically(Path(folder) / TOKENIZER_FILE, text + "\n")
-
-
 EOS_ID = 256
 
 
-class ByteTokenizer(HuggingFaceNames):
+class ByteTokenizer(Tokenizer):
     """The 256 byte values and, as id 256, the document separator EOS (also the pad id)."""
 
     name = name_or_path = "bytes"
@@ -277,14 +271,6 @@ class ByteTokenizer(HuggingFaceNames):
         """Return the UTF-8 bytes of `text` as ids; a lone surrogate is refused."""
         return np.frombuffer(utf8(text), dtype=np.uint8).astype(np.int64)
 
-    def encode_spans(
-        self, text: str
-    ) -> tuple[Int64[np.ndarray, " n_bytes"], Int64[np.ndarray, " n_bytes"], Int64[np.ndarray, " n_bytes"]]:
-        """Return the bytes of `text` as ids, and their spans of one byte each."""
-        ids = self.encode(text)
-        starts = np.arange(len(ids))
-        return ids, starts, starts + 1
-
     def to_bytes(self, ids: Ids) -> bytes:
         """Return the bytes of `ids`; EOS and ids beyond the vocabulary are dropped."""
         if isinstance(ids, np.ndarray):
@@ -295,20 +281,8 @@ class ByteTokenizer(HuggingFaceNames):
         """Return 1 for a byte and 0 for EOS."""
         return (np.asarray(ids) != EOS_ID).astype(np.int64)
 
-    def str_tokens(self, ids: Ids) -> list[str]:
-        r"""Return one readable string an id.
-
-        ASCII stands for itself, control bytes are escaped, EOS is ``<eos>``, and byte k of a
-        character of n bytes reads ``character·k/n``. A byte of broken UTF-8 reads ``\\xNN``.
-        """
-        return readable([_piece(int(i)) for i in ids])
-
-    def save(self, folder: Path) -> None:
-        """Write ``tokenizer.json`` into `folder`."""
-        write_tokenizer(folder, self, {})
-
-
-def _piece(value: int) -> bytes | str:
-    if value < EOS_ID:
-        return bytes([value])
-    return "<eos>" if value == EOS_ID else f"<{value}>"
+    def piece(self, token: int) -> bytes | str:
+        """Return a byte; EOS is ``<eos>``."""
+        if token < EOS_ID:
+            return bytes([token])
+        return "<eos>" if token == EOS_ID else f"<{token}>"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +22,32 @@ MAX_VOCAB = 65_536
 """Of what `bpe:N` trains: training text is then kept in 16 bits a token."""
 
 
-@dataclass(frozen=True)
-class TokenizerChoice:
-    """Bytes, a BPE to train, or a file to read: `n_vocab` and `file` are None where not asked for."""
+def chosen_tokenizer(words: str) -> int | Path | None:
+    """Read which tokenizer is asked for: ``bytes``, ``bpe:N``, or the path of a ``tokenizer.json``.
 
-    n_vocab: int | None = None
-    file: Path | None = None
+    Returns:
+        None for bytes, the size of a BPE to train, or the file; whether that is fit is found when it is read.
 
-    @classmethod
-    def of(cls, words: str) -> TokenizerChoice:
-        """Read ``bytes``, ``bpe:N`` or the path of a Hugging Face ``tokenizer.json``.
-
-        Raises:
-            LRopeError: Anything else, or an N out of range. Whether the file is there and fit is
-                found when it is read.
-        """
-        if words == BYTES:
-            return cls()
-        if words.startswith("bpe:"):
-            return cls(n_vocab=_size(words))
-        if words.endswith(".json"):
-            return cls(file=Path(words).expanduser())
-        raise LRopeError(
-            f"unknown tokenizer {words!r}; wanted bytes, bpe:N (as in bpe:8000), or the path of a Hugging "
-            "Face tokenizer file that ends in .json"
-        )
-
-
-def _size(words: str) -> int:
-    digits = words.removeprefix("bpe:")
-    n_vocab = int(digits) if re.fullmatch(r"[0-9]{1,9}", digits) else -1
-    if not MIN_VOCAB <= n_vocab <= MAX_VOCAB:
+    Raises:
+        LRopeError: Anything else, or an N out of range.
+    """
+    if words == BYTES:
+        return None
+    if words.startswith("bpe:"):
+        digits = words.removeprefix("bpe:")
+        n_vocab = int(digits) if re.fullmatch(r"[0-9]{1,9}", digits) else -1
+        if MIN_VOCAB <= n_vocab <= MAX_VOCAB:
+            return n_vocab
         raise LRopeError(
             f"{words!r}: bpe:N wants an N from {MIN_VOCAB} (256 bytes, <eos> and one merge) to "
             f"{MAX_VOCAB:,}; bpe:8000 is usual here"
         )
-    return n_vocab
+    if words.endswith(".json"):
+        return Path(words).expanduser()
+    raise LRopeError(
+        f"unknown tokenizer {words!r}; wanted bytes, bpe:N (as in bpe:8000), or the path of a Hugging "
+        "Face tokenizer file that ends in .json"
+    )
 
 
 _TYPES = ("bytes", "bpe")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lrope_interp.errors import LRopeError, unknown
-from lrope_interp.tokenizers import BYTES, TokenizerChoice
+from lrope_interp.tokenizers import BYTES, chosen_tokenizer
 
 INCREMENTS = ("per_layer", "shared", "fixed")
 FROZEN = {"frozen": "lexical", "frozen_contextual": "contextual"}
@@ -21,7 +21,7 @@ DTYPES = ("auto", "float32", "bfloat16")
 SCHEDULES = ("cosine", "wsd")
 ENCODING_ERRORS = ("strict", "replace")
 TRACKERS = ("tensorboard", "wandb")
-_ONLINE = ("wandb",)
+ONLINE = ("wandb",)  # of these: what tells a server
 
 _CHOICES = {
     "increments": INCREMENTS,
@@ -150,7 +150,7 @@ class TrainConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise unknown(name.replace("_", " "), getattr(self, name), choices)
-        TokenizerChoice.of(self.tokenizer)
+        chosen_tokenizer(self.tokenizer)
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise LRopeError(f"{name}={getattr(self, name)} is too small: the least is {least}")
@@ -313,45 +313,41 @@ def _check_range(name: str, value: float, low: float, high: float, is_closed: bo
 
 @dataclass(frozen=True)
 class Recording:
-    """What decides nothing about the numbers, and so is no part of `TrainConfig`.
+    """What decides nothing about the numbers, and so is no part of `TrainConfig`; None leaves it as it was.
 
     Attributes:
-        log_to: Trackers to tell, of `TRACKERS`.
+        log_to: Trackers to tell, of `TRACKERS`. A new run tells none.
         checkpoint_minutes: A checkpoint is also written when so many minutes have passed since the
-            last one; 0 leaves it to `TrainConfig.checkpoint_every` alone.
+            last one; 0 leaves it to `TrainConfig.checkpoint_every` alone. A new run takes 10.
     """
 
-    log_to: tuple[str, ...] = ()
-    checkpoint_minutes: float = 10.0
+    log_to: tuple[str, ...] | None = None
+    checkpoint_minutes: float | None = None
 
     def __post_init__(self) -> None:
         """Check both values."""
-        for name in self.log_to:
+        for name in self.log_to or ():
             if name not in TRACKERS:
                 raise unknown("tracker", name, TRACKERS)
-        if not 0.0 <= self.checkpoint_minutes < math.inf:
+        if not 0.0 <= (self.checkpoint_minutes or 0.0) < math.inf:
             raise LRopeError(
                 f"checkpoint_minutes={self.checkpoint_minutes:g}: at least 0 is wanted (0: never by time)"
             )
 
-    @property
-    def checkpoint_seconds(self) -> float:
-        """Seconds between two checkpoints by time; infinite where there are none."""
-        return 60.0 * self.checkpoint_minutes or math.inf
+    def over(self, said: Mapping[str, Any]) -> Recording:
+        """Return what counts, given what `run.json` says under "recording"; of a new run, nothing.
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Recording:
-        """Build a recording from what `to_dict` gave; what is not there has its default."""
-        values = {**cls().to_dict(), **values}
-        return cls(tuple(values["log_to"]), float(values["checkpoint_minutes"]))
-
-    def offline(self) -> Recording:
-        """Return it without trackers that tell a server: a file, maybe a stranger's, does not start those."""
-        return replace(self, log_to=tuple(name for name in self.log_to if name not in _ONLINE))
+        Trackers that tell a server go on only where they are asked for: a file, maybe a stranger's, does not
+        start those.
+        """
+        before = Recording(tuple(said.get("log_to", ())), float(said.get("checkpoint_minutes", 10.0)))
+        offline = tuple(name for name in before.log_to or () if name not in ONLINE)
+        minutes = before.checkpoint_minutes if self.checkpoint_minutes is None else self.checkpoint_minutes
+        return Recording(offline if self.log_to is None else self.log_to, minutes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `run.json` holds under "recording"."""
-        return {**asdict(self), "log_to": list(self.log_to)}
+        return {"log_to": list(self.log_to or ()), "checkpoint_minutes": self.checkpoint_minutes}
 
 
 def tracker_names(words: Iterable[str]) -> tuple[str, ...]:

@@ -218,7 +218,7 @@ def joined(config: TrainConfig, log_to: tuple[str, ...] = ()) -> Iterator[Proces
         if accelerator.device.type != config.device:
             raise LRopeError(
                 f"the run wants device {config.device!r}, and accelerate was started for "
-                f"{accelerator.device.type!r}; say the same to both, or leave --device out"
+                f"{accelerator.device.type!r}; say the same to both, or leave the device out"
             )
         yield Processes(accelerator)
 

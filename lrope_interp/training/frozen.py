@@ -6,8 +6,7 @@ text is in it. The contextual form is the source run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,26 +32,11 @@ N_BATCHES = 64
 """Of training batches that a table is fitted on."""
 
 
-@dataclass(frozen=True)
-class FrozenSource:
-    """The run whose increments are frozen.
-
-    Attributes:
-        run: A finished run that learned its increments.
-        sha256: Of its weights.
-    """
-
-    run: Run
-    sha256: str
-
-    @property
-    def identity(self) -> str:
-        """What a config keeps of it, wherever its folder lies: ``NAME@SHA256``."""
-        return f"{self.run.folder.resolve().name}@{self.sha256}"
-
-
-def find_source(frozen_from: str) -> FrozenSource:
+def find_source(frozen_from: str) -> tuple[Run, str]:
     """Return the run that `TrainConfig.frozen_from` means: a folder, or one under ./runs.
+
+    Returns:
+        The run, and what a config keeps of it, wherever its folder lies: ``NAME@SHA256`` of its weights.
 
     Raises:
         LRopeError: No such run, an unfinished one, one with fixed increments, or one whose weights are
@@ -67,15 +51,15 @@ def find_source(frozen_from: str) -> FrozenSource:
     if learned not in ("per_layer", "shared"):
         raise LRopeError(
             f"the run {folder} has {learned.replace('_', ' ')} increments, which it did not learn: freeze "
-            "those of a run trained with --increments per-layer or shared"
+            "those of a run trained with increments per-layer or shared"
         )
-    source = FrozenSource(run, file_sha256(folder / WEIGHTS_FILE))
-    if wanted not in ("", source.sha256):
+    sha256 = file_sha256(folder / WEIGHTS_FILE)
+    if wanted not in ("", sha256):
         raise LRopeError(
-            f"the run {folder} has other weights (sha256 {source.sha256[:12]}...) than the one that is asked "
+            f"the run {folder} has other weights (sha256 {sha256[:12]}...) than the one that is asked "
             f"for ({wanted[:12]}...): name the folder of that one"
         )
-    return source
+    return run, f"{folder.resolve().name}@{sha256}"
 
 
 def is_same_source(stored: str, asked: str) -> bool:
@@ -84,24 +68,24 @@ def is_same_source(stored: str, asked: str) -> bool:
         return True
     words, _ = split_source(asked)
     if Path(words).expanduser().is_dir():
-        return find_source(asked).identity == stored
+        return find_source(asked)[1] == stored
     return Path(words).name == split_source(stored)[0]
 
 
-def settled(config: TrainConfig, source: FrozenSource) -> TrainConfig:
+def settled(config: TrainConfig, source: Run, identity: str) -> TrainConfig:
     """Return the config with the source's identity, and as many heads with increments as it has.
 
     Raises:
         LRopeError: `per_head` was asked for and the source has one increment for all heads.
     """
-    has_heads = bool(source.run.info.get("per_head"))
+    has_heads = bool(source.info.get("per_head"))
     if config.per_head and not has_heads:
-        raise LRopeError(f"the run {source.run.folder} has one increment for all heads: leave out --per-head")
-    return replace(config, per_head=has_heads, frozen_from=source.identity)
+        raise LRopeError(f"the run {source.folder} has one increment for all heads: leave out per_head")
+    return replace(config, per_head=has_heads, frozen_from=identity)
 
 
 def freeze_increments(
-    config: TrainConfig, source: FrozenSource, corpus: Corpus, tokenizer: Tokenizer, sampler: WindowSampler
+    config: TrainConfig, source: Run, corpus: Corpus, tokenizer: Tokenizer, sampler: WindowSampler
 ) -> FrozenIncrements:
     """Return the increments that a (settled) config is trained on.
 
@@ -115,23 +99,22 @@ def freeze_increments(
     Raises:
         LRopeError: A source of another shape or tokenizer, or one that has read held-out text.
     """
-    folder = source.run.folder
+    folder = source.folder
     if load_tokenizer(folder).fingerprint != tokenizer.fingerprint:
-        name = (source.run.info.get("tokenizer") or {}).get("name", "bytes")
+        name = (source.info.get("tokenizer") or {}).get("name", "bytes")
         raise LRopeError(
             f"the run {folder} has another tokenizer than the new run, so their tokens are not "
-            f"the same: train with --tokenizer {'bytes' if name == 'bytes' else folder / 'tokenizer.json'}"
+            f"the same: train with tokenizer {'bytes' if name == 'bytes' else folder / 'tokenizer.json'}"
         )
-    held_out = chain.from_iterable(corpus.documents(split) for split in ("fit", "dev", "test"))
     try:
-        assert_held_out(read_manifest(folder), held_out)
+        assert_held_out(read_manifest(folder), corpus.held_out())
     except LRopeError as error:
         raise LRopeError(
             f"the run {folder} was trained on text that the new run holds out, which its increments could "
             f"tell: {error}"
         ) from None
     model = LRopeTransformer.from_pretrained(folder, device=config.device)
-    if model.weights_sha256 != source.sha256:
+    if model.weights_sha256 != split_source(config.frozen_from)[1]:
         raise LRopeError(f"the run {folder} was replaced while it was read: give the command again")
     differing = [
         f"{name} is {getattr(model.cfg, name)} there and {getattr(config, name)} here"
@@ -143,7 +126,7 @@ def freeze_increments(
     if differing:
         raise LRopeError(
             f"the increments of {folder} do not fit the new run: {', '.join(differing)}; its preset is "
-            f"{source.run.info.get('preset')}"
+            f"{source.info.get('preset')}"
         )
     contextual = ContextualIncrements(model)
     return (

@@ -39,7 +39,7 @@ from lrope_interp.runs import RUN_FILE, RUNS, Run, newest_unfinished_run, read_r
 from lrope_interp.tokenizers import TOKENIZER_FILE, load_tokenizer
 from lrope_interp.training import events
 from lrope_interp.training.checkpoints import Checkpoint, newest_checkpoint, remove_partial_checkpoints
-from lrope_interp.training.config import Recording, TrainConfig, run_name, train_config
+from lrope_interp.training.config import ONLINE, Recording, TrainConfig, run_name, train_config
 from lrope_interp.training.distribution import decided, joined
 from lrope_interp.training.events import OnEvent
 from lrope_interp.training.frozen import find_source
@@ -91,7 +91,7 @@ def train(
         overwrite: Replace a run that is already there, and the analyses in it, if every file is ours. The new
             run is trained beside it, in `NAME.new`, and takes its place when it is finished.
         is_numbered: Take the first of `run_folder`, `run_folder-2` ... that is free.
-        recording: Checkpoints by time, and trackers. Without one a run that is resumed keeps its own,
+        recording: Checkpoints by time, and trackers. What it leaves open is as a run that is resumed had it,
             but for trackers that tell a server.
         data: Of a preset: the corpus. With `resume`: where the run's own text is to be read. A file or
             data set that only the run folder names is not opened: its text is taken from the
@@ -113,9 +113,8 @@ def train(
         )
     if resume:
         asked = Path(newest_unfinished_run().folder if run_folder is None else run_folder)
-        return _resume(
-            None if isinstance(config, str) else config, resumed_folder(asked), emit, recording, data
-        )
+        own = None if isinstance(config, str) else config
+        return _resume(own, resumed_folder(asked), emit, recording or Recording(), data)
     if config is None:
         raise LRopeError("a new run needs a config, or the name of a preset")
     config = train_config(config, data=data, **options) if isinstance(config, str) else config
@@ -123,10 +122,10 @@ def train(
         raise LRopeError(f"a TrainConfig is wanted, or the name of a preset; got {config!r:.60}")
     asked = Path(RUNS / run_name(config) if run_folder is None else run_folder)
     is_numbered = is_numbered or run_folder is None
-    recording = recording or Recording()
-    check_trackers(recording.log_to)
+    recording = (recording or Recording()).over({})
+    check_trackers(recording.log_to or ())
     config = decided(config)
-    with joined(config, recording.log_to) as processes, ExitStack() as stack:
+    with joined(config, recording.log_to or ()) as processes, ExitStack() as stack:
         emit = emit if processes.is_main else events.ignore
         how = {"overwrite": overwrite, "is_numbered": is_numbered}
         place = processes.on_main(lambda: _reserved(stack, asked, config, emit, **how))
@@ -156,8 +155,8 @@ def _reserved(stack: ExitStack, asked: Path, config: TrainConfig, emit: OnEvent,
     place = stack.enter_context(reserved(asked, RUN, **how))
     if not place.is_beside:
         return place
-    if config.frozen and os.path.samefile(find_source(config.frozen_from).run.folder, place.target):
-        raise LRopeError(f"{asked} has the increments that are trained on: give another --out")
+    if config.frozen and os.path.samefile(find_source(config.frozen_from)[0].folder, place.target):
+        raise LRopeError(f"{asked} has the increments that are trained on: give another folder")
     if is_given_up:
         emit(events.Warned(f"the run in {place.folder} is given up, which was to replace {asked} too"))
     inside = results_in(place.target)
@@ -168,7 +167,7 @@ def _reserved(stack: ExitStack, asked: Path, config: TrainConfig, emit: OnEvent,
 
 
 def _resume(
-    config: TrainConfig | None, folder: Path, emit: OnEvent, recording: Recording | None, data: str | None
+    config: TrainConfig | None, folder: Path, emit: OnEvent, recording: Recording, data: str | None
 ) -> Run:
     run = read_run(folder, allow_unfinished=True)
     if run.is_finished:
@@ -181,10 +180,10 @@ def _resume(
             run = Run(as_given(folder, place.settle()), run.info)
         emit(events.Finished(run, run.summary))
         return run
-    recording = recording or Recording.from_dict(run.info.get("recording", {})).offline()
-    check_trackers(recording.log_to)
+    recording = recording.over(run.info.get("recording", {}))
+    check_trackers(recording.log_to or ())
     stored = decided(stored_config(folder, config))
-    with joined(stored, recording.log_to) as processes, ExitStack() as stack:
+    with joined(stored, recording.log_to or ()) as processes, ExitStack() as stack:
         sitting = Sitting(folder, processes, recording, emit if processes.is_main else events.ignore)
         place = processes.on_main(lambda: stack.enter_context(held(folder, RUN)))
         prepared = processes.main_first(lambda: _prepared_again(stored, sitting, data))
@@ -204,7 +203,7 @@ def _keep_length(run: Run, prepared: Prepared, step: int, emit: OnEvent) -> None
         return
     if config.n_steps <= step:
         raise LRopeError(
-            f"the run {run.folder} is at step {step:,} already: --steps {config.n_steps:,} would end it "
+            f"the run {run.folder} is at step {step:,} already: {config.n_steps:,} steps would end it "
             "before that"
         )
     before = replace(config, n_steps=n_before)
@@ -240,9 +239,11 @@ def _prepared_again(stored: TrainConfig, sitting: Sitting, data: str | None) -> 
 
 def _warn_of_changes(info: Mapping[str, Any], sitting: Sitting) -> None:
     """Say where the run is not what it was: sums in another order differ in their last bits."""
-    said = Recording.from_dict(info.get("recording", {}))
-    for name in set(said.log_to) - {*said.offline().log_to, *sitting.recording.log_to}:
-        message = f"{name} is told nothing, for a run folder does not start what sends: give --log-to {name}"
+    told = info.get("recording", {}).get("log_to", ())
+    for name in {*told} & {*ONLINE} - {*(sitting.recording.log_to or ())}:
+        message = (
+            f"{name} is told nothing, for a run folder does not start what sends: name the tracker again"
+        )
         sitting.emit(events.Warned(message))
     now = {"threads": torch.get_num_threads(), "processes": sitting.processes.size}
     for name, number in now.items():

@@ -215,7 +215,9 @@ def check_trackers(names: tuple[str, ...]) -> None:
     for name in names:
         packages, command = _PACKAGES[name]
         if not any(find_spec(package) for package in packages):
-            raise LRopeError(f"--log-to {name} needs the package {packages[0]}, which is not here: {command}")
+            raise LRopeError(
+                f"the tracker {name} needs the package {packages[0]}, which is not here: {command}"
+            )
 
 
 def figures(line: Mapping[str, Any]) -> dict[str, float]:

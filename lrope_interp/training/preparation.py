@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from lrope_interp.models.checkpoint import read_config, save_increments
 from lrope_interp.models.frozen import FrozenIncrements, attach_increments
 from lrope_interp.results import versions
 from lrope_interp.runs import RUN_FILE, RUN_FORMAT, timestamp
-from lrope_interp.tokenizers import ByteTokenizer, Tokenizer, TokenizerChoice
+from lrope_interp.tokenizers import ByteTokenizer, Tokenizer, as_tokenizer, chosen_tokenizer
 from lrope_interp.training.config import TrainConfig
 from lrope_interp.training.distribution import decided
 from lrope_interp.training.events import OnEvent, Warned
@@ -93,7 +92,7 @@ def prepare(
     """
     config = decided(config)
     source = find_source(config.frozen_from) if config.frozen and frozen is None else None
-    config = config if source is None else settled(config, source)
+    config = config if source is None else settled(config, *source)
     with warnings.catch_warnings(record=True) as caught:  # as of a damaged cache that is made again
         warnings.simplefilter("always", UserWarning)
         corpus = corpus or training_corpus(config)
@@ -106,7 +105,7 @@ def prepare(
     _assert_trained_on_train_only(corpus, manifest, [stream for _, stream in streams], tokenizer)
     sampler = WindowSampler(streams, config.n_ctx, config.batch_size, config.seed)
     if source is not None:
-        frozen = freeze_increments(config, source, corpus, tokenizer, sampler)
+        frozen = freeze_increments(config, source[0], corpus, tokenizer, sampler)
     documents = validation_documents(corpus, config.validation_bytes)
     per_byte = tokens_per_byte(streams, tokenizer)
     return Prepared(
@@ -190,16 +189,14 @@ def make_tokenizer(words: str, corpus: Corpus) -> Tokenizer:
     Raises:
         LRopeError: A file that is missing or not lossless, or a text too small for N tokens.
     """
-    choice = TokenizerChoice.of(words)
-    if choice.file is not None:
-        from lrope_interp.tokenizers.files import read_tokenizer_file
-
-        return read_tokenizer_file(choice.file)
-    if choice.n_vocab is None:
+    chosen = chosen_tokenizer(words)
+    if chosen is None:
         return ByteTokenizer()
+    if isinstance(chosen, Path):
+        return as_tokenizer(chosen)
     from lrope_interp.tokenizers.bpe import train_bpe
 
-    return train_bpe(tokenizer_sample(corpus), choice.n_vocab)
+    return train_bpe(tokenizer_sample(corpus), chosen)
 
 
 def tokenizer_sample(corpus: Corpus, max_bytes: int = SAMPLE_BYTES) -> Iterator[str]:
@@ -335,8 +332,7 @@ def _assert_trained_on_train_only(
 ) -> None:
     """Hash what stands between the EOS of the streams themselves, and find no held-out text there."""
     read = sorted({digest for stream in streams for digest in document_hashes(stream, tokenizer)})
-    held_out = (corpus.documents(split) for split in ("fit", "dev", "test"))
-    assert_held_out({"splits": {"train": {"sha256": read}}}, chain.from_iterable(held_out))
+    assert_held_out({"splits": {"train": {"sha256": read}}}, corpus.held_out())
     assert read == sorted(manifest["splits"]["train"]["sha256"]), "data.json must name what is trained on"
 
 
@@ -349,7 +345,8 @@ def _cap_epochs(config: TrainConfig, n_tokens: int, per_byte: float, on_event: O
         n_steps = max(1, int(config.max_epochs * n_tokens / n_drawn))
         message = (
             f"{config.n_steps:,} steps would read the {megabytes:.1f} MB of training text {epochs:.0f} "
-            f"times; lowered to {n_steps:,} steps, {config.max_epochs:g} times. --steps overrides this."
+            f"times; lowered to {n_steps:,} steps, {config.max_epochs:g} times. "
+            "Steps that are asked for override this."
         )
         on_event(Warned(message))
         return config.with_steps(n_steps)

@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
 from lrope_interp.data import Corpus, Document, assert_held_out, read_manifest
 from lrope_interp.data.cache import source_code
+from lrope_interp.data.documents import in_lists
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.files import ScoreFile, read_json
 from lrope_interp.folders import (
@@ -258,13 +259,13 @@ def check(
 
 def _assert_ours(folder: Path) -> None:
     if folder.is_file():
-        raise LRopeError(f"{folder} is a file; a folder is wanted: give another --out")
+        raise LRopeError(f"{folder} is a file; a folder is wanted: give another folder")
     found, runs = _names(folder), _names(folder / RUNS_FOLDER)
     foreign = [name for name in found if name not in _OURS and not name.endswith((".csv", ".part"))]
     foreign += [f"{RUNS_FOLDER}/{name}" for name in runs if not ARM_RUN.fullmatch(name)]
     if foreign or (found and RUNS_FOLDER not in found):
         holds = f"holds {foreign[0]}" if foreign else f"has no {RUNS_FOLDER}/"
-        raise LRopeError(f"{folder} {holds}, so it is no folder of `replicate`: give another --out")
+        raise LRopeError(f"{folder} {holds}, so it is no folder of `replicate`: give another folder")
 
 
 def _names(folder: Path) -> list[str]:
@@ -383,27 +384,14 @@ def _nats_by_language(
     tokenizer = load_tokenizer(run.folder)
     nats: dict[str, float] = {}
     n_bytes: dict[str, int] = {}
-    for language, chunk in _chunks(documents):
-        windows = validation_windows(chunk, tokenizer, model.cfg.n_ctx)
-        loss = nats_per_byte(model, windows, dtype=DTYPE)
-        nats[language] = nats.get(language, 0.0) + loss * windows.n_bytes
-        n_bytes[language] = n_bytes.get(language, 0) + windows.n_bytes
+    own = (document for document in documents if document.n_bytes)
+    for language, found in groupby(own, key=lambda document: document.language):
+        for chunk in in_lists(found, _CHUNK):
+            windows = validation_windows(chunk, tokenizer, model.cfg.n_ctx)
+            loss = nats_per_byte(model, windows, dtype=DTYPE)
+            nats[language] = nats.get(language, 0.0) + loss * windows.n_bytes
+            n_bytes[language] = n_bytes.get(language, 0) + windows.n_bytes
     return nats, n_bytes
-
-
-def _chunks(documents: Sequence[Document]) -> list[tuple[str, list[Document]]]:
-    """Cut documents into lists of one language and about a megabyte."""
-    chunks: list[tuple[str, list[Document]]] = []
-    size = 0
-    for document in documents:
-        if not document.n_bytes:
-            continue
-        if not chunks or chunks[-1][0] != document.language or size >= _CHUNK:
-            chunks.append((document.language, []))
-            size = 0
-        chunks[-1][1].append(document)
-        size += document.n_bytes
-    return chunks
 
 
 def rows_of(planned: PlannedRun, run: Run, scored: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -74,7 +74,7 @@ class TrainingLoop:
         self, sitting: Sitting, prepared: Prepared, model: LRopeTransformer, logs: RunLogs, stop: StopFlag
     ) -> None:
         self.folder, self.emit, self.processes = sitting.folder, sitting.emit, sitting.processes
-        self.checkpoint_seconds = sitting.recording.checkpoint_seconds
+        self.checkpoint_seconds = 60.0 * (sitting.recording.checkpoint_minutes or math.inf)
         self.prepared, self.config, self.logs, self.stop = prepared, prepared.config, logs, stop
         self.model = model.train()
         self.called = self.processes.wrap(model)

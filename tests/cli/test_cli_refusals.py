@@ -38,7 +38,7 @@ WITH_A_RUN = [
     # a text that cannot be read, each command by its own door
     ("show --text missing.txt", "missing.txt"),
     ("boundaries --text binary.txt", "binary"),
-    ("distance --text latin.txt", "--encoding-errors replace"),
+    ("distance --text latin.txt", "encoding_errors replace"),
     ("boundaries --gold missing.txt", "missing.txt"),
     ("show ''", "empty"),
     ("generate 'ab\udcff c'", "not UTF-8"),
@@ -103,7 +103,7 @@ TRAINING = [
     ("train --per-head --increments fixed", ""),
     ("train --resume --overwrite", "--overwrite"),
     ("train --resume", ""),
-    ("train --data file:body.jsonl", "--text-column"),
+    ("train --data file:body.jsonl", "text_column"),
     ("train --data file:cut.jsonl.gz", "is it whole"),
     ("train --data file:a.csv", "convert it"),
     ("train --data hf:nobody/nothing", "HF_HUB_OFFLINE"),

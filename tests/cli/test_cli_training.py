@@ -16,7 +16,7 @@ import pytest
 from cli_words import SMALL, Cli, assert_refused, rows_of_text
 
 from lrope_interp.commands.output import Voice
-from lrope_interp.commands.progress import LINES_A_RUN, TrainingState, by_layer, clock, listen
+from lrope_interp.commands.progress import LINES_A_RUN, Course, by_layer, clock, listen
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.tokenizers import load_tokenizer
 from lrope_interp.training.events import Event, LayerIncrements, Started, Step, Validated, Warned
@@ -40,15 +40,15 @@ def test_a_run_is_left_with_a_page_and_it_is_said_where(cli: Cli, text_file: Pat
 def test_interrupted_it_says_how_to_go_on_and_resume_does(
     cli: Cli, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = TrainingState.take
+    take = Course.take
 
-    def interrupting(self: Any, event: Any) -> None:
-        take(self, event)
+    def interrupting(self: Any, planned: None, event: Any) -> None:
+        take(self, planned, event)
         if isinstance(event, Step) and event.step == 2:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingState, "take", interrupting)
+        patch.setattr(Course, "take", interrupting)
         answer = cli(*TRAIN, "--data", f"file:{text_file}", "--out", "mine")
     assert answer.code == 130
     assert "Go on (from step 2) with: lrope-interp train --resume --out mine" in answer.err
@@ -122,18 +122,18 @@ def test_a_model_of_tokens_trains_and_everything_works_on_it(cli: Cli, text_file
     assert load_tokenizer(Path("second")).fingerprint == tokenizer.fingerprint
 
 
-def told(out: Voice, n_steps: int, *more: Event) -> TrainingState:
+def told(out: Voice, n_steps: int, *more: Event) -> Course:
     """Let a run of `n_steps` tell its events to a terminal or a log."""
     increments = (LayerIncrements(0, None, 1.25, 0.5), LayerIncrements(1, None, 0.75, 0.125))
     bits = 1 / math.log(2)
     events: list[Event] = [Started(Path("runs/x"), 0, n_steps, 1_600_000, "cpu", "float32", {"english": 0.5})]
     for step in range(1, n_steps + 1):
         events.append(Step(step, n_steps, 2.0, 2.0 * bits, 1e-3, 41_200.0, 192.0, increments))
-    state = TrainingState()
-    with listen(out, state) as on_event:
+    course = Course()
+    with listen(out, course) as on_event:
         for event in (*events, Validated(n_steps, n_steps, 1.9, 1.9 * bits, 100), *more):
-            on_event(event)
-    return state
+            on_event(None, event)
+    return course
 
 
 def test_a_log_gets_some_lines_whatever_the_length(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,6 +72,7 @@ for wrong, said in (
     (lambda: lr.generate(model, "a", 3, temperature=float("nan")), "temperature must be"),
     (lambda: lr.load(model), "a run folder is wanted"),
     (lambda: lr.train(3), "a TrainConfig is wanted"),
+    (lambda: lr.load_result(3), "the folder of a result is wanted"),
 ):
     try:
         wrong()

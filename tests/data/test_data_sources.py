@@ -112,7 +112,7 @@ def test_a_byte_order_mark_is_dropped_and_line_ends_are_kept(tmp_path: Path) -> 
         (b" \n\t\n", "is empty"),
         (b"ab\0c", "binary.*byte 2"),
         ("text".encode("utf-16"), "binary"),
-        (b"abc\xff\xfe", "not UTF-8 at byte 3 .*--encoding-errors replace"),
+        (b"abc\xff\xfe", "not UTF-8 at byte 3 .*encoding_errors replace"),
         (b"too short", "1 different document.*at least 4.*8,000"),
         (b"\n\n".join([b"x" * 3_000] * 9), "1 different document"),
     ],
@@ -327,7 +327,7 @@ def test_a_missing_column_names_those_there_are_and_another_can_be_asked_for(
 ) -> None:
     rows: list[dict[str, object]] = [{"id": k, "body": f"Body {k}"} for k in range(9)]
     path = write_rows(tmp_path / name, rows)
-    with pytest.raises(LRopeError, match=rf"{name}.* no column 'text'; there are: id, body\..*--text-column"):
+    with pytest.raises(LRopeError, match=rf"{name}.* no column 'text'; there are: id, body\..*text_column"):
         load_corpus(f"file:{path}")
     corpus = load_corpus(f"file:{path}", text_column="body")
     assert corpus.documents()[3].text == "Body 3"

@@ -116,7 +116,7 @@ def test_the_own_title_of_an_article_is_neither_title_nor_other() -> None:
 def test_titles_need_white_space_and_articles() -> None:
     text = "It is in New York today and more."
     assert families_of([despaced(_article(text))]) == ["topics", "clauses"]
-    with pytest.raises(LRopeError, match="need articles with their white space: --data wiki"):
+    with pytest.raises(LRopeError, match="need articles with their white space: the corpus wiki"):
         family_spans("titles", [despaced(_article(text)), prose(text)])
 
 
@@ -266,8 +266,8 @@ def test_names_find_their_families() -> None:
         ("entitys", "Did you mean 'entities'"),
         ("persn", r"unknown concept 'persn'. Did you mean 'person'\?"),
         ("other", "unknown concept 'other'"),
-        ("title", "'title' needs articles with their white space: --data wiki"),
-        ("person", "'person' needs Chinese text with part-of-speech tags, such as --data chinese"),
+        ("title", "'title' needs articles with their white space: the corpus wiki"),
+        ("person", "'person' needs Chinese text with part-of-speech tags, such as the corpus chinese"),
     ],
 )
 def test_names_that_mean_nothing_here_are_refused(name: str, said: str) -> None:
@@ -505,5 +505,5 @@ def test_marks_line_ends_and_wide_characters_do_not_move_a_name() -> None:
 def test_what_is_no_python_is_refused() -> None:
     with pytest.raises(LRopeError, match="parse"):
         definitions_of(code("int main() { return 0; }"))
-    with pytest.raises(LRopeError, match="--data code"):
+    with pytest.raises(LRopeError, match="the corpus code"):
         definitions_of(prose("x = 1"))

@@ -12,13 +12,12 @@ from lrope_interp.data import Document
 from lrope_interp.data.spans.typed import OTHER, Row, Spans
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.concepts.erasing import MarkedText
-from lrope_interp.probes.concepts.erasures import ErasureOptions
 
 MakeModel = Callable[..., LRopeTransformer]
 
 LOUD, QUIET = "ABCDE", "abcde"
 LAYER, N_CTX, EOS = 1, 64, 256
-OPTIONS = ErasureOptions("voices", layers=(LAYER,))
+OPTIONS = {"family": "voices", "layers": (LAYER,)}
 
 
 def spoken(number: int, n_words: int) -> tuple[Document, list[Row]]:

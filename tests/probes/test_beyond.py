@@ -50,7 +50,7 @@ def planted_pair(form: str = "tanh", **kwargs: Any) -> tuple[Planted, Planted]:
 
 
 def with_curves(sample: LabelledGaps, **curves: np.ndarray) -> LabelledGaps:
-    return replace(sample, held=replace(sample.held, curves={**sample.held.curves, **curves}))
+    return replace(sample, curves={**sample.curves, **curves})
 
 
 def by_baseline(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -84,7 +84,7 @@ def test_rows_have_the_columns_of_the_table_and_numbers_that_fit_together() -> N
 
 def test_what_is_held_fixed_is_what_was_given() -> None:
     fit, test = planted_pair(auc=0.75)
-    bare = [replace(one.sample, held=replace(one.sample.held, log_odds=None)) for one in (fit, test)]
+    bare = [replace(one.sample, log_odds=None) for one in (fit, test)]
     rows = make_test(*bare).of_signal(fit.extra, test.extra)
     assert [row["baseline"] for row in rows] == ["M0", "bins"], "without log-odds there is no lexical row"
     knowing = [with_curves(one.sample, extra=one.extra) for one in (fit, test)]
@@ -117,7 +117,7 @@ def test_the_label_itself_is_beyond_and_a_constant_is_not() -> None:
 
 def test_a_label_that_the_byte_class_decides_leaves_nothing_beyond() -> None:
     fit, test = planted_pair()
-    pure = [replace(one.sample, is_boundary=one.sample.held.byte_class == 2) for one in (fit, test)]
+    pure = [replace(one.sample, is_boundary=one.sample.byte_class == 2) for one in (fit, test)]
     row = by_baseline(make_test(*pure).of_signal(fit.extra, test.extra))["M0"]
     assert row["base_auc"] == pytest.approx(1.0)
     assert (row["delta_auc"], row["bits"]) == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=1e-3))
@@ -150,12 +150,12 @@ def test_ties_constants_and_classes_that_fit_lacks_are_survived() -> None:
     fit, test = planted_pair(auc=0.75)
     odd = []
     for one in (fit, test):
-        entropy, surprisal = (one.sample.held.curves[name] for name in ("entropy", "surprisal"))
+        entropy, surprisal = (one.sample.curves[name] for name in ("entropy", "surprisal"))
         surprisal = np.where(np.arange(len(surprisal)) % 2, 0.0, surprisal)
         changed = {"rise": np.zeros_like(entropy), "surprisal": surprisal, "entropy": np.round(entropy)}
         odd.append(with_curves(one.sample, **changed))
-    unseen = np.where(np.arange(len(test.extra)) < 50, 99, odd[1].held.byte_class)
-    odd[1] = replace(odd[1], held=replace(odd[1].held, byte_class=unseen))
+    unseen = np.where(np.arange(len(test.extra)) < 50, 99, odd[1].byte_class)
+    odd[1] = replace(odd[1], byte_class=unseen)
     rows = make_test(*odd).of_signal(1.0 * (fit.extra > 0.5), 1.0 * (test.extra > 0.5))
     assert all(row["is_beyond"] for row in rows)
     assert all(np.isfinite(row["bits"]) for row in rows[:2])
@@ -167,8 +167,8 @@ def test_the_order_of_documents_and_rounding_change_nothing() -> None:
     for one in (fit, test):
         at = np.argsort(-one.sample.document, kind="stable")
         number = one.sample.document.max() - one.sample.document[at]
-        sample = LabelledGaps(one.sample.held.taken(at), one.sample.is_boundary[at], number)
-        rounded = with_curves(sample, entropy=sample.held.curves["entropy"] * (1 + 1e-9))
+        sample = replace(one.sample.taken(at), document=number)
+        rounded = with_curves(sample, entropy=sample.curves["entropy"] * (1 + 1e-9))
         turned.append((rounded, one.extra[at]))
     once = make_test(fit.sample, test.sample).of_signal(fit.extra, test.extra)
     again = make_test(turned[0][0], turned[1][0]).of_signal(turned[0][1], turned[1][1])
@@ -260,7 +260,7 @@ def test_joint_bins_are_of_equal_size_and_keep_ties_together() -> None:
 @pytest.mark.parametrize("form", ["tanh", "log", "step"])
 def test_a_function_of_entropy_leaves_nothing_within_bins(form: str) -> None:
     test = plant(3, form)
-    entropy, surprisal = (test.sample.held.curves[name] for name in ("entropy", "surprisal"))
+    entropy, surprisal = (test.sample.curves[name] for name in ("entropy", "surprisal"))
     bins = WithinBins(entropy, surprisal, test.sample.is_boundary, Units.of(test.sample.document, test.t))
     assert np.abs(bins.left_of(test.shaped)).max() < 1e-6
     assert bins.p(bins.left_of(test.shaped)) == 1

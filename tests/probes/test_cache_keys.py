@@ -29,10 +29,9 @@ from lrope_interp.probes.boundaries.tables import stride_frame
 from lrope_interp.probes.capture import cache as remembered
 from lrope_interp.probes.capture import controls
 from lrope_interp.probes.capture.cache import model_identity
-from lrope_interp.probes.capture.capture import capture, lay_out
+from lrope_interp.probes.capture.capture import COSINE, capture, lay_out
 from lrope_interp.probes.capture.controls import untrained
-from lrope_interp.probes.capture.increment_statistics import capture_training_sample, fit_increments
-from lrope_interp.probes.capture.losses import Text
+from lrope_interp.probes.capture.increment_statistics import capture_increments, fit_increments
 from lrope_interp.probes.concepts import reads as reads_module
 from lrope_interp.probes.concepts.erasing import fit_layers
 from lrope_interp.probes.concepts.erasures import run_erased
@@ -123,8 +122,8 @@ def test_increments_of_the_fit_text(key_of: KeyOf, models: Any) -> None:
 
 
 def test_the_training_sample(key_of: KeyOf, models: Any) -> None:
-    parts = {"model": models, "training": (DOCUMENTS, [OTHERS]), "layers": ((0, 1), [(1,), (0,)])}
-    assert_every_part_counts(key_of, lambda **given: capture_training_sample(**given, batch_size=4), parts)
+    parts = {"model": models, "documents": (DOCUMENTS, [OTHERS]), "layers": ((0, 1), [(1,), (0,)])}
+    assert_every_part_counts(key_of, lambda **given: capture_increments(**given, batch_size=4), parts)
 
 
 def test_the_stride_check(key_of: KeyOf, models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +161,7 @@ def test_untrained_models(key_of: KeyOf, models: Any, monkeypatch: pytest.Monkey
 def test_what_models_do_at_spans(
     key_of: KeyOf, models: Any, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reads_module, "UNTRAINED_SEEDS", (0,))  # one random head takes less time than five
+    monkeypatch.setattr(reads_module, "random_head_readout", lambda *_: COSINE)  # which takes less time
     hidden = (np.array([1, 5]), [np.array([1, 6]), np.zeros(0, dtype=np.int64)])
     parts = {"model": (models[0], models[1][:-1]), "documents": (DOCUMENTS, ORDERS), "hidden": hidden}
     twins = (make_model(increments="fixed"), [make_model(seed=1, increments="fixed")])
@@ -237,8 +236,8 @@ def test_ablation_passes(
     def call(
         model: Any, documents: Any, masks: Any, words: Any, fitted: Any, arms: Any, seed: int, size: int
     ) -> None:
-        text = Text(lay_out(model, documents, (), predictions=False), masks, words)
-        run_arms(model, fitted, text, arms, seed=seed, batch_size=size)
+        captured = lay_out(model, documents, (), predictions=False)
+        run_arms(model, fitted, captured, masks, words, arms, seed=seed, batch_size=size)
 
     arms = [
         replace(arm, intervention="one"),

@@ -245,7 +245,7 @@ def test_spans_of_a_file_follow_their_texts(manifest: dict, tmp_path: Path) -> N
     for text, name in zip(spans.texts(documents), spans.names, strict=True):
         assert name == ("blue", "red")[random_by_type(text)]
     limited, _ = select_spans(manifest, path, max_bytes=200)
-    assert any("left out by --max-bytes 200" in warning for warning in limited.warnings)
+    assert any("left out by max_bytes 200" in warning for warning in limited.warnings)
     lines = path.read_text(encoding="utf-8")
     long = [{"text": f"{number} " + "on and on. " * 5_000, "spans": []} for number in range(6)]
     path.write_text(lines + "\n" + "".join(json.dumps(one) + "\n" for one in long), encoding="utf-8")

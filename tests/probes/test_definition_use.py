@@ -215,7 +215,7 @@ def test_a_piece_is_read_as_the_whole_file() -> None:
 
 def test_prose_and_fixed_models_are_refused(make_model: MakeModel) -> None:
     prose = {split: [Document(split, f"No code {split}.", "x", "en")] for split in ("fit", "dev", "test")}
-    with pytest.raises(LRopeError, match="--data code"):
+    with pytest.raises(LRopeError, match="the corpus code"):
         definition_uses(make_model(), Selection.of("prose", prose))
     with pytest.raises(LRopeError, match="fixed"):
         definition_uses(make_model(increments="fixed"), code_selection())

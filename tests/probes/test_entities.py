@@ -16,9 +16,14 @@ from probe_samples import chinese, english, select
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.capture.selection import Selection
-from lrope_interp.probes.studies.entities.entities import entities, with_verdicts
+from lrope_interp.probes.studies.entities.entities import (
+    both_orders,
+    entities,
+    measured_bytes,
+    one_sided,
+    with_verdicts,
+)
 from lrope_interp.probes.studies.entities.pairs import EntityPair, read_pairs
-from lrope_interp.probes.studies.entities.reversed import both_orders, measured_bytes, one_sided
 from lrope_interp.probes.studies.entities.text import ADDED, TextCounts, neighbours, words_of
 from lrope_interp.results import Result
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
+import pandas as pd
 import pytest
 
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
 from lrope_interp.probes.studies.entities.matched import (
-    NamedTexts,
+    Matches,
     adjusted,
     balance,
     match,
@@ -106,36 +105,34 @@ def test_a_constant_response_has_no_effect_and_too_few_names_have_no_number() ->
     assert np.isnan(few["coefficient"])
 
 
-def texts_with(effect: float, seed: int) -> tuple[NamedTexts, np.ndarray]:
+def texts_with(effect: float, seed: int, exact: str = "AB") -> tuple[Matches, np.ndarray]:
     """400 texts, of which likelier ones are names more often, and a response that follows likelihood."""
     rng = np.random.default_rng(seed)
     log_p = rng.normal(-4, 1.2, 400)
     is_name = rng.random(400) < 0.6 / (1 + np.exp(-2 * (log_p + 3.5)))
-    values = np.stack([log_p, rng.integers(3, 9, 400).astype(float)], axis=1)
-    exact = tuple("AB"[at % 2] for at in range(400))
-    texts = NamedTexts(is_name, ("log_p", "length_first"), values, np.array([np.nan, 2.0]), exact)
+    values = pd.DataFrame({"log_p": log_p, "length_first": rng.integers(3, 9, 400).astype(float)})
+    kinds = [exact[at % 2] if exact else str(is_name[at]) for at in range(400)]
+    texts = match(is_name, values, {"log_p": None, "length_first": 2.0}, kinds)
     return texts, np.tanh(log_p + 4) + effect * is_name + 0.1 * rng.normal(size=400)
 
 
 def test_matching_keeps_its_promises_and_nothing_comes_twice() -> None:
-    texts, _ = texts_with(0.0, 0)
-    found = match(texts)
-    assert len(found) >= 20
-    assert texts.is_name[found.name].all()
-    assert not texts.is_name[found.other].any()
-    assert len(set(found.name)) == len(set(found.other)) == len(found)
-    apart = np.abs(texts.values[found.name] - texts.values[found.other])
+    found, _ = texts_with(0.0, 0)
+    assert len(found.name) >= 20
+    assert found.is_name[found.name].all()
+    assert not found.is_name[found.other].any()
+    assert len(set(found.name)) == len(set(found.other)) == len(found.name)
+    values = found.covariates.to_numpy()
+    apart = np.abs(values[found.name] - values[found.other])
     assert (apart <= np.array([found.caliper, 2.0]) + 1e-9).all()
-    assert all(texts.exact[a] == texts.exact[b] for a, b in zip(found.name, found.other, strict=True))
+    assert (found.name % 2 == found.other % 2).all(), "what must be the same is"
     first = balance(found)[0]
     assert abs(float(first["before"])) > 0.5
     assert abs(float(first["after"])) < 0.1
 
 
 def test_no_match_has_other_capitals() -> None:
-    texts, _ = texts_with(0.0, 0)
-    exact = tuple("name" if one else "other" for one in texts.is_name)
-    assert len(match(replace(texts, exact=exact))) == 0
+    assert len(texts_with(0.0, 0, exact="")[0].name) == 0
 
 
 def test_matched_names_show_a_planted_effect_and_not_that_of_frequency() -> None:
@@ -143,11 +140,12 @@ def test_matched_names_show_a_planted_effect_and_not_that_of_frequency() -> None
     for seed in range(10):
         for effect in (0.0, EFFECT):
             texts, response = texts_with(effect, seed)
-            plain, plain_low, _, _ = plain_difference(response, texts.is_name, draw)
-            assert plain > plain_low > effect
-            value, low, high, n = paired_difference(adjusted(response, texts), match(texts), draw)
-            assert low <= value <= high
-            assert value == pytest.approx(effect, abs=0.06)
+            plain, _ = plain_difference(response, texts.is_name, draw)
+            assert plain.value > plain.interval[0] > effect
+            found, n = paired_difference(adjusted(response, texts), texts, draw)
+            low, high = found.interval
+            assert low <= found.value <= high
+            assert found.value == pytest.approx(effect, abs=0.06)
             assert n >= 20
             n_found += (low > 0 or high < 0) and effect == 0.0
             assert effect == 0.0 or high < 0

@@ -36,19 +36,19 @@ def share(word: str, differences: np.ndarray, margin: float = 0.003) -> float:
 
 def _word(row: np.ndarray, margin: float) -> str:
     observed = paired(row)
-    if -margin < observed.ci90[0] and observed.ci90[1] < margin:
+    if -margin < observed["ci90_low"] and observed["ci90_high"] < margin:
         return EQUIVALENT
-    return DIFFERENT if observed.is_nonzero else INCONCLUSIVE
+    return DIFFERENT if observed["is_nonzero"] else INCONCLUSIVE
 
 
 def test_an_example_worked_out_by_hand() -> None:
     """Differences 1, 2, 3: mean 2, s.d. 1, standard error 1/sqrt(3), t(0.95; 2) = 2.919986."""
     observed = paired([1.0, 2.0, 3.0])
-    assert (observed.n, observed.mean, observed.sd) == (3, 2.0, pytest.approx(1.0))
+    assert (observed["n_seeds"], observed["mean"], observed["sd"]) == (3, 2.0, pytest.approx(1.0))
     half = 2.919986 / math.sqrt(3)
-    assert observed.ci90 == pytest.approx((2 - half, 2 + half), abs=1e-5)
+    assert (observed["ci90_low"], observed["ci90_high"]) == pytest.approx((2 - half, 2 + half), abs=1e-5)
     half = 4.302653 / math.sqrt(3)
-    assert observed.ci95 == pytest.approx((2 - half, 2 + half), abs=1e-5)
+    assert (observed["ci95_low"], observed["ci95_high"]) == pytest.approx((2 - half, 2 + half), abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -58,9 +58,9 @@ def test_both_p_are_those_of_two_one_sided_t_tests_and_the_interval_decides(seed
     found = verdict(observed, 0.003)
     lower = stats.ttest_1samp(differences, -0.003, alternative="greater").pvalue
     upper = stats.ttest_1samp(differences, 0.003, alternative="less").pvalue
-    assert (found.p_lower, found.p_upper) == pytest.approx((lower, upper), rel=1e-9)
-    is_inside = observed.ci90[0] > -0.003 and observed.ci90[1] < 0.003
-    assert (found.word == EQUIVALENT) == is_inside
+    assert (found["p_lower"], found["p_upper"]) == pytest.approx((lower, upper), rel=1e-9)
+    is_inside = observed["ci90_low"] > -0.003 and observed["ci90_high"] < 0.003
+    assert (found["verdict"] == EQUIVALENT) == is_inside
 
 
 def test_statsmodels_says_the_same() -> None:
@@ -70,8 +70,8 @@ def test_statsmodels_says_the_same() -> None:
     arm, reference = draws(1.8, 0.01, 2, 6)[:, :2].T
     p, lower, upper = weightstats.ttost_paired(arm, reference, -0.02, 0.02)
     found = verdict(paired(arm - reference), 0.02)
-    assert (found.p_lower, found.p_upper) == pytest.approx((lower[1], upper[1]), rel=1e-9)
-    assert max(found.p_lower, found.p_upper) == pytest.approx(p, rel=1e-9)
+    assert (found["p_lower"], found["p_upper"]) == pytest.approx((lower[1], upper[1]), rel=1e-9)
+    assert max(found["p_lower"], found["p_upper"]) == pytest.approx(p, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_statsmodels_says_the_same() -> None:
 )
 def test_all_verdicts_can_be_reached(differences: list[float], word: str, is_nonzero: bool) -> None:
     observed = paired(differences)
-    assert (verdict(observed, 0.003).word, observed.is_nonzero) == (word, is_nonzero)
+    assert (verdict(observed, 0.003)["verdict"], observed["is_nonzero"]) == (word, is_nonzero)
 
 
 def test_a_single_pair_gets_no_verdict() -> None:
     observed = paired([0.0])
     found = verdict(observed, 0.003)
-    assert (found.word, found.n_for_power, observed.is_nonzero) == (NO_VERDICT, None, False)
-    assert all(map(math.isnan, (found.p_lower, found.power, observed.sd)))
+    assert (found["verdict"], found["n_seeds_for_power"], observed["is_nonzero"]) == (NO_VERDICT, None, False)
+    assert all(map(math.isnan, (found["p_lower"], found["power"], observed["sd"])))
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_a_single_pair_gets_no_verdict() -> None:
 )
 def test_without_spread_the_mean_decides(value: float, word: str) -> None:
     found = verdict(paired([value] * 3), 0.003)
-    assert found.word == word
-    assert (found.power, found.n_for_power) == (1.0, 2)
+    assert found["verdict"] == word
+    assert (found["power"], found["n_seeds_for_power"]) == (1.0, 2)
 
 
 def test_what_cannot_be_tested_is_refused() -> None:

@@ -37,9 +37,9 @@ from lrope_interp.data.spans.typed import OTHER, Spans
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import HookPoint, LRopeTransformer
 from lrope_interp.probes.capture.capture import capture
-from lrope_interp.probes.concepts import erasures as erasures_module
+from lrope_interp.probes.capture.losses import Untouched
 from lrope_interp.probes.concepts.erasing import MarkedText, erase, fit_eraser, fit_layers
-from lrope_interp.probes.concepts.erasures import COLUMNS, ErasureOptions, erasures
+from lrope_interp.probes.concepts.erasures import COLUMNS, erasures
 from lrope_interp.tokenizers.bpe import train_bpe
 
 AFTER = ("k", "q", "v")
@@ -59,7 +59,7 @@ def model(make_model: MakeModel) -> LRopeTransformer:
 def frame(model: LRopeTransformer, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LROPE_INTERP_CACHE", str(tmp_path_factory.mktemp("frame")))
-        return erasures(model, FIT, TEST, IS_SCORED, OPTIONS)
+        return erasures(model, FIT, TEST, IS_SCORED, **OPTIONS)
 
 
 def test_a_planted_use_of_a_concept_is_found_and_leace_takes_it_away(frame: pd.DataFrame) -> None:
@@ -83,7 +83,7 @@ def test_what_only_tells_words_from_spaces_is_beyond_random_and_not_beyond_shuff
 ) -> None:
     words = planted(make_model, LOUD + QUIET)
     for seed in range(2):
-        found = erasures(words, FIT.shuffled(seed), TEST.shuffled(seed + 100), IS_SCORED, OPTIONS)
+        found = erasures(words, FIT.shuffled(seed), TEST.shuffled(seed + 100), IS_SCORED, **OPTIONS)
         beyond_random = row(found, "difference", "increment_change_elsewhere")
         assert beyond_random["ci_low"] > 0.04
         beyond_shuffled = value(found, "beyond_shuffled", "increment_change_elsewhere")
@@ -94,7 +94,7 @@ def test_labels_drawn_by_span_are_not_beyond_shuffled_labels(
     model: LRopeTransformer, frame: pd.DataFrame
 ) -> None:
     for seed in range(2):
-        found = erasures(model, FIT.shuffled(seed), TEST.shuffled(seed + 100), IS_SCORED, OPTIONS)
+        found = erasures(model, FIT.shuffled(seed), TEST.shuffled(seed + 100), IS_SCORED, **OPTIONS)
         contrast = row(found, "beyond_shuffled", "contrast_after")
         assert contrast["ci_low"] < 0 < contrast["ci_high"]
         assert abs(contrast["value"]) < 0.2 * abs(value(frame, "beyond_shuffled", "contrast_after"))
@@ -112,17 +112,17 @@ def test_shuffling_moves_concepts_between_spans_and_nothing_else() -> None:
 
 
 def test_shuffled_fitters_of_one_reading_are_those_of_shuffled_text(model: LRopeTransformer) -> None:
-    together = fit_layers(model, FIT, [0, LAYER], shuffles=(5, 6))
+    together, _ = fit_layers(model, FIT, [0, LAYER], shuffles=(5, 6))
     for at, seed in enumerate((5, 6)):
-        alone = fit_layers(model, FIT.shuffled(seed), [0, LAYER])
-        for layer, fitter in alone.fitters.items():
-            other = together.shuffled[layer][at]
+        alone, _ = fit_layers(model, FIT.shuffled(seed), [0, LAYER])
+        for layer, (fitter,) in alone.items():
+            other = together[layer][1 + at]
             assert (other.n, other.n_classes) == (fitter.n, fitter.n_classes)
             np.testing.assert_allclose(other.mean, fitter.mean, atol=1e-12)
             np.testing.assert_allclose(other.scatter, fitter.scatter, atol=1e-9)
-    plain = fit_layers(model, FIT, [LAYER])
-    assert plain.shuffled == {LAYER: []}
-    np.testing.assert_allclose(plain.fitters[LAYER].scatter, together.fitters[LAYER].scatter, atol=1e-9)
+    plain, _ = fit_layers(model, FIT, [LAYER])
+    assert [len(own) for own in plain.values()] == [1]
+    np.testing.assert_allclose(plain[LAYER][0].scatter, together[LAYER][0].scatter, atol=1e-9)
 
 
 def plain_pass(
@@ -207,11 +207,11 @@ def test_a_concept_that_the_test_text_lacks_leaves_no_row_without_a_value(model:
     heard = [("soft", "loud")[name == "loud"] for name in FIT.spans.names]
     fit = named(FIT, ["rare", *heard[1:-1], "rare"], concepts)
     without_rare = named(TEST, [("soft", "loud")[name == "loud"] for name in TEST.spans.names], concepts)
-    found = erasures(model, fit, without_rare, IS_SCORED, OPTIONS)
+    found = erasures(model, fit, without_rare, IS_SCORED, **OPTIONS)
     assert set(found["concept"]) == {"all", "loud", "soft"}
     assert len(found) == 5 + 2 * (3 * 6 + 2 * 5)
     only_loud = named(TEST, ["loud"] * len(TEST.spans), concepts)
-    alone = erasures(model, fit, only_loud, IS_SCORED, OPTIONS)
+    alone = erasures(model, fit, only_loud, IS_SCORED, **OPTIONS)
     assert set(alone["concept"]) == {"all", "loud"}
     assert not alone["metric"].str.startswith("contrast").any()  # there is no other span to compare with
     for one in (found, alone):
@@ -221,7 +221,7 @@ def test_a_concept_that_the_test_text_lacks_leaves_no_row_without_a_value(model:
 
 def test_where_all_spans_are_of_one_concept_nothing_is_shuffled(model: LRopeTransformer) -> None:
     fit, test = (named(one, ["loud"] * len(one.spans), ("loud",)) for one in (FIT, TEST))
-    found = erasures(model, fit, test, IS_SCORED, OPTIONS)
+    found = erasures(model, fit, test, IS_SCORED, **OPTIONS)
     assert set(found["arm"]) == {"leace", "random", "difference"}
     assert set(found["rank"]) == {1}
 
@@ -273,7 +273,7 @@ def test_a_concept_that_nothing_knows_of_is_no_more_used_than_random_directions(
     model: LRopeTransformer, frame: pd.DataFrame
 ) -> None:
     found = [
-        erasures(model, by_letter(FIT, seed), by_letter(TEST, seed + 100), IS_SCORED, OPTIONS)
+        erasures(model, by_letter(FIT, seed), by_letter(TEST, seed + 100), IS_SCORED, **OPTIONS)
         for seed in range(2)
     ]
     changes = {arm: [value(one, arm, "increment_change") for one in found] for arm in ("leace", "random")}
@@ -287,7 +287,7 @@ def test_a_concept_that_nothing_knows_of_is_no_more_used_than_random_directions(
 def test_every_token_is_fitted_on_once_whatever_windows_it_is_read_in(model: LRopeTransformer) -> None:
     assert max(document.n_bytes for document in FIT.documents) > 2 * N_CTX
     n_bytes = sum(document.n_bytes for document in FIT.documents)
-    fitter = fit_layers(model, FIT, [LAYER], batch_size=5).fitters[LAYER]
+    fitter = fit_layers(model, FIT, [LAYER], batch_size=5)[0][LAYER][0]
     whole = capture(model, FIT.documents, layers=[LAYER], hidden_at=np.arange(n_bytes))
     states = whole.hidden[0].astype(np.float64)
     assert fitter.n == n_bytes
@@ -304,8 +304,8 @@ def test_batch_size_changes_no_number(make_model: MakeModel, is_per_head: bool, 
     for size in (1, 4):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LROPE_INTERP_CACHE", str(tmp_path / str(size)))
-            options = ErasureOptions(n_random=1, n_shuffled=1, batch_size=size)
-            found.append(erasures(made, fit, test, np.ones(len(test.concept_at), dtype=bool), options))
+            options = dict(n_random=1, n_shuffled=1, batch_size=size)
+            found.append(erasures(made, fit, test, np.ones(len(test.concept_at), dtype=bool), **options))
     assert set(found[0]["layer"]) == {1}  # all but layer 0
     assert_close(found[0], found[1], atol=1e-5)
 
@@ -313,22 +313,22 @@ def test_batch_size_changes_no_number(make_model: MakeModel, is_per_head: bool, 
 def test_a_run_that_was_killed_goes_on_and_a_finished_one_is_not_run_again(
     model: LRopeTransformer, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, seen = erasures_module._run_batch, []
-    options = replace(OPTIONS, batch_size=8)
+    whole, seen = Untouched.of, []
+    options = OPTIONS | {"batch_size": 8}
 
-    def counted(*given: Any) -> np.ndarray:
+    def counted(*given: Any, **how: Any) -> Untouched:
         seen.append(1)
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return whole(*given)
+        return whole(*given, **how)
 
-    monkeypatch.setattr(erasures_module, "_run_batch", counted)
+    monkeypatch.setattr(Untouched, "of", counted)
     with pytest.raises(KeyboardInterrupt):
-        erasures(model, FIT, TEST, IS_SCORED, options)
-    resumed = erasures(model, FIT, TEST, IS_SCORED, options)
+        erasures(model, FIT, TEST, IS_SCORED, **options)
+    resumed = erasures(model, FIT, TEST, IS_SCORED, **options)
     assert len(seen) == 3 + 1  # 22 windows, 8 at a time: the third was broken off
     told: list[tuple[str, int, int]] = []
-    again = erasures(model, FIT, TEST, IS_SCORED, options, lambda *said: told.append(said))
+    again = erasures(model, FIT, TEST, IS_SCORED, **options, on_progress=lambda *said: told.append(said))
     assert len(seen) == 4
     assert not told
     assert_close(resumed, again)
@@ -339,8 +339,8 @@ def test_without_others_beside_it_there_is_only_leace_and_layer_0_can_be_asked_f
     model: LRopeTransformer,
 ) -> None:
     told: list[tuple[str, int, int]] = []
-    options = ErasureOptions(layers=(0,), n_random=0, n_shuffled=0)
-    found = erasures(model, FIT, TEST, IS_SCORED, options, lambda *said: told.append(said))
+    options = dict(layers=(0,), n_random=0, n_shuffled=0)
+    found = erasures(model, FIT, TEST, IS_SCORED, **options, on_progress=lambda *said: told.append(said))
     assert (set(found["arm"]), set(found["layer"])) == ({"leace"}, {0})
     assert told[-1] == ("erasures", 44, 44)  # one window a document, read untouched and erased
     assert told[0][0] == "erasers"
@@ -348,7 +348,7 @@ def test_without_others_beside_it_there_is_only_leace_and_layer_0_can_be_asked_f
 
 def test_bytes_that_are_not_scored_do_not_count(model: LRopeTransformer, frame: pd.DataFrame) -> None:
     half = np.arange(len(IS_SCORED)) % 2 == 0
-    found = erasures(model, FIT, TEST, half, replace(OPTIONS, n_random=0, n_shuffled=0))
+    found = erasures(model, FIT, TEST, half, **OPTIONS | {"n_random": 0, "n_shuffled": 0})
     assert row(found, "leace", "nats_per_byte")["n"] == half.sum()
     is_gap = np.concatenate([np.arange(one.n_bytes) > 0 for one in TEST.documents])
     wanted = int((half & is_gap & (TEST.concept_at == 0)).sum())
@@ -374,8 +374,8 @@ def test_longer_tokens_count_at_their_first_byte(make_model: MakeModel) -> None:
         for at, word in _words(document.text)
     ]
     text = MarkedText(documents, Spans.of(rows, ("loud", OTHER)))
-    options = ErasureOptions(n_random=0, n_shuffled=0)
-    found = erasures(made, text, text, np.ones(len(text.concept_at), dtype=bool), options)
+    options = dict(n_random=0, n_shuffled=0)
+    found = erasures(made, text, text, np.ones(len(text.concept_at), dtype=bool), **options)
     starts = capture(made, documents, layers=[], predictions=False)
     assert row(found, "leace", "states_moved", "all")["n"] == len(starts.tokens) < starts.n_bytes
     is_counted = starts.is_token_start & (starts.t > 0) & (text.concept_at == 0)
@@ -393,20 +393,20 @@ def _words(text: str) -> list[tuple[int, str]]:
 
 def test_what_cannot_be_erased_is_said(model: LRopeTransformer, make_model: MakeModel) -> None:
     with pytest.raises(LRopeError, match="this one has fixed increments"):
-        erasures(make_model(increments="fixed"), FIT, TEST, IS_SCORED, OPTIONS)
+        erasures(make_model(increments="fixed"), FIT, TEST, IS_SCORED, **OPTIONS)
     with pytest.raises(LRopeError, match="trained with per_layer"):
         fit_eraser(make_model(increments="shared"), FIT.documents, FIT.spans, LAYER)
     with pytest.raises(LRopeError, match="layers 0 to 2, not 3"):
-        erasures(model, FIT, TEST, IS_SCORED, ErasureOptions(layers=(3,)))
+        erasures(model, FIT, TEST, IS_SCORED, layers=(3,))
     with pytest.raises(LRopeError, match="layers 1 and up"):
         erasures(make_model(n_layers=1), FIT, TEST, IS_SCORED)
     with pytest.raises(LRopeError, match="is_scored has 3 bytes"):
-        erasures(model, FIT, TEST, IS_SCORED[:3], OPTIONS)
+        erasures(model, FIT, TEST, IS_SCORED[:3], **OPTIONS)
     with pytest.raises(LRopeError, match="no byte of the test text is scored"):
-        erasures(model, FIT, TEST, ~IS_SCORED, OPTIONS)
+        erasures(model, FIT, TEST, ~IS_SCORED, **OPTIONS)
     others = MarkedText(TEST.documents, replace(TEST.spans, concepts=("soft", OTHER)))
     with pytest.raises(LRopeError, match="mark both with one family"):
-        erasures(model, FIT, others, IS_SCORED, OPTIONS)
+        erasures(model, FIT, others, IS_SCORED, **OPTIONS)
 
 
 def test_an_erasure_that_was_never_reached_is_said(model: LRopeTransformer) -> None:

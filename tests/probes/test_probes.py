@@ -134,11 +134,11 @@ def test_the_online_code_is_short_for_a_rule_and_of_no_use_for_noise() -> None:
     task, x = made_up(n=3_000, strength=8.0)
     told = online_code(Prober(task), x, 1.0)
     noise = online_code(Prober(task), x[:, 3:], 1e-3)
-    assert told.compression > 5
-    assert np.log2(3) < noise.bits_a_span < 1.1 * np.log2(3)  # it pays for what it learned by chance
-    assert told.n == int((~task.is_test).sum())
+    uniform = np.log2(3) * (~task.is_test).sum()
+    assert told < uniform / 5
+    assert uniform < noise < 1.1 * uniform  # it pays for what it learned by chance
     only = Task(task.y[:20], 3, np.arange(20), np.arange(20) >= 1, task.fold[:20])
-    first = online_code(Prober(only), x[:20], 1.0).bits
+    first = online_code(Prober(only), x[:20], 1.0)
     assert first == pytest.approx(np.log2(3)), "the first block costs what no probe could say"
 
 
@@ -168,7 +168,7 @@ def test_a_sample_is_no_larger_than_asked_and_takes_no_more_others_than_concepts
     found = sample_spans("colours", sample.documents, sample.spans, np.arange(120) >= 80, most=10_000)
     counts = np.bincount(found.spans.concept)
     assert counts[0] == counts[1]
-    with pytest.raises(LRopeError, match=r"raise --max-spans \(now 1\)"):
+    with pytest.raises(LRopeError, match=r"raise max_spans \(now 1\)"):
         sample_spans("colours", sample.documents, sample.spans, np.arange(120) >= 80, most=1)
     few = sample_spans("colours", sample.documents, sample.spans, np.arange(120) >= 80, most=300)
     assert len(few.spans) == pytest.approx(300, abs=2)

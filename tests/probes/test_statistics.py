@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Histograms, Units, interval
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Ranked, Units, interval
 from lrope_interp.probes.statistics.estimates import Estimate, Scoring, over_seeds
 from lrope_interp.probes.statistics.ranking import MAX_ROC_POINTS, Curve, Ranking, roc_auc
 
@@ -120,7 +120,7 @@ def clustered(
 
 
 def areas_of(values: np.ndarray, is_boundary: np.ndarray, units: Units, boot: Bootstrap) -> np.ndarray:
-    return boot.roc_auc(Histograms.of(Ranking.of(values), units), is_boundary)
+    return boot.roc_auc(Ranked(Ranking.of(values), units), is_boundary)
 
 
 def test_a_resample_scores_what_the_drawn_documents_do() -> None:
@@ -150,8 +150,8 @@ def test_a_resample_scores_what_the_drawn_documents_do() -> None:
 def test_coarse_bins_barely_change_the_interval() -> None:
     values, is_boundary, document, t = clustered(1)
     units, boot = Units.of(document, t), Bootstrap()
-    fine = Histograms.of(Ranking.of(values), units, n_bins=10**6)
-    coarse = Histograms.of(Ranking.of(values), units)
+    fine = Ranked(Ranking.of(values), units, most_bins=10**6)
+    coarse = Ranked(Ranking.of(values), units)
     assert fine.n_bins > coarse.n_bins <= 4096
     for statistic in (boot.roc_auc, boot.average_precision):
         assert interval(statistic(coarse, is_boundary)) == pytest.approx(

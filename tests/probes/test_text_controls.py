@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,32 +119,35 @@ def test_every_byte_gets_one_finite_number_whatever_the_order_of_documents(
 class Reading(IndexedDocuments):
     """Documents that note which were read; single looks, as those of beartype, do not count."""
 
-    def __init__(self, documents: list[Document], read: list[str]) -> None:
-        self.documents, self.read = documents, read
-
-    def __len__(self) -> int:
-        return len(self.documents)
-
-    def __getitem__(self, index: int) -> Document:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self.documents[index]
+    names: list[str]
 
     def __iter__(self) -> Iterator[Document]:
-        for document in self.documents:
-            self.read.append(document.name)
+        for document in super().__iter__():
+            self.names.append(document.name)
             yield document
 
-    hashes = property(lambda self: [one.sha256 for one in self.documents])  # pyright: ignore
-    sizes = property(lambda self: np.array([one.n_bytes for one in self.documents]))  # pyright: ignore
-    languages = property(lambda self: [one.language for one in self.documents])  # pyright: ignore
+    def take(self, rows: Any) -> Reading:
+        return reading(self.read, self.rows[rows], self.names)
 
-    def take(self, rows: np.ndarray) -> Reading:
-        return Reading([self.documents[row] for row in rows], self.read)
+
+def reading(read: Callable[[Any], Document], rows: np.ndarray, names: list[str]) -> Reading:
+    found = Reading(read, rows)
+    found.names = names
+    return found
+
+
+def indexed(documents: list[Document], names: list[str]) -> Reading:
+    kinds = [("sha256", "V32"), ("n_bytes", "i8"), ("language", "U4"), ("place", "i8")]
+    rows = [
+        (bytes.fromhex(one.sha256), one.n_bytes, one.language, place) for place, one in enumerate(documents)
+    ]
+    return reading(lambda row: documents[row["place"]], np.array(rows, dtype=kinds), names)
 
 
 def test_no_more_is_read_than_asked_for_and_hashes_decide_what() -> None:
     documents = [english(number) for number in range(40)]
     read: list[str] = []
-    sample, is_all = text_sample(Reading(documents, read), 2_000)
+    sample, is_all = text_sample(indexed(documents, read), 2_000)
     in_order = sorted(documents, key=lambda one: one.sha256)
     assert len(read) == len(sample) < 10
     assert read == [one.name for one in in_order[: len(read)]]

@@ -58,7 +58,7 @@ def ablations_result(
     extra = {"fit": {"n_bytes": 200_000, "n_documents": 120}, "suite": suite}
     return Result(
         kind="ablate",
-        provenance=provenance(config=config, data=data, seed=0, model="runs/small") | extra,
+        provenance=provenance(config=config, data=data, seed=0) | {"model": "runs/small"} | extra,
         headline={
             "untouched": UNTOUCHED, "mean_all": COSTS["mean"], "one_all": COSTS["one"], **SPLIT,
             "n_passes": float(len(places) + 1), "gain": float(blocks.sum() / blocks["blocks_run"]),

@@ -57,7 +57,7 @@ def concepts_result(
     data = {"name": hostile or "chinese", "n_bytes": 30_000, "n_documents": N_DOCUMENTS, "split": "test"}
     return Result(
         kind="probe",
-        provenance=provenance(config=config, data=data, seed=0, model="runs/small") | {"suite": suite},
+        provenance=provenance(config=config, data=data, seed=0) | {"model": "runs/small"} | {"suite": suite},
         headline={
             "n_claims": float(len(cells)),
             "n_beyond_controls": 1.0,

@@ -17,7 +17,7 @@ from lrope_interp.data.windows import training_stream
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeConfig, LRopeTransformer
 from lrope_interp.probes.capture.capture import capture
-from lrope_interp.tokenizers import ByteTokenizer, TokenizerChoice, load_tokenizer
+from lrope_interp.tokenizers import ByteTokenizer, chosen_tokenizer, load_tokenizer
 from lrope_interp.tokenizers.bpe import BPETokenizer, train_bpe
 from lrope_interp.tokenizers.files import read_tokenizer_file
 
@@ -210,7 +210,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 )
 def test_what_is_asked_for_is_checked(words: str, said: str) -> None:
     with pytest.raises(LRopeError, match=said):
-        TokenizerChoice.of(words)
+        chosen_tokenizer(words)
 
 
 def test_a_text_with_too_few_pairs_says_what_it_is_enough_for() -> None:

@@ -176,7 +176,7 @@ def test_a_model_takes_a_tokenizer_of_ours_of_hugging_face_or_of_a_file(make_mod
     from tokenizers import Tokenizer as Backend
     from transformers import PreTrainedTokenizerFast
 
-    definition = bpe._definition
+    definition = bpe.definition
     backend = Backend.from_str(json.dumps(definition))
     theirs = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
     backend.save(str(tmp_path / "plain.json"))

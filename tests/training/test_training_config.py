@@ -130,12 +130,13 @@ def test_names_of_trackers_are_given_with_commas_or_again() -> None:
         Recording(log_to=tracker_names(["tensorbord"]))
 
 
-def test_a_recording_comes_back_from_json_and_zero_minutes_means_never() -> None:
-    recording = Recording(log_to=("wandb",), checkpoint_minutes=0.0)
-    assert Recording.from_dict(json.loads(json.dumps(recording.to_dict()))) == recording
-    assert recording.checkpoint_seconds == math.inf
-    assert Recording.from_dict({}) == Recording()
-    assert Recording().checkpoint_seconds == 600.0
+def test_a_recording_goes_on_as_it_was_where_nothing_else_is_asked() -> None:
+    recording = Recording(log_to=("wandb", "tensorboard"), checkpoint_minutes=0.0)
+    said = json.loads(json.dumps(recording.to_dict()))
+    assert Recording().over(said) == Recording(("tensorboard",), 0.0)  # nothing is sent unasked
+    assert Recording(("wandb",)).over(said) == Recording(("wandb",), 0.0)
+    assert Recording((), 5.0).over(said) == Recording((), 5.0)
+    assert Recording().over({}) == Recording((), 10.0)
     for minutes in (-1.0, math.nan, math.inf):
         with pytest.raises(LRopeError, match="at least 0 is wanted"):
             Recording(checkpoint_minutes=minutes)

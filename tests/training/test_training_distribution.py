@@ -99,7 +99,7 @@ def test_auto_takes_the_best_device_there_is(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(torch.cuda, "is_available", lambda here="cuda" in present: here)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda here="mps" in present: here)
         assert resolve_device("auto") == best
-    with pytest.raises(LRopeError, match=r"sees only cpu here; use --device auto"):
+    with pytest.raises(LRopeError, match=r"sees only cpu here; use device auto"):
         resolve_device("cuda")
     with pytest.raises(LRopeError, match="Did you mean 'cuda'"):
         resolve_device("cude")

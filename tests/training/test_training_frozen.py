@@ -11,7 +11,7 @@ import pytest
 import torch
 from run_samples import MakeConfig, at, fail, logged, outcome
 
-from lrope_interp.commands.training import Recorded, Request, _resumed
+from lrope_interp.commands.train import resumed
 from lrope_interp.data import load_corpus
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
@@ -184,7 +184,7 @@ def test_options_repeated_with_resume_must_name_the_same_source(
 
 
 def asked_again(increments: str, folder: Path) -> TrainConfig | None:
-    return _resumed(Request({"increments": increments}, folder, True, False, Recorded(None, ())))[0]
+    return resumed({"increments": increments}, folder)[0]
 
 
 def test_a_stored_config_finds_its_source_again_and_refuses_other_weights(
@@ -208,7 +208,7 @@ def test_a_stored_config_finds_its_source_again_and_refuses_other_weights(
         ("frozen:missing", {}, "there is no run folder"),
         ("frozen-contextual:learned", {"n_layers": 3}, "n_layers is 2 there and 3 here"),
         ("frozen:learned", {"n_ctx": 40}, "n_ctx is 32 there and 40 here"),
-        ("frozen:learned", {"per_head": True}, "leave out --per-head"),
+        ("frozen:learned", {"per_head": True}, "leave out per_head"),
         ("frozen:heads", {"n_heads": 1}, "n_heads is 2 there and 1 here"),
         ("frozen:learned", {"tokenizer": "bpe:300"}, "another tokenizer"),
         ("frozen:fixed", {}, "has fixed increments"),

@@ -189,12 +189,7 @@ def test_a_full_disk_is_said_in_words_and_the_run_goes_on_later(
     assert train(None, tmp_path / "run", resume=True).is_finished
 
 
-def test_the_front_door_leads_to_train_and_loads_torch_no_sooner() -> None:
-    from lrope_interp import training
-
-    assert training.train is train
-    with pytest.raises(AttributeError, match="no attribute 'trian'"):
-        _ = training.trian
+def test_the_command_line_and_what_it_reads_of_a_training_load_no_torch() -> None:
     code = (
         "import sys\n"
         "from lrope_interp import cli\n"

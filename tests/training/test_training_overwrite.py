@@ -45,7 +45,7 @@ def test_the_old_run_and_its_analyses_stay_until_the_new_run_is_finished(
     tmp_path: Path, run: Path, make_config: MakeConfig
 ) -> None:
     before, told = files(run), list[Event]()
-    with pytest.raises(LRopeError, match="--overwrite"):
+    with pytest.raises(LRopeError, match="overwrite to replace"):
         train(make_config(**SHORT, seed=1), run)
     stop = at(2, send(signal.SIGTERM), told)
     with pytest.raises(KeyboardInterrupt):

@@ -17,7 +17,7 @@ import torch
 from run_samples import MakeConfig, MakeModel, at, contents, fail, of, outcome, send, stop
 from safetensors import SafetensorError
 
-from lrope_interp.commands.training import Recorded, Request, _resumed
+from lrope_interp.commands.train import resumed
 from lrope_interp.errors import LRopeError
 from lrope_interp.folders import locked
 from lrope_interp.models import LRopeTransformer, checkpoint
@@ -199,7 +199,7 @@ def test_other_options_are_refused_and_shown(stopped: Path, make_config: MakeCon
     assert train(make_config(device="auto"), stopped, resume=True, on_event=told.append).is_finished
     warned = [event.message for event in of(Warned, told)]
     assert any("64 threads" in message for message in warned)
-    assert any("give --log-to wandb" in message for message in warned)  # nothing is sent unasked
+    assert any("wandb is told nothing" in message for message in warned)  # nothing is sent unasked
 
 
 @pytest.mark.parametrize(("first", "step", "second"), [(12, 9, 20), (20, 9, 12)])
@@ -238,7 +238,7 @@ def test_steps_that_lie_behind_or_of_a_finished_run_are_refused_and_nothing_chan
     stop(tmp_path / "run", make_config(), 9)
     kept = [(tmp_path / "run" / name).read_bytes() for name in ("config.json", "run.json")]
     for n_steps in (8, 9):
-        with pytest.raises(LRopeError, match=f"at step 9 already: --steps {n_steps} would"):
+        with pytest.raises(LRopeError, match=f"at step 9 already: {n_steps} steps would"):
             train(make_config(n_steps=n_steps), tmp_path / "run", resume=True)
     assert kept == [(tmp_path / "run" / name).read_bytes() for name in ("config.json", "run.json")]
     with pytest.raises(LRopeError, match="finished after 12 steps, so it is too late for 20"):
@@ -270,10 +270,10 @@ def test_steps_asked_for_lift_the_cap_on_epochs_and_nothing_else_may_change_with
 ) -> None:
     stop(tmp_path / "run", replace(make_config(n_steps=5_000), max_epochs=0.05), 1)
     for given in ({"n_steps": 9, "lr": 0.1}, {"schedule": "wsd"}):
-        asked, folder = _resumed(Request(given, tmp_path / "run", True, False, Recorded(None, ())))
+        asked, folder = resumed(given, tmp_path / "run")
         with pytest.raises(LRopeError, match=r"lr was 0\.003, now 0\.1|schedule was cosine, now wsd"):
             train(asked, folder, resume=True)
-    asked, folder = _resumed(Request({"n_steps": 9}, tmp_path / "run", True, False, Recorded(None, ())))
+    asked, folder = resumed({"n_steps": 9}, tmp_path / "run")
     assert train(asked, folder, resume=True).summary["step"] == 9
 
 

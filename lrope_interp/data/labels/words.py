@@ -68,7 +68,7 @@ def despaced_word_starts(document: Document) -> tuple[Bool[np.ndarray, " n_chara
     """Mark where words began before the white space was removed."""
     if not document.is_despaced or document.words is None:
         raise LRopeError(
-            "this text has its white space; the label despaced is for models of train --despaced, whose text "
+            "this text has its white space; the label despaced is for models of de-spaced text, which "
             "is de-spaced whenever it is read"
         )
     return _starts(document.words, _is_word(document)), document.word_grade

@@ -15,7 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lrope_interp.data.documents import SPLITS, CorpusPart, IndexedDocuments, Reading, any_integer
+from lrope_interp.data.documents import (
+    SPLITS,
+    CorpusPart,
+    IndexedDocuments,
+    Reading,
+    any_integer,
+    languages_of,
+)
 from lrope_interp.data.sources.plain_text import (
     CODE_SUFFIXES,
     PROSE_SUFFIXES,
@@ -95,7 +102,7 @@ def is_large(path: Path) -> bool:
 
 def stored_part(name: str, documents: IndexedDocuments, source: dict[str, Any]) -> CorpusPart:
     """Return the part that stored documents make, a tenth of them held out."""
-    languages = set(documents.languages)
+    languages = set(languages_of(documents))
     said = {"package": None, "version": None, **source, "n_duplicates_removed": documents.n_duplicates}
     return CorpusPart(
         name, languages.pop() if len(languages) == 1 else "und", documents, HELD_OUT_SHARE, said
@@ -232,17 +239,17 @@ def text_of(value: object, place: str, reading: Reading) -> str:
         raise LRopeError(f"{place}: a lone surrogate at character {error.start:,}; {_REPAIR}") from None
     raise LRopeError(
         f"{place}: the column {reading.text_column!r} holds {_kind_of(value)}, and text is wanted; name "
-        "another with --text-column"
+        "another as text_column"
     )
 
 
 def column_missing(place: str, column: str, columns: Iterable[str]) -> LRopeError:
     """Say which columns there are instead."""
     names = ", ".join(columns) or "none"
-    return LRopeError(f"{place} has no column {column!r}; there are: {names}. Name one with --text-column")
+    return LRopeError(f"{place} has no column {column!r}; there are: {names}. Name one as text_column")
 
 
-_REPAIR = "repair it, or read it with --encoding-errors replace"
+_REPAIR = "repair it, or read it with encoding_errors replace"
 _KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 

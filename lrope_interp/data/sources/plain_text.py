@@ -161,7 +161,7 @@ def _decoded(path: Path, encoding_errors: str) -> Iterator[str]:
             except UnicodeDecodeError as error:
                 raise LRopeError(
                     f"{path} is not UTF-8 at byte {at - n_waiting + error.start:,} ({error.reason}). Convert "
-                    "it, or read it with --encoding-errors replace."
+                    "it, or read it with encoding_errors replace."
                 ) from None
             yield text.removeprefix("\ufeff") if at == 0 else text
             if not raw:

@@ -89,7 +89,7 @@ def definitions_of(document: Document) -> Definitions:
     if document.language != "code" or document.is_despaced:
         raise LRopeError(
             f"definitions are looked for in code with its white space, and {document.name} is not known as "
-            "such; give --data code, or files of Python"
+            "such; give the corpus code, or files of Python"
         )
     text, first = document.whole or (document.text, 0)
     end = first + len(document.text)

@@ -275,7 +275,7 @@ FAMILIES: Mapping[str, Family] = {
             True,
             "words by their tags, a surname and its given name as one; other: all other words",
             "gold",
-            "Chinese text with part-of-speech tags, such as --data chinese",
+            "Chinese text with part-of-speech tags, such as the corpus chinese",
             _has_entities,
             entities,
         ),
@@ -285,7 +285,7 @@ FAMILIES: Mapping[str, Family] = {
             True,
             "titles of Wikipedia articles, of two words or more; other: as many words that are no title",
             "silver",
-            "articles with their white space: --data wiki",
+            "articles with their white space: the corpus wiki",
             _has_titles,
             titles,
         ),
@@ -295,7 +295,7 @@ FAMILIES: Mapping[str, Family] = {
             False,
             "words of at least four letters, up to 20 an article, by the topic of the article",
             "silver",
-            "articles with topics: --data wiki",
+            "articles with topics: the corpus wiki",
             lambda document: document.topic in installed.TOPICS,
             topics,
         ),
@@ -315,7 +315,7 @@ FAMILIES: Mapping[str, Family] = {
             False,
             "tokens of Python by their kind",
             "rule",
-            "Python source with its white space, such as --data code",
+            "Python source with its white space, such as the corpus code",
             _is_code,
             python_source.code_tokens,
         ),
@@ -325,7 +325,7 @@ FAMILIES: Mapping[str, Family] = {
             True,
             "names that def or class defines, and names that are called; other: all other names",
             "rule",
-            "Python source with its white space, such as --data code",
+            "Python source with its white space, such as the corpus code",
             _is_code,
             python_source.calls,
         ),
@@ -451,7 +451,7 @@ _CODE = "Python source with its white space"
 _UNITS: Mapping[str, _Unit] = {
     "word": _Unit("prose", _is_prose, _words),
     "entity": _Unit(
-        "--data chinese or --data wiki", lambda one: _has_entities(one) or _has_titles(one), _entities
+        "the corpus chinese or wiki", lambda one: _has_entities(one) or _has_titles(one), _entities
     ),
     "phrase": _Unit("prose", _is_prose, phrases),
     "clause": _Unit("prose", _is_prose, clause_units),

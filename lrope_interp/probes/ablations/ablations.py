@@ -23,10 +23,9 @@ from lrope_interp.probes.ablations.plan import (
     passes,
     plan,
 )
-from lrope_interp.probes.ablations.tables import Tables, examples_frame, increments_frame
+from lrope_interp.probes.ablations.tables import Tables, increments_frame
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, check_layers, lay_out, staged
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
-from lrope_interp.probes.capture.losses import Text
 from lrope_interp.probes.capture.selection import Selection, select
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
 from lrope_interp.results import Result, provenance
@@ -96,8 +95,8 @@ def ablate(
         raise LRopeError("freeze is one intervention and a suite many: give one of them")
     if heads and n_heads == 1:
         raise LRopeError(
-            "the heads of this model share their increments, so none can be ablated alone; train with "
-            "--per-head for that"
+            "the heads of this model share their increments, so none can be ablated alone; train one with "
+            "increments per head for that"
         )
     if len(chosen) > 1 and chosen != every and not (is_each or heads):
         raise LRopeError(
@@ -128,7 +127,9 @@ def ablate(
     outcomes = run_arms(
         model,
         fitted,
-        Text(captured, masks, places.words()),
+        captured,
+        masks,
+        places.words(),
         passes(arms),
         seed=seed,
         batch_size=batch_size,
@@ -139,7 +140,7 @@ def ablate(
         "ablations": tables.ablations(arms),
         "distances": tables.distances(arms, label or "", places.since(label)),
         "attention": tables.attention(),
-        "examples": examples_frame(captured, outcomes, arms, is_scored),
+        "examples": tables.examples(arms),
         "base": tables.base(),
         "places": places.frame(sorted(masks)),
         "passes": tables.passes(),

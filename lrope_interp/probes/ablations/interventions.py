@@ -236,8 +236,8 @@ def on_heads(heads: Iterable[int] | int, inner: Intervention) -> Intervention:
     def write(increments: Tensor, hook: HookPoint) -> Tensor:
         if increments.ndim == 2:
             raise LRopeError(
-                f"the heads of {hook.name} share their increments, so none can be ablated alone; train with "
-                "--per-head for that"
+                f"the heads of {hook.name} share their increments, so none can be ablated alone; train one "
+                "with increments per head for that"
             )
         n_heads = increments.shape[2]
         if not 0 <= wanted[0] <= wanted[-1] < n_heads:

@@ -1,14 +1,12 @@
 """The forward passes of an ablation run: what every arm does to every prediction.
 
 Batches of windows are the outer loop. The untouched model runs first and leaves the residual stream
-before every layer, so that an arm begins at the first layer that it writes to. What a batch gave is
-remembered, so that a run that was killed goes on there.
+before every layer, so that an arm begins at the first layer that it writes to.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Int64
 
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations.attach import ablation_hooks
@@ -45,22 +43,19 @@ from lrope_interp.probes.ablations.plan import (
     SHUFFLE,
     AblationArm,
 )
-from lrope_interp.probes.capture.cache import forget, model_identity, remembered
-from lrope_interp.probes.capture.capture import OVERLAP, Progress
-from lrope_interp.probes.capture.captured import DocumentWindow, document_windows, in_batches
+from lrope_interp.probes.capture.capture import Progress
+from lrope_interp.probes.capture.captured import Captured, DocumentWindow
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics
 from lrope_interp.probes.capture.losses import (
-    LOOKS,
     OUTCOMES,
-    AttentionReads,
-    Text,
     Untouched,
     at_predictions,
-    at_tokens,
+    attention_reads,
+    looks_at_tokens,
+    over_batches,
 )
 
 KIND = "ablations"
-_MOST_BATCHES = 1_000
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,9 @@ class Outcomes:
 def run_arms(
     model: LRopeTransformer,
     fitted: IncrementStatistics,
-    text: Text,
+    captured: Captured,
+    masks: Mapping[str, Bool[np.ndarray, " n_tokens"]],
+    words: Int64[np.ndarray, " n_tokens"],
     arms: Sequence[AblationArm],
     *,
     seed: int,
@@ -109,30 +106,14 @@ def run_arms(
     Args:
         model: The model, which is left as it is.
         fitted: Statistics of its increments on other text.
-        text: What is read.
+        captured: What is read: documents and their tokens.
+        masks: By name of a place: at which tokens it holds.
+        words: Which word each token stands in, -1 for none.
         arms: No two of which write the same.
         seed: Of everything that is drawn.
         batch_size: Windows at a time.
         on_progress: Told "ablations", window-passes done, and all of them.
     """
-    todo = document_windows(text.captured, model.cfg.n_ctx, OVERLAP)
-    seen = [number for number, arm in enumerate(arms) if arm.reads_attention]
-    seen = [-1, *seen] if seen else []
-    width = 1 + len(OUTCOMES) * len(arms)
-    channels = np.zeros((width, text.captured.n_bytes), dtype=np.float32)
-    shape = (len(LOOKS), model.cfg.n_layers, model.cfg.n_heads, text.captured.n_bytes)
-    looks = np.full((len(seen), *shape), np.nan, dtype=np.float32)
-    known = model_identity(model)
-    said = known | {
-        "documents": [one.sha256 for one in text.captured.documents],
-        "masks": {name: _sha256(mask) for name, mask in sorted(text.masks.items())},
-        "words": _sha256(text.words),
-        "fitted": [_sha256(fitted.values), _sha256(fitted.first)],
-        "arms": [arm.what() for arm in arms],
-        "seed": seed,
-        "batch_size": batch_size,
-    }
-    run = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
     mean = layer_mean(fitted)
     interventions = {
         ONE: freeze(1.0),
@@ -144,46 +125,57 @@ def run_arms(
         LOCAL: mean,
         LOCAL_COMPENSATED: mean,
     }
-    for done, batch in in_batches(todo, max(1, batch_size)):
-        read = remembered(
-            {"run": run, "done": done, "is_hooked": known["is_hooked"]},
-            lambda batch=batch: _run_batch(model, interventions, text, batch, arms),
-            KIND,
-            _MOST_BATCHES,
-        )
-        to = np.concatenate([item.to(text.captured) for item in batch])
-        channels[:, to] = read[:width]
-        looks[..., to] = read[width:].reshape(*looks.shape[:-1], len(to))
-        if on_progress is not None:
-            on_progress("ablations", done * (1 + len(arms)), len(todo) * (1 + len(arms)))
-    forget(KIND, run)
-    change, kl, flips = channels[1:].reshape(len(arms), len(OUTCOMES), -1).swapaxes(0, 1)
-    attention = dict(zip(seen, looks, strict=True))
-    return Outcomes(tuple(arms), model.cfg.n_layers, channels[0], change, kl, flips, attention)
+    seen = [number for number, arm in enumerate(arms) if arm.reads_attention]
+    said = {
+        "masks": {name: _sha256(mask) for name, mask in sorted(masks.items())},
+        "words": _sha256(words),
+        "fitted": [_sha256(fitted.values), _sha256(fitted.first)],
+        "arms": [arm.what() for arm in arms],
+        "seed": seed,
+    }
+
+    def run_batch(batch: Sequence[DocumentWindow]) -> dict[str, Float32[np.ndarray, "*rows scored"]]:
+        one = Untouched.of(model, captured, batch, masks, words, is_looked_at=bool(seen))
+        return _run_batch(model, interventions, one, batch, arms)
+
+    found = over_batches(
+        model,
+        captured,
+        said,
+        run_batch,
+        kind=KIND,
+        batch_size=batch_size,
+        stage="ablations",
+        n_passes=1 + len(arms),
+        on_progress=on_progress,
+    )
+    change, kl, flips = found["outcomes"].swapaxes(0, 1)
+    attention = dict(zip([-1, *seen], found["attention"], strict=True)) if seen else {}
+    return Outcomes(tuple(arms), model.cfg.n_layers, found["loss"][0], change, kl, flips, attention)
 
 
 @torch.inference_mode()
 def _run_batch(
     model: LRopeTransformer,
     interventions: Mapping[str, Intervention],
-    text: Text,
+    one: Untouched,
     batch: Sequence[DocumentWindow],
     arms: Sequence[AblationArm],
-) -> Float32[np.ndarray, "channels scored"]:
+) -> dict[str, Float32[np.ndarray, "*rows scored"]]:
     """Run one batch: the loss, the outcomes arm by arm, and the attention that was looked at."""
-    one = Untouched.of(model, text, batch, any(arm.reads_attention for arm in arms))
-    rows, looks = [at_predictions(one.loss, batch)], [one.attention]
+    rows, looks = [], [looks_at_tokens(one.attention, batch)] if one.attention else []
     for arm in arms:
         if arm.where and not bool(one.masks[arm.where].any()):
             rows.append(at_predictions(one.loss.new_zeros(len(OUTCOMES), *one.loss.shape), batch))
             continue
-        reads = AttentionReads(model, one.words) if arm.reads_attention else None
+        attention: dict[int, torch.Tensor] = {}
+        reads = attention_reads(model, one.words, attention) if arm.reads_attention else []
         written = _written(arm, one, interventions)
         hooks = ablation_hooks(written, heads=arm.head, model=model)
         first = min(written)
         # Shuffles and shifts have to know the padding, which stays where it is.
         is_rearranged = arm.intervention in (SHUFFLE, SHIFT)
-        with model.hooks(fwd_hooks=[*hooks, *(reads.hooks if reads else [])]):
+        with model.hooks(fwd_hooks=[*hooks, *reads]):
             logits = model(
                 one.streams[first],
                 start_at_layer=first,
@@ -192,9 +184,10 @@ def _run_batch(
             )
         hooks.check_fired()
         rows.append(at_predictions(one.compared(logits), batch))
-        looks.append(None if reads is None else reads.values())
-    looked_at = [at_tokens(look, batch) for look in looks if look is not None]
-    return torch.cat([*rows, *looked_at]).float().cpu().numpy()
+        looks += [looks_at_tokens(attention, batch)] if reads else []
+    found = {"loss": at_predictions(one.loss, batch), "outcomes": torch.stack(rows)}
+    found |= {"attention": torch.stack(looks)} if looks else {}
+    return {name: values.float().cpu().numpy() for name, values in found.items()}
 
 
 def _written(

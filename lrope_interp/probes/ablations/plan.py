@@ -80,15 +80,7 @@ class AblationArm:
 
     def row(self) -> dict[str, Any]:
         """Return the columns that say which arm a row of a table belongs to."""
-        return {
-            "intervention": self.intervention,
-            "parameter": self.parameter,
-            "design": self.design,
-            "layers": self.words(),
-            "layer": self.layer,
-            "head": self.head,
-            "where": self.where,
-        }
+        return vars(self) | {"layers": self.words()}
 
 
 def plan(

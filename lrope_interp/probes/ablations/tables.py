@@ -32,7 +32,8 @@ from lrope_interp.probes.ablations.plan import (
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics
 from lrope_interp.probes.capture.losses import LOOKS
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
+from lrope_interp.probes.statistics.estimates import Scoring
 from lrope_interp.results import ALL_LANGUAGES, table
 
 ALL_CLASSES = "all"
@@ -94,11 +95,9 @@ class Tables:
     def groups(self) -> list[Group]:
         """All bytes, those of each language where there are several, and those of each class."""
         kinds = np.concatenate([byte_class(one.text) for one in self.captured.documents])
-        spoken = np.array([one.language for one in self.captured.documents])[self.captured.document]
-        names = sorted(set(spoken.tolist()))
         found = [self._group(self.is_scored)]
-        for name in names if len(names) > 1 else []:
-            found.append(self._group(self.is_scored & (spoken == name), language=name))
+        for name, is_spoken in self.captured.spoken.items():
+            found.append(self._group(self.is_scored & is_spoken, language=name))
         for number, name in enumerate(BYTE_CLASSES):
             found.append(self._group(self.is_scored & (kinds == number), byte_class=name))
         return [one for one in found if len(one.at)]
@@ -181,6 +180,40 @@ class Tables:
                     rows.append(found | {"change_low": moved["ci_low"], "change_high": moved["ci_high"]})
         return table(rows, _ATTENTION)
 
+    def examples(self, arms: Iterable[AblationArm]) -> pd.DataFrame:
+        """Return the targets that lose most, with 24 characters on either side.
+
+        Taken for the terms of the split on all layers, and for each layer's mean. Losses are summed over
+        the bytes of a character, in nats; two targets of one arm are never nearer than their contexts.
+        """
+        texts = [one.text for one in self.captured.documents]
+        text, offsets = "".join(texts), np.cumsum([0] + [len(one) for one in texts])
+        # The characters of all documents are numbered from end to end.
+        of_byte = np.concatenate(
+            [byte_to_character(one) + at for one, at in zip(texts, offsets, strict=False)]
+        )
+
+        def by_character(values: Shaped[np.ndarray, " n_bytes"]) -> Float[np.ndarray, " characters"]:
+            return np.bincount(of_byte, values, minlength=len(text))
+
+        is_target, loss = by_character(~self.is_scored) == 0, by_character(self.outcomes.loss)
+        rows: list[dict[str, Any]] = []
+        for arm in arms:
+            is_shown = (arm.intervention in SPLIT and arm.design == "all") or arm.intervention == MEAN
+            if not is_shown or arm.where or arm.head is not None or arm.design not in ("single", "all"):
+                continue
+            change = by_character(self.outcomes.change[self.outcomes.number(arm)])
+            for rank, target in enumerate(_worst(np.where(is_target, change, -np.inf)), start=1):
+                document = int(np.searchsorted(offsets, target, side="right")) - 1
+                low, high = offsets[document], offsets[document + 1]
+                for at in range(max(low, target - CONTEXT), min(high, target + CONTEXT + 1)):
+                    where = arm.row() | {"rank": rank, "document": self.captured.documents[document].name}
+                    where |= {"character": target - low, "offset": at - target, "text": text[at]}
+                    rows.append(
+                        where | {"value": change[at], "loss": loss[at], "ablated": loss[at] + change[at]}
+                    )
+        return table(rows, _EXAMPLES)
+
     def passes(self) -> pd.DataFrame:
         """Return one row a forward pass, the untouched one first."""
         n_layers = self.outcomes.n_layers
@@ -195,12 +228,8 @@ class Tables:
 
     def estimate(self, group: Group, amount: Float[np.ndarray, " n_bytes"]) -> dict[str, Any]:
         """Return the mean of an amount over the bytes of a group, with its interval."""
-        own = amount[group.at].astype(np.float64)
-        value = float(own.mean()) if len(own) else math.nan
-        low, high = math.nan, math.nan
-        if group.units.has_interval:
-            low, high = interval(self.bootstrap.ratio(group.units, own, np.ones(len(own))))
-        return {"value": value, "ci_low": low, "ci_high": high, "n": len(own), "n_units": group.units.count}
+        found = Scoring(group.units, self.bootstrap).mean(amount[group.at].astype(np.float64))
+        return found.row() | {"n": len(group.at), "n_units": group.units.count}
 
     def _group(
         self,
@@ -237,48 +266,6 @@ def increments_frame(fitted: IncrementStatistics) -> pd.DataFrame:
         for layer, head in np.ndindex(shares.shape)
     ]
     return table(rows, ("layer", "head", "mean", "sd", "lexical_share", "n"))
-
-
-def examples_frame(
-    captured: Captured,
-    outcomes: Outcomes,
-    arms: Iterable[AblationArm],
-    is_scored: Bool[np.ndarray, " n_bytes"],
-) -> pd.DataFrame:
-    """Return the targets that lose most, with 24 characters on either side.
-
-    Taken for the terms of the split on all layers, and for each layer's mean. Losses are summed over
-    the bytes of a character, in nats; two targets of one arm are never nearer than their contexts.
-
-    Args:
-        captured: The documents.
-        outcomes: What the passes gave.
-        arms: Which were run.
-        is_scored: Which bytes count as targets.
-    """
-    texts = [one.text for one in captured.documents]
-    text, offsets = "".join(texts), np.cumsum([0] + [len(one) for one in texts])
-    # The characters of all documents are numbered from end to end.
-    of_byte = np.concatenate([byte_to_character(one) + at for one, at in zip(texts, offsets, strict=False)])
-
-    def by_character(values: Shaped[np.ndarray, " n_bytes"]) -> Float[np.ndarray, " characters"]:
-        return np.bincount(of_byte, values, minlength=len(text))
-
-    is_target, loss = by_character(~is_scored) == 0, by_character(outcomes.loss)
-    rows: list[dict[str, Any]] = []
-    for arm in arms:
-        is_shown = (arm.intervention in SPLIT and arm.design == "all") or arm.intervention == MEAN
-        if not is_shown or arm.where or arm.head is not None or arm.design not in ("single", "all"):
-            continue
-        change = by_character(outcomes.change[outcomes.number(arm)])
-        for rank, target in enumerate(_worst(np.where(is_target, change, -np.inf)), start=1):
-            document = int(np.searchsorted(offsets, target, side="right")) - 1
-            low, high = offsets[document], offsets[document + 1]
-            for at in range(max(low, target - CONTEXT), min(high, target + CONTEXT + 1)):
-                where = arm.row() | {"rank": rank, "document": captured.documents[document].name}
-                where |= {"character": target - low, "offset": at - target, "text": text[at]}
-                rows.append(where | {"value": change[at], "loss": loss[at], "ablated": loss[at] + change[at]})
-    return table(rows, _EXAMPLES)
 
 
 def _worst(change: Float[np.ndarray, " characters"]) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from lrope_interp.data import Document, byte_class
 from lrope_interp.probes.boundaries.harness import FALLBACK_STRATUM, Scorer
 from lrope_interp.probes.boundaries.label_odds import LabelOdds, cross_fitted
 from lrope_interp.probes.boundaries.text_controls import TextTables
-from lrope_interp.probes.capture.capture import Progress
+from lrope_interp.probes.capture.capture import Progress, counted
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import Field, Gaps
 from lrope_interp.probes.capture.signals import SignalColumn, rise, user_signals
@@ -48,49 +48,35 @@ STRATA = (FALLBACK_STRATUM, "han")
 
 
 @dataclass(frozen=True)
-class HeldFixed:
-    """What is held fixed at each gap; all finite.
+class LabelledGaps:
+    """Gaps of one split: what is held fixed, all of it finite, the label, and the document.
 
     Attributes:
-        byte_class: The class of the byte after it, as a number.
+        byte_class: The class of the byte after each gap, as a number.
         curves: What is held fixed by a curve, by name, the same for both samples: the entropy of the
             model's prediction of that byte (nats), its rise from the byte before, the surprisal of the
             byte that came, and the log frequency, in training text, of that byte after the one before.
+        is_boundary: The label.
+        document: The number of the document of each.
         log_odds: Log-odds of a boundary by character unigram and bigram, from training text.
     """
 
     byte_class: Int[np.ndarray, " n"]
     curves: Mapping[str, Float[np.ndarray, " n"]]
-    log_odds: Float[np.ndarray, "n 2"] | None = None
-
-    def taken(self, at: Int[np.ndarray, " kept"]) -> HeldFixed:
-        """Return those of some gaps."""
-        curves = {name: values[at] for name, values in self.curves.items()}
-        return HeldFixed(self.byte_class[at], curves, None if self.log_odds is None else self.log_odds[at])
-
-
-@dataclass(frozen=True)
-class LabelledGaps:
-    """Gaps of one split: what is held fixed, the label, and the document."""
-
-    held: HeldFixed
     is_boundary: Bool[np.ndarray, " n"]
     document: Int[np.ndarray, " n"]
+    log_odds: Float[np.ndarray, "n 2"] | None = None
+
+    def taken(self, at: Int[np.ndarray, " kept"]) -> LabelledGaps:
+        """Return some of them."""
+        curves = {name: values[at] for name, values in self.curves.items()}
+        log_odds = None if self.log_odds is None else self.log_odds[at]
+        return LabelledGaps(self.byte_class[at], curves, self.is_boundary[at], self.document[at], log_odds)
 
     @property
     def is_of_both_kinds(self) -> bool:
         """True with a boundary and another gap."""
         return bool(self.is_boundary.any() and not self.is_boundary.all())
-
-
-@dataclass(frozen=True)
-class _Baseline:
-    """A fitted baseline, and what every comparison with it needs."""
-
-    name: str
-    fit: Grouped
-    test: Grouped
-    model: ClassLogit
 
 
 @dataclass(frozen=True)
@@ -135,7 +121,8 @@ class BeyondTest:
             one kind only, or too few units for an interval; of "bins" below 6,000 gaps as well.
         """
         if not (self.fit.is_of_both_kinds and self.test.is_of_both_kinds):
-            names = ("M0", "M0_lexical", "bins") if self._has_odds else ("M0", "bins")
+            has_odds = self.fit.log_odds is not None and self.test.log_odds is not None
+            names = ("M0", "M0_lexical", "bins") if has_odds else ("M0", "bins")
             return [self._row(name) for name in names]
         fit_values = fit_values[self._drawn]
         # The baseline gets a step of each number held fixed, where the signal jumps along it. No smooth
@@ -145,36 +132,32 @@ class BeyondTest:
         places = {name: axis.step(both) for name, axis in self._axes.items()}
         steps_on_fit, steps_on_test = (
             np.stack([numbers[name] > at for name, at in places.items()], axis=1).astype(np.float64)
-            for numbers in (self._drawn_held.curves, self.test.held.curves)
+            for numbers in (self._fitted.curves, self.test.curves)
         )
         spline = Spline.of(fit_values)
         on_fit = steps_on_fit, spline.columns(fit_values)
         on_test = steps_on_test, spline.columns(test_values)
-        nested = [self._nested(baseline, on_fit, on_test) for baseline in self._baselines]
+        nested = [self._nested(*baseline, on_fit, on_test) for baseline in self._baselines]
         return [*nested, self._binned(sign * test_values)]
-
-    @property
-    def _has_odds(self) -> bool:
-        return self.fit.held.log_odds is not None and self.test.held.log_odds is not None
 
     @cached_property
     def _drawn(self) -> Int[np.ndarray, " drawn"]:
-        return draw_gaps(self.fit.document, self.fit.held.byte_class, self.seed)
+        return draw_gaps(self.fit.document, self.fit.byte_class, self.seed)
 
     @cached_property
-    def _drawn_held(self) -> HeldFixed:
-        return self.fit.held.taken(self._drawn)
+    def _fitted(self) -> LabelledGaps:
+        return self.fit.taken(self._drawn)
 
     @cached_property
     def _axes(self) -> dict[str, Axis]:
         """Where signals may jump, at the fit and test gaps; labels have no part in it."""
-        fit, test = self._drawn_held.curves, self.test.held.curves
+        fit, test = self._fitted.curves, self.test.curves
         return {name: Axis.of(np.concatenate([fit[name], test[name]])) for name in fit}
 
     @cached_property
-    def _baselines(self) -> list[_Baseline]:
-        fit, test = self._drawn_held, self.test.held
-        is_boundary = self.fit.is_boundary[self._drawn]
+    def _baselines(self) -> list[tuple[str, Grouped, Grouped, ClassLogit]]:
+        """Each with its name, its columns at the fit and at the test gaps, and what was fitted."""
+        fit, test = self._fitted, self.test
         classes = np.unique(np.concatenate([fit.byte_class, test.byte_class]))
         curves = {name: Spline.of(values) for name, values in fit.curves.items()}
         plain_fit, plain_test = (
@@ -185,8 +168,8 @@ class BeyondTest:
             )
             for one in (fit, test)
         )
-        plain = fit_logit(plain_fit, is_boundary)
-        found = [_Baseline("M0", plain_fit, plain_test, plain)]
+        plain = fit_logit(plain_fit, fit.is_boundary)
+        found = [("M0", plain_fit, plain_test, plain)]
         if fit.log_odds is not None and test.log_odds is not None:
             odds = [Spline.of(fit.log_odds[:, k]) for k in range(2)]
             more_fit, more_test = (
@@ -194,33 +177,36 @@ class BeyondTest:
                 for x in (fit.log_odds, test.log_odds)
             )
             wider = plain_fit.with_shared(more_fit)
-            model = fit_logit(wider, is_boundary, plain.widened(wider.n_columns))
-            found.append(_Baseline("M0_lexical", wider, plain_test.with_shared(more_test), model))
+            model = fit_logit(wider, fit.is_boundary, plain.widened(wider.n_columns))
+            found.append(("M0_lexical", wider, plain_test.with_shared(more_test), model))
         return found
 
     def _nested(
         self,
-        baseline: _Baseline,
+        name: str,
+        fit: Grouped,
+        test: Grouped,
+        model: ClassLogit,
         on_fit: tuple[np.ndarray, np.ndarray],
         on_test: tuple[np.ndarray, np.ndarray],
     ) -> dict[str, Any]:
         """Compare, on test, a baseline that has the signal's steps with one that has its curve too."""
-        was_boundary, is_boundary = self.fit.is_boundary[self._drawn], self.test.is_boundary
-        stepped = baseline.fit.with_shared(on_fit[0])
-        small = fit_logit(stepped, was_boundary, baseline.model.widened(stepped.n_columns))
+        was_boundary, is_boundary = self._fitted.is_boundary, self.test.is_boundary
+        stepped = fit.with_shared(on_fit[0])
+        small = fit_logit(stepped, was_boundary, model.widened(stepped.n_columns))
         large = small
         if on_fit[1].shape[1]:
             curved = stepped.with_shared(on_fit[1])
             large = fit_logit(curved, was_boundary, small.widened(curved.n_columns))
-        base_log_odds = _log_odds(small, baseline.test, on_test[0])
-        log_odds = _log_odds(large, baseline.test, np.hstack(on_test))
+        base_log_odds = _log_odds(small, test, on_test[0])
+        log_odds = _log_odds(large, test, np.hstack(on_test))
         scoring = Scoring(self.units, self.bootstrap)
         base_auc, auc = (scoring.roc_auc(scoring.rank(one), is_boundary) for one in (base_log_odds, log_odds))
         gain = log_likelihood(log_odds, is_boundary) - log_likelihood(base_log_odds, is_boundary)
         found = scoring.mean(gain / math.log(2)).row("bits") | (auc - base_auc).row("auc")
         lows = found["auc_low"], found["bits_low"]
         return self._row(
-            baseline.name,
+            name,
             **found | {"delta_auc": found.pop("auc")},
             base_auc=base_auc.value,
             full_auc=auc.value,
@@ -229,7 +215,7 @@ class BeyondTest:
 
     @cached_property
     def _bins(self) -> WithinBins:
-        entropy, surprisal = (self.test.held.curves[name] for name in ("entropy", "surprisal"))
+        entropy, surprisal = (self.test.curves[name] for name in ("entropy", "surprisal"))
         return WithinBins(entropy, surprisal, self.test.is_boundary, self.units, self.seed)
 
     def _binned(self, values: Num[np.ndarray, " n_test"]) -> dict[str, Any]:
@@ -297,7 +283,7 @@ def beyond_rows(
         if all(_has_both(fields[split].get((stratum, label)), label) for split in gaps)
     ]
     odds: dict[str, dict[str, Float[np.ndarray, "n_bytes 2"]]] = {}
-    for done, (label, stratum) in enumerate(cells, start=1):
+    for label, stratum in counted(cells, "beyond surprisal", on_progress):
         if label not in odds:
             odds[label] = _odds_at_bytes(label, gaps, training)
         own = {split: fields[split][stratum, label] for split in gaps}
@@ -315,9 +301,12 @@ def beyond_rows(
             if choice.align not in tests:
                 samples = {}
                 for split, one in own.items():
-                    held = _held_fixed(gaps[split], one, numbers[split], choice.align, has_wide)
-                    held = replace(held, log_odds=at_gaps.get(split))
-                    samples[split] = LabelledGaps(held, one.labels[label], gaps[split].document[one.gaps])
+                    samples[split] = LabelledGaps(
+                        *_held_fixed(gaps[split], one, numbers[split], choice.align, has_wide),
+                        one.labels[label],
+                        gaps[split].document[one.gaps],
+                        at_gaps.get(split),
+                    )
                 tests[choice.align] = BeyondTest(
                     **samples, units=own["test"].units, bootstrap=scorer.bootstrap, seed=scorer.bootstrap.seed
                 )
@@ -327,8 +316,6 @@ def beyond_rows(
             )
             where = column.place | {"label": label, "stratum": stratum, "align": choice.align}
             rows += [where | row for row in tests[choice.align].of_signal(on_fit, on_test, choice.sign)]
-        if on_progress is not None:
-            on_progress("beyond surprisal", done, len(cells))
     return rows
 
 
@@ -355,8 +342,8 @@ def _held_fixed(
     numbers: Mapping[str, Num[np.ndarray, " n_bytes"]],
     align: str,
     has_wide: bool,
-) -> HeldFixed:
-    """Hold fixed what the model's predictions and the bytes say at the byte that is read.
+) -> tuple[Int[np.ndarray, " n"], dict[str, Float[np.ndarray, " n"]]]:
+    """Return classes of bytes, and what the model's predictions and the bytes say at the byte that is read.
 
     Read at a last byte, the entropy before the character and the surprisal of all of it are
     held fixed besides, since the state there has seen them. `has_wide`: whether any character
@@ -371,8 +358,7 @@ def _held_fixed(
         curves["surprisal_sum"] = at("surprisal", "sum")
     if has_wide and align == "last":
         curves |= {f"{name}_lead": at(name, "lead") for name in ("entropy", "rise")}
-    byte_classes = gaps.characters.align(numbers["byte_class"], one.gaps, "lead")
-    return HeldFixed(byte_classes, curves)
+    return gaps.characters.align(numbers["byte_class"], one.gaps, "lead"), curves
 
 
 def _odds_at_bytes(

@@ -56,12 +56,12 @@ from lrope_interp.probes.capture.capture import (
     Progress,
     capture,
     check_layers,
+    counted,
     staged,
     token_start_mask,
 )
 from lrope_interp.probes.capture.gaps import ALIGNMENTS, Field, Gaps, Label
 from lrope_interp.probes.capture.selection import HELD_OUT, Selection, check_beside, select
-from lrope_interp.probes.capture.signals import SignalColumn
 from lrope_interp.probes.statistics.bootstrap import MIN_DOCUMENTS, MIN_UNITS, Bootstrap
 from lrope_interp.results import Result, provenance, table
 from lrope_interp.tokenizers import ByteTokenizer
@@ -125,13 +125,31 @@ def boundaries(
         LRopeError: A fixed model, an unknown layer or label, a constant signal, nothing to score.
     """
     check_seed(seed)
-    align, labels = _check_align(align), _check_labels(labels)
+    align = None if align == "dev" else align
+    if align is not None and align not in ALIGNMENTS:
+        raise LRopeError(f"unknown alignment {align!r}; choose from: dev, {', '.join(ALIGNMENTS)}")
+    if labels is not None:
+        labels = tuple(dict.fromkeys([labels] if isinstance(labels, str) else labels))
+        for label in labels:
+            if label not in LABELS:
+                raise unknown("label", label, LABELS)
+        if not labels:
+            raise LRopeError(f"no label to score; choose from: {', '.join(LABELS)}")
     layers, notes = _scored_layers(model, layers)
     _check_models(model, fixed_model, match)
     selection = select(model, text, data, max_bytes=max_bytes)
-    check_beside(fixed_model, "--fixed-model", selection)
-    check_beside(match, "--match", selection)
-    gaps = _gaps(model, selection, default_labels(selection.test) if labels is None else labels)
+    check_beside(fixed_model, "the fixed model", selection)
+    check_beside(match, "the model to match", selection)
+    labels, gaps = labels or default_labels(selection.test), {}
+    for split in HELD_OUT:
+        documents = getattr(selection, split)
+        mask = token_start_mask(model, documents)
+        gaps[split] = Gaps.of(documents, labels, selection.shared.get(split), mask)
+        if split in SCORED_SPLITS and not gaps[split].strata[FALLBACK_STRATUM].any():
+            raise LRopeError(
+                f"{selection.data['name']} has no {split} gap to score: its documents have under two "
+                "characters, or the training text contains all of it; choose text that the model has not seen"
+            )
     has_byte_tokens = model.own_tokenizer().name == ByteTokenizer.name
 
     captured, found, counts, said = gather(
@@ -141,7 +159,13 @@ def boundaries(
         found += twin_columns(fixed_model, selection, layers, batch_size=batch_size, on_progress=on_progress)
 
     scorer = Scorer(gaps["dev"], gaps["test"], Bootstrap(seed), captured["test"], align)
-    scored = _score_all(scorer, found, on_progress)
+    for one in found:
+        scorer.refuse_constant(one)
+    scored = Scored()
+    # Several at once: most of the work is done outside of Python's lock.
+    with ThreadPoolExecutor(max(1, min(4, torch.get_num_threads()))) as pool:
+        for _, one in zip(counted(found, "scoring", on_progress), pool.map(scorer.score, found), strict=True):
+            scored.add(one)
     trials = [one for one in scored.trials if not math.isnan(one.auc.value)]
     nulls, scores = null_rows(trials), scored.rows["scores"]
     with_p_values(scores, nulls)
@@ -199,36 +223,18 @@ def _check_models(
     """Refuse models that cannot be held beside the one that is tested."""
     if twin is not None and increments_name(twin) != "fixed":
         raise LRopeError(
-            "--fixed-model wants a run with fixed increments; those of this one are "
+            "the fixed model must come from a run with fixed increments; those of this one are "
             f"{increments_name(twin).replace('_', ' ')}"
         )
     if match is not None and match.cfg.increments == "fixed":
-        raise LRopeError("--match wants a run that learned its increments; this one is fixed")
-    for other, option in ((twin, "--fixed-model"), (match, "--match")):
+        raise LRopeError(
+            "the model to match must come from a run that learned its increments; this one is fixed"
+        )
+    for other, which in ((twin, "the fixed model"), (match, "the model to match")):
         if other is not None and other.own_tokenizer().fingerprint != model.own_tokenizer().fingerprint:
-            raise LRopeError(f"{option} wants a run with the same tokenizer, or gaps cannot be compared")
-
-
-def _check_align(align: str | None) -> str | None:
-    """Return an alignment if it is one; None and "dev" leave it to dev."""
-    if align in (None, "dev"):
-        return None
-    if align not in ALIGNMENTS:
-        raise LRopeError(f"unknown alignment {align!r}; choose from: dev, {', '.join(ALIGNMENTS)}")
-    return align
-
-
-def _check_labels(labels: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return the labels asked for, once each."""
-    if labels is None:
-        return None
-    names = tuple(dict.fromkeys([labels] if isinstance(labels, str) else labels))
-    for label in names:
-        if label not in LABELS:
-            raise unknown("label", label, LABELS)
-    if not names:
-        raise LRopeError(f"no label to score; choose from: {', '.join(LABELS)}")
-    return names
+            raise LRopeError(
+                f"{which} must come from a run with the same tokenizer, or gaps cannot be compared"
+            )
 
 
 def _scored_layers(model: LRopeTransformer, layers: Layers) -> tuple[tuple[int, ...], list[str]]:
@@ -245,42 +251,13 @@ def _scored_layers(model: LRopeTransformer, layers: Layers) -> tuple[tuple[int, 
     if model.cfg.increments == "fixed":
         raise LRopeError(
             "this run is fixed: every increment is 1, so there is nothing to test; "
-            "choose one trained with --increments per-layer or shared"
+            "choose one trained with increments per-layer or shared"
         )
     kept = check_layers(model, layers)
     if model.cfg.increments == "shared":
         note = "shared increments are the same in every layer: scored once, as layer 0"
         return (0,), [note] if kept != (0,) else []
     return kept, []
-
-
-def _gaps(model: LRopeTransformer, selection: Selection, labels: Sequence[str]) -> dict[str, Gaps]:
-    """Find and label the gaps of every split, and refuse text that has none to score."""
-    gaps = {}
-    for split in HELD_OUT:
-        documents = getattr(selection, split)
-        mask = token_start_mask(model, documents)
-        gaps[split] = Gaps.of(documents, labels, selection.shared.get(split), mask)
-    for split in SCORED_SPLITS:
-        if not gaps[split].strata[FALLBACK_STRATUM].any():
-            raise LRopeError(
-                f"{selection.data['name']} has no {split} gap to score: its documents have under two "
-                "characters, or the training text contains all of it; choose text that the model has not seen"
-            )
-    return gaps
-
-
-def _score_all(scorer: Scorer, found: Sequence[SignalColumn], on_progress: Progress | None) -> Scored:
-    """Score every column, several at once: most of the work is done outside of Python's lock."""
-    for one in found:
-        scorer.refuse_constant(one)
-    scored = Scored()
-    with ThreadPoolExecutor(max(1, min(4, torch.get_num_threads()))) as pool:
-        for done, one in enumerate(pool.map(scorer.score, found), start=1):
-            scored.add(one)
-            if on_progress is not None:
-                on_progress("scoring", done, len(found))
-    return scored
 
 
 def _headline(scores: pd.DataFrame) -> dict[str, float | None]:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64
 
-from lrope_interp.probes.capture.capture import Progress, Readout, linear_readout
+from lrope_interp.probes.capture.capture import Progress, Readout, counted, linear_readout
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.signals import Signal, SignalColumn, Target
@@ -172,7 +172,7 @@ def fit_ceilings(
             if has_both and len(np.unique(gaps.document[at])) > 1:
                 todo.append((label, scope, rows))
     ceilings: dict[int, list[tuple[Target, LinearProbe]]] = {layer: [] for layer in fit.layers}
-    for done, (label, scope, rows) in enumerate(todo, start=1):
+    for label, scope, rows in counted(todo, "fitting ceilings", on_progress):
         at = sample.gaps[rows]
         truth, document = gaps.labels[label].is_boundary[at], gaps.document[at]
         found = []
@@ -182,8 +182,6 @@ def fit_ceilings(
             found += [] if probe is None else [(layer, Target(label, scope, scopes[scope], align), probe)]
         for layer, target, probe in found if len(found) == len(fit.layers) else []:
             ceilings[layer].append((target, probe))
-        if on_progress is not None:
-            on_progress("fitting ceilings", done, len(todo))
     return ceilings
 
 

@@ -22,8 +22,8 @@ from lrope_interp.probes.boundaries.words import Runs, token_counts, window_erro
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import ALIGNMENTS, Field, Gaps
 from lrope_interp.probes.capture.signals import SignalColumn
-from lrope_interp.probes.statistics.bootstrap import Bootstrap
-from lrope_interp.probes.statistics.estimates import Estimate, Ranked, Scoring, over_seeds
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Ranked
+from lrope_interp.probes.statistics.estimates import Estimate, Scoring, over_seeds
 from lrope_interp.probes.statistics.nulls import SameByte, Shifts
 from lrope_interp.probes.statistics.ranking import Curve, Ranking
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from lrope_interp.data import Document
+from lrope_interp.data.held_out import sample_documents
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.boundaries.ceiling import (
@@ -29,12 +30,13 @@ from lrope_interp.probes.capture.controls import (
     untrained,
 )
 from lrope_interp.probes.capture.gaps import Gaps
-from lrope_interp.probes.capture.increment_statistics import capture_training_sample
+from lrope_interp.probes.capture.increment_statistics import capture_increments
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.capture.signals import SIGNALS, Signal, SignalColumn, columns
 from lrope_interp.probes.statistics.logistic import Fits
 
 SCORED_SPLITS = ("dev", "test")
+SAMPLE_BYTES = 300_000  # of each language of the training text
 TWIN = "cosine_fixed"
 
 
@@ -89,9 +91,11 @@ def gather(
     jieba, notes = jieba_signal((*selection.dev, *selection.test))
     if selection.training:
         stage = staged(on_progress, "reading training text")
-        more = capture_training_sample(
-            model, selection.training, fit.layers, batch_size=batch_size, on_progress=stage
-        )
+        # Means by n-gram of the fit documents alone would be handicapped: the model has seen fifty times as
+        # much. Counting increments takes a forward pass, though, so that a sample has to do; tables that
+        # count text alone use all of it.
+        drawn = sample_documents(selection.training, SAMPLE_BYTES)
+        more = capture_increments(model, drawn, fit.layers, batch_size=batch_size, on_progress=stage)
         tables = TextTables.of(selection.training)
         counted = [*ngram_means([fit, more], is_shared), *text_signals(tables)]
     else:

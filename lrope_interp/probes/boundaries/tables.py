@@ -31,15 +31,13 @@ def classes_frame(captured: Captured) -> pd.DataFrame:
     """
     kinds = np.concatenate([byte_class(document.text) for document in captured.documents])
     is_gap = (captured.t > 0) & captured.is_token_start
-    spoken = np.array([document.language for document in captured.documents])[captured.document]
-    languages = sorted(set(spoken.tolist()))
     rows = []
     for at, head in np.ndindex(captured.increments.shape[:2]):
         values = captured.increments[at, head].astype(np.float64)
         overall = values[is_gap].mean()
         where = {"layer": captured.layers[at], "head": head if captured.increments.shape[1] > 1 else None}
-        for language in [ALL_LANGUAGES, *(languages if len(languages) > 1 else [])]:
-            inside = is_gap if language == ALL_LANGUAGES else is_gap & (spoken == language)
+        for language, is_spoken in {ALL_LANGUAGES: is_gap, **captured.spoken}.items():
+            inside = is_gap & is_spoken
             for number, name in enumerate(BYTE_CLASSES):
                 own = values[inside & (kinds == number)]
                 if len(own):

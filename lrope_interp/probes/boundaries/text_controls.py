@@ -157,10 +157,9 @@ class Branching:
         following, room = point[:, -1], (point[:, :-1] != PAD).sum(axis=1)
         ends = np.arange(1, len(following) + 1) * WINDOW - 2
         keys, entropies = [], [_entropies(np.zeros_like(following), following, counts, 1)]
-        for level in grow(point.ravel(), ends, room, [LEAST_COUNT] * MAX_CONTEXT, counts):
-            at = level.places
-            keys.append(level.keys)
-            entropies.append(_entropies(level.numbers, following[at], counts[at], len(level.keys)))
+        for known, at, numbers in grow(point.ravel(), ends, room, [LEAST_COUNT] * MAX_CONTEXT, counts):
+            keys.append(known)
+            entropies.append(_entropies(numbers, following[at], counts[at], len(known)))
         return cls(tuple(keys), tuple(entropies))
 
     def at(self, text: JoinedText) -> Float64[np.ndarray, " characters"]:

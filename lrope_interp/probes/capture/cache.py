@@ -29,7 +29,7 @@ _KEPT = 48
 _FILE, _ALONE = "values.npz", "values"
 _ROOMS = ("data", "models", "probes", "tokenizers")
 Arrays = TypeVar("Arrays", Shaped[np.ndarray, "..."], Mapping[str, np.ndarray])
-_LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "transformer-lens")
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "tokenizers", "torch", "transformer-lens")
 
 
 def remembered(

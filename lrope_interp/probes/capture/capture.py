@@ -7,9 +7,9 @@ to n_ctx, so that neither the batch size nor the company of a document changes i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -26,13 +26,13 @@ from lrope_interp.probes.capture.captured import (
     Captured,
     DocumentWindow,
     document_windows,
-    in_batches,
     window_tokens,
 )
 from lrope_interp.progress import Progress
 from lrope_interp.tokenizers import ByteTokenizer, Tokenizer
 
 """Called with the name of a stage, what is done of it and all of it."""
+Thing = TypeVar("Thing")
 
 BATCH_SIZE = 16
 Layers: TypeAlias = int | Sequence[int] | None
@@ -188,6 +188,33 @@ def staged(on_progress: Progress | None, stage: str) -> Progress | None:
     return None if on_progress is None else lambda _, done, total: on_progress(stage, done, total)
 
 
+def counted(things: Sequence[Thing], stage: str, on_progress: Progress | None) -> Iterator[Thing]:
+    """Yield one thing after the other, and tell `on_progress` after what was done with each."""
+    for done, one in enumerate(things, start=1):
+        yield one
+        if on_progress is not None:
+            on_progress(stage, done, len(things))
+
+
+def in_batches(
+    todo: Sequence[DocumentWindow],
+    size: int,
+    stage: str = "",
+    on_progress: Progress | None = None,
+    n_passes: int = 1,
+) -> Iterator[tuple[int, Sequence[DocumentWindow]]]:
+    """Yield the windows `size` at a time, each time with how many are done after them.
+
+    `on_progress` is told after what was done with each batch: windows times passes, and all of them.
+    """
+    for start in range(0, len(todo), max(1, size)):
+        batch = todo[start : start + max(1, size)]
+        done = start + len(batch)
+        yield done, batch
+        if on_progress is not None:
+            on_progress(stage, done * n_passes, len(todo) * n_passes)
+
+
 def lay_out(
     model: LRopeTransformer,
     documents: Sequence[Document],
@@ -233,13 +260,11 @@ def _fill(
 ) -> None:
     """Run all windows, a batch at a time, and store what each scores."""
     predictions = len(out.entropy) > 0
-    for done, batch in in_batches(todo, max(1, batch_size)):
+    for _, batch in in_batches(todo, batch_size, "capture", on_progress):
         tokens = _window_tokens(model, batch, out)
         read = _forward(model, tokens, out.layers, predictions, readouts, len(out.hidden_at) > 0)
         for row, item in enumerate(batch):
             _store(out, item, {name: values[..., row, :] for name, values in read.items()})
-        if on_progress is not None:
-            on_progress("capture", done, len(todo))
 
 
 def _window_tokens(
@@ -391,7 +416,7 @@ def window_sums(
     sums = np.zeros((len(first), len(laid_out.layers), n_heads))
     order = np.argsort(which.ravel(), kind="stable")
     edges = np.searchsorted(which.ravel()[order], np.arange(len(todo) + 1))
-    for done, batch in in_batches(todo, max(1, batch_size)):
+    for done, batch in in_batches(todo, batch_size, "windows", on_progress):
         read = _forward(model, _window_tokens(model, batch, laid_out), laid_out.layers)["increments"]
         for row, item in enumerate(batch):
             number = done - len(batch) + row
@@ -399,6 +424,4 @@ def window_sums(
             positions = np.cumsum(read[:, :, row], axis=-1, dtype=np.float64)
             between = positions[..., last[rows] + here] - positions[..., first[rows] + here]
             sums[rows] = np.moveaxis(between, -1, 0)
-        if on_progress is not None:
-            on_progress("windows", done, len(todo))
     return sums

@@ -7,7 +7,7 @@ What is read at a token is stored at its first byte, so that all that follows is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -73,6 +73,13 @@ class Captured:
     def t(self) -> Int64[np.ndarray, " n_bytes"]:
         """The place of each byte in its document."""
         return np.arange(self.n_bytes) - self.offsets[:-1][self.document]
+
+    @cached_property
+    def spoken(self) -> dict[str, Bool[np.ndarray, " n_bytes"]]:
+        """Which bytes are of each language; empty where all are of one."""
+        language = np.array([one.language for one in self.documents])[self.document]
+        names = np.unique(language).tolist()
+        return {name: language == name for name in names} if len(names) > 1 else {}
 
     @property
     def has_byte_tokens(self) -> bool:
@@ -153,13 +160,6 @@ def document_windows(captured: Captured, n_ctx: int, overlap: float) -> list[Doc
         for number, n_tokens in enumerate(np.diff(captured.token_offsets).tolist())
         for window in scoring_windows(n_tokens + 1, n_ctx, overlap)
     ]
-
-
-def in_batches(todo: Sequence[DocumentWindow], size: int) -> Iterator[tuple[int, Sequence[DocumentWindow]]]:
-    """Yield the windows `size` at a time, each time with how many are done after them."""
-    for start in range(0, len(todo), size):
-        batch = todo[start : start + size]
-        yield start + len(batch), batch
 
 
 def window_tokens(

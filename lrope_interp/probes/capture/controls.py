@@ -131,14 +131,14 @@ class NgramMeans:
         least = [1] + [LEAST_COUNT] * (max(LENGTHS) - 1)
         levels = grow(tokens, np.arange(len(tokens)), room, least)
         keys, means = [], []
-        for level in levels:
-            n_strings = len(level.keys)
-            counts = np.bincount(level.numbers, minlength=n_strings)
+        for known, places, numbers in levels:
+            n_strings = len(known)
+            counts = np.bincount(numbers, minlength=n_strings)
             mean = np.empty((*values.shape[:2], n_strings), dtype=np.float32)
             for at in np.ndindex(*values.shape[:2]):
-                sums = np.bincount(level.numbers, weights=values[at][level.places], minlength=n_strings)
+                sums = np.bincount(numbers, weights=values[at][places], minlength=n_strings)
                 mean[at] = sums / counts
-            keys.append(level.keys)
+            keys.append(known)
             means.append(mean)
         return cls(values.mean(axis=-1, dtype=np.float64), tuple(keys), tuple(means))
 
@@ -223,10 +223,12 @@ def untrained(
     ]
 
 
-def random_head_readout(model: LRopeTransformer, fit: Sequence[Document]) -> Readout:
+def random_head_readout(
+    model: LRopeTransformer, fit: Sequence[Document], seeds: Sequence[int] = UNTRAINED_SEEDS
+) -> Readout:
     """Return what reads the trained trunk through random heads, one a seed, while it is captured."""
     tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
-    return head_readout(RANDOM_HEAD, [random_heads(model, tokens, seed) for seed in UNTRAINED_SEEDS])
+    return head_readout(RANDOM_HEAD, [random_heads(model, tokens, seed) for seed in seeds])
 
 
 def random_head(captured: Captured, seed: int) -> Float32[np.ndarray, "layers heads n_bytes"]:

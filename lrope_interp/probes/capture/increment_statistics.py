@@ -13,14 +13,11 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from lrope_interp.data import Document
-from lrope_interp.data.held_out import sample_documents
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.cache import model_identity, remembered
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, capture, lay_out
 from lrope_interp.probes.capture.captured import Captured
-
-SAMPLE_BYTES = 300_000
 
 
 @dataclass(frozen=True)
@@ -105,58 +102,35 @@ def fit_increments(
         batch_size: Windows at a time; it changes nothing else.
         on_progress: Told about the forward passes.
     """
-    layers = tuple(range(model.cfg.n_layers))
-    captured = _captured(model, documents, layers, "fit", batch_size, on_progress)
+    every = range(model.cfg.n_layers)
+    captured = capture_increments(model, documents, every, batch_size=batch_size, on_progress=on_progress)
     return IncrementStatistics.of(captured, model.cfg.d_vocab)
 
 
-def capture_training_sample(
+def capture_increments(
     model: LRopeTransformer,
-    training: Sequence[Document],
+    documents: Sequence[Document],
     layers: Sequence[int],
     *,
     batch_size: int,
     on_progress: Progress | None = None,
 ) -> Captured:
-    """Capture increments on at most 300,000 bytes a language of training text; remembered between runs.
-
-    Tables of mean increments by n-gram would be handicapped if they came from the fit documents
-    alone, since the model has seen fifty times as much. Counting increments needs a forward pass, though,
-    so that a sample of the training text has to do; tables that count text alone use all of it.
+    """Return what `capture` without predictions returns, its increments from the cache where they are.
 
     Args:
-        model: The model.
-        training: What it was trained on.
+        model: Any model.
+        documents: Text that is not scored later.
         layers: Which layers.
         batch_size: Windows at a time.
         on_progress: Told about the forward passes.
     """
-    documents = sample_documents(training, SAMPLE_BYTES)
-    return _captured(model, documents, tuple(layers), "training sample", batch_size, on_progress)
-
-
-def _captured(
-    model: LRopeTransformer,
-    documents: Sequence[Document],
-    layers: tuple[int, ...],
-    what: str,
-    batch_size: int,
-    on_progress: Progress | None,
-) -> Captured:
-    """Return what `capture` without predictions returns, its increments from the cache where they are."""
 
     def read() -> Float32[np.ndarray, "layers heads n_bytes"]:
-        return capture(
-            model,
-            documents,
-            layers=layers,
-            predictions=False,
-            batch_size=batch_size,
-            on_progress=on_progress,
-        ).increments
+        how = {"batch_size": batch_size, "on_progress": on_progress}
+        return capture(model, documents, layers=layers, predictions=False, **how).increments
 
     hashes = [one.sha256 for one in documents]
-    identity = model_identity(model) | {"what": what, "documents": hashes, "layers": list(layers)}
-    captured = lay_out(model, documents, layers, predictions=False)
+    identity = model_identity(model) | {"what": "fit", "documents": hashes, "layers": list(layers)}
+    captured = lay_out(model, documents, tuple(layers), predictions=False)
     captured.increments[...] = remembered(identity, read)
     return captured

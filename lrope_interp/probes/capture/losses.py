@@ -5,85 +5,63 @@ Of attention it is kept how far it looks back, and how much of it stays within a
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
 from lrope_interp.models import HookPoint, LRopeTransformer
-from lrope_interp.probes.capture.captured import Captured, DocumentWindow, at_windows, window_tokens
+from lrope_interp.probes.capture.cache import forget, model_identity, remembered
+from lrope_interp.probes.capture.capture import OVERLAP, Progress, in_batches
+from lrope_interp.probes.capture.captured import Captured, DocumentWindow, at_windows, document_windows
 
 OUTCOMES = ("change", "kl", "flips")
 LOOKS = ("look_back", "within_word")
+_MOST_BATCHES = 1_000
 
 
-class AttentionReads:
-    """Reading hooks on every layer of one forward pass over whole sequences.
+def attention_reads(
+    model: LRopeTransformer, words: Int[Tensor, "batch pos"], into: dict[int, Tensor]
+) -> list[tuple[str, Callable[[Tensor, HookPoint], None]]]:
+    """Return hooks that read attention on every layer of one forward pass over whole sequences.
 
     Queries and keys are read as they are turned, and the pattern is computed from them: a hook on the
     pattern itself would send the model through another kernel, and change its numbers in the last digit.
 
-    Attributes:
-        hooks: For `model.hooks(fwd_hooks=...)`; they change nothing.
+    Args:
+        model: The model that will run.
+        words: Number of the word that each token stands in, negative for none.
+        into: Gets [metrics, head, batch, pos] of each layer: tokens of look-back, and the share of attention
+            within the query's word, the query itself included; NaN where that stands in no word.
     """
+    queries: dict[int, Tensor] = {}
 
-    def __init__(self, model: LRopeTransformer, words: Int[Tensor, "batch pos"]) -> None:
-        """Prepare to read.
+    def keep_queries(rot_q: Tensor, hook: HookPoint) -> None:
+        queries[hook.layer()] = rot_q
 
-        Args:
-            model: The model that will run.
-            words: Number of the word that each token stands in, negative for none.
-        """
-        self._model, self._words = model, words
-        self._queries: dict[int, Tensor] = {}
-        self._read: dict[int, Tensor] = {}
-        self.hooks: list[tuple[str, Callable[[Tensor, HookPoint], None]]] = [
-            (f"blocks.{layer}.attn.hook_rot_{part}", keep)
-            for layer in range(model.cfg.n_layers)
-            for part, keep in (("q", self._keep_queries), ("k", self._read_keys))
-        ]
-
-    def values(self) -> Float[Tensor, "metrics layers head batch pos"]:
-        """Return what was read: tokens of look-back, and the share of attention within the query's word.
-
-        The share counts the query itself, and is NaN where a query stands in no word.
-        """
-        return torch.stack([self._read[layer] for layer in sorted(self._read)], dim=1)
-
-    def _keep_queries(self, rot_q: Tensor, hook: HookPoint) -> None:
-        self._queries[hook.layer()] = rot_q
-
-    def _read_keys(self, rot_k: Tensor, hook: HookPoint) -> None:
+    def read_keys(rot_k: Tensor, hook: HookPoint) -> None:
         layer = hook.layer()
-        scores = self._model.blocks[layer].attn.scores(self._queries.pop(layer), rot_k)
+        scores = model.blocks[layer].attn.scores(queries.pop(layer), rot_k)
         n_pos = scores.shape[-1]
         is_future = torch.ones(n_pos, n_pos, dtype=torch.bool, device=scores.device).triu(1)
         pattern = scores.masked_fill_(is_future, -torch.inf).softmax(dim=-1).float()
         place = torch.arange(n_pos, device=scores.device, dtype=torch.float32)
         look_back = place - pattern @ place
-        is_same = (self._words[:, :, None] == self._words[:, None, :])[:, None]
-        within = (pattern * is_same).sum(dim=-1)
-        within = within.masked_fill((self._words < 0)[:, None], torch.nan)
-        self._read[layer] = torch.stack([look_back, within]).movedim(2, 1)
+        is_same = (words[:, :, None] == words[:, None, :])[:, None]
+        within = (pattern * is_same).sum(dim=-1).masked_fill((words < 0)[:, None], torch.nan)
+        into[layer] = torch.stack([look_back, within]).movedim(2, 1)
 
-
-@dataclass(frozen=True)
-class Text:
-    """What is read, and where on it interventions are made.
-
-    Attributes:
-        captured: The documents and their tokens.
-        masks: By name of a place: at which tokens it holds.
-        words: Which word each token stands in, -1 for none.
-    """
-
-    captured: Captured
-    masks: Mapping[str, Bool[np.ndarray, " n_tokens"]]
-    words: Int64[np.ndarray, " n_tokens"]
+    return [
+        (f"blocks.{layer}.attn.hook_rot_{part}", keep)
+        for layer in range(model.cfg.n_layers)
+        for part, keep in (("q", keep_queries), ("k", read_keys))
+    ]
 
 
 @dataclass(frozen=True)
@@ -99,7 +77,7 @@ class Untouched:
         clean: The increments, by hook name.
         log_p: Of the next token at each index.
         loss: -ln p of the token after each index, in nats.
-        attention: Values of `AttentionReads`; None where nobody looks.
+        attention: By layer what `attention_reads` read; empty where nobody looks.
     """
 
     tokens: Int64[Tensor, "batch pos"]
@@ -110,40 +88,46 @@ class Untouched:
     clean: Mapping[str, Tensor]
     log_p: Float[Tensor, "batch pos d_vocab"]
     loss: Float[Tensor, "batch pos"]
-    attention: Float[Tensor, "metrics layers head batch pos"] | None
+    attention: Mapping[int, Float[Tensor, "metrics head batch pos"]]
 
     @classmethod
     def of(
-        cls, model: LRopeTransformer, text: Text, batch: Sequence[DocumentWindow], is_looked_at: bool
+        cls,
+        model: LRopeTransformer,
+        captured: Captured,
+        batch: Sequence[DocumentWindow],
+        masks: Mapping[str, Bool[np.ndarray, " n_tokens"]],
+        words: Int64[np.ndarray, " n_tokens"],
+        is_looked_at: bool,
     ) -> Untouched:
         """Cut the windows and run the untouched model, which leaves its streams and increments."""
         device, n_ctx = model.W_E.device, model.cfg.n_ctx
 
         def laid(values: np.ndarray, elsewhere: int | bool) -> Tensor:
-            return torch.from_numpy(at_windows(batch, text.captured, n_ctx, values, elsewhere)).to(device)
+            return torch.from_numpy(at_windows(batch, captured, n_ctx, values, elsewhere)).to(device)
 
-        tokens = torch.from_numpy(window_tokens(batch, text.captured, n_ctx, model.own_tokenizer().eos_id))
-        tokens, words = tokens.to(device), laid(text.words, -1)
+        tokens, laid_words = laid(captured.tokens, model.own_tokenizer().eos_id), laid(words, -1)
         kept: dict[str, Tensor] = {}
         hooks: list[tuple[str, Any]] = [
             (f"blocks.{layer}.hook_{name}", lambda values, hook: kept.update({hook.name: values.clone()}))
             for layer in range(model.cfg.n_layers)
             for name in ("resid_pre", "increments")
         ]
-        reads = AttentionReads(model, words) if is_looked_at else None
-        with model.hooks(fwd_hooks=[*hooks, *(reads.hooks if reads else [])]):
+        attention: dict[int, Tensor] = {}
+        hooks += attention_reads(model, laid_words, attention) if is_looked_at else []
+        with model.hooks(fwd_hooks=hooks):
             log_p = model(tokens).float().log_softmax(dim=-1)
         lengths = torch.tensor([item.window.stop - item.window.start for item in batch], device=device)
         return cls(
             tokens=tokens,
             is_token=torch.arange(n_ctx, device=device) < lengths[:, None],
-            words=words,
-            masks={name: laid(mask, False) for name, mask in text.masks.items()},
+            words=laid_words,
+            masks={name: laid(mask, False) for name, mask in masks.items()},
             streams={layer: kept[f"blocks.{layer}.hook_resid_pre"] for layer in range(model.cfg.n_layers)},
             clean={name: values for name, values in kept.items() if name.endswith("hook_increments")},
             log_p=log_p,
             loss=_loss(log_p, tokens),
-            attention=None if reads is None else reads.values(),
+            attention=attention,
         )
 
     def compared(self, logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, "outcomes batch pos"]:
@@ -157,6 +141,61 @@ class Untouched:
 def _loss(log_p: Float[Tensor, "batch pos d_vocab"], tokens: Tensor) -> Float[Tensor, "batch pos"]:
     """Return -ln p of the token that stands *after* each index."""
     return -log_p.gather(-1, tokens.roll(-1, dims=1).unsqueeze(-1)).squeeze(-1)
+
+
+def over_batches(
+    model: LRopeTransformer,
+    captured: Captured,
+    said: Mapping[str, Any],
+    run_batch: Callable[[Sequence[DocumentWindow]], Mapping[str, Float32[np.ndarray, "*rows scored"]]],
+    *,
+    kind: str,
+    batch_size: int,
+    stage: str,
+    n_passes: int,
+    on_progress: Progress | None = None,
+) -> dict[str, Float32[np.ndarray, "*rows n_bytes"]]:
+    """Run all windows, a batch at a time, and put together what is said of the tokens that each scores.
+
+    What a batch gave is remembered until all are through, so that a run that was killed goes on there.
+
+    Args:
+        model: The model that is run.
+        captured: What is read: documents and their tokens.
+        said: What else decides the numbers.
+        run_batch: Gives named arrays, the tokens that are scored last.
+        kind: The folder of the cache.
+        batch_size: Windows at a time.
+        stage: What `on_progress` is told, with window-passes done, and all of them.
+        n_passes: Forward passes of a batch.
+        on_progress: See there.
+
+    Returns:
+        By name what stands at the first byte of every token, and 0 at its others.
+    """
+    known = model_identity(model)
+    documents = [one.sha256 for one in captured.documents]
+    everything = {**known, "documents": documents, "batch_size": max(1, batch_size), **said}
+    run = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+    out: dict[str, np.ndarray] = {}
+    todo = document_windows(captured, model.cfg.n_ctx, OVERLAP)
+    for done, batch in in_batches(todo, batch_size, stage, on_progress, n_passes):
+        identity = {"run": run, "done": done, "is_hooked": known["is_hooked"]}
+        part = remembered(identity, lambda batch=batch: run_batch(batch), kind, _MOST_BATCHES)
+        to = np.concatenate([item.to(captured) for item in batch])
+        for name, values in part.items():
+            empty = (*values.shape[:-1], captured.n_bytes)
+            out.setdefault(name, np.zeros(empty, dtype=np.float32))[..., to] = values
+    forget(kind, run)
+    return out
+
+
+def looks_at_tokens(
+    attention: Mapping[int, Float[Tensor, "metrics head batch pos"]], batch: Sequence[DocumentWindow]
+) -> Float[Tensor, "metrics layers head scored"]:
+    """Put what `attention_reads` read of every layer together, at the tokens that each window scores."""
+    every = torch.stack([attention[layer] for layer in sorted(attention)], dim=1)
+    return at_tokens(every, batch).unflatten(0, every.shape[:3])
 
 
 def at_predictions(values: Float[Tensor, "*_ batch pos"], batch: Sequence[DocumentWindow]) -> Tensor:

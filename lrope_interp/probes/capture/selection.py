@@ -83,7 +83,7 @@ class Selection:
         missing = [split for split in HELD_OUT if not splits.get(split)]
         if missing:
             raise LRopeError(
-                f"{name} has no document for {', '.join(missing)}; give more text, or another --data"
+                f"{name} has no document for {', '.join(missing)}; give more text, or another corpus"
             )
         ordered = {split: _in_order(splits[split]) for split in HELD_OUT}
         found = [*warnings]
@@ -169,19 +169,19 @@ def select(
     return select_corpus(model, data, max_bytes=max_bytes, spread=spread)
 
 
-def check_beside(other: LRopeTransformer | None, option: str, selection: Selection) -> None:
+def check_beside(other: LRopeTransformer | None, which: str, selection: Selection) -> None:
     """Refuse another run that was trained on what is scored, or that alone reads (no) white space."""
     if other is None or other.folder is None:
         return
     manifest = read_manifest(other.folder)
     if Reading.of(manifest).despaced != any(document.is_despaced for document in selection.test):
         raise LRopeError(
-            f"{option} {other.folder}: one of the two runs was trained with --despaced and the other was not"
+            f"{which} {other.folder}: one of the two runs was trained on de-spaced text and the other was not"
         )
     try:
         assert_held_out(manifest, (*selection.dev, *selection.test))
     except LRopeError as error:
-        raise LRopeError(f"{option} {other.folder}: {error}") from None
+        raise LRopeError(f"{which} {other.folder}: {error}") from None
 
 
 def despaced_notes(model: LRopeTransformer, text: str) -> list[str]:

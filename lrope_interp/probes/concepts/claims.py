@@ -136,8 +136,12 @@ class Claims:
 
     def fits(self) -> pd.DataFrame:
         """Return `fits.csv`: what was fitted, and how strongly it was held back."""
-        n_train = {"n_train": int((~self.sample.is_test).sum())}
+        n_train = {"n_train": self._n_train}
         return table([self._row(one.of.key) | vars(one) | n_train for one in self.outcomes], _FITS)
+
+    @property
+    def _n_train(self) -> int:
+        return int((~self.sample.is_test).sum())
 
     def _row(self, key: Key) -> dict[str, Any]:
         """Return what every row says of a set."""
@@ -169,9 +173,11 @@ class Claims:
             yield known | _metric(ALL, "accuracy", self.scoring.mean(right))
         if len(one.is_control_right):
             yield row | _metric(ALL, "selectivity", self._selectivity(one))
-        if one.code is not None:
-            yield row | _metric(ALL, "mdl_bits", Estimate(one.code.bits_a_span))
-            yield row | _metric(ALL, "compression", Estimate(one.code.compression))
+        if not math.isnan(one.bits):  # beside a code that knows nothing but the number of classes
+            uniform = self._n_train * math.log2(self.sample.task.n_classes)
+            yield row | _metric(ALL, "mdl_bits", Estimate(one.bits / self._n_train))
+            compression = uniform / one.bits if one.bits > 0 else math.nan
+            yield row | _metric(ALL, "compression", Estimate(compression))
 
     def _selectivity(self, one: Outcome) -> Estimate:
         """Return accuracy less that on random labels by lexical type, the mean over five of them."""
@@ -186,7 +192,7 @@ class Claims:
         row = self._row(one.of.key) | self._selectivity(one).row("selectivity")
         row |= {
             "concept": concept,
-            "mdl_bits": math.nan if one.code is None else one.code.bits_a_span,
+            "mdl_bits": one.bits / self._n_train,
             "n_concept": int((self.y == number).sum()),
             "n_types": len(np.unique(self.sample.types[self.sample.spans.concept == number])),
         }

@@ -14,7 +14,7 @@ from lrope_interp.data import Document
 from lrope_interp.data.spans.families import family_spans, find_families, unit_spans, units_of
 from lrope_interp.data.spans.typed import Spans
 from lrope_interp.data.texts import AnyText
-from lrope_interp.errors import LRopeError, check_seed
+from lrope_interp.errors import LRopeError, check_seed, unknown
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.capture.cache import model_identity
@@ -24,9 +24,17 @@ from lrope_interp.probes.capture.controls import UNTRAINED_SEEDS
 from lrope_interp.probes.capture.selection import Selection, check_beside, manifest_of, select
 from lrope_interp.probes.concepts.claims import Claims
 from lrope_interp.probes.concepts.erasing import MarkedText
-from lrope_interp.probes.concepts.erasures import ErasureOptions, erasures
+from lrope_interp.probes.concepts.erasures import erasures
 from lrope_interp.probes.concepts.features import Features, SpanTokens
-from lrope_interp.probes.concepts.options import INCREMENTS, MAX_BYTES, MOST_SPANS, RESID, ConceptOptions
+from lrope_interp.probes.concepts.options import (
+    FEATURES,
+    INCREMENTS,
+    MAX_BYTES,
+    MOST_RESID_SPANS,
+    MOST_SPANS,
+    RESID,
+    SUITES,
+)
 from lrope_interp.probes.concepts.probes import run_probes
 from lrope_interp.probes.concepts.reads import ModelReader, Sources, normalised, structure_signals
 from lrope_interp.probes.concepts.spans import SpanSample, SpansOf, sample_spans, select_spans
@@ -127,31 +135,41 @@ def probe(
     """
     check_seed(seed)
     layers = check_layers(model, layers)
-    options = ConceptOptions(
-        concepts=(concepts,) if isinstance(concepts, str) else concepts,
-        layers=layers,
-        features=(features,) if isinstance(features, str) else tuple(features),
-        suite=suite,
-        max_spans=max_spans,
-        seed=seed,
-        batch_size=batch_size,
-    )
-    if increments_name(model) == "fixed" and set(options.features) != {RESID}:
+    concepts = (concepts,) if isinstance(concepts, str) else concepts
+    features = (features,) if isinstance(features, str) else tuple(features)
+    for name in features:
+        if name not in FEATURES:
+            raise unknown("features", name, FEATURES)
+    if not features or len(set(features)) < len(features):
+        raise LRopeError(f"features must be one or more of {', '.join(FEATURES)}, each once")
+    if suite not in SUITES:
+        raise unknown("suite", suite, SUITES)
+    if max_spans < 1:
+        raise LRopeError(f"max_spans must be at least 1, got {max_spans}")
+    most, is_full = min(max_spans, MOST_RESID_SPANS) if RESID in features else max_spans, suite == "full"
+    if increments_name(model) == "fixed" and set(features) != {RESID}:
         raise LRopeError(
             "the increments of this model are all 1, so there is nothing in them to decode; probe its "
-            "hidden states (--features resid), or another model"
+            "hidden states (features resid), or another model"
         )
     if fixed_model is not None:
         _check_twin(fixed_model, model)
-    selection, given = _selected(model, text, data, spans, options, max_bytes)
-    check_beside(fixed_model, "--fixed-model", selection)
+    if not isinstance(spans, Path | str):
+        selection, given = select(model, text, data, max_bytes=max_bytes, spread=True), spans
+    elif text is data is concepts is None:
+        selection, given = select_spans(manifest_of(model), spans, max_bytes=max_bytes)
+    else:
+        raise LRopeError(
+            "a file of spans brings its own text and its own concepts: leave text, data and concepts away"
+        )
+    check_beside(fixed_model, "the fixed model", selection)
     train = (*selection.fit, *selection.dev)
     captured = lay_out(model, (*train, *selection.test), (), predictions=False)
     is_scored = ~np.concatenate([np.zeros(0, dtype=bool), *selection.shared["test"]])
     whole = SplitText(captured, len(train), is_scored)
-    samples, warnings = _samples(whole, options, given)
+    samples, warnings = _samples(whole, concepts or (), given, most, seed)
     hidden_at = np.zeros(0, dtype=np.int64)
-    if RESID in options.features:
+    if RESID in features:
         last = [SpanTokens.of(captured, sample.spans).last for sample in samples]
         hidden_at = captured.token_starts[np.unique(np.concatenate(last))].astype(np.int64)
     reader, fit = ModelReader(whole.documents, hidden_at, batch_size, on_progress), selection.fit
@@ -173,77 +191,62 @@ def probe(
     bootstrap = Bootstrap(seed)
     frames: dict[str, list[pd.DataFrame]] = {}
     for sample in samples:
-        read = Features(sample, sources, options.features)
+        read = Features(sample, sources, features)
         sets = [*read.of_text(), *read.of_layers()]
-        outcomes = run_probes(
-            sample, sets, identity, with_codes=options.is_full, seed=seed, on_progress=on_progress
-        )
+        outcomes = run_probes(sample, sets, identity, with_codes=is_full, seed=seed, on_progress=on_progress)
         claims = Claims(sample, outcomes, bootstrap)
         own = {"claims": claims.claims(), "probes": claims.probes(), "fits": claims.fits()}
         own["spans"] = spans_frame(sample)
         own["examples"] = examples_frame(sample, sources, normalised(sources, whole.n_train))
-        if options.is_full:
+        if is_full:
             own["sparse"] = sparse_frame(sample, read, seed)
-            own |= _erasures(model, whole, sample, options, on_progress)
+            own |= _erasures(model, whole, sample, layers, seed, batch_size, on_progress)
         for name, frame in own.items():
             frames.setdefault(name, []).append(frame)
     tables = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
     tables |= _structure(whole, sources, bootstrap, on_progress)
     known = provenance(config=model.cfg.to_dict(), data=dict(selection.data), seed=seed)
-    known |= {"suite": suite, "features": list(options.features), "has_twin": fixed_model is not None}
+    known |= {"suite": suite, "features": list(features), "has_twin": fixed_model is not None}
     return Result(
         kind="probe",
         provenance=known,
         headline=headline(tables["claims"]),
         tables=tables,
-        warnings=tuple([*selection.warnings, *warnings, *warnings_of(samples, tables, options)]),
+        warnings=tuple([*selection.warnings, *warnings, *warnings_of(samples, tables)]),
     )
-
-
-def _selected(
-    model: LRopeTransformer,
-    text: AnyText | None,
-    data: str | Selection | None,
-    spans: Path | str | SpansOf | None,
-    options: ConceptOptions,
-    max_bytes: int,
-) -> tuple[Selection, SpansOf | None]:
-    """Return what is read, and the spans that the user brought."""
-    if not isinstance(spans, Path | str):
-        return select(model, text, data, max_bytes=max_bytes, spread=True), spans
-    if not (text is data is options.concepts is None):
-        raise LRopeError(
-            "a file of spans brings its own text and its own concepts: leave text, data and concepts away"
-        )
-    return select_spans(manifest_of(model), spans, max_bytes=max_bytes)
 
 
 def _check_twin(twin: LRopeTransformer, model: LRopeTransformer) -> None:
     """Refuse a twin that the model's random heads cannot read, or that reads other tokens."""
     if increments_name(twin) != "fixed":
         kind = increments_name(twin).replace("_", " ")
-        raise LRopeError(f"--fixed-model wants a run with fixed increments; those of this one are {kind}")
+        raise LRopeError(
+            f"the fixed model must come from a run with fixed increments; those of this one are {kind}"
+        )
     shapes = [(one.cfg.n_layers, one.cfg.d_model) for one in (twin, model)]
     if shapes[0] != shapes[1]:
         wanted = " and ".join(f"n_layers={n}, d_model={d}" for n, d in shapes)
-        raise LRopeError(f"--fixed-model wants a run of the model's own shape; the two have {wanted}")
+        raise LRopeError(
+            f"the fixed model must come from a run of the model's own shape; the two have {wanted}"
+        )
     if twin.own_tokenizer().fingerprint != model.own_tokenizer().fingerprint:
-        raise LRopeError("--fixed-model wants a run with the same tokenizer, or spans cannot be compared")
+        raise LRopeError(
+            "the fixed model must come from a run with the same tokenizer, or spans cannot be compared"
+        )
 
 
 def _samples(
-    text: SplitText, options: ConceptOptions, given: SpansOf | None
+    text: SplitText, names: Sequence[str], given: SpansOf | None, most: int, seed: int
 ) -> tuple[list[SpanSample], list[str]]:
     """Return the spans of every family that is asked for; without names those that can be had."""
     if given is not None:
         found = text.unshared(given(text.documents))
-        return [sample_spans(GIVEN, text.documents, found, text.is_test, options.most, options.seed)], []
-    names = list(options.concepts or ())
+        return [sample_spans(GIVEN, text.documents, found, text.is_test, most, seed)], []
     samples, warnings = [], []
     for family, asked in find_families(names, text.documents).items():
         try:
             spans = text.unshared(family_spans(family, text.documents))
-            one = sample_spans(family, text.documents, spans, text.is_test, options.most, options.seed)
+            one = sample_spans(family, text.documents, spans, text.is_test, most, seed)
         except LRopeError as error:
             if names:
                 raise
@@ -278,19 +281,21 @@ def _erasures(
     model: LRopeTransformer,
     text: SplitText,
     sample: SpanSample,
-    options: ConceptOptions,
+    layers: Sequence[int],
+    seed: int,
+    batch_size: int,
     on_progress: Progress | None,
 ) -> dict[str, pd.DataFrame]:
     """Return `erasures.csv`: what happens when the head of a layer can no longer tell the concepts."""
-    layers = tuple(layer for layer in check_layers(model, options.layers) if layer > 0)
+    layers = tuple(layer for layer in layers if layer > 0)
     if not layers or model.cfg.increments != "per_layer":
         return {}
     fit, _ = _marked(text, sample, is_test=False)
     test, number = _marked(text, sample, is_test=True)
     starts = text.captured.offsets - text.captured.offsets[text.n_train]
     is_scored = np.concatenate([text.is_scored[starts[one] : starts[one + 1]] for one in number.tolist()])
-    how = ErasureOptions(sample.family, layers, seed=options.seed, batch_size=options.batch_size)
-    return {"erasures": erasures(model, fit, test, is_scored, how, on_progress)}
+    how = {"family": sample.family, "seed": seed, "batch_size": batch_size, "on_progress": on_progress}
+    return {"erasures": erasures(model, fit, test, is_scored, layers, **how)}
 
 
 def _marked(

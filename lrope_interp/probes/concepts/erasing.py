@@ -28,12 +28,18 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import HookPoint, LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.capture.cache import model_identity, remembered
-from lrope_interp.probes.capture.capture import BATCH_SIZE, OVERLAP, Progress, check_layers, lay_out
+from lrope_interp.probes.capture.capture import (
+    BATCH_SIZE,
+    OVERLAP,
+    Progress,
+    check_layers,
+    in_batches,
+    lay_out,
+)
 from lrope_interp.probes.capture.captured import (
     Captured,
     DocumentWindow,
     document_windows,
-    in_batches,
     window_tokens,
 )
 from lrope_interp.probes.capture.losses import at_tokens
@@ -115,21 +121,6 @@ class MarkedText:
         }
 
 
-@dataclass(frozen=True)
-class FittedLayers:
-    """What was fitted on some text, layer by layer.
-
-    Attributes:
-        fitters: Of states that an increment head reads, and the concept of each.
-        mean: The mean increment of each layer, in the order of `fitters`, and head.
-        shuffled: Of the same states, and concepts permuted among the spans.
-    """
-
-    fitters: Mapping[int, LeaceFitter]
-    mean: Float64[np.ndarray, "layers heads"]
-    shuffled: Mapping[int, Sequence[LeaceFitter]]
-
-
 def fit_eraser(
     model: LRopeTransformer,
     documents: Sequence[Document],
@@ -153,8 +144,8 @@ def fit_eraser(
     Raises:
         LRopeError: A model without such heads, no such layer, or all bytes of one class.
     """
-    fitted = fit_layers(model, MarkedText(tuple(documents), spans), [layer], batch_size)
-    return fitted.fitters[layer].eraser()
+    fitted, _ = fit_layers(model, MarkedText(tuple(documents), spans), [layer], batch_size)
+    return fitted[layer][0].eraser()
 
 
 def fit_layers(
@@ -164,11 +155,15 @@ def fit_layers(
     batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
     shuffles: Sequence[int] = (),
-) -> FittedLayers:
+) -> tuple[dict[int, list[LeaceFitter]], Float64[np.ndarray, "layers heads"]]:
     """Read a model over marked text once, and fit every layer; remembered between runs.
 
     No state is stored: a fitter keeps d_model squared numbers, whatever the size of the text. Shuffles
     (seeds, see `MarkedText.shuffled`) are fitted from the same reading.
+
+    Returns:
+        For each layer a fitter of states that its increment head reads and the concept of each, and after it
+        one for each shuffle; and the mean increment of each layer and head.
 
     Raises:
         LRopeError: See `fit_eraser`.
@@ -187,15 +182,13 @@ def fit_layers(
         texts = (marked, *map(marked.shuffled, shuffles))
         captured = lay_out(model, marked.documents, (), predictions=False)
         todo = document_windows(captured, model.cfg.n_ctx, OVERLAP)
-        for done, batch in in_batches(todo, max(1, batch_size)):
+        for _, batch in in_batches(todo, batch_size, "erasers", on_progress):
             to = np.concatenate([item.to(captured) for item in batch])
             numbers = torch.from_numpy(np.stack([one.concept_at[to] + 1 for one in texts], axis=1))
             classes = F.one_hot(numbers, num_classes=n_classes).flatten(1)
             for row, (x, increments) in enumerate(_states(model, captured, batch, kept)):
                 fitters[row].update(x, classes)
                 mean[row] += increments.sum(dim=1).numpy() / max(1, len(captured.tokens))
-            if on_progress is not None:
-                on_progress("erasers", done, len(todo))
         return {
             "n": np.array([one.n for one in fitters]),
             "increments": mean,
@@ -204,13 +197,13 @@ def fit_layers(
         }
 
     found = remembered(identity, read, _KIND, _MOST)
-    fitters, shuffled = {}, {}
+    fitted = {}
     for row, layer in enumerate(kept):
         wide = LeaceFitter(model.cfg.d_model, n_wide, int(found["n"][row]))
         wide.mean, wide.scatter = (torch.from_numpy(found[name][row].copy()) for name in ("mean", "scatter"))
         starts = range(0, n_wide, n_classes)
-        fitters[layer], *shuffled[layer] = (wide.of_classes(slice(at, at + n_classes)) for at in starts)
-    return FittedLayers(fitters, found["increments"], shuffled)
+        fitted[layer] = [wide.of_classes(slice(at, at + n_classes)) for at in starts]
+    return fitted, found["increments"]
 
 
 def check_has_heads(model: LRopeTransformer) -> None:

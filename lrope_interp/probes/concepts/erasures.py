@@ -18,9 +18,7 @@ residual stream before every layer, so that a pass begins at the layer in which 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,10 +30,10 @@ from torch import Tensor
 from lrope_interp.data.spans.typed import OTHER
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import HookPoint, LRopeTransformer
-from lrope_interp.probes.capture.cache import forget, model_identity, remembered
-from lrope_interp.probes.capture.capture import BATCH_SIZE, OVERLAP, Progress, check_layers, lay_out
-from lrope_interp.probes.capture.captured import Captured, DocumentWindow, document_windows, in_batches
-from lrope_interp.probes.capture.losses import Text, Untouched, at_predictions, at_tokens
+from lrope_interp.probes.capture.cache import model_identity, remembered
+from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, check_layers, lay_out
+from lrope_interp.probes.capture.captured import Captured, DocumentWindow
+from lrope_interp.probes.capture.losses import Untouched, at_predictions, at_tokens, over_batches
 from lrope_interp.probes.concepts.erasing import MarkedText, by_head, check_has_heads, erase, fit_layers
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
 from lrope_interp.probes.statistics.erasure import LeaceEraser
@@ -51,7 +49,6 @@ COLUMNS += ("n_documents", "rank", "seed")
 KIND = "erasures"
 _BATCHES = "erasure_batches"
 _MOST = 16
-_MOST_BATCHES = 1_000
 _COMPARED = {DIFFERENCE: RANDOM, BEYOND_SHUFFLED: SHUFFLED}
 
 Weight: TypeAlias = Int64[np.ndarray, " n_bytes"] | Bool[np.ndarray, " n_bytes"]
@@ -62,33 +59,18 @@ increment "before" and "after", and the "nats" that are lost more. All are linea
 averaged and subtracted."""
 
 
-@dataclass(frozen=True)
-class ErasureOptions:
-    """How an erasure check is made.
-
-    Attributes:
-        family: What the concepts are called together.
-        layers: In which layers, one at a time; None for all but 0, which reads the embedding.
-        n_random: Random erasures beside each; 0 for none.
-        n_shuffled: Erasures of shuffled concepts beside each; 0 for none.
-        seed: Of random directions, shuffles and resamples.
-        batch_size: Windows at a time; it changes nothing else.
-    """
-
-    family: str = ""
-    layers: tuple[int, ...] | None = None
-    n_random: int = 2
-    n_shuffled: int = 2
-    seed: int = 0
-    batch_size: int = BATCH_SIZE
-
-
 def erasures(
     model: LRopeTransformer,
     fit: MarkedText,
     test: MarkedText,
     is_scored: Bool[np.ndarray, " _"],
-    options: ErasureOptions | None = None,
+    layers: Layers = None,
+    *,
+    family: str = "",
+    n_random: int = 2,
+    n_shuffled: int = 2,
+    seed: int = 0,
+    batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Erase a family of concepts layer by layer, and measure increments and loss.
@@ -120,47 +102,45 @@ def erasures(
         fit: Text that erasers and mean increments are fitted on.
         test: Other text with the same concepts.
         is_scored: Which of the joined bytes of `test` count.
-        options: See there.
+        layers: In which layers, one at a time; None for all but 0, which reads the embedding.
+        family: What the concepts are called together.
+        n_random: Random erasures beside each; 0 for none.
+        n_shuffled: Erasures of shuffled concepts beside each; 0 for none.
+        seed: Of random directions, shuffles and resamples.
+        batch_size: Windows at a time; it changes nothing else.
         on_progress: Told "erasers" (the fit) and "erasures" (the passes).
 
     Raises:
         LRopeError: A model without such heads, no such layer, all fit bytes of one class, concepts that
             differ between texts, or a mask of another length.
     """
-    options = options or ErasureOptions()
     check_has_heads(model)
     _check(fit, test, is_scored)
-    asked = range(1, model.cfg.n_layers) if options.layers is None else options.layers
-    layers = check_layers(model, asked, least=0)
+    layers = check_layers(model, range(1, model.cfg.n_layers) if layers is None else layers, least=0)
     if not layers:
         raise LRopeError("no layer is left to erase in: layers 1 and up are, unless others are named")
     # A shuffle of the concepts for each seed; none where shuffling would change nothing.
     can_shuffle = len(np.unique(fit.spans.concept)) > 1
-    shuffles = tuple(_seed(options.seed, number) for number in range(options.n_shuffled * can_shuffle))
-    fitted = fit_layers(model, fit, layers, options.batch_size, on_progress, shuffles)
+    shuffles = tuple(_seed(seed, number) for number in range(n_shuffled * can_shuffle))
+    fitted, means = fit_layers(model, fit, layers, batch_size, on_progress, shuffles)
     erasers: dict[int, dict[str, list[LeaceEraser]]] = {}
-    for layer, fitter in fitted.fitters.items():
+    for layer, (fitter, *shuffled) in fitted.items():
         leace = fitter.eraser()
-        seeds = [_seed(options.seed, layer, number) for number in range(options.n_random)]
+        seeds = [_seed(seed, layer, number) for number in range(n_random)]
         by_arm = {
             LEACE: [leace],
-            RANDOM: [fitter.random_eraser(seed, leace.rank) for seed in seeds],
-            SHUFFLED: [one.eraser() for one in fitted.shuffled[layer]],
+            RANDOM: [fitter.random_eraser(one, leace.rank) for one in seeds],
+            SHUFFLED: [one.eraser() for one in shuffled],
         }
         erasers[layer] = {arm: own for arm, own in by_arm.items() if own}
     in_order = {layer: [one for own in by_arm.values() for one in own] for layer, by_arm in erasers.items()}
     captured = lay_out(model, test.documents, (), predictions=False)
-    before, after, nats = run_erased(model, captured, in_order, options.batch_size, on_progress)
+    before, after, nats = run_erased(model, captured, in_order, batch_size, on_progress)
     units = Units.of(captured.document[is_scored], captured.t[is_scored])
-    scoring, concepts = Scoring(units, Bootstrap(options.seed)), set(fit.concept_at.tolist())
+    scoring, concepts = Scoring(units, Bootstrap(seed)), set(fit.concept_at.tolist())
     found: list[dict[str, Any]] = []
-    for at, (layer, fitter) in enumerate(fitted.fitters.items()):
-        known = {
-            "family": options.family,
-            "layer": layer,
-            "rank": erasers[layer][LEACE][0].rank,
-            "seed": options.seed,
-        }
+    for at, (layer, (fitter, *_)) in enumerate(fitted.items()):
+        known = {"family": family, "layer": layer, "rank": erasers[layer][LEACE][0].rank, "seed": seed}
         moved = {
             arm: float(np.mean([one.distance for one in own])) / fitter.spread
             for arm, own in erasers[layer].items()
@@ -170,7 +150,7 @@ def erasures(
         for arm, value in moved.items():
             row = {"concept": ALL, "arm": arm, "metric": "states_moved", "value": value}
             found.append(known | row | counted)
-        mean = fitted.mean[at][:, None]
+        mean = means[at][:, None]
         arms = _arms(before[at] / mean, after[at] / mean, nats[at], erasers[layer])
         rows = _concept_rows(test, captured, is_scored, scoring, arms, concepts)
         found += [known | row for row in rows]
@@ -291,62 +271,38 @@ def run_erased(
         At the first byte of every token, and 0 at its others: increments of the untouched model; those of the
         layer in which something is erased; how much more is lost, in nats.
     """
-    text = Text(captured, {}, np.full(len(captured.tokens), -1, dtype=np.int64))
-    n_heads = model.cfg.n_heads if model.cfg.per_head else 1
-    n_arms, n_layers = len(next(iter(erasers.values()))), len(erasers)
-    known = model_identity(model)
-    said = known | {
-        "documents": [one.sha256 for one in captured.documents],
-        "erasers": {str(layer): [_sha256(one) for one in own] for layer, own in erasers.items()},
-        "batch_size": max(1, batch_size),
-    }
-    run = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-    identity = {"run": run, "is_hooked": known["is_hooked"]}
+    said = {"erasers": {str(layer): [_sha256(one) for one in own] for layer, own in erasers.items()}}
 
-    def read() -> Mapping[str, np.ndarray]:
-        todo = document_windows(captured, model.cfg.n_ctx, OVERLAP)
-        n_passes = 1 + n_layers * n_arms
-        shapes = {"before": (n_layers, n_heads), "after": (n_layers, n_arms, n_heads)}
-        shapes |= {"nats": (n_layers, n_arms)}
-        found = {
-            name: np.zeros((*shape, captured.n_bytes), dtype=np.float32) for name, shape in shapes.items()
-        }
-        for done, batch in in_batches(todo, max(1, batch_size)):
-            to = np.concatenate([item.to(captured) for item in batch])
-            part = remembered(
-                identity | {"done": done},
-                lambda batch=batch: _run_batch(model, text, batch, erasers),
-                _BATCHES,
-                _MOST_BATCHES,
-            )
-            for name, values in part.items():
-                found[name][..., to] = values
-            if on_progress is not None:
-                on_progress("erasures", done * n_passes, len(todo) * n_passes)
-        forget(_BATCHES, run)
-        return found
+    @torch.inference_mode()
+    def run_batch(batch: Sequence[DocumentWindow]) -> dict[str, Float32[np.ndarray, "*rows scored"]]:
+        no_words = np.full(len(captured.tokens), -1, dtype=np.int64)
+        one = Untouched.of(model, captured, batch, {}, no_words, is_looked_at=False)
+        before, after, nats = [], [], []
+        for layer, own in erasers.items():
+            before.append(at_tokens(by_head(one.clean[f"blocks.{layer}.hook_increments"]), batch))
+            erased = [_erased(model, one, layer, eraser) for eraser in own]
+            after.append(torch.stack([at_tokens(by_head(increments), batch) for increments, _ in erased]))
+            nats.append(torch.cat([at_predictions(lost, batch) for _, lost in erased]))
+        found = {"before": before, "after": after, "nats": nats}
+        return {name: torch.stack(parts).float().cpu().numpy() for name, parts in found.items()}
 
+    def read() -> dict[str, Float32[np.ndarray, "*rows n_bytes"]]:
+        return over_batches(
+            model,
+            captured,
+            said,
+            run_batch,
+            kind=_BATCHES,
+            batch_size=batch_size,
+            stage="erasures",
+            n_passes=1 + sum(map(len, erasers.values())),
+            on_progress=on_progress,
+        )
+
+    documents = [one.sha256 for one in captured.documents]
+    identity = model_identity(model) | {"documents": documents, "batch_size": max(1, batch_size)} | said
     found = remembered(identity, read, KIND, _MOST)
     return found["before"], found["after"], found["nats"]
-
-
-@torch.inference_mode()
-def _run_batch(
-    model: LRopeTransformer,
-    text: Text,
-    batch: Sequence[DocumentWindow],
-    erasers: Mapping[int, Sequence[LeaceEraser]],
-) -> Mapping[str, np.ndarray]:
-    """Run one batch: increments of each layer untouched, and those after each eraser with the nats lost."""
-    one = Untouched.of(model, text, batch, is_looked_at=False)
-    before, after, nats = [], [], []
-    for layer, own in erasers.items():
-        before.append(at_tokens(by_head(one.clean[f"blocks.{layer}.hook_increments"]), batch))
-        erased = [_erased(model, one, layer, eraser) for eraser in own]
-        after.append(torch.stack([at_tokens(by_head(increments), batch) for increments, _ in erased]))
-        nats.append(torch.cat([at_predictions(lost, batch) for _, lost in erased]))
-    found = {"before": before, "after": after, "nats": nats}
-    return {name: torch.stack(parts).float().cpu().numpy() for name, parts in found.items()}
 
 
 def _erased(

@@ -19,10 +19,10 @@ from jaxtyping import Bool, Float32
 
 from lrope_interp.interop.transformer_lens import SparseProbeConvergenceError, sweep_sparse_probe
 from lrope_interp.probes.capture.cache import remembered
-from lrope_interp.probes.capture.capture import Progress
+from lrope_interp.probes.capture.capture import Progress, counted
 from lrope_interp.probes.concepts.features import JOINT, JOINT_PLUS, JOINT_UNTRAINED, NONE, FeatureSet
 from lrope_interp.probes.concepts.spans import SpanSample
-from lrope_interp.probes.statistics.logistic import OnlineCode, Prober, control_labels, online_code
+from lrope_interp.probes.statistics.logistic import Prober, control_labels, online_code
 
 KIND = "probes"
 CONTROL_SEEDS = (0, 1, 2, 3, 4)
@@ -48,7 +48,7 @@ class Outcome:
         by_document: Log-probabilities from a probe of all train documents; one a seed.
         by_type: Log-probabilities from probes that did not see the lexical type either.
         is_control_right: For each control task, whether a probe of it is right; none if not asked for.
-        code: The online code of the train labels; None if not asked for.
+        bits: The online code of the train labels, all together; NaN if not asked for.
     """
 
     of: FeatureSet
@@ -59,7 +59,7 @@ class Outcome:
     by_document: Float32[np.ndarray, "seeds n_test classes"]
     by_type: Float32[np.ndarray, "n_test classes"]
     is_control_right: Bool[np.ndarray, "tasks n_test"]
-    code: OnlineCode | None
+    bits: float
 
 
 def run_probes(
@@ -82,18 +82,14 @@ def run_probes(
         on_progress: Told after every set.
     """
     said = dict(identity) | {"spans": _digest(sample), "seed": seed}
-    n_train = int((~sample.is_test).sum())
     found = []
-    for done, one in enumerate(sets, start=1):
+    for one in counted(sets, f"probing: {sample.family}", on_progress):
         has_code = with_codes and one.control not in _JOINTS
         what = said | {"set": list(one.key), "has_code": has_code}
         kept = remembered(what, lambda one=one, code=has_code: _fitted(sample, one, seed, code), KIND, _KEPT)
         c, n_features, n_fits, n_unconverged, bits = kept["numbers"].tolist()
-        code = OnlineCode(bits, n_train, sample.task.n_classes) if has_code else None
         arrays = {name: values for name, values in kept.items() if name != "numbers"}
-        found.append(Outcome(one, c, int(n_features), int(n_fits), int(n_unconverged), code=code, **arrays))
-        if on_progress is not None:
-            on_progress(f"probing: {sample.family}", done, len(sets))
+        found.append(Outcome(one, c, int(n_features), int(n_fits), int(n_unconverged), bits=bits, **arrays))
     return found
 
 
@@ -112,7 +108,7 @@ def _fitted(sample: SpanSample, one: FeatureSet, seed: int, has_code: bool) -> M
         labels = control_labels(sample.types, task, control_seed)
         predicted = prober.predict(matrices[0], labels, train, test, c).argmax(axis=1)
         is_right.append(predicted == labels[test])
-    bits = online_code(prober, matrices[0], c).bits if has_code else np.nan
+    bits = online_code(prober, matrices[0], c) if has_code else np.nan
     return {
         "numbers": np.array([c, shape[1], prober.fits.n, prober.fits.n_unconverged, bits]),
         "by_document": np.stack(by_document),

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeConfig, LRopeTransformer
-from lrope_interp.models.controls import random_heads, randomised_control
+from lrope_interp.models.controls import randomised_control
 from lrope_interp.probes.capture.cache import model_identity, remembered
 from lrope_interp.probes.capture.capture import (
     HIDDEN,
@@ -22,7 +22,6 @@ from lrope_interp.probes.capture.capture import (
     Progress,
     Readout,
     capture,
-    head_readout,
 )
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import (
@@ -31,6 +30,7 @@ from lrope_interp.probes.capture.controls import (
     UNTRAINED_SEEDS,
     NgramMeans,
     calibration_tokens,
+    random_head_readout,
 )
 from lrope_interp.probes.concepts.options import INCREMENTS
 from lrope_interp.probes.concepts.units import Signal
@@ -93,7 +93,7 @@ class ModelReader:
         """
         readouts: tuple[Readout, ...] = ()
         if model.cfg.increments != "fixed":
-            readouts = (head_readout(RANDOM_HEAD, self._random_heads(model, calibration)),)
+            readouts = (random_head_readout(model, calibration),)
         return self._read(model, "model", readouts, {"calibration": _hashes(calibration)})
 
     def untrained(self, model: LRopeTransformer, calibration: Sequence[Document], seed: int) -> Reads:
@@ -108,13 +108,9 @@ class ModelReader:
 
         A fixed model has no increments to read; what a head could make of its stream is the question.
         """
-        heads = self._random_heads(model, calibration)[:1]
+        heads = random_head_readout(model, calibration, UNTRAINED_SEEDS[:1])
         said = {"heads": model_identity(model), "calibration": _hashes(calibration)}
-        return self._read(twin, "fixed", (head_readout(RANDOM_HEAD, heads),), said)
-
-    def _random_heads(self, model: LRopeTransformer, calibration: Sequence[Document]) -> list:
-        tokens = calibration_tokens(calibration, model.cfg.n_ctx, model.own_tokenizer())
-        return [random_heads(model, tokens.to(model.cfg.device), seed) for seed in UNTRAINED_SEEDS]
+        return self._read(twin, "fixed", (heads,), said)
 
     def _read(
         self,

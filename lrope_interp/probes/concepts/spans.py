@@ -121,9 +121,9 @@ def sample_spans(
             )
         return kept, rare
 
-    frequent, rare = frequent_of(spans, "give more text (--max-bytes) or other concepts")
+    frequent, rare = frequent_of(spans, "give more text (max_bytes) or other concepts")
     drawn = frequent.take(_drawn(frequent, is_test_document[frequent.document], most, seed))
-    kept, rare_now = frequent_of(drawn, f"raise --max-spans (now {most:,})")
+    kept, rare_now = frequent_of(drawn, f"raise max_spans (now {most:,})")
     n_left_out = len(frequent) - len(kept)
     is_test = is_test_document[kept.document]
     return SpanSample(family, documents, kept, is_test, rare=(*rare, *rare_now), n_left_out=n_left_out)
@@ -196,7 +196,9 @@ def select_spans(
         LRopeError: The file is wrong, has fewer than 20 texts, was trained on, or the model is despaced.
     """
     if Reading.of(manifest).despaced:
-        raise LRopeError("--spans counts characters of text with its white space, and this model reads none")
+        raise LRopeError(
+            "a file of spans counts characters of text with its white space, and this model reads none"
+        )
     documents, spans = read_spans_file(path)
     name = f"spans:{Path(path).name}"
     misplaced = edge_warnings(documents, spans)
@@ -217,7 +219,7 @@ def select_spans(
         too_long = [one for one in left_out if one.n_bytes > (max_bytes or 0)]
         names = ", ".join(f"{one.name} ({one.n_bytes:,} bytes)" for one in too_long[:_NAMED])
         warnings.append(
-            f"left out by --max-bytes {max_bytes}, the most of each split: {len(left_out)} of "
+            f"left out by max_bytes {max_bytes}, the most of each split: {len(left_out)} of "
             f"{len(documents)} texts"
             + (f"; too long by themselves: {len(too_long)}, {names}" if too_long else "")
             + (" ..." if len(too_long) > _NAMED else "")

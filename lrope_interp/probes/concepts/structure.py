@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from lrope_interp.data.alignment import BYTE_CLASSES, Kind, byte_class, character_kinds, character_starts
 from lrope_interp.data.spans.typed import Spans
-from lrope_interp.probes.capture.capture import Progress
+from lrope_interp.probes.capture.capture import Progress, counted
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.concepts.trees import TREE_COLUMNS, Trees, shape_rows, tree_rows
 from lrope_interp.probes.concepts.units import SMALLEST, Signal, Stretches, StructuredText
@@ -85,12 +85,10 @@ def structure_tables(
     text = StructuredText(captured, signals, units, is_scored, bootstrap)
     contrasts, pairs, trees = contrast_designs(text), pair_designs(text), Trees.of(text)
     rows = {"contrasts": [], "pairs": [], "trees": shape_rows(text, trees)}
-    for done, name in enumerate(signals, start=1):
+    for name in counted([*signals], "structure", on_progress):
         rows["contrasts"] += contrast_rows(text, contrasts, name)
         rows["pairs"] += pair_rows(text, pairs, name)
         rows["trees"] += tree_rows(text, trees, name)
-        if on_progress is not None:
-            on_progress("structure", done, len(signals))
     columns = {"contrasts": CONTRAST_COLUMNS, "pairs": PAIR_COLUMNS, "trees": TREE_COLUMNS}
     return {name: table(rows[name], columns[name]) for name in columns}
 

@@ -12,7 +12,7 @@ from lrope_interp.data import character_starts
 from lrope_interp.data.spans.families import FAMILIES
 from lrope_interp.probes.concepts.claims import BEYOND
 from lrope_interp.probes.concepts.features import Features
-from lrope_interp.probes.concepts.options import INCREMENTS, RESID, ConceptOptions
+from lrope_interp.probes.concepts.options import INCREMENTS, RESID
 from lrope_interp.probes.concepts.probes import SPARSE_COLUMNS, sparse_path
 from lrope_interp.probes.concepts.reads import Sources
 from lrope_interp.probes.concepts.spans import SpanSample
@@ -107,12 +107,10 @@ def headline(claims: pd.DataFrame) -> dict[str, float | None]:
     }
 
 
-def warnings_of(
-    samples: Sequence[SpanSample], tables: Mapping[str, pd.DataFrame], options: ConceptOptions
-) -> list[str]:
+def warnings_of(samples: Sequence[SpanSample], tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """Say what a reader must know of the spans, the probes and the intervals before believing the claims."""
     found = []
-    if options.is_full and "erasures" not in tables:
+    if "sparse" in tables and "erasures" not in tables:
         found.append("nothing was erased: that needs layers from 1 on, with increment heads of their own")
     for sample in samples:
         if sample.rare:

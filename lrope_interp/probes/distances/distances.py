@@ -120,7 +120,7 @@ def distance(
         text = read_text(text.expanduser(), encoding_errors, most=_MOST_CHARACTERS)
     document = given_document(text)
     if (a is None) != (b is None):
-        raise LRopeError("a distance has two ends, and one was given: give --from and --to, or neither")
+        raise LRopeError("a distance has two ends, and one was given: give both places, or neither")
     spans, warnings = _units(document)
     n_tokens, most = len(model.own_tokenizer().encode(document.text)), model.cfg.n_ctx - 1
     if n_tokens > most:

@@ -26,7 +26,8 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, capture
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.selection import GIVEN, Selection, describe, manifest_of, select
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
+from lrope_interp.probes.statistics.estimates import Scoring
 from lrope_interp.results import ALL_LANGUAGES, Result, provenance, table
 
 
@@ -123,7 +124,7 @@ def _evaluated(
         documents = sample_documents(documents, max_bytes or MAX_BYTES)
         n_taken = sum(sizes_of(documents))
         warnings.append(
-            f"{n_taken:,} of {n_bytes:,} bytes are scored, chosen by hash; --max-bytes N chooses how many"
+            f"{n_taken:,} of {n_bytes:,} bytes are scored, chosen by hash; max_bytes chooses how many"
         )
     name = f"text:{text.name}" if isinstance(text, Path) else GIVEN
     return documents, describe(name, tuple(documents), "all"), warnings
@@ -147,16 +148,11 @@ def _documents(captured: Captured) -> pd.DataFrame:
 
 def _languages(captured: Captured, bootstrap: Bootstrap) -> tuple[pd.DataFrame, list[str]]:
     """Score all documents together, and each language where there are several."""
-    spoken = np.array([document.language for document in captured.documents])[captured.document]
-    names = sorted(set(spoken.tolist()))
     rows, warnings = [], []
-    for name in [ALL_LANGUAGES, *(names if len(names) > 1 else [])]:
-        inside = np.flatnonzero(np.ones(len(spoken), dtype=bool) if name == ALL_LANGUAGES else spoken == name)
+    for name, is_own in {ALL_LANGUAGES: np.ones(captured.n_bytes, dtype=bool), **captured.spoken}.items():
+        inside = np.flatnonzero(is_own)
         units = Units.of(captured.document[inside], captured.t[inside])
         nats = captured.surprisal[inside].astype(np.float64)
-        low, high = math.nan, math.nan
-        if units.has_interval:
-            low, high = interval(bootstrap.ratio(units, nats, np.ones(len(nats))))
         if not units.has_interval:
             warnings.append(f"no interval for {name}: {units.count} units of {units.n_documents} documents")
         elif not units.is_document:
@@ -164,6 +160,7 @@ def _languages(captured: Captured, bootstrap: Bootstrap) -> tuple[pd.DataFrame, 
                 f"fewer than 50 documents for {name}: the interval resamples blocks of 4,096 bytes"
             )
         sizes = {"n_bytes": len(inside), "n_documents": units.n_documents, "n_units": units.count}
-        rows.append({"language": name, "nats_per_byte": nats.mean(), "ci_low": low, "ci_high": high} | sizes)
+        found = Scoring(units, bootstrap).mean(nats)
+        rows.append({"language": name, "nats_per_byte": found.value} | found.row() | sizes)
     columns = ("language", "nats_per_byte", "ci_low", "ci_high", "n_bytes", "n_documents", "n_units")
     return table(rows, columns), warnings

@@ -77,8 +77,8 @@ def show(
         LRopeError: An empty text, or a layer, head or character that is not there.
     """
     layers, notes = check_layers(model, layers), []
-    start = whole_number("--start", start)
-    length = None if length is None else whole_number("--length", length, 1)
+    start = whole_number("start", start)
+    length = None if length is None else whole_number("length", length, 1)
     if isinstance(text, Path):
         # What comes later in a file decides nothing, but for a word's end.
         most = max(start + (length or 0) + _FILE_MARGIN, _READ_WHOLE)
@@ -171,12 +171,12 @@ def _slice(
     if not text.strip():
         raise LRopeError("there is no text to show: it is empty, or blank")
     if not 0 <= start < len(text):
-        raise LRopeError(f"the text has characters 0 to {len(text) - 1}; --start {start} is not one of them")
+        raise LRopeError(f"the text has characters 0 to {len(text) - 1}; start {start} is not one of them")
     stop = min(start + (SHOWN_CHARACTERS if length is None else length), len(text))
     if (stop - start) * n_rows > MOST_GLYPHS:
         raise LRopeError(
             f"{stop - start:,} characters in {n_rows} rows are more than a page can hold: show at most "
-            f"{max(1, MOST_GLYPHS // n_rows):,} at a time, with --start and --length (or fewer layers)"
+            f"{max(1, MOST_GLYPHS // n_rows):,} at a time, with start and length (or fewer layers)"
         )
     if stop > MOST_READ:
         raise LRopeError(
@@ -184,21 +184,21 @@ def _slice(
             f"{MOST_READ:,}: put the part that you want into a file of its own"
         )
     cut = length is None and stop < len(text)
-    note = f"showing characters {start} to {stop - 1} of {len(text)}; choose others with --start and --length"
+    note = f"showing characters {start} to {stop - 1} of {len(text)}; choose others with start and length"
     return ShownText.of(tokenizer, text, start, stop), [note] if cut else []
 
 
 def _character(text: str, at: int | str | None, start: int) -> int | None:
     """Return the number of the character that `at` names, in the whole text."""
     if not isinstance(at, str):
-        return None if at is None else whole_number("--at", at)
+        return None if at is None else whole_number("at", at)
     if at.isascii() and at.isdigit() and len(at) < 10:
         return int(at)
     found = text.find(at, start) if len(at) == 1 else -1
     if found < 0:
         raise LRopeError(
-            f"--at wants the number of a character (0 is the first) or one character that occurs after "
-            f"--start; got {at!r}"
+            f"at wants the number of a character (0 is the first) or one character that occurs after "
+            f"start; got {at!r}"
         )
     return found
 
@@ -210,11 +210,11 @@ def _attention_head(
     if attention is None and at is None:
         return None
     if attention is None or at is None:
-        raise LRopeError("--attention LAYER.HEAD and --at CHAR go together; give both")
+        raise LRopeError("attention LAYER.HEAD and at CHAR go together; give both")
     is_text = isinstance(attention, str)  # the number 3.10 would be 3.1
     match = re.fullmatch(r"([0-9]{1,6})\.([0-9]{1,6})", attention.strip()) if is_text else None
     if match is None:
-        raise LRopeError(f"--attention wants the text LAYER.HEAD, as in '3.1'; got {attention!r:.60}")
+        raise LRopeError(f"attention wants the text LAYER.HEAD, as in '3.1'; got {attention!r:.60}")
     layer, head = int(match[1]), int(match[2])
     check_layers(model, [layer])
     if head >= model.cfg.n_heads:
@@ -222,8 +222,8 @@ def _attention_head(
     first, stop = (int(shown.character[unit]) for unit in (shown.start, shown.stop))
     if not first <= at < stop:
         raise LRopeError(
-            f"--at {at} is not among the characters shown, {first} to {stop - 1}; "
-            "choose one of them, or others to show with --start and --length"
+            f"at {at} is not among the characters shown, {first} to {stop - 1}; "
+            "choose one of them, or others to show with start and length"
         )
     return layer, head, at
 

@@ -72,24 +72,29 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Histograms:
-    """Gaps of each unit by quantile of the signal, bin 0 the highest.
+class Ranked:
+    """Values in their order, and how many gaps of each unit each quantile has, counted when first asked for.
 
     Equal values share a bin; a signal of at most 4,096 different values loses nothing.
+
+    Attributes:
+        ranking: The values.
+        units: What is drawn again.
+        most_bins: Into how many bins of about equal size they are cut at most; bin 0 is the highest.
     """
 
-    bin_of: Int[np.ndarray, " n"]
-    n_bins: int
+    ranking: Ranking
     units: Units
+    most_bins: int = N_BINS
 
-    @classmethod
-    def of(cls, ranking: Ranking, units: Units, n_bins: int = N_BINS) -> Histograms:
-        """Cut the ranked values into at most `n_bins` bins of about equal size."""
-        if len(ranking.ends) <= n_bins:
-            return cls(ranking.group_of, len(ranking.ends), units)
-        starts = np.append(0, ranking.ends[:-1])
-        _, group_bin = np.unique(starts * n_bins // len(ranking.order), return_inverse=True)
-        return cls(group_bin[ranking.group_of], int(group_bin[-1]) + 1, units)
+    @cached_property
+    def bin_of(self) -> Int[np.ndarray, " n"]:
+        """The bin of each gap."""
+        ends = self.ranking.ends
+        if len(ends) <= self.most_bins:
+            return self.ranking.group_of
+        starts = np.append(0, ends[:-1]) * self.most_bins // len(self.ranking.order)
+        return np.unique(starts, return_inverse=True)[1][self.ranking.group_of]
 
     @cached_property
     def gaps(self) -> Float[np.ndarray, "units bins"]:
@@ -104,6 +109,11 @@ class Histograms:
     def boundaries(self, is_boundary: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "units bins"]:
         """How many boundaries of each unit fall into each bin."""
         return self._count(self._cell[is_boundary])
+
+    @cached_property
+    def n_bins(self) -> int:
+        """How many bins there are."""
+        return int(self.bin_of.max(initial=-1)) + 1
 
     @cached_property
     def _cell(self) -> Int[np.ndarray, " n"]:
@@ -130,18 +140,16 @@ class Bootstrap:
             self._weights[n_units] = drawn.astype(np.float32)
         return self._weights[n_units]
 
-    def roc_auc(
-        self, histograms: Histograms, is_boundary: Bool[np.ndarray, " n"]
-    ) -> Float[np.ndarray, " resamples"]:
+    def roc_auc(self, ranked: Ranked, is_boundary: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " resamples"]:
         """ROC-AUC of each resample, NaN where a resample holds one kind of gap only.
 
         With wins[u, v] the pairs of a boundary in unit u above another gap in unit v, a resample's
         AUC is w' wins w over its pairs: one small matrix serves all resamples.
         """
-        return self.roc_auc_within([(histograms, is_boundary)])
+        return self.roc_auc_within([(ranked, is_boundary)])
 
     def roc_auc_within(
-        self, parts: Sequence[tuple[Histograms, Bool[np.ndarray, " _"]]]
+        self, parts: Sequence[tuple[Ranked, Bool[np.ndarray, " _"]]]
     ) -> Float[np.ndarray, " resamples"]:
         """ROC-AUC of each resample over the pairs of gaps that stand in the same part.
 
@@ -150,9 +158,9 @@ class Bootstrap:
         weights = self.weights(parts[0][0].units.count)
         pairs = np.zeros(len(weights), dtype=np.float64)
         won = np.zeros((weights.shape[1],) * 2, dtype=np.float32)
-        for histograms, is_boundary in parts:
-            hits = histograms.boundaries(is_boundary)
-            others = histograms.gaps - hits
+        for ranked, is_boundary in parts:
+            hits = ranked.boundaries(is_boundary)
+            others = ranked.gaps - hits
             below = others.sum(axis=1, keepdims=True) - np.cumsum(others, axis=1) + others / 2
             won += hits @ below.T
             pairs += (weights @ hits.sum(axis=1)).astype(np.float64) * (weights @ others.sum(axis=1))
@@ -160,13 +168,13 @@ class Bootstrap:
         return divided(wins, pairs)
 
     def average_precision(
-        self, histograms: Histograms, is_boundary: Bool[np.ndarray, " n"]
+        self, ranked: Ranked, is_boundary: Bool[np.ndarray, " n"]
     ) -> Float[np.ndarray, " resamples"]:
         """Average precision of each resample, NaN where a resample holds no boundary."""
-        weights = self.weights(histograms.units.count)
-        hits = histograms.boundaries(is_boundary)
+        weights = self.weights(ranked.units.count)
+        hits = ranked.boundaries(is_boundary)
         used = np.flatnonzero(hits.any(axis=0))
-        found, above = np.cumsum(hits[:, used], axis=1), histograms.gaps_above[:, used]
+        found, above = np.cumsum(hits[:, used], axis=1), ranked.gaps_above[:, used]
         sums = [
             _precision_sum(part, found, above) for part in np.array_split(weights, -(-len(weights) // _CHUNK))
         ]

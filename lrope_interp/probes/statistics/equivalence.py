@@ -9,9 +9,9 @@ The unit is the pair of runs. What another corpus, length or preset would give i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -29,56 +29,13 @@ EQUIVALENT, DIFFERENT, INCONCLUSIVE, NO_VERDICT = "equivalent", "different", "in
 _NODES, _TAIL = 200, 9.0  # of the quadrature; a chi has an s.d. of at most 0.71
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Differences of paired runs, summed up; needs no margin.
+def paired(differences: Sequence[float] | Float[np.ndarray, " pair"]) -> dict[str, Any]:
+    """Sum up the differences arm - reference, one a seed, in nats per byte; needs no margin.
 
-    Attributes:
-        n: Pairs.
-        mean: Mean difference, in nats per byte; below 0 the arm is better than its reference.
-        sd: Standard deviation of the differences (n - 1 below the line); NaN for a single pair.
-        ci90: The 90 % t interval of the mean, which TOST at 5 % a side compares with the margin.
-        ci95: The 95 % t interval, which decides whether the mean differs from 0.
-    """
-
-    n: int
-    mean: float
-    sd: float
-    ci90: tuple[float, float]
-    ci95: tuple[float, float]
-
-    @property
-    def is_nonzero(self) -> bool:
-        """Whether the 95 % interval leaves out 0; never for a single pair."""
-        return self.ci95[0] > 0 or self.ci95[1] < 0
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the differences say at one margin.
-
-    Attributes:
-        margin: Half width of what counts as the same, in nats per byte.
-        p_lower: One-sided p that the true mean is not above -margin.
-        p_upper: One-sided p that the true mean is not below +margin.
-        word: "equivalent": both p are below 0.05, so the 90 % interval lies within the margin (it may
-            leave out 0 all the same: `Paired.is_nonzero`). "different": not equivalent, and the 95 %
-            interval leaves out 0. "inconclusive": neither. "none": a single pair.
-        power: Probability of "equivalent" if the true mean is 0 and the true s.d. the one observed.
-        n_for_power: Least number of pairs with a power of 0.8, under the same supposition; None where
-            that is above 1,000 or unknown.
-    """
-
-    margin: float
-    p_lower: float
-    p_upper: float
-    word: str
-    power: float
-    n_for_power: int | None
-
-
-def paired(differences: Sequence[float] | Float[np.ndarray, " pair"]) -> Paired:
-    """Sum up the differences arm - reference, one a seed.
+    Returns:
+        `n_seeds`; `mean`, below 0 where the arm is better than its reference; `sd` (n - 1 below the line;
+        NaN for a single pair); the 90 % t interval of the mean, `ci90_low` and `ci90_high`, which TOST at
+        5 % a side compares with the margin; the 95 % one; and `is_nonzero`, whether that leaves out 0.
 
     Raises:
         LRopeError: There is no difference, or one is not finite.
@@ -87,27 +44,41 @@ def paired(differences: Sequence[float] | Float[np.ndarray, " pair"]) -> Paired:
     if not len(values) or not np.isfinite(values).all():
         raise LRopeError(f"paired differences must be finite numbers, at least one; got {values.tolist()}")
     n, mean = len(values), float(values.mean())
-    if n == 1:
-        unknown = (math.nan, math.nan)
-        return Paired(n, mean, math.nan, unknown, unknown)
-    sd = 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1))
-    return Paired(n, mean, sd, _interval(mean, sd, n, 0.90), _interval(mean, sd, n, 0.95))
+    sd = math.nan if n == 1 else 0.0 if np.ptp(values) == 0 else float(values.std(ddof=1))
+    found: dict[str, Any] = {"n_seeds": n, "mean": mean, "sd": sd}
+    for name, share in (("ci90", 0.90), ("ci95", 0.95)):
+        half = float(stats.t.ppf((1 + share) / 2, n - 1)) * sd / math.sqrt(n)
+        found |= {f"{name}_low": mean - half, f"{name}_high": mean + half}
+    return found | {"is_nonzero": found["ci95_low"] > 0 or found["ci95_high"] < 0}
 
 
-def verdict(observed: Paired, margin: float) -> Verdict:
-    """Test `observed` for equivalence within +-margin, at 5 % a side.
+def verdict(observed: Mapping[str, Any], margin: float) -> dict[str, Any]:
+    """Test what `paired` gave for equivalence within +-margin (nats per byte), at 5 % a side.
 
     A standard deviation of 0 is taken as the limit of a small one: the mean alone decides.
+
+    Returns:
+        `p_lower` and `p_upper`, one-sided: that the true mean is not above -margin, nor below +margin.
+        `verdict`: "equivalent" where both are below 0.05, so that the 90 % interval lies within the margin
+        (it may leave out 0 all the same); "different" where not, and the 95 % interval leaves out 0;
+        "inconclusive" where neither; "none" of a single pair. `power`, the probability of "equivalent" if
+        the true mean is 0 and the true s.d. the one observed. `n_seeds_for_power`, the least number of pairs
+        with a power of 0.8 under the same supposition; None where that is above 1,000 or unknown.
     """
     check_margin(margin)
-    if observed.n == 1:
-        return Verdict(margin, math.nan, math.nan, NO_VERDICT, math.nan, None)
-    p_lower = _upper_tail(observed.mean + margin, observed)
-    p_upper = _upper_tail(margin - observed.mean, observed)
+    n, mean, sd = (observed[name] for name in ("n_seeds", "mean", "sd"))
+    names = ("margin", "p_lower", "p_upper", "verdict", "power", "n_seeds_for_power")
+    if n == 1:
+        return dict(zip(names, (margin, math.nan, math.nan, NO_VERDICT, math.nan, None), strict=True))
+    if sd == 0:
+        p_lower, p_upper = (0.5 - 0.5 * float(np.sign(far)) for far in (mean + margin, margin - mean))
+    else:
+        error = sd / math.sqrt(n)
+        p_lower, p_upper = (float(stats.t.sf(far / error, n - 1)) for far in (mean + margin, margin - mean))
     is_equivalent = max(p_lower, p_upper) < ALPHA
-    word = EQUIVALENT if is_equivalent else DIFFERENT if observed.is_nonzero else INCONCLUSIVE
-    power = tost_power(observed.n, observed.sd, margin)
-    return Verdict(margin, p_lower, p_upper, word, power, pairs_for_power(observed.sd, margin))
+    word = EQUIVALENT if is_equivalent else DIFFERENT if observed["is_nonzero"] else INCONCLUSIVE
+    power, needed = tost_power(n, sd, margin), pairs_for_power(sd, margin)
+    return dict(zip(names, (margin, p_lower, p_upper, word, power, needed), strict=True))
 
 
 def tost_power(n: int, sd: float, margin: float, true_mean: float = 0.0) -> float:
@@ -165,15 +136,3 @@ def check_margin(margin: float) -> None:
     """Refuse a margin that is no positive number."""
     if not (math.isfinite(margin) and margin > 0):
         raise LRopeError(f"the margin must be above 0 nats per byte; got {margin:g}. 0.003 is usual")
-
-
-def _interval(mean: float, sd: float, n: int, share: float) -> tuple[float, float]:
-    half = float(stats.t.ppf((1 + share) / 2, n - 1)) * sd / math.sqrt(n)
-    return mean - half, mean + half
-
-
-def _upper_tail(distance: float, observed: Paired) -> float:
-    """Return P(T > distance / standard error); without spread 0, 0.5 or 1."""
-    if observed.sd == 0:
-        return 0.5 - 0.5 * float(np.sign(distance))
-    return float(stats.t.sf(distance / (observed.sd / math.sqrt(observed.n)), observed.n - 1))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64, Num, Shaped
@@ -17,7 +16,7 @@ from jaxtyping import Bool, Float, Int64, Num, Shaped
 from lrope_interp.probes.statistics.bootstrap import (
     N_BINS,
     Bootstrap,
-    Histograms,
+    Ranked,
     Units,
     divided,
     interval,
@@ -91,20 +90,6 @@ def over_seeds(estimates: Sequence[Estimate]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """Values in their order, and how they spread over units; `Scoring.rank` makes it."""
-
-    ranking: Ranking
-    units: Units
-    n_bins: int
-
-    @cached_property
-    def histograms(self) -> Histograms:
-        """What resamples need, made when the first asks."""
-        return Histograms.of(self.ranking, self.units, self.n_bins)
-
-
-@dataclass(frozen=True)
 class Scoring:
     """Scores things, such as gaps or spans, each score with its resamples.
 
@@ -132,7 +117,7 @@ class Scoring:
         value = (curve or Curve.of(ranked.ranking, is_one)).roc_auc()
         if self.drawing is None or math.isnan(value):
             return Estimate(value)
-        return Estimate(value, self.drawing.roc_auc(ranked.histograms, is_one))
+        return Estimate(value, self.drawing.roc_auc(ranked, is_one))
 
     def average_precision(
         self, ranked: Ranked, is_one: Bool[np.ndarray, " n"], curve: Curve | None = None
@@ -141,7 +126,7 @@ class Scoring:
         value = (curve or Curve.of(ranked.ranking, is_one)).average_precision()
         if self.drawing is None or math.isnan(value):
             return Estimate(value)
-        return Estimate(value, self.drawing.average_precision(ranked.histograms, is_one))
+        return Estimate(value, self.drawing.average_precision(ranked, is_one))
 
     def roc_auc_within(
         self, values: Num[np.ndarray, " n"], is_one: Bool[np.ndarray, " n"], part: Int64[np.ndarray, " n"]
@@ -159,8 +144,7 @@ class Scoring:
         value = float(np.average(areas, weights=n_pairs[n_pairs > 0]))
         if self.drawing is None:
             return Estimate(value)
-        parts = [(one.histograms, own) for one, own in zip(ranked, labels, strict=True)]
-        return Estimate(value, self.drawing.roc_auc_within(parts))
+        return Estimate(value, self.drawing.roc_auc_within([*zip(ranked, labels, strict=True)]))
 
     def calls(self, is_called: Bool[np.ndarray, " n"], is_one: Bool[np.ndarray, " n"]) -> dict[str, Estimate]:
         """Return F1, precision, recall and Matthews' correlation of calls at one fixed threshold.

@@ -229,38 +229,14 @@ def control_labels(types: Int64[np.ndarray, " n"], task: Task, seed: int) -> Int
     return np.minimum(label, task.n_classes - 1).astype(np.int64)[types]
 
 
-@dataclass(frozen=True)
-class OnlineCode:
-    """How many bits a concept costs whoever knows some features: the online code of Voita and Titov (2020).
+def online_code(prober: Prober, x: Matrix, c: float) -> float:
+    """Return what all labels cost given features, in bits: the online code of Voita and Titov (2020).
 
-    Labels are sent block by block. The first block costs log2 of the number of classes a label; each later
-    one what a probe says of it that was fitted on all blocks before. A probe that learns fast sends little,
-    however good it gets in the end; labels that follow no rule cost about as much as without any features,
-    and somewhat more where a class comes late.
-
-    Attributes:
-        bits: Of all labels.
-        n: How many labels.
-        n_classes: How many classes.
-    """
-
-    bits: float
-    n: int
-    n_classes: int
-
-    @property
-    def bits_a_span(self) -> float:
-        """Bits for one label."""
-        return self.bits / self.n if self.n else math.nan
-
-    @property
-    def compression(self) -> float:
-        """How many times shorter than a code that knows nothing but the number of classes."""
-        return self.n * math.log2(self.n_classes) / self.bits if self.bits > 0 else math.nan
-
-
-def online_code(prober: Prober, x: Matrix, c: float) -> OnlineCode:
-    """Send the labels of the train spans, document by document in an order drawn by the prober's seed.
+    The labels of the train spans are sent block by block, document by document in an order drawn by the
+    prober's seed. The first block costs log2 of the number of classes a label; each later one what a probe
+    says of it that was fitted on all blocks before. A probe that learns fast sends little, however good it
+    gets in the end; labels that follow no rule cost about as much as without any features, and somewhat more
+    where a class comes late.
 
     Args:
         prober: The task; its test spans are not looked at.
@@ -282,4 +258,4 @@ def online_code(prober: Prober, x: Matrix, c: float) -> OnlineCode:
         # first of a new class would cost whatever a probe's floor is.
         unseen = task.n_classes / (start + task.n_classes)
         bits -= float(np.log2((1 - unseen) * p + unseen / task.n_classes).sum())
-    return OnlineCode(bits, len(rows), task.n_classes)
+    return bits

@@ -8,27 +8,11 @@ and no longer string that ends in it can be seen more often; so what is kept sta
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64, Integer, Shaped
 
 _SYMBOL_BITS = 21  # every code point and every 16-bit token; the rest of the key holds 2**42 numbers
-
-
-@dataclass(frozen=True)
-class Level:
-    """The strings of one length that were seen often enough.
-
-    Attributes:
-        keys: Of each string, sorted; the place of a key in here is the string's number.
-        places: Where the strings end that got a number (indices into what was given).
-        numbers: Their numbers, rising.
-    """
-
-    keys: Int64[np.ndarray, " strings"]
-    places: Int64[np.ndarray, " kept"]
-    numbers: Int64[np.ndarray, " kept"]
 
 
 def grow(
@@ -37,8 +21,11 @@ def grow(
     room: Integer[np.ndarray, " n"],
     least: Sequence[int],
     weights: Int64[np.ndarray, " n"] | None = None,
-) -> Iterator[Level]:
+) -> Iterator[tuple[Int64[np.ndarray, " strings"], Int64[np.ndarray, " kept"], Int64[np.ndarray, " kept"]]]:
     """Number the strings that end at `ends`, of one symbol first, then of two, ...
+
+    Yields the keys of those that were seen often enough, sorted (the place of a key is the string's number);
+    where strings end that got a number (indices into `ends`); and their numbers, rising.
 
     Args:
         symbols: All symbols, below 2**21.
@@ -60,7 +47,7 @@ def grow(
         is_kept = counts >= enough
         places = places[np.repeat(is_kept, lengths)]
         numbers = np.repeat(np.arange(np.count_nonzero(is_kept)), lengths[is_kept])
-        yield Level(keys[first[is_kept]], places, numbers)
+        yield keys[first[is_kept]], places, numbers
 
 
 def look_up(

@@ -129,67 +129,65 @@ class _Bench:
 
     def measure(self, context: int) -> None:
         """Measure all phases at one context."""
-        plan = self.plan
-        if plan.has_forward(context):
-            self._forward(context) if context <= LONG else self._long_forward(context)
-        if context <= LONG:
-            self._train(context)
-        self._decode(context)
-        self._path(context)
+        plan, is_long = self.plan, context > LONG
+        if plan.has_forward(context) and is_long:
+            self._long_forward(context)
+        for phase in _NAMES:
+            if phase == "train_step" and is_long:
+                continue
+            if phase != "forward" or (plan.has_forward(context) and not is_long):
+                self._repeat(phase, context, *self._prepared(phase, context))
         self.on_progress(f"angles, {context:,} tokens", 0, 1)
         self.angles += angle_errors(self.models[REFERENCE].cfg, context, seed=plan.seed, device=plan.device)
         self.on_progress(f"angles, {context:,} tokens", 1, 1)
 
-    def _forward(self, context: int) -> None:
-        tokens = self._tokens(context)
-        computes = {arm: forward_pass(model, tokens) for arm, model in self.models.items()}
-        self._repeat("forward", context, computes, {arm: _bytes(model) for arm, model in self.models.items()})
-
-    def _train(self, context: int) -> None:
-        models = {arm: self.plan.model(arm, "float32") for arm in self.plan.arms}
-        tokens = self._tokens(context + 1)
-        computes = {arm: training_step(model, tokens, self.plan.dtype) for arm, model in models.items()}
-        standing = {arm: 3 * _bytes(model) for arm, model in models.items()}  # weights and two moments
-        self._repeat("train_step", context, computes, standing)
-
-    def _decode(self, context: int) -> None:
-        cache = filled_cache(self.models[REFERENCE], context)
-        cached = sum(_size(entry.past_keys) + _size(entry.past_values) for entry in cache.entries)
-        computes = {arm: decoded_token(model, cache) for arm, model in self.models.items()}
-        standing = {arm: _bytes(model) + cached for arm, model in self.models.items()}
-        self._repeat("decode", context, computes, standing)
-
-    def _path(self, context: int) -> None:
-        """Time each part of the path alone, over all layers."""
-        generator = torch.Generator().manual_seed(self.plan.seed)
-        drawn = torch.randn(1, context, self.models[REFERENCE].cfg.d_model, generator=generator)
-        resid = drawn.to(self.plan.device, getattr(torch, self.plan.dtype))
-        parts = {arm: path_parts(model, resid) for arm, model in self.models.items()}
-        tick = self._ticks("increment_path", context, len(PATH_PARTS) * (self.plan.repeats + 1) + 1)
-        for part in PATH_PARTS:
-            computes = {arm: own[part] for arm, own in parts.items()}
-            self._keep(
-                "increment_path",
-                context,
-                interleaved(computes, self.plan.repeats, self.plan.device, tick),
-                part,
-            )
-        whole = {arm: partial(_run_all, own) for arm, own in parts.items()}
-        self._weigh("increment_path", context, whole, dict.fromkeys(whole, 0), 1)
-        tick()
+    def _prepared(
+        self, phase: str, context: int
+    ) -> tuple[Mapping[str, Mapping[str, Compute]], Mapping[str, Compute], Mapping[str, int]]:
+        """Return what is timed, by part and arm; what is weighed, by arm; and what stands beside that."""
+        plan, reference = self.plan, self.models[REFERENCE]
+        standing = {arm: _bytes(model) for arm, model in self.models.items()}
+        if phase == "forward":
+            tokens = self._tokens(context)
+            computes = {arm: forward_pass(model, tokens) for arm, model in self.models.items()}
+        elif phase == "train_step":
+            models = {arm: plan.model(arm, "float32") for arm in plan.arms}
+            tokens = self._tokens(context + 1)
+            computes = {arm: training_step(model, tokens, plan.dtype) for arm, model in models.items()}
+            standing = {arm: 3 * _bytes(model) for arm, model in models.items()}  # weights and two moments
+        elif phase == "decode":
+            cache = filled_cache(reference, context)
+            cached = sum(_size(entry.past_keys) + _size(entry.past_values) for entry in cache.entries)
+            computes = {arm: decoded_token(model, cache) for arm, model in self.models.items()}
+            standing = {arm: own + cached for arm, own in standing.items()}
+        else:  # the increment path: each of its parts alone, over all layers
+            generator = torch.Generator().manual_seed(plan.seed)
+            drawn = torch.randn(1, context, reference.cfg.d_model, generator=generator)
+            resid = drawn.to(plan.device, getattr(torch, plan.dtype))
+            by_arm = {arm: path_parts(model, resid) for arm, model in self.models.items()}
+            parts = {part: {arm: own[part] for arm, own in by_arm.items()} for part in PATH_PARTS}
+            whole = {arm: partial(_run_all, own) for arm, own in by_arm.items()}
+            return parts, whole, dict.fromkeys(whole, 0)
+        return {"": computes}, computes, standing
 
     def _repeat(
         self,
         phase: str,
         context: int,
-        computes: Mapping[str, Compute],
+        parts: Mapping[str, Mapping[str, Compute]],
+        whole: Mapping[str, Compute],
         standing: Mapping[str, int],
     ) -> None:
-        """Time a phase in alternation, then measure its memory."""
-        tick = self._ticks(phase, context, self.plan.repeats + 2)
-        seconds = interleaved(computes, self.plan.repeats, self.plan.device, tick)
-        self._keep(phase, context, seconds)
-        self._weigh(phase, context, computes, standing, min(_MEMORY_ROUNDS, self.plan.repeats))
+        """Time each part of a phase in alternation, then measure the memory of the whole."""
+        plan = self.plan
+        tick = self._ticks(phase, context, len(parts) * (plan.repeats + 1) + 1)
+        for part, computes in parts.items():
+            self._keep(phase, context, interleaved(computes, plan.repeats, plan.device, tick), part)
+        gc.collect()  # what is collected later would hide a part of the peak
+        for _ in range(1 if len(parts) > 1 else min(_MEMORY_ROUNDS, plan.repeats)):
+            for arm, compute in whole.items():
+                used = working_bytes(compute, plan.device)
+                self._remember(phase, context, arm, standing[arm], used)
         tick()
 
     def _long_forward(self, context: int) -> None:
@@ -231,20 +229,6 @@ class _Bench:
             seconds = seconds_of(compute, self.plan.device)
         done, wanted = (sum(forward_flops(model.cfg, n).values()) for n in (length, context))
         return max(seconds * wanted / done, 1e-6)
-
-    def _weigh(
-        self,
-        phase: str,
-        context: int,
-        computes: Mapping[str, Compute],
-        standing: Mapping[str, int],
-        n_rounds: int,
-    ) -> None:
-        gc.collect()  # what is collected later would hide a part of the peak
-        for _ in range(n_rounds):
-            for arm, compute in computes.items():
-                used = working_bytes(compute, self.plan.device)
-                self._remember(phase, context, arm, standing[arm], used)
 
     def _remember(self, phase: str, context: int, arm: str, standing: int, used: int | None) -> None:
         if used is not None:

@@ -30,6 +30,7 @@ from lrope_interp.probes.capture.capture import (
 from lrope_interp.probes.capture.controls import calibration_tokens
 from lrope_interp.probes.capture.selection import FIT_BYTES, Selection, describe
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
+from lrope_interp.probes.statistics.estimates import Scoring
 from lrope_interp.probes.studies.definitions.pairs import (
     CONTROLS,
     MOST_PAIRS,
@@ -290,16 +291,14 @@ def _rows(
     model: str, real: Logs, against: Logs, units: Units, bootstrap: Bootstrap
 ) -> Iterator[dict[str, Any]]:
     """Yield a row of numbers a place."""
-    one = np.ones(len(real))
+    scoring = Scoring(units, bootstrap)
     counts = {"n": len(real), "n_documents": units.n_documents, "n_units": units.count}
     for at in range(real.shape[1]):
         apart = real[:, at] - against[:, at]
-        low, high = np.nan, np.nan
-        if units.has_interval:
-            low, high = interval(bootstrap.ratio(units, apart, one))
-        means = [float(part.mean()) if len(part) else np.nan for part in (real[:, at], against[:, at], apart)]
-        named = {"real": np.exp(means[0]), "matched": np.exp(means[1]), "difference": means[2]}
-        yield {"model": model, **named, "ci_low": low, "ci_high": high, **counts}
+        means = [np.exp(part.mean()) if len(part) else np.nan for part in (real[:, at], against[:, at])]
+        found = scoring.mean(apart)
+        named = {"real": means[0], "matched": means[1], "difference": found.value}
+        yield {"model": model, **found.row(), **named, **counts}
 
 
 def _stratified_rows(

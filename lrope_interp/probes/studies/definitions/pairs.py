@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int64
 from lrope_interp.data import Document, byte_class, character_starts, label_gaps
 from lrope_interp.data.spans.definitions import KINDS, definitions_of
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.capture.capture import Progress
+from lrope_interp.probes.capture.capture import Progress, counted
 from lrope_interp.probes.capture.captured import Captured
 
 NAMES, REPEATED, ROLES = CONTROLS = ("names", "same_name", "roles")
@@ -210,7 +210,9 @@ def find_pairs(
     """
     readable = [at for at, document in enumerate(captured.documents) if is_readable(document)]
     if not readable:
-        raise LRopeError("no document is Python that parses, so no definition can be found; give --data code")
+        raise LRopeError(
+            "no document is Python that parses, so no definition can be found; give the corpus code"
+        )
     parts = []
     for number in readable:
         names = DocumentNames(captured, number, shared[number])
@@ -229,11 +231,9 @@ def find_pairs(
     rng = np.random.default_rng([seed, 1])
     controls = []
     numbers = np.unique(uses["document"]).tolist()
-    for done, number in enumerate(numbers, start=1):
+    for number in counted(numbers, "pairs", on_progress):
         names = DocumentNames(captured, number, shared[number])
         controls.append(match_document(names, uses[uses["document"] == number], most_tokens, rng))
-        if on_progress is not None:
-            on_progress("pairs", done, len(numbers))
     matched: Any = pd.concat(controls)
     pairs = pd.concat(
         [

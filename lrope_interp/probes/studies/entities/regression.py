@@ -20,7 +20,6 @@ from lrope_interp.probes.studies.entities.signals import (
     EntitySignal,
     Row,
     at_place,
-    each_place,
     per_byte,
     summed,
 )
@@ -98,7 +97,7 @@ def regression_rows(
     is_capitalised_other = (own["capital_both"] > 0) & ~units.is_name
     rows: list[Row] = []
     for response in RESPONSES:
-        known = ~np.isnan(english_response(units, captured, signals[0].values[0, 0], response))
+        known = ~np.isnan(english_response(units, captured, signals[0][1], response))
         designs = {
             model: (kept, Design.of(units.is_name[kept], held[kept], groups[kept], fixed))
             for model, kept, held, fixed in (
@@ -107,7 +106,7 @@ def regression_rows(
                 (FIRST_WORDS, known & within, columns, word[known & within]),
             )
         }
-        for place, numbers in each_place(signals):
+        for place, numbers in signals:
             values = english_response(units, captured, numbers, response)
             for model, (kept, design) in designs.items():
                 found = place | {"response": response, "model": model} | design.estimate(values[kept])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,22 +24,9 @@ N_SEEDS = 3
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class EntitySignal:
-    """Numbers that stand where increments stand, in units of their mean.
-
-    Attributes:
-        name: "increments", or a control.
-        seed: Of a random control.
-        values: 1 is the mean of the layer and head: over the fit documents for increments and "lexical",
-            over what is read for the random controls.
-        layers: Layer numbers along the first axis.
-    """
-
-    name: str
-    seed: int | None
-    values: Float32[np.ndarray, "layers heads n_bytes"]
-    layers: tuple[int, ...]
+EntitySignal = tuple[Row, Float32[np.ndarray, " n_bytes"]]
+"""Signal, seed, layer and head, and numbers that stand where increments stand. 1 is the mean of the layer and
+head: over the fit documents for increments and "lexical", over what is read for the random controls."""
 
 
 def read_signals(
@@ -73,20 +59,26 @@ def read_signals(
         on_progress=on_progress,
     )
 
-    def by_own_mean(name: str, seed: int | None, values: Float32[np.ndarray, "layers heads n_bytes"]) -> Any:
-        mean = captured.at_tokens(values).mean(axis=-1, keepdims=True, dtype=np.float64)
-        return EntitySignal(name, seed, (values / mean).astype(np.float32), captured.layers)
+    def by_place(
+        name: str, values: Float32[np.ndarray, "layers heads n_bytes"], seed: int | None = None
+    ) -> None:
+        if seed is not None:
+            mean = captured.at_tokens(values).mean(axis=-1, keepdims=True, dtype=np.float64)
+            values = (values / mean).astype(np.float32)
+        for at, head in np.ndindex(values.shape[:2]):
+            place = {"signal": name, "seed": seed, "layer": captured.layers[at]}
+            found.append((place | {"head": head if values.shape[1] > 1 else None}, values[at, head]))
 
-    mean = fitted.mean[..., None]
+    found: list[EntitySignal] = []
     lexical = np.zeros(captured.increments.shape, dtype=np.float32)
     lexical[..., captured.token_starts] = fitted.lexical[..., captured.tokens]
-    others = untrained(model, fit, batch_size=batch_size, on_progress=on_progress)[:N_SEEDS]
-    return captured, [
-        EntitySignal(INCREMENTS, None, captured.increments / mean, captured.layers),
-        EntitySignal(LEXICAL, None, lexical / mean, captured.layers),
-        *(by_own_mean(UNTRAINED, one.seed, np.asarray(one.function(captured))) for one in others),
-        *(by_own_mean(RANDOM_HEAD, seed, random_head(captured, seed)) for seed in range(N_SEEDS)),
-    ]
+    by_place(INCREMENTS, captured.increments / fitted.mean[..., None])
+    by_place(LEXICAL, lexical / fitted.mean[..., None])
+    for one in untrained(model, fit, batch_size=batch_size, on_progress=on_progress)[:N_SEEDS]:
+        by_place(UNTRAINED, np.asarray(one.function(captured)), one.seed)
+    for seed in range(N_SEEDS):
+        by_place(RANDOM_HEAD, random_head(captured, seed), seed)
+    return captured, found
 
 
 def read_short(
@@ -107,15 +99,6 @@ def read_short(
     return read_signals(
         short, documents, fitted, fit, predictions=False, batch_size=batch_size, on_progress=stage
     )
-
-
-def each_place(signals: Sequence[EntitySignal]) -> Iterator[tuple[Row, Float32[np.ndarray, " n_bytes"]]]:
-    """Yield signal, seed, layer and head of some numbers, and the numbers."""
-    for signal in signals:
-        for at, head in np.ndindex(signal.values.shape[:2]):
-            number = head if signal.values.shape[1] > 1 else None
-            place = {"signal": signal.name, "seed": signal.seed, "layer": signal.layers[at], "head": number}
-            yield place, signal.values[at, head]
 
 
 def at_place(

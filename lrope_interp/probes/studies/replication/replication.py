@@ -92,29 +92,8 @@ def compare(runs: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
         differences = (losses[arm] - losses[reference]).dropna()
         if differences.empty:
             raise LRopeError(f"no seed has both {arm} and {reference}: there is nothing to compare")
-        observed = paired(differences.to_numpy())
-        for margin in comparison.margins:
-            found = verdict(observed, margin)
-            lines.append(
-                {
-                    "arm": arm,
-                    "reference": reference,
-                    "n_seeds": observed.n,
-                    "mean": observed.mean,
-                    "sd": observed.sd,
-                    "ci90_low": observed.ci90[0],
-                    "ci90_high": observed.ci90[1],
-                    "ci95_low": observed.ci95[0],
-                    "ci95_high": observed.ci95[1],
-                    "is_nonzero": observed.is_nonzero,
-                    "margin": margin,
-                    "p_lower": found.p_lower,
-                    "p_upper": found.p_upper,
-                    "verdict": found.word,
-                    "power": found.power,
-                    "n_seeds_for_power": found.n_for_power,
-                }
-            )
+        observed = {"arm": arm, "reference": reference} | paired(differences.to_numpy())
+        lines += [observed | verdict(observed, margin) for margin in comparison.margins]
     return pd.DataFrame(lines).astype({"n_seeds": "Int64", "n_seeds_for_power": "Int64"})
 
 
