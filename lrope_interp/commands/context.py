@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.analysis import Analysis, close, save, shares
-from lrope_interp.commands.output import Voice
+from lrope_interp.commands.analysis import Analysis, close, print_verdicts, save, shares
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from lrope_interp.results import Result
 
 PRESET = "paper"
 _SHAPE = ("n_layers", "d_model", "n_heads", "d_head", "d_mlp", "max_increment", "rope_base")
@@ -61,7 +58,6 @@ def context(
     from lrope_interp.models.config import resolve_device
     from lrope_interp.probes.studies.context.context import measure_costs
     from lrope_interp.probes.studies.context.plan import CostPlan, parse_arms, parse_contexts
-    from lrope_interp.reports.context.page import render_context_cost
     from lrope_interp.results import stamp
     from lrope_interp.runs import RUNS
     from lrope_interp.training.distribution import resolve_dtype
@@ -89,8 +85,8 @@ def context(
         made = stamp(measured, command=shlex.join(["lrope-interp", *sys.argv[1:]]))
         shape = f"the shape of {model.name}" if model else f"preset {preset or PRESET}"
         made = replace(made, provenance={**made.provenance, "model": shape})
-        result, where = save(made, render_context_cost, target, reservation)
-    _print(result, asked.output)
+        result, where = save(made, None, target, reservation)
+    print_verdicts(result, asked.output)
     tables = {name: result.tables[name].to_dict("records") for name in ("arms", "costs", "angles", "targets")}
     close(result, where, asked.output, **tables)
 
@@ -107,28 +103,3 @@ def _shape(preset: str | None, model: Path | None) -> Mapping[str, Any]:
     if preset is not None:
         raise LRopeError("--preset and --model both say which shape: give one of them")
     return read_config(read_run(model).folder)["model"]
-
-
-def _print(result: Result, out: Voice) -> None:
-    from lrope_interp.reports.context.frames import PHASES
-    from lrope_interp.reports.context.page import against, milliseconds, spread
-    from lrope_interp.reports.context.words import sentences
-
-    costs: Any = result.tables["costs"]
-    rows = [
-        [
-            f"{line.context:,}",
-            PHASES[line.phase],
-            line.arm.replace("_", "-"),
-            milliseconds(line.seconds_median),
-            against(line, line.ratio_to_fixed),
-            spread(line),
-            f"{line.peak_mb:,.1f}" if line.peak_mb == line.peak_mb else "-",
-        ]
-        for line in costs.itertuples(index=False)
-    ]
-    header = ["tokens", "phase", "arm", "ms", "against fixed", "quartiles", "peak MB"]
-    out.table("Costs, medians over rounds", header, rows)
-    for title, sentence in sentences(result):
-        out.line(f"{title}: {sentence}")
-    out.line()

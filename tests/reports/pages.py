@@ -27,7 +27,7 @@ from study_samples import (
 from lrope_interp.reports.ablations.page import render_ablations
 from lrope_interp.reports.boundaries.page import render as render_boundaries
 from lrope_interp.reports.concepts.page import render_concepts
-from lrope_interp.reports.context.page import render_context_cost
+from lrope_interp.reports.context.page import render as render_context
 from lrope_interp.reports.definitions.page import render_definitions
 from lrope_interp.reports.distances.page import render as render_distance
 from lrope_interp.reports.entities.page import render as render_entities
@@ -60,7 +60,7 @@ RENDER: dict[str, Callable[[Result], str]] = {
     "entities": render_entities,
     "eval": render_evaluation,
     "replicate": render_replication,
-    "bench": render_context_cost,
+    "bench": render_context,
 }
 HOSTILE_MADE: dict[str, Callable[[str], Result]] = {
     "spacing": lambda text: spacing_result(text, n_layers=1, attention=(0, 0, 5)),

@@ -28,8 +28,6 @@ from lrope_interp.reports.concepts.panels import plot_panels
 from lrope_interp.reports.concepts.selectivity import leakage_table, selectivity_frame, selectivity_panels
 from lrope_interp.reports.concepts.strips import example_strips as concept_strips
 from lrope_interp.reports.concepts.structure import CONTRASTS, MEASURES, structure_frame, structure_panels
-from lrope_interp.reports.context.figures import plot_time
-from lrope_interp.reports.context.frames import flops_frame, phase_frame
 from lrope_interp.reports.training.page import plot_increments, plot_loss
 from lrope_interp.results import Result
 
@@ -240,23 +238,6 @@ def test_controls_of_selectivity_and_structure_have_their_own_rows(result_of: Re
 
 
 # --- studies, distances, training ----------------------------------------------------------------------
-
-
-def test_times_have_their_quartiles_and_operations_add_up(result_of: ResultOf) -> None:
-    result = result_of("bench")
-    frame = phase_frame(result, "forward")
-    for trace, arm in zip(plot_time(result, ["forward"]).data, ("shared", "per_layer"), strict=True):
-        own = frame[frame["arm"] == arm]
-        np.testing.assert_array_equal(trace.y, own["ratio_to_fixed"])
-        np.testing.assert_array_equal(
-            trace.error_y.array, np.nan_to_num(own["ratio_q3"] - own["ratio_to_fixed"])
-        )
-    flops = flops_frame(result)
-    parts = flops[["linears", "attention", "increment_heads", "rotation"]].sum(axis=1)
-    np.testing.assert_array_equal(flops["total"], parts)
-    at_512 = flops[flops["context"] == 512].set_index("arm")
-    expected = at_512.loc["per_layer", "total"] / at_512.loc["fixed", "total"]
-    assert at_512.loc["per_layer", "ratio"] == pytest.approx(expected)
 
 
 def test_a_run_is_drawn_with_bits_beside_nats_and_its_spread(tmp_path: Any) -> None:

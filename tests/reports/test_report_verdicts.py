@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from ablation_samples import ablations_result
 from concept_results import concepts_result
-from study_samples import CLOSER, cost_result, definitions_result
+from study_samples import CLOSER, definitions_result
 
 from lrope_interp.commands.output import Voice
 from lrope_interp.commands.probe import print_claims
@@ -27,9 +27,6 @@ from lrope_interp.reports.concepts.names import BEYOND, UNMEASURED, WINS
 from lrope_interp.reports.concepts.structure import CONTRASTS, structure_sentence, told_units
 from lrope_interp.reports.concepts.words import adding_sentence, best_sentence, standing_sentence
 from lrope_interp.reports.concepts.words import sentences as concept_sentences
-from lrope_interp.reports.context.page import render_context_cost
-from lrope_interp.reports.context.words import sentences as cost_sentences
-from lrope_interp.reports.context.words import signed
 from lrope_interp.reports.definitions.page import verdicts as definition_verdicts
 from lrope_interp.results import Result
 
@@ -260,26 +257,3 @@ def test_what_was_not_measured_is_not_said_to_be_beaten(column: str, name: str) 
     for left in (table[table[column] != name], unbounded):
         told = definition_verdicts(_with(result, definitions=left))[0]
         assert "are not shown to be drawn together" in told
-
-
-def test_costs_are_said_at_each_length_and_targets_have_a_verdict_at_theirs_only(
-    result_of: ResultOf,
-) -> None:
-    said = dict(cost_sentences(result_of("bench")))
-    assert said["Parameters"].startswith("Per layer increments add 40,000 parameters to 1,000,000, 4.0 %")
-    rows = result_of("bench").tables["costs"].query("phase == 'forward' and arm == 'per_layer'")
-    for row in rows.itertuples():
-        told = f"{signed(float(row.ratio_to_fixed) - 1)} at {row.context:,}"  # pyright: ignore
-        assert told in said["Time of per layer against fixed RoPE"]
-    assert said["Asked for"].startswith("At 131,072 tokens") and said["Asked for"].count(": met") == 5
-    worse = dict(cost_sentences(cost_result(angle_error=2e-6)))["Asked for"]
-    assert "largest angle error 2.0e-6 rad (asked: at most 1.0e-6 rad): not met" in worse
-    short = cost_result((512, 8192))
-    told = dict(cost_sentences(short))["Asked for"]
-    assert told.startswith("The targets are for 131,072 tokens, so 8,192 give no verdict")
-    assert ": met" not in told and ": met" not in render_context_cost(short)
-
-
-def test_a_percentage_keeps_two_places_below_one_and_never_says_minus_nothing() -> None:
-    found = [signed(value) for value in (0.1234, 0.0041, -0.02, -0.00001, float("nan"))]
-    assert found == ["+12.3 %", "+0.41 %", "−2.0 %", "0.00 %", "–"]

@@ -1,0 +1,277 @@
+"""The numbers behind the page of context costs, each from the saved result alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lrope_interp.reports.kit.frames import Frame
+from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
+from lrope_interp.reports.kit.wording import NOTHING, is_number, listed, number
+from lrope_interp.results import Result
+
+REFERENCE = "fixed"
+TARGET_CONTEXT = 131_072
+PHASES = {
+    "forward": "forward pass",
+    "increment_path": "increment path",
+    "train_step": "training step",
+    "decode": "decoding a token",
+}
+MARKS = {"met": ("✓", "won"), "not met": ("✗", "lost")}
+
+
+def arm_word(arm: str) -> str:
+    """Return an arm in words: "per layer"."""
+    return arm.replace("_", " ")
+
+
+def learned_arms(result: Result) -> list[str]:
+    """Return the arms beside fixed RoPE, in the order of the result."""
+    return [arm for arm in result.tables["arms"]["arm"] if arm != REFERENCE]
+
+
+def _lines(result: Result, name: str) -> list[Any]:
+    table: Frame = result.tables[name]
+    return list(table.itertuples(index=False))
+
+
+def contexts_of(result: Result) -> list[int]:
+    """Return every context that was measured, ascending."""
+    return sorted(int(context) for context in set(result.tables["costs"]["context"]))
+
+
+def phase_frame(result: Result, phase: str, column: str = "ratio_to_fixed") -> Frame:
+    """Return the rows of `costs` of one phase that have a ratio, fixed RoPE left out, by context."""
+    costs: Frame = result.tables["costs"]
+    own = costs[(costs["phase"] == phase) & (costs["arm"] != REFERENCE) & costs[column].notna()]
+    return own.sort_values("context", kind="stable").reset_index(drop=True)
+
+
+_TARGETS = {  # of a target: what it is, in which unit, and how the limit is meant
+    "time": ("time, %", 100, "under"),
+    "memory": ("peak memory, %", 100, "under"),
+    "angle": ("largest angle error, µrad", 1e6, "at most"),
+}
+
+
+def verdicts(result: Result) -> Verdicts:
+    """Return one row a target, at the longest context: what was found and asked, and whether it is met."""
+    lines = _lines(result, "targets")
+    frame, context = pd.DataFrame([_target(result, line) for line in lines]), int(lines[0].context)
+    return Verdicts(
+        headline=_headline(result, context),
+        frame=frame.reindex(columns=[*COLUMNS, "reference"]),
+        names={"what": "Beyond fixed RoPE", "value": "Found", "control": "Asked"},
+        digits=2,
+        caption=f"At {context:,} tokens. Time of the increment path, over a forward pass of fixed RoPE; "
+        "memory of a forward pass. Brackets: quartiles. Upright line: what was asked.",
+        marks=MARKS,
+    )
+
+
+def _target(result: Result, line: Any) -> dict[str, Any]:
+    name, unit, limit = _TARGETS[line.target]
+    found = {"what": f"{arm_word(line.arm)}: {name}" if line.arm else name, "value": unit * line.value}
+    found |= {"low": np.nan, "high": np.nan, "reference": unit * line.limit}
+    if line.target == "time":
+        own = phase_frame(result, "increment_path")
+        for row in own[(own["arm"] == line.arm) & (own["context"] == line.context)].itertuples():
+            found |= {"low": unit * (row.ratio_q1 - 1), "high": unit * (row.ratio_q3 - 1)}
+    verdict = "no verdict" if line.verdict == "none" else line.verdict
+    return found | {"control": f"{limit} {unit * line.limit:g}", "verdict": verdict}
+
+
+def _headline(result: Result, context: int) -> str:
+    """Say in at most 25 words what the main arm costs at the longest context, and what is met."""
+    arms = learned_arms(result)
+    targets: Frame = result.tables["targets"]
+    arm = "per_layer" if "per_layer" in arms else arms[-1]
+    own = targets[targets["arm"] == arm].set_index("target")["value"]
+    shares: Frame = result.tables["arms"].set_index("arm")["extra_share"]
+    costs = [f"{share(shares[arm])} parameters"]
+    costs += [f"{share(own[name])} {word}" for name, word in _COSTS.items() if is_number(own[name])]
+    judged = targets[targets["verdict"] != "none"]
+    n_met = int((judged["verdict"] == "met").sum())
+    unknown = f", {len(targets) - len(judged)} unknown" if len(targets) > len(judged) else ""
+    met = f"{n_met} of {len(targets)} targets are met{unknown}"
+    said = met if len(judged) else f"targets are for {TARGET_CONTEXT:,}"
+    return f"{arm_word(arm).capitalize()} increments add {listed(costs)} at {context:,} tokens; {said}."
+
+
+_COSTS = {"time": "time", "memory": "peak memory"}
+
+
+def change(value: Any) -> str:
+    """Format a share with its sign, in per cent; two decimals below one per cent."""
+    if not is_number(value):
+        return NOTHING
+    percent = 100 * float(value)
+    if abs(percent) < 0.005:
+        return "0.00 %"
+    return f"{percent:+.{1 if abs(percent) >= 1 else 2}f} %".replace("-", "−")
+
+
+def share(value: Any) -> str:
+    """Format a share in per cent, without a plus."""
+    return change(value).removeprefix("+")
+
+
+def _against(line: Any, ratio: Any) -> str:
+    """Format a ratio to fixed RoPE as a share; a dash for fixed RoPE itself."""
+    return NOTHING if line.arm == REFERENCE else change(ratio - 1)
+
+
+def _quartiles_of_ratio(line: Any) -> str:
+    if line.arm == REFERENCE or not is_number(line.ratio_q1):
+        return ""
+    return f"[{change(line.ratio_q1 - 1)}, {change(line.ratio_q3 - 1)}]"
+
+
+def milliseconds(seconds: Any) -> str:
+    """Format seconds as milliseconds, to three figures or whole."""
+    if not is_number(seconds):
+        return NOTHING
+    value = 1000 * float(seconds)
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _quartiles(line: Any) -> str:
+    return f"[{milliseconds(line.q1)}, {milliseconds(line.q3)}]" if is_number(line.q1) else NOTHING
+
+
+_GLANCE = {
+    "forward": "Forward pass, %",
+    "increment_path": "Increment path alone, %",
+    "train_step": "Training step, %",
+    "decode": "One token, %",
+}
+_MEMORY = "Memory, %"
+
+
+def glance_table(result: Result) -> Frame:
+    """Return what each arm costs beyond fixed RoPE at each context: a column a phase, and memory."""
+    costs: Frame = result.tables["costs"]
+    rows = []
+    for (context, arm), own in costs[costs["arm"] != REFERENCE].groupby(["context", "arm"], sort=False):
+        row = {"Arm": arm_word(arm), "Tokens": f"{context:,}"}
+        row |= dict.fromkeys([*_GLANCE.values(), _MEMORY], NOTHING)
+        for line in own.itertuples(index=False):
+            found = f"{_against(line, line.ratio_to_fixed)} {_quartiles_of_ratio(line)}".strip()
+            row[_GLANCE[line.phase]] = found.replace(" %", "")
+            if line.phase == "forward":
+                row[_MEMORY] = _against(line, line.peak_ratio).replace(" %", "")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def costs_table(result: Result) -> Frame:
+    """Return every phase with its milliseconds and megabytes."""
+    lines = _lines(result, "costs")
+    return pd.DataFrame({
+        "Phase": [PHASES[line.phase] for line in lines],
+        "Arm": [arm_word(line.arm) for line in lines],
+        "Tokens": [f"{line.context:,}" for line in lines],
+        "Milliseconds": [milliseconds(line.seconds_median) for line in lines],
+        "Quartiles": [_quartiles(line) for line in lines],
+        "Against fixed": [_against(line, line.ratio_to_fixed) for line in lines],
+        "Quartiles of it": [_quartiles_of_ratio(line) or NOTHING for line in lines],
+        "Peak MB": [number(line.peak_mb, 1) for line in lines],
+        "Memory against fixed": [
+            NOTHING if line.phase == "increment_path" else _against(line, line.peak_ratio) for line in lines
+        ],
+        "Rounds": [f"{line.n}" for line in lines],
+    })  # fmt: skip
+
+
+def path_table(result: Result) -> Frame:
+    """Return the parts of the increment path, each timed alone."""
+    lines = _lines(result, "path")
+    return pd.DataFrame({
+        "Part": [line.part for line in lines],
+        "Arm": [arm_word(line.arm) for line in lines],
+        "Tokens": [f"{line.context:,}" for line in lines],
+        "Milliseconds": [milliseconds(line.seconds_median) for line in lines],
+        "Quartiles": [_quartiles(line) for line in lines],
+        "Of a forward pass": [share(line.share_of_forward) for line in lines],
+    })  # fmt: skip
+
+
+def path_totals(result: Result) -> Frame:
+    """Return the time of the increment heads, and of all that turns increments into angles, by arm."""
+    path: Frame = result.tables["path"]
+    own = path.assign(own=np.where(path["part"] == "heads", "heads", "rest"))
+    found = own.groupby(["context", "arm", "own"], sort=False)["seconds_median"].sum().unstack().reset_index()
+    return pd.DataFrame({
+        "Arm": [arm_word(arm) for arm in found["arm"]],
+        "Tokens": [f"{context:,}" for context in found["context"]],
+        "Heads, ms": [milliseconds(value) for value in found["heads"]],
+        "Sum, angles and rotation, ms": [milliseconds(value) for value in found["rest"]],
+    })  # fmt: skip
+
+
+def angles_table(result: Result) -> Frame:
+    """Return the largest angle error of each running sum."""
+    lines = _lines(result, "angles")
+    own = {"float64": "float64, as the model"}
+    return pd.DataFrame({
+        "Running sum": [own.get(line.method, line.method) for line in lines],
+        "Tokens": [f"{line.context:,}" for line in lines],
+        "Last position": [f"{line.largest:,.0f}" for line in lines],
+        "Largest error, rad": [f"{line.max_error:.1e}".replace("e-0", "e-") for line in lines],
+        "In plane": [f"{line.plane}" for line in lines],
+        "At token": [f"{line.position:,}" for line in lines],
+    })  # fmt: skip
+
+
+def flops_frame(result: Result) -> Frame:
+    """Return operations with a column a part, their total, and the total over that of fixed RoPE."""
+    flops: Frame = result.tables["flops"]
+    wide = flops.pivot(index=["context", "arm"], columns="part", values="flops")
+    wide = wide[list(dict.fromkeys(flops["part"]))]
+    wide["total"] = wide.sum(axis=1)
+    fixed = wide["total"].xs(REFERENCE, level="arm")
+    wide["ratio"] = wide["total"] / fixed.reindex(wide.index.get_level_values("context")).to_numpy()
+    order = pd.MultiIndex.from_frame(flops[["context", "arm"]].drop_duplicates())
+    return wide.reindex(order).reset_index()
+
+
+def flops_table(result: Result) -> Frame:
+    """Return the operations of a forward pass in millions."""
+    frame = flops_frame(result)
+    parts = [name for name in frame if name not in ("context", "arm", "ratio")]
+    return pd.DataFrame({
+        "Arm": [arm_word(arm) for arm in frame["arm"]],
+        "Tokens": [f"{context:,}" for context in frame["context"]],
+        **{
+            part.replace("_", " ").capitalize(): [
+                f"{value / 1e6:,.0f}" if value >= 1e8 else f"{value / 1e6:.3g}" for value in frame[part]
+            ]
+            for part in parts
+        },
+        "Against fixed": [_against(line, line.ratio) for line in frame.itertuples(index=False)],
+    })  # fmt: skip
+
+
+def arms_table(result: Result) -> Frame:
+    """Return the parameters of every arm."""
+    lines = _lines(result, "arms")
+    return pd.DataFrame({
+        "Arm": [arm_word(line.arm) for line in lines],
+        "Parameters": [f"{line.n_parameters:,}" for line in lines],
+        "Beyond fixed": [f"{line.extra:,}" for line in lines],
+        "Share": [NOTHING if line.arm == REFERENCE else share(line.extra_share) for line in lines],
+    })  # fmt: skip
+
+
+def measured(result: Result) -> dict[str, str]:
+    """Return where and how it was measured, as facts."""
+    found = result.provenance.get("measured") or {}
+    where = f"{found.get('device', '?')} {found.get('device_name', '')}".strip()
+    return {
+        "Machine": f"{where}, {found.get('threads', '?')} threads of {found.get('cores', '?')} cores",
+        "How": f"{found.get('dtype', '?')}, one text, {found.get('repeats', '?')} rounds after warm-up, "
+        "arms in alternation",
+    }
