@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import lrope_interp as lr
 from lrope_interp.commands import output
 from lrope_interp.commands.output import Voice
 from lrope_interp.progress import Stages, clock, shows_progress
@@ -117,3 +119,9 @@ def test_a_notebook_shows_a_bar_and_takes_it_away(monkeypatch: pytest.MonkeyPatc
 )
 def test_time_reads_as_on_a_clock(seconds: float, said: str) -> None:
     assert clock(seconds) == said
+
+
+def test_every_public_analysis_that_takes_long_shows_how_far_it_is() -> None:
+    for name in ("boundaries", "ablate", "probe", "eval"):
+        assert "on_progress" in inspect.signature(getattr(lr, name)).parameters
+        assert getattr(lr, name).__wrapped__

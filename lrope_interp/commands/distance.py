@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 _LONGEST_NUMBER = 9
 
 
-@shares("distance", "model", "out", "overwrite", "device", "encoding_errors", "as_json", "quiet")
+@shares(
+    "distance",
+    "model",
+    "out",
+    "overwrite",
+    "device",
+    "encoding_errors",
+    "open_page",
+    "image",
+    "as_json",
+    "quiet",
+)
 def distance(
     asked: Analysis,
     sentence: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The text to measure.")] = None,

@@ -181,7 +181,7 @@ def _usual(command: str) -> dict[str, float]:
     """Return what the stages of a command took the last time, or usually take, in seconds."""
     from lrope_interp.data.cache import cache_folder
 
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # whatever the file holds
         found = json.loads((cache_folder() / _STAGES).read_text(encoding="utf-8"))[command]
         return {str(stage): max(float(seconds), 0.0) for stage, seconds in found.items()}
     return USUAL.get(command, {})
@@ -197,7 +197,8 @@ def _remember(command: str, took: Mapping[str, float]) -> None:
     known: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         known = json.loads((cache_folder() / _STAGES).read_text(encoding="utf-8"))
-    with suppress(OSError, TypeError):
+    with suppress(OSError):
+        known = known if isinstance(known, dict) else {}
         cache_folder().mkdir(parents=True, exist_ok=True)
         write_json_atomically(cache_folder() / _STAGES, {**known, command: took})
 

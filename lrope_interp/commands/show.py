@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from lrope_interp.data import Document
 
 
-@shares("show", "model", "gold", "out", "overwrite", "device", "encoding_errors", "as_json", "quiet")
+@shares(
+    "show",
+    "model",
+    "gold",
+    "out",
+    "overwrite",
+    "device",
+    "encoding_errors",
+    "open_page",
+    "image",
+    "as_json",
+    "quiet",
+)
 def show(
     asked: Analysis,
     sentence: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The text to show.")] = None,

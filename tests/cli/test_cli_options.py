@@ -90,8 +90,10 @@ PLACE: dict[str, Check] = {
     "--device": lambda s: s.from_pretrained.device == "the cuda",
     "--json": lambda s: s.Voice.as_json,
     "--quiet": lambda s: s.Voice.is_quiet,
+    "--open": lambda s: s.asked.open_page,
+    "--format": lambda s: s.asked.image == "svg",
 }
-PLACE_WORDS = "--model other --out there --overwrite --device cuda --json --quiet"
+PLACE_WORDS = "--model other --out there --overwrite --device cuda --json --quiet --open --format svg"
 SPOKEN = {name: PLACE[name] for name in ("--json", "--quiet")}
 ENCODING = "--encoding-errors replace"
 LIMITS = f"--max-bytes 777 {ENCODING}"
@@ -296,6 +298,7 @@ def watch(
     for one in pkgutil.iter_modules(lrope_interp.__path__, "lrope_interp."):
         if not one.name.endswith("__main__"):
             import_module(one.name)  # before anything is replaced, so that nothing keeps it afterwards
+    from lrope_interp.commands.analysis import Analysis
     from lrope_interp.commands.output import Voice
     from lrope_interp.models import LRopeTransformer
     from lrope_interp.probes.ablations.interventions import freeze
@@ -367,6 +370,14 @@ def watch(
     for name, home in homes.items():
         put(name, home)
     monkeypatch.setattr(LRopeTransformer, "from_pretrained", staticmethod(from_pretrained))
+    report = Analysis.report
+
+    def reported(self: Analysis, *words: Any, **named: Any) -> None:
+        seen.asked = self
+        report(self, *words, **named)
+
+    monkeypatch.setattr(Analysis, "report", reported)
+    monkeypatch.setitem(sys.modules, "kaleido", lrope_interp)  # as if it were installed
     initialised = watched("Voice", Voice.__init__, Voice.__init__)
     monkeypatch.setattr(Voice, "__init__", lambda *words, **named: initialised(*words, **named))
     stream = watched("generate_stream", LRopeTransformer.generate_stream, lambda *_, **__: iter(["written"]))

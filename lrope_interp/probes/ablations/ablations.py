@@ -28,11 +28,13 @@ from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, ch
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
 from lrope_interp.probes.capture.selection import Selection, select
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
+from lrope_interp.progress import shows_progress
 from lrope_interp.results import Result, provenance
 
 FULL_PLACES = ("whitespace", "punctuation", "words", INSIDE_WORDS)
 
 
+@shows_progress("ablate")
 def ablate(
     model: LRopeTransformer,
     text: AnyText | None = None,

@@ -63,6 +63,7 @@ from lrope_interp.probes.capture.capture import (
 from lrope_interp.probes.capture.gaps import ALIGNMENTS, Field, Gaps, Label
 from lrope_interp.probes.capture.selection import HELD_OUT, Selection, check_beside, select
 from lrope_interp.probes.statistics.bootstrap import MIN_DOCUMENTS, MIN_UNITS, Bootstrap
+from lrope_interp.progress import shows_progress
 from lrope_interp.results import Result, provenance, table
 from lrope_interp.tokenizers import ByteTokenizer
 
@@ -74,6 +75,7 @@ _CHOICES = (
 )
 
 
+@shows_progress("boundaries")
 def boundaries(
     model: LRopeTransformer,
     text: AnyText | None = None,

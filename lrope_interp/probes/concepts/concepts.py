@@ -47,6 +47,7 @@ from lrope_interp.probes.concepts.tables import (
     warnings_of,
 )
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
+from lrope_interp.progress import shows_progress
 from lrope_interp.results import Result, provenance
 
 GIVEN = "spans"
@@ -85,6 +86,7 @@ class SplitText:
         return spans.take(counts[past] == counts[first])
 
 
+@shows_progress("probe")
 def probe(
     model: LRopeTransformer,
     text: AnyText | None = None,

@@ -28,9 +28,11 @@ from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.selection import GIVEN, Selection, describe, manifest_of, select
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
 from lrope_interp.probes.statistics.estimates import Scoring
+from lrope_interp.progress import shows_progress
 from lrope_interp.results import ALL_LANGUAGES, Result, provenance, table
 
 
+@shows_progress("eval")
 def evaluate(
     model: LRopeTransformer,
     text: AnyText | None = None,
