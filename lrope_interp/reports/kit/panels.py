@@ -102,16 +102,14 @@ def plot_panels(
                 points | {"xaxis": f"x{axis}", "yaxis": f"y{axis}", "showlegend": series not in shown}
             )
             shown.add(series)
-    figure = theme.new_figure(height=_TOP + inner + _BOTTOM + low)
-    figure.add_traces(traces)
-    figure.update_layout(
-        layout,
-        margin={"l": _LEFT, "r": 14, "t": _TOP, "b": _BOTTOM + low},
-        legend={
+    layout |= {
+        "template": theme.template(), "height": _TOP + inner + _BOTTOM + low,
+        "margin": {"l": _LEFT, "r": 14, "t": _TOP, "b": _BOTTOM + low},
+        "legend": {
             "orientation": "h", "x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top",
         },
-    )  # fmt: skip
-    return figure
+    }  # fmt: skip
+    return go.Figure(data=traces, layout=layout)
 
 
 def _beside(own: Frame, looks: Mapping[str, Look]) -> dict[str, float]:

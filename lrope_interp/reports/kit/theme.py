@@ -8,6 +8,7 @@ the common colour-vision deficiencies and grey-scale printing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import plotly.graph_objects as go
 
@@ -74,6 +75,7 @@ def _axis() -> dict[str, object]:
     }
 
 
+@cache
 def template() -> go.layout.Template:
     """Return the template of every figure: white, thin rules, no drag that would trap a scroll."""
     layout = go.Layout(

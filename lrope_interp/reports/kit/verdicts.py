@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -69,7 +70,7 @@ class Verdicts:
         found = self.frame[column].notna()
         return bool((found & (self.frame[column].astype(str) != "")).any())
 
-    @property
+    @cached_property
     def headings(self) -> list[str]:
         """The headings of the columns that are shown."""
         named = {
@@ -83,14 +84,14 @@ class Verdicts:
         shown = [name for name in named if self.has(name)]
         return [named[name] for name in shown] + (["Verdict"] if self.has("verdict") else [])
 
-    @property
+    @cached_property
     def drawn_in(self) -> int:
         """The place among the columns of the one behind which the interval is drawn; -1: none is."""
         shown = [name for name in ("what", "where", "value", "control", "difference") if self.has(name)]
         drawn = [name for name in ("difference", "value") if name in shown]
         return shown.index(drawn[0]) if drawn else -1
 
-    @property
+    @cached_property
     def rows(self) -> list[VerdictRow]:
         """The rows, ready to be shown."""
         drawn = "difference" if self.has("difference") else "value"
