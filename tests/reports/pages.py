@@ -26,7 +26,7 @@ from study_samples import (
 
 from lrope_interp.reports.ablations.page import render_ablations
 from lrope_interp.reports.boundaries.page import render as render_boundaries
-from lrope_interp.reports.concepts.page import render_concepts
+from lrope_interp.reports.concepts.page import render as render_concepts
 from lrope_interp.reports.context.page import render as render_context
 from lrope_interp.reports.definitions.page import render_definitions
 from lrope_interp.reports.distances.page import render as render_distance

@@ -1,42 +1,41 @@
-"""The page of `lrope-interp probe`: what can be decoded from increments, and what beats it."""
+"""The page of `lrope-interp probe`: what can be decoded from increments, and what decodes it as well."""
 
 from __future__ import annotations
 
-from lrope_interp.reports.concepts.computed import computed_blocks
-from lrope_interp.reports.concepts.details import erasure_blocks, example_blocks, structure_blocks
-from lrope_interp.reports.concepts.sections import (
-    beside_blocks,
-    code_blocks,
-    gain_blocks,
-    map_blocks,
-    selectivity_blocks,
-)
-from lrope_interp.reports.concepts.words import sentences
-from lrope_interp.reports.kit.blocks import Section
-from lrope_interp.reports.kit.page import Page
-from lrope_interp.reports.kit.wording import facts
+from collections.abc import Callable
+
+import plotly.graph_objects as go
+
+from lrope_interp.reports.concepts import figures, tables
+from lrope_interp.reports.concepts.tables import verdicts
+from lrope_interp.reports.kit.render import page_of
 from lrope_interp.results import Result
 
-__all__ = ["render_concepts"]
+__all__ = ["FIGURES", "render", "verdicts"]
 
 
-def render_concepts(result: Result) -> str:
+def render(result: Result) -> str:
     """Render the page of a concepts result, from the saved result alone."""
-    return Page(
-        title="What do the increments know of concepts?",
-        kicker="lrope-interp probe",
-        lead=sentences(result) or ["This result holds no claim that could be measured."],
-        facts=facts(result.provenance, result.created),
-        warnings=result.warnings,
-        sections=[
-            Section("Every concept, every layer, against the best control", map_blocks(result)),
-            Section("What beats what", beside_blocks(result)),
-            Section("Concepts or words by heart: selectivity", selectivity_blocks(result)),
-            Section("What they add to all that the text tells", gain_blocks(result)),
-            Section("How much has to be said", code_blocks(result)),
-            Section("Units of the text: gaps, pairs, trees", structure_blocks(result)),
-            Section("Erased from what a head reads", erasure_blocks(result)),
-            Section("Examples", example_blocks(result)),
-            Section("What was computed", computed_blocks(result)),
-        ],
-    ).html()
+    best = tables.best_claims(result)
+    return page_of(
+        result,
+        "concepts/report.html.j2",
+        verdicts(result),
+        claims=[(one["features"], one["what"], one) for _, one in best.iterrows()],
+        kinds=[(features, features) for features in tables.features_of(result)],
+        concepts=[(None, one["what"], one) for _, one in best.drop_duplicates("what").iterrows()],
+        figures_of=figures,
+        tables=tables,
+    )
+
+
+FIGURES: dict[str, Callable[..., go.Figure]] = {
+    "map": figures.plot_map,
+    "layers": figures.plot_layers,
+    "controls": figures.plot_controls,
+    "selectivity": figures.plot_selectivity,
+    "codes": figures.plot_codes,
+    "sparse": figures.plot_sparse,
+    "structure": figures.plot_structure,
+    "erasure": figures.plot_erasure,
+}
