@@ -11,23 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from ablation_samples import COSTS, SPLIT, ablations_result
-from concept_results import AREAS, UNITS, above, concepts_result
 from report_samples import write_run
 
 from lrope_interp.reports.ablations import page as ablations
 from lrope_interp.reports.ablations.frames import OPEN
 from lrope_interp.reports.ablations.numbers import LINEAR, change, squeezed, squeezed_ticks
 from lrope_interp.reports.ablations.strips import example_strips as ablation_strips
-from lrope_interp.reports.concepts.beside import AHEAD, OWN, UNDER, beside_table, plot_beside
-from lrope_interp.reports.concepts.codes import codes_panels, sparse_panels
-from lrope_interp.reports.concepts.erasures import ERASURES, erasure_panels
-from lrope_interp.reports.concepts.frames import beside_frame, best_claims
-from lrope_interp.reports.concepts.gain import gain_panels
-from lrope_interp.reports.concepts.heat_map import heat_map_frame, plot_heat_map, rows_of
-from lrope_interp.reports.concepts.panels import plot_panels
-from lrope_interp.reports.concepts.selectivity import leakage_table, selectivity_frame, selectivity_panels
-from lrope_interp.reports.concepts.strips import example_strips as concept_strips
-from lrope_interp.reports.concepts.structure import CONTRASTS, MEASURES, structure_frame, structure_panels
 from lrope_interp.reports.training.page import plot_increments, plot_loss
 from lrope_interp.results import Result
 
@@ -141,11 +130,6 @@ def test_strips_mark_the_character_and_shade_by_the_value(ablated: Result, resul
     assert [cell.is_warm for cell in cells] == (own["value"] > 0).tolist()
     assert [place for place, cell in enumerate(cells) if cell.is_marked] == [24]
     assert cells[24].shade == 8
-    title, strips = concept_strips(result_of("concepts"))[0]
-    assert title == "entities: person, layer 1", "the best single layer"
-    cells = strips.strips[0].cells
-    assert [cell.is_boundary for cell in cells[:5]] == [False, False, True, True, False]
-    assert [cell.is_warm for cell in cells[:4]] == [False, False, True, True]
 
 
 def test_the_scale_of_changes_is_linear_near_nothing_and_its_ticks_stand_at_their_values() -> None:
@@ -155,86 +139,6 @@ def test_the_scale_of_changes_is_linear_near_nothing_and_its_ticks_stand_at_thei
     assert places[-1] == squeezed(1.0)
     found = [change(value) for value in (2.184, 0.1704, -0.00004, -0.0019)]
     assert found == ["+2.18", "+0.170", "0.0000", "−0.0019"]
-
-
-# --- concepts ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("split", ["document", "type"])
-def test_the_cells_of_the_heat_map_of_concepts_are_the_claims(result_of: ResultOf, split: str) -> None:
-    result = result_of("concepts")
-    frame = heat_map_frame(result, "increments", split)
-    coloured, grey = plot_heat_map(result, "increments", split).data
-    rows, columns = rows_of(frame), list(dict.fromkeys(frame["place"]))
-    assert columns == ["layer 0", "layer 1", "all layers"]
-    for row in frame.itertuples():
-        at = rows.index((row.family, row.concept)), columns.index(row.place)
-        if row.concept == "rare":
-            assert np.isnan(coloured.z[at]) and grey.text[at] == "not<br>measured"
-        else:
-            less = 0.02 if split == "type" else 0.0
-            assert coloured.customdata[at] == coloured.z[at] == row.value
-            assert row.value == pytest.approx(above(row.concept, max(row.layer, 0)) - less)
-            assert coloured.text[at].startswith(row.mark) and "n-grams" in coloured.text[at]
-    two = rows_of(heat_map_frame(concepts_result(families=("entities", "titles")), "increments"))
-    assert (two[0], two[4]) == (("entities", ""), ("titles", ""))
-
-
-@pytest.mark.parametrize("split", ["document", "type"])
-def test_every_control_stands_beside_the_claim_with_its_own_number(result_of: ResultOf, split: str) -> None:
-    best = best_claims(result_of("concepts"))
-    claim: Any = best[best["concept"] == "place"].iloc[0]
-    frame = beside_frame(result_of("concepts"), claim, split)
-    value = dict(zip(frame["control"], frame["value"], strict=True))
-    own = value.pop("none")
-    assert value == AREAS and list(value) == sorted(AREAS, key=lambda name: -AREAS[name])
-    ahead = {name for name, area in AREAS.items() if area >= own}
-    assert set(frame.loc[frame["is_ahead"], "control"]) == ahead
-    drawn = {name: list(t.x) for name, t in traces(plot_beside(result_of("concepts"), claim, split)).items()}
-    assert drawn[OWN] == [own]
-    assert drawn[AHEAD] == frame.loc[frame["is_ahead"], "value"].tolist()
-    assert sorted([own, *drawn[AHEAD], *drawn[UNDER]]) == sorted(frame["value"])
-
-
-def test_every_panel_draws_its_frame_over_the_names_of_its_axis(result_of: ResultOf) -> None:
-    result = result_of("concepts")
-    for panels in (
-        selectivity_panels(result, "increments"), gain_panels(result, "increments", "entities"),
-        codes_panels(result, "increments"), sparse_panels(result),
-        *(structure_panels(result, measure) for measure in MEASURES),
-        *(erasure_panels(result, erasure, "entities") for erasure in ERASURES),
-    ):  # fmt: skip
-        data = [trace for trace in plot_panels(panels).data if trace.name != "reference"]
-        drawn = [(trace.name, float(value)) for trace in data for value in trace.y]
-        names = [panels.looks[name].name for name in panels.frame["series"]]
-        assert sorted(drawn) == sorted(zip(names, panels.frame["value"], strict=True)) != []
-    panels = gain_panels(result, "increments", "entities")
-    figure, frame = plot_panels(panels), panels.frame
-    own = frame[(frame["panel"] == "person") & (frame["series"] == "gain")]
-    first = next(trace for trace in figure.data if trace.name == "unseen documents")
-    layout: Any = figure.layout
-    assert [layout.xaxis.ticktext[round(x)] for x in first.x] == own["x"].tolist()
-    assert_bars(first, own, "error_y")
-    assert panels.notes == {"person": "adds: 0, 1, all"}
-
-
-def test_tables_of_concepts_mark_who_wins_and_what_leaks_between_splits(result_of: ResultOf) -> None:
-    table = beside_table(result_of("concepts"), "increments").set_index(["Concept", "Spans of"])["n-grams"]
-    assert (table["place", "unseen documents"], table["person", "unseen documents"]) == ("▲ 0.850", "0.850")
-    leaks = leakage_table(result_of("concepts"), "increments").set_index("Concept").loc["person"]
-    assert (leaks["Leakage"], leaks["Its leakage"]) == ("+0.020", "0.000")
-
-
-def test_controls_of_selectivity_and_structure_have_their_own_rows(result_of: ResultOf) -> None:
-    frame = selectivity_frame(result_of("concepts"), "increments").set_index(["series", "x"])
-    task = frame.loc[("control_task", "0")]
-    assert (task["low"], task["value"], task["high"]) == pytest.approx((0.45, 0.5, 0.55))
-    assert frame.loc[("majority", "all"), "value"] == 0.55
-    structure = structure_frame(result_of("concepts"), CONTRASTS)
-    assert list(dict.fromkeys(structure["panel"])) == list(UNITS)
-    word = structure[structure["panel"] == "word"]
-    assert word["x"].tolist() == ["0", "0", "0", "1", "1", "1", "entropy", "surprisal"]
-    assert word.loc[word["signal"] == "increments", "value"].tolist() == [1.1, 1.11]
 
 
 # --- studies, distances, training ----------------------------------------------------------------------

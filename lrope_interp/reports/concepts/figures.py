@@ -176,7 +176,7 @@ def plot_controls(result: Result, concept: str | None = None, features: str | No
 
 
 def _value(row: Row) -> str:
-    return f"{'▲ ' if row['is_ahead'] else ''}{number(row['value'], 3)}"
+    return f"{'▼ ' if row['is_ahead'] else ''}{number(row['value'], 3)}"
 
 
 def _spread(row: Row) -> str:

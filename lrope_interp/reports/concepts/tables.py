@@ -168,7 +168,7 @@ def verdicts(result: Result) -> Verdicts:
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *KEY, "features", "adds"])
     names = {"what": "Concept", "where": "Best layer", "value": "ROC-AUC", "control": "Strongest control"}
     caption = "ROC-AUC on unseen documents; 0.5 is chance. Layers are picked on this text."
-    if (frame["verdict"] != "").any():
+    if any(frame["verdict"]):
         caption += " Brackets: 95 % over documents, differences in pairs. ▲ asks for unseen words and "
         caption += f"selectivity too; {plural(len(claims), 'claim')}, uncorrected."
     return Verdicts(
