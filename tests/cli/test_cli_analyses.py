@@ -17,6 +17,7 @@ from cli_words import COMMANDS, SMALL, Analysed, Cli, Train, trees
 from lrope_interp.commands.distance import parsed_place
 from lrope_interp.data import CORPORA
 from lrope_interp.reports.ablations.numbers import change
+from lrope_interp.reports.kit.wording import signed
 from lrope_interp.results import Result, load_result
 
 Made = Callable[[str], Analysed]
@@ -186,7 +187,7 @@ def test_claims_on_spans_of_ones_own_are_printed_as_they_are_saved(analysed: Mad
     claims = made.result.tables["claims"]
     assert claims["concept"].tolist() == ["no red", "red"]
     assert set(claims["layer"]) == {1}
-    assert all(f"{value:.3f}" in made.said.out for value in claims["above"])
+    assert all(signed(value) in made.said.out for value in claims["above"])
     assert "no red" in (made.folder / "report.html").read_text(encoding="utf-8")
 
 
