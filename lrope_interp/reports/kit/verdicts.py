@@ -119,7 +119,8 @@ class Verdicts:
         cells = [str(row[name]) for name in ("what", "where") if self.has(name)]
         if self.has("value"):
             value = number(row["value"], self.digits)
-            cells.append(f"{value} {interval(row.get('low'), row.get('high'), self.digits)}".strip())
+            bounds = interval(row.get("low"), row.get("high"), self.digits)
+            cells.append(f"{value} {bounds}".strip().replace("-", "−"))
         if self.has("control"):
             cells.append(str(row["control"]) or NOTHING)
         if self.has("difference"):
