@@ -110,6 +110,7 @@ def dots(rows: Frame, name: str, marker: dict[str, Any], hover: Column | list[st
         x=rows["value"],
         y=rows["y"],
         mode="markers",
+        orientation="h",  # its numbers lie along x
         marker={"size": 9, "line": {"width": 0}} | marker,
         error_x={
             "type": "data", "symmetric": False, "array": rows["high"] - rows["value"],
