@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lrope_interp.commands.analysis import Analysis, shares
-from lrope_interp.commands.output import Voice
-
-if TYPE_CHECKING:
-    from lrope_interp.results import Result
 
 
 @shares("definitions", lacks=("text", "gold", "text_column"))
@@ -22,11 +18,6 @@ def definitions(
     model = asked.load_model()
     from lrope_interp.probes.studies.definitions.definitions import definition_uses
     from lrope_interp.probes.studies.definitions.pairs import MOST_PAIRS
-    from lrope_interp.reports.definitions.page import render_definitions, verdicts
-
-    def say(result: Result, out: Voice) -> None:
-        for line in verdicts(result):
-            out.line(line)
 
     asked.report(
         model,
@@ -38,6 +29,4 @@ def definitions(
             batch_size=asked.batch_size,
             on_progress=on_progress,
         ),
-        render_definitions,
-        say,
     )

@@ -28,7 +28,7 @@ from lrope_interp.reports.ablations.page import render_ablations
 from lrope_interp.reports.boundaries.page import render as render_boundaries
 from lrope_interp.reports.concepts.page import render as render_concepts
 from lrope_interp.reports.context.page import render as render_context
-from lrope_interp.reports.definitions.page import render_definitions
+from lrope_interp.reports.definitions.page import render as render_definitions
 from lrope_interp.reports.distances.page import render as render_distance
 from lrope_interp.reports.entities.page import render as render_entities
 from lrope_interp.reports.evaluation.page import render_evaluation

@@ -11,13 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from ablation_samples import ablations_result
-from study_samples import CLOSER, definitions_result
 
 from lrope_interp.reports.ablations.attention import attention_sentence
 from lrope_interp.reports.ablations.frames import BETTER, OPEN, UNKNOWN, WORSE, shown_by
 from lrope_interp.reports.ablations.page import render_ablations
 from lrope_interp.reports.ablations.page import sentences as ablation_sentences
-from lrope_interp.reports.definitions.page import verdicts as definition_verdicts
 from lrope_interp.results import Result
 
 HERE = ("words", "characters")
@@ -92,36 +90,3 @@ def test_without_intervals_no_ablation_has_a_verdict(result_of: ResultOf) -> Non
 
 
 # --- studies -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("differences", "beyond", "said"),
-    [
-        (CLOSER, -0.1, "are drawn together beyond every matched pair"),
-        (CLOSER | {"roles": 0.0}, -0.1, "are not shown to be drawn together"),
-        (CLOSER, 0.0, "are not shown to be drawn together"),
-        (CLOSER | {"roles": -0.005}, -0.1, "are not shown to be drawn together"),
-        (CLOSER, -0.005, "are not shown to be drawn together"),
-        (dict.fromkeys(CLOSER, 0.005), 0.1, "are not shown to be drawn together"),
-        (dict.fromkeys(CLOSER, 0.1), 0.1, "are pushed apart"),
-    ],
-)
-def test_only_what_beats_every_control_is_said_to_be_drawn_together(
-    differences: dict[str, float], beyond: float, said: str
-) -> None:
-    calls, methods = definition_verdicts(definitions_result(differences, beyond))
-    assert said in calls
-    assert methods == "Methods: not measured, with 0 pairs that a window holds."
-    assert f"{2 if differences['names'] < 0 else 0} of 2 layers are closer" in calls
-
-
-@pytest.mark.parametrize(
-    ("column", "name"), [("control", "same_name"), ("control", "roles"), ("model", "trained - untrained")]
-)
-def test_what_was_not_measured_is_not_said_to_be_beaten(column: str, name: str) -> None:
-    result = definitions_result()
-    table = result.tables["definitions"]
-    unbounded = table.assign(ci_low=table["ci_low"].where(table[column] != name))
-    for left in (table[table[column] != name], unbounded):
-        told = definition_verdicts(_with(result, definitions=left))[0]
-        assert "are not shown to be drawn together" in told

@@ -1,0 +1,226 @@
+"""The numbers behind the page on definitions and uses: its verdicts, and one frame a figure or table."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lrope_interp.reports.kit.frames import Frame, numbers, table_of
+from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
+from lrope_interp.reports.kit.wording import NOTHING, is_number, listed, number
+from lrope_interp.results import Result
+
+NORMALISED, EFFECTIVE = MEASURES = ("normalised", "effective")
+TRAINED, BEYOND = "trained", "trained - untrained"
+KINDS = {
+    "call": "functions and classes, and where they are called",
+    "method": "methods, and where they are called on self or cls",
+    "variable": "variables, and where they are read",
+}
+CONTROLS = {
+    "names": "two different names",
+    "same_name": "two uses of one definition",
+    "roles": "a definition and the use of another name",
+    "stratified": "two different names, by strata",
+}
+OVERALL = "all layers"
+DRAWN, APART, OPEN, UNKNOWN = "drawn together", "pushed apart", "not shown", "not measured"
+MARKS = {DRAWN: ("▲", "won"), APART: ("▼", "lost"), OPEN: ("=", "open")}
+_PAIRED = ("names", "same_name", "roles")
+_LEAST_PAIRS = 20
+
+
+def shows(low: Any, high: Any) -> str:
+    """Say what an interval of a difference shows."""
+    if not (is_number(low) and is_number(high)):
+        return UNKNOWN
+    return DRAWN if float(high) < 0 else APART if float(low) > 0 else OPEN
+
+
+def _places(frame: Frame) -> list[str]:
+    keys = zip(frame["layer"], frame["head"], strict=True)
+    return [
+        OVERALL if layer < 0 else f"layer {layer}" if head < 0 else f"layer {layer} · head {head}"
+        for layer, head in keys
+    ]
+
+
+def effects_frame(result: Result, kind: str, measure: str = NORMALISED) -> Frame:
+    """Return the differences of one kind and measure, as changes in per cent.
+
+    Rows are layers (and heads) with their mean last; every control and model has all of them.
+
+    Returns:
+        The columns of the table `definitions`, and `place`, `y`, `value`, `low`, `high`, `shows`.
+    """
+    frame = table_of(result, "definitions")
+    frame = frame[(frame["kind"] == kind) & (frame["measure"] == measure)].reset_index(drop=True)
+    places = _places(frame)
+    order = {name: at for at, name in enumerate(dict.fromkeys(places))}
+    said = [shows(low, high) for low, high in zip(frame["ci_low"], frame["ci_high"], strict=True)]
+    return _in_percent(frame.assign(place=places, y=[order[one] for one in places], shows=said))
+
+
+def distance_frame(result: Result, kind: str) -> Frame:
+    """Return the difference by token distance, as `effects_frame` does."""
+    frame = table_of(result, "by_distance")
+    frame = frame[frame["kind"] == kind].reset_index(drop=True)
+    return _in_percent(frame.assign(place=_places(frame)))
+
+
+def _in_percent(frame: Frame) -> Frame:
+    """Turn differences of logarithms into changes in per cent."""
+    columns = {"value": "difference", "low": "ci_low", "high": "ci_high"}
+    return frame.assign(**{name: 100 * np.expm1(numbers(frame[column])) for name, column in columns.items()})
+
+
+def kinds_of(result: Result) -> list[str]:
+    """Return the kinds of which enough pairs were measured to draw, in the order of `KINDS`."""
+    counts = table_of(result, "counts")
+    found = set(counts.loc[counts["n_measured"] >= _LEAST_PAIRS, "kind"])
+    return [kind for kind in KINDS if kind in found]
+
+
+def verdicts(result: Result) -> Verdicts:
+    """Return one row a kind, of the mean of all layers: the least clear comparison, and what all show."""
+    counts = table_of(result, "counts").set_index("kind")["n_measured"]
+    rows = [_verdict(result, kind, int(counts[kind])) for kind in KINDS if kind in counts.index]
+    frame = pd.DataFrame(rows, columns=[*COLUMNS])
+    return Verdicts(
+        headline=_headline(frame),
+        frame=frame,
+        names={
+            "what": "Kind", "where": "Pairs", "value": "Against other names, %",
+            "control": "Least clear against", "difference": "Against that, %",
+        },
+        digits=2,
+        caption="Normalised distance, mean of all layers; below 0: closer than matched pairs. Brackets: 95 % "
+        "over files. A verdict takes every comparison, an untrained model's among them.",
+        marks=MARKS,
+    )  # fmt: skip
+
+
+def _verdict(result: Result, kind: str, n: int) -> dict[str, Any]:
+    """Drawn together only where every matched control and the untrained model say so."""
+    row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
+    row |= {"what": f"{kind}s", "where": f"{n:,}", "control": "", "verdict": UNKNOWN}
+    frame = effects_frame(result, kind)
+    frame = frame[frame["place"] == OVERALL]
+    asked = {name: (name, TRAINED) for name in _PAIRED} | {"untrained model": ("names", BEYOND)}
+    lines: dict[str, dict[str, Any]] = {}
+    for name, (control, model) in asked.items():
+        own = frame[(frame["control"] == control) & (frame["model"] == model)]
+        found = own[["value", "low", "high", "shows"]].to_dict("records")
+        # What was not measured, the untrained model first of all, is not beaten.
+        lines[CONTROLS.get(name, name)] = found[0] if found else {"value": np.nan, "shows": UNKNOWN}
+    said = {line["shows"] for line in lines.values()}
+    main = lines[CONTROLS["names"]]
+    if n < _LEAST_PAIRS or said == {UNKNOWN} or not is_number(main["value"]):
+        return row
+    side = 1 if main["value"] < 0 else -1  # which bound is the one to beat
+
+    def left(name: str) -> float:
+        line = lines[name]
+        return math.inf if line["shows"] == UNKNOWN else line["high"] if side > 0 else -line["low"]
+
+    least = max(lines, key=left)
+    row |= {"control": least, "verdict": said.pop() if len(said) == 1 else OPEN}
+    row |= {name: main.get(name, np.nan) for name in ("value", "low", "high")}
+    line = lines[least]
+    return row | {
+        "difference": line["value"], "difference_low": line.get("low"), "difference_high": line.get("high")
+    }  # fmt: skip
+
+
+_FOUND = {
+    DRAWN: "{} and definitions are drawn together beyond every comparison",
+    APART: "{} and definitions are pushed apart beyond every comparison",
+    OPEN: "no difference beyond every comparison is shown for {}",
+    UNKNOWN: "{} are not measured",
+}
+
+
+def _headline(frame: Frame) -> str:
+    parts = []
+    for verdict, words in _FOUND.items():
+        kinds = frame.loc[frame["verdict"] == verdict, "what"].tolist()
+        parts += [words.format(listed(kinds))] if kinds else []
+    said = "; ".join(parts) or "no definition was found"
+    return f"{said[0].upper()}{said[1:]}."
+
+
+def n_layers(result: Result, kind: str, what: str) -> tuple[int, int]:
+    """Return how many layers show something against other names, and how many there are."""
+    frame = effects_frame(result, kind)
+    is_layer = (frame["model"] == TRAINED) & (frame["place"] != OVERALL) & (frame["control"] == "names")
+    return int((frame.loc[is_layer, "shows"] == what).sum()), int(is_layer.sum())
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """Write a change in per cent."""
+    return f"{value:+.{digits}f} %" if is_number(value) else NOTHING
+
+
+def with_bounds(row: Any) -> str:
+    """Write a change with its interval, in per cent."""
+    if not (is_number(row.low) and is_number(row.high)):
+        return percent(row.value)
+    return f"{percent(row.value)} [{row.low:+.1f}, {row.high:+.1f}]"
+
+
+def effects_table(result: Result, kind: str, measure: str) -> Frame:
+    """Return every row of one kind and measure as words."""
+    frame = effects_frame(result, kind, measure)
+    rows = [
+        {
+            "Row": row.place,
+            "Held against": CONTROLS.get(str(row.control), str(row.control)),
+            "Model": row.model,
+            "Pairs": _ratio(row, row.real),
+            "Controls": _ratio(row, row.matched),
+            "Difference": with_bounds(row),
+            "Shows": row.shows,
+            "n": f"{row.n:,}",
+            "Files": f"{row.n_documents:,}",
+        }
+        for row in frame.itertuples()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _ratio(row: Any, value: Any) -> str:
+    if row.model == BEYOND or not is_number(value) or value <= 0:
+        return NOTHING
+    return percent(100 * (float(value) - 1))
+
+
+def counts_table(result: Result) -> Frame:
+    """Return how many pairs the text has, and how many of them are measured."""
+    counts = table_of(result, "counts")
+    columns = {
+        "Found": "n_found", "Too far apart": "n_far", "Shared with training": "n_shared",
+        "Measured": "n_measured",
+    }  # fmt: skip
+    kinds = [KINDS.get(one, one) for one in counts["kind"]]
+    return pd.DataFrame({"Kind": kinds} | {name: _counted(counts, key) for name, key in columns.items()})
+
+
+def matches_table(result: Result) -> Frame:
+    """Return how well the controls match, on average."""
+    matches = table_of(result, "matches")
+    matched = matches[matches["n"] > 0]
+    return pd.DataFrame({
+        "Kind": matched["kind"],
+        "Held against": [CONTROLS.get(one, one) for one in matched["control"]],
+        "Pairs with a match": _counted(matched, "n"),
+        "Matches": _counted(matched, "n_controls"),
+        "Off by tokens": [number(value, 2) for value in matched["apart_tokens"]],
+        "Off by line ends": [number(value, 2) for value in matched["apart_lines"]],
+    })  # fmt: skip
+
+
+def _counted(frame: Frame, name: str) -> list[str]:
+    return [f"{int(value):,}" for value in frame[name]]
