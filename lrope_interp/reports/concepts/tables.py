@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from lrope_interp.reports.kit.wording import (
     is_number,
     number,
     plural,
+    shortened,
     signed,
     signed_interval,
 )
@@ -202,7 +204,13 @@ def _headline(frame: Frame) -> str:
     parts = []
     for verdict, words in _VERBS.items():
         found = own.loc[own["verdict"] == verdict, "what"].tolist()
-        which = found[0] if len(found) == 1 else f"{len(found)} of {n}" if len(found) < n else f"all {n}"
+        which = (
+            shortened(found[0])
+            if len(found) == 1
+            else f"{len(found)} of {n}"
+            if len(found) < n
+            else f"all {n}"
+        )
         which += " concepts" if len(found) > 1 and not parts else ""
         parts += [f"{words} for {which}"] if found else []
     n_adding = int((own["adds"] != "").sum())
@@ -592,41 +600,22 @@ def example_strips(result: Result, claim: Row) -> tuple[int, list[Strip]]:
     return (int(frame["layer"].iloc[0]) if len(frame) else -1), strips
 
 
-def spans_table(result: Result) -> Frame:
-    """Return the spans of each concept as strings: how many in train and test, and who says so."""
-    rows: dict[tuple[str, str], dict[str, str]] = {}
-    for _, one in table_of(result, "spans").iterrows():
-        row = rows.setdefault(
-            (str(one["family"]), str(one["concept"])),
-            {"Family": _words(str(one["family"])), "Concept": _words(str(one["concept"]))},
+def listing(result: Result, name: str, headings: dict[str, str]) -> Frame:
+    """Return columns of a table as strings under headings: controls, features and layers by their names."""
+    table = table_of(result, name)
+    if {"control", "features"} <= {*table.columns}:
+        features = table["features"].fillna("").astype(str)
+        places = zip(table["layer"], features, strict=True)
+        table = table.assign(
+            layer=[_tick(layer) if kind else "" for layer, kind in places],
+            features=features.replace(FEATURES),
+            control=[control_name(str(one)) for one in table["control"]],
         )
-        for column, words in (("n", "spans"), ("n_types", "types"), ("n_documents", "documents")):
-            row[f"{str(one['split']).capitalize()} {words}"] = f"{int(one[column]):,}"
-        row["Who says so"] = f"{one['source']} ({one['grade']})" if one["grade"] else str(one["source"])
-    found = pd.DataFrame(list(rows.values())).fillna(NOTHING)
-    return found[[name for name in found if name != "Who says so"] + ["Who says so"]] if len(found) else found
 
+    def cell(value: Any) -> str:
+        if isinstance(value, str):
+            return value or NOTHING
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}" if is_number(value) else NOTHING
 
-def fits_table(result: Result) -> Frame:
-    """Return every probe as it was fitted, as strings."""
-    table = table_of(result, "fits")
-    if table.empty:
-        return table
-    counts = {
-        "n_features": "Features", "n_train": "Train spans", "n_fits": "Fits", "n_unconverged": "Not converged"
-    }  # fmt: skip
-    features = table["features"].fillna("").astype(str)
-    found = {
-        "Family": [_words(str(one)) for one in table["family"]],
-        "Probe": [
-            FEATURES.get(kind, kind) if one == "none" else control_name(one) + (f" ({kind})" if kind else "")
-            for one, kind in zip(table["control"], features, strict=True)
-        ],
-        "Layer": [
-            place(layer) if kind else "the text" for layer, kind in zip(table["layer"], features, strict=True)
-        ],
-        "C": [f"{one:g}" if is_number(one) else NOTHING for one in numbers(table["c"])],
-    }
-    for column, words in counts.items():
-        found[words] = [f"{int(one):,}" if is_number(one) else NOTHING for one in table[column]]
-    return pd.DataFrame(found)
+    shown = [column for column in headings if column in table and len(table)]
+    return pd.DataFrame({headings[one]: [cell(value) for value in table[one].tolist()] for one in shown})
