@@ -81,7 +81,7 @@ def generate(
         return
     from lrope_interp.probes.ablations.attach import ablated
     from lrope_interp.probes.ablations.plan import FROZEN
-    from lrope_interp.reports.ablations.names import short
+    from lrope_interp.reports.ablations.tables import short
 
     layers = options.pick_layers(layer or options.ALL, model.cfg.n_layers)
     intervention = _intervention(asked, model, freeze)

@@ -16,7 +16,6 @@ from cli_words import COMMANDS, SMALL, Analysed, Cli, Train, trees
 
 from lrope_interp.commands.distance import parsed_place
 from lrope_interp.data import CORPORA
-from lrope_interp.reports.ablations.numbers import change
 from lrope_interp.reports.kit.wording import signed
 from lrope_interp.results import Result, load_result
 
@@ -112,16 +111,14 @@ def test_a_fixed_twin_adds_its_cosine_and_a_run_matched_with_itself_has_its_own_
     assert "learned its increments" in cli(*words, "--match", "twin").err
 
 
-def test_the_suite_of_ablations_prints_a_row_a_layer_and_the_split(analysed: Made) -> None:
+def test_the_suite_of_ablations_prints_what_each_costs_in_all_layers(analysed: Made) -> None:
     printed, table = analysed("ablate").said.out, changes(analysed("ablate").folder)
-    at = [printed.index(f"\n  {name} ") for name in ("layer 0", "layer 1", "all layers")]
-    assert at == sorted(at)
-    (split,) = [line.split() for line in printed.splitlines() if line.startswith("split of freezing")]
-    parts = ["total", "scale", "lexical", "contextual"]
-    assert [word for word in split if word in parts] == parts
+    rows = ("to layer's mean", "to 1", "to byte's mean", "shuffled", "× 2")
+    at = [printed.index(f"\n{name} ") for name in rows]
+    assert at == sorted(at) and "nats per byte over" in printed
     assert set(table["intervention"]) >= {"one", "mean", "lexical", "shuffle"}
     frozen = table[(table["intervention"] == "mean") & (table["design"] == "all") & (table["where"] == "")]
-    assert change(frozen["value"].item()) in printed
+    assert signed(frozen["value"].item(), 4) in printed
 
 
 def test_a_layer_alone_or_each_alone_is_what_was_asked_for(cli: Cli, run_copy: Path) -> None:
@@ -132,12 +129,12 @@ def test_a_layer_alone_or_each_alone_is_what_was_asked_for(cli: Cli, run_copy: P
     assert each["layer"].tolist() == [0, 1]
     assert set(each["design"]) == {"single"}
     assert one["value"].item() == pytest.approx(each.loc[each["layer"] == 1, "value"].item(), abs=1e-9)
-    assert all(change(value) in said.out for value in each["value"])
-    assert "all layers" not in said.out and "passes over the text" in said.out
+    assert all(signed(value, 4) in said.out for value in each["value"])
+    assert "to layer's mean, layer 1" in said.out and "all layers" not in said.out.lower()
 
 
 @pytest.mark.parametrize("bounds", [(0.125, 0.5), (float("nan"), float("nan"))])
-def test_one_row_is_printed_with_its_interval_where_it_has_one_and_without_a_split(
+def test_one_row_is_printed_with_its_interval_where_it_has_one(
     cli: Cli, run_copy: Path, monkeypatch: pytest.MonkeyPatch, bounds: tuple[float, float]
 ) -> None:
     def planted(*_: Any, **__: Any) -> Result:
@@ -146,18 +143,17 @@ def test_one_row_is_printed_with_its_interval_where_it_has_one_and_without_a_spl
         row |= {"ci_high": bounds[1], "n": 100, "n_units": 30, "n_documents": 30, **ONE}
         table = pd.DataFrame([row]).astype({"layer": "Int64", "head": "Int64"})
         data = {"name": "planted", "n_documents": 30, "n_bytes": 100}
-        return Result("ablate", {"data": data}, {"n_passes": 2.0, "gain": 4 / 3}, {"ablations": table})
+        return Result("ablate", {"data": data}, {}, {"ablations": table})
 
     monkeypatch.setattr("lrope_interp.probes.ablations.ablations.ablate", planted)
-    monkeypatch.setattr("lrope_interp.reports.ablations.page.render_ablations", str)
     answer = cli("ablate", "--freeze", "lexical", "--layer", "1", "--model", run_copy)
     assert answer.code == 0, answer.err
-    (row,) = [line.split() for line in answer.out.splitlines() if "layer 1" in line]
+    (row,) = [line for line in answer.out.splitlines() if "mean, layer 1" in line]
     has_interval = bounds[0] == 0.125
-    assert row == ["layer", "1", "+0.250", *(["[+0.125,", "+0.500]"] if has_interval else [])]
-    assert ("[ ] 95 % interval" in answer.out) is has_interval
-    assert "2 passes over the text" in answer.out and "1.33 times as many blocks" in answer.out
-    assert "split" not in answer.out
+    assert row.split("layer 1")[1].split() == (
+        ["+0.2500", "[+0.1250,", "+0.5000]", "▲", "costs"] if has_interval else ["+0.2500"]
+    )
+    assert ("Brackets: 95 %" in answer.out) is has_interval
 
 
 def test_interrupted_it_says_how_to_go_on_and_leaves_no_folder(

@@ -24,14 +24,14 @@ from study_samples import (
     replication_result,
 )
 
-from lrope_interp.reports.ablations.page import render_ablations
+from lrope_interp.reports.ablations.page import render as render_ablations
 from lrope_interp.reports.boundaries.page import render as render_boundaries
 from lrope_interp.reports.concepts.page import render as render_concepts
 from lrope_interp.reports.context.page import render as render_context
 from lrope_interp.reports.definitions.page import render as render_definitions
 from lrope_interp.reports.distances.page import render as render_distance
 from lrope_interp.reports.entities.page import render as render_entities
-from lrope_interp.reports.evaluation.page import render_evaluation
+from lrope_interp.reports.evaluation.page import render as render_evaluation
 from lrope_interp.reports.kit.page import asset
 from lrope_interp.reports.kit.render import asset as whole
 from lrope_interp.reports.replication.page import render as render_replication

@@ -3,85 +3,103 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from lrope_interp.reports.kit.blocks import Prose, Section, Table
+import pandas as pd
+import plotly.graph_objects as go
+
+from lrope_interp.reports.kit import theme
 from lrope_interp.reports.kit.frames import Frame, table_of
-from lrope_interp.reports.kit.page import Page
-from lrope_interp.reports.kit.wording import facts, interval, number, plural
-from lrope_interp.results import Result
+from lrope_interp.reports.kit.glyphs import plain
+from lrope_interp.reports.kit.render import page_of
+from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
+from lrope_interp.reports.kit.wording import LANGUAGES, NOTHING, interval, number, plural
+from lrope_interp.results import ALL_LANGUAGES, Result
 
-_CAPTION = (
-    "The sum of -ln p over all bytes divided by their number; the separator EOS before a document is "
-    "read and not counted. Bits are nats divided by ln 2. The interval resamples documents, or blocks "
-    "where there are few."
-)
-_DOCUMENTS = "Hardest first. A short document has few bytes of context and is harder for that alone."
+_COLOURS = (theme.layer_colour(0, 1), theme.ACCENT, theme.CONTROL, theme.INK)
+_SYMBOLS = ("circle", "diamond", "square", "triangle-up")
 
 
-def render_evaluation(result: Result) -> str:
-    """Render the page of an eval result, from the saved result alone."""
-    languages, documents = table_of(result, "languages"), table_of(result, "documents")
-    hardest_first = documents.sort_values("nats_per_byte", ascending=False, kind="stable")
-    return Page(
-        title="How well the model predicts a text",
-        kicker="lrope-interp eval",
-        lead=[headline(result)],
-        facts=facts(result.provenance, result.created),
-        warnings=result.warnings,
-        sections=[
-            Section("By language", [Table(_languages(languages), _CAPTION, left=["Text"])]),
-            Section(
-                "By document",
-                [Table(_documents(hardest_first), _DOCUMENTS, left=["Document", "Language"])],
-            ),
-            Section(
-                "What this does not show",
-                [
-                    Prose(
-                        "Whether learned increments help: that takes pairs of runs that differ in "
-                        "nothing else."
-                    )
-                ],
-            ),
-        ],
-    ).html()
+def _languages(result: Result) -> Frame:
+    """Return the table `languages` with a name for each."""
+    table = table_of(result, "languages")
+    names = {ALL_LANGUAGES: "all text"}
+    return table.assign(name=[names.get(code) or LANGUAGES.get(code) or code for code in table["language"]])
 
 
-def headline(result: Result) -> str:
-    """Say the loss in a sentence, with its interval."""
-    found = result.headline
-    bounds = interval(found.get("ci_low"), found.get("ci_high"), 4)
+def verdicts(result: Result) -> Verdicts:
+    """Return a row a language, the whole text first."""
+    found, table = result.headline, _languages(result)
+    columns = {"name": "what", "nats_per_byte": "value", "ci_low": "low", "ci_high": "high"}
+    rows = table.rename(columns=columns)[[*columns.values()]].reindex(columns=[*COLUMNS])
+    has_bounds = bool(rows["low"].notna().any())
     size = plural(int(result.provenance["data"]["n_bytes"]), "byte")
-    between = f" {bounds}" if bounds else " (no interval: too few units)"
-    return (
-        f"{number(found['nats_per_byte'], 4)} nats per byte{between}, "
-        f"{number(found['bits_per_byte'], 4)} bits, over {size}."
+    bounds = (
+        "95 % over documents, or over blocks where there are few." if has_bounds else "Too few units for any."
+    )
+    return Verdicts(
+        headline=f"The model predicts this text with {number(found['nats_per_byte'], 4)} nats per byte "
+        f"({number(found['bits_per_byte'], 4)} bits), over {size}.",
+        frame=rows,
+        names={"what": "Text", "value": "Nats per byte"},
+        digits=4,
+        reference=None,
+        caption=f"Less is better. Intervals: {bounds}. One model alone does not show whether learned "
+        "increments help.",
     )
 
 
-def _languages(table: Frame) -> Frame:
-    return table.assign(
-        **{
-            "Text": table["language"],
-            "Nats per byte": [number(value, 4) for value in table["nats_per_byte"]],
-            "95 % interval": [
-                interval(low, high, 4) or "–"
-                for low, high in zip(table["ci_low"], table["ci_high"], strict=True)
-            ],
-            "Bits per byte": [number(value / math.log(2), 4) for value in table["nats_per_byte"]],
-            "Bytes": [f"{value:,}" for value in table["n_bytes"]],
-            "Documents": [f"{value:,}" for value in table["n_documents"]],
-        }
-    )[["Text", "Nats per byte", "95 % interval", "Bits per byte", "Bytes", "Documents"]]
+def plot_documents(result: Result) -> go.Figure:
+    """Draw a dot a document: its nats per byte against its size."""
+    table = table_of(result, "documents")
+    figure = theme.new_figure(height=360)
+    groups = [*table.groupby("language", sort=False)]
+    for i, (language, own) in enumerate(groups):
+        figure.add_scatter(
+            x=own["n_bytes"], y=own["nats_per_byte"], mode="markers",
+            name=plain(LANGUAGES.get(language) or language),
+            marker={"color": _COLOURS[i % 4], "symbol": _SYMBOLS[i % 4], "size": 8, "opacity": 0.75},
+            text=[plain(name) for name in own["document"]],
+            hovertemplate="%{text}<br>%{y:.4f} nats per byte, %{x:,} bytes<extra></extra>",
+        )  # fmt: skip
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    figure.update_layout(legend=legend, showlegend=len(groups) > 1)
+    is_wide = table["n_bytes"].max() > 20 * max(table["n_bytes"].min(), 1)
+    figure.update_xaxes(
+        type="log" if is_wide else "linear", title_text="bytes of the document", tickformat=","
+    )
+    figure.update_yaxes(title_text="nats per byte")
+    return figure
 
 
-def _documents(table: Frame) -> Frame:
-    return table.assign(
-        **{
-            "Document": table["document"],
-            "Language": table["language"],
-            "Nats per byte": [number(value, 4) for value in table["nats_per_byte"]],
-            "Bits per byte": [number(value, 4) for value in table["bits_per_byte"]],
-            "Bytes": [f"{value:,}" for value in table["n_bytes"]],
-        }
-    )[["Document", "Language", "Nats per byte", "Bits per byte", "Bytes"]]
+FIGURES: dict[str, Callable[..., go.Figure]] = {"documents": plot_documents}
+
+
+def render(result: Result) -> str:
+    """Render the page of an eval result, from the saved result alone."""
+    languages, documents = _languages(result), table_of(result, "documents")
+    bounds = zip(languages["ci_low"], languages["ci_high"], strict=True)
+    by_language = pd.DataFrame({
+        "Text": languages["name"],
+        "Nats per byte": [number(value, 4) for value in languages["nats_per_byte"]],
+        "95 % interval": [interval(*ends, 4) or NOTHING for ends in bounds],
+        "Bits per byte": [number(value / math.log(2), 4) for value in languages["nats_per_byte"]],
+        "Bytes": [f"{n:,}" for n in languages["n_bytes"]],
+        "Documents": [f"{n:,}" for n in languages["n_documents"]],
+    })  # fmt: skip
+    documents = documents.sort_values("nats_per_byte", ascending=False, kind="stable")
+    by_document = pd.DataFrame({
+        "Document": documents["document"],
+        "Language": documents["language"],
+        "Nats per byte": [number(value, 4) for value in documents["nats_per_byte"]],
+        "Bits per byte": [number(value, 4) for value in documents["bits_per_byte"]],
+        "Bytes": [f"{n:,}" for n in documents["n_bytes"]],
+    })  # fmt: skip
+    return page_of(
+        result,
+        "evaluation/report.html.j2",
+        verdicts(result),
+        by_language=by_language,
+        by_document=by_document,
+        figure=plot_documents(result),
+    )
