@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +81,15 @@ def test_a_log_has_a_line_a_stage_and_one_now_and_then(
     with Voice().progress("try") as tell:
         tell("reading", 1, 3)
     assert list(json.loads((tmp_path / "stages.json").read_text())["try"]) == ["reading"]
+
+
+@pytest.mark.parametrize("kept", ['{"eval": {"score": 2.0}}', '{"ablate": 3}', "[]", "no JSON", "{}"])
+def test_a_memory_of_other_commands_or_a_broken_one_is_none(
+    kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lrope_interp.data.cache.cache_folder", lambda: tmp_path)
+    (tmp_path / "stages.json").write_text(kept)
+    assert output._usual("ablate") == output.USUAL.get("ablate", {})
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -159,18 +159,16 @@ def test_one_row_is_printed_with_its_interval_where_it_has_one(
 def test_interrupted_it_says_how_to_go_on_and_leaves_no_folder(
     cli: Cli, run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lrope_interp.commands.output import Voice
+    from lrope_interp.progress import Stages
 
-    note = Voice.note
     words = ("ablate", "--freeze", "mean", "--layer", "each", *SMALL)
 
-    def interrupting(self: Voice, text: str) -> None:
-        note(self, text)
-        if text.startswith("ablations"):
+    def interrupting(self: Stages, stage: str, done: int, total: int) -> None:
+        if stage == "ablations":
             raise KeyboardInterrupt
 
     before = set(run_copy.iterdir())
-    monkeypatch.setattr(Voice, "note", interrupting)
+    monkeypatch.setattr(Stages, "tell", interrupting)
     answer = cli(*words)
     assert answer.code == 130
     assert f"lrope-interp {' '.join(words)} --model runs/{run_copy.name}" in answer.err
