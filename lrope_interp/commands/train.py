@@ -182,13 +182,13 @@ def _how_to_go_on(folder: Path | None, course: Course, is_resumed: bool) -> str:
 
 def write_report(finished: Run) -> Path:
     """Write the page of a finished run, and note it in the manifest."""
-    from lrope_interp.folders import RUN, locked, record
-    from lrope_interp.reports.kit.page import write_page
-    from lrope_interp.reports.training.page import render_training
+    from lrope_interp.folders import RUN, locked, record, write_text_atomically
+    from lrope_interp.reports.training.page import render
 
+    report = finished.folder / "report.html"
     try:
         with locked(finished.folder):
-            report = write_page(render_training(finished.folder), finished.folder / "report.html")
+            write_text_atomically(report, render(finished.folder), errors="xmlcharrefreplace")
             record(finished.folder, RUN, (report.name,))
         return report
     except (LRopeError, OSError) as error:

@@ -111,7 +111,7 @@ def test_a_model_of_tokens_trains_and_everything_works_on_it(cli: Cli, text_file
     assert found.json["headline"]["gaps inside tokens, not scored"] == unscored > 0
     shown = cli("show", "the green fox 中国", "--model", "run", "--out", "s")
     assert shown.code == 0, shown.err
-    assert "Widest steps a token" in shown.out and "lie inside a token" in shown.err
+    assert "increments per token" in shown.out and "lie inside a token" in shown.err
     nats = cli("eval", "--model", "run", "--out", "e", "--json").json["headline"]["nats_per_byte"]
     assert nats == pytest.approx(summary["validation_nats_per_byte"], rel=0.1)
     written = cli("generate", "the 中", "--model", "run", "--max-new-tokens", "5", "--json")

@@ -17,7 +17,7 @@ from report_samples import HOSTILE, spacing_result, write_run
 
 from lrope_interp.reports.kit.page import write_page
 from lrope_interp.reports.spacing.page import render as render_spacing
-from lrope_interp.reports.training.page import render_training
+from lrope_interp.reports.training.page import render as render_training
 
 pytestmark = pytest.mark.browser
 

@@ -22,7 +22,7 @@ from lrope_interp.reports.kit.glyphs import plain
 from lrope_interp.reports.kit.page import Page, write_page
 from lrope_interp.reports.kit.strips import Cell, Strip, Strips
 from lrope_interp.reports.kit.theme import new_figure
-from lrope_interp.reports.training.page import render_training
+from lrope_interp.reports.training.page import render as render_training
 from lrope_interp.results import Result
 
 EVIL = 'E"<img src=$x$ y=\'`onerror=alert(1)>&lt;&</script><b>%{x}</b>\n\u2028 onclick="'

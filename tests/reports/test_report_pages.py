@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pages import RENDER, Shape, drawn, text_of
-from report_samples import write_run
 
-from lrope_interp.errors import LRopeError
-from lrope_interp.reports.training.page import render_training
 from lrope_interp.results import Result, load_result, save_result
 
 ResultOf = Callable[[str], Result]
@@ -112,34 +108,3 @@ def test_a_result_that_holds_nothing_says_so(result_of: ResultOf, kind: str, sai
         tables = {"scores": result.tables["scores"].assign(value=np.nan)}
     text = text_of(RENDER[kind](dataclasses.replace(result, tables=tables, headline={})))
     assert said in text and "<figure>" not in text
-
-
-def test_a_run_has_a_page_whether_or_not_it_is_finished(tmp_path: Path) -> None:
-    whole = render_training(write_run(tmp_path / "whole"))
-    assert "Validation loss 1.900 nats per byte" in whole
-    cut = write_run(tmp_path / "cut", status="running")
-    with (cut / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 99, "split": "tr')
-    assert "This run is not finished: step 60 of 600" in render_training(cut)
-    begun = write_run(tmp_path / "begun", status="running", n_lines=0)
-    for name in ("timing.jsonl", "config.json", "data.json"):
-        (begun / name).unlink()
-    page = render_training(begun)
-    assert "No validation yet" in page and "No increments logged yet" in page
-    fixed = write_run(tmp_path / "fixed", increments="fixed")
-    assert "Increments are fixed to 1" in render_training(fixed)
-    with pytest.raises(LRopeError):
-        render_training(tmp_path)
-
-
-@pytest.mark.parametrize("n_heads", [0, 2])
-def test_the_logs_of_a_run_are_drawn_as_they_are(tmp_path: Path, n_heads: int) -> None:
-    folder = write_run(tmp_path / "run", n_heads=n_heads)
-    found = drawn([figure["data"] for figure in Shape(render_training(folder)).figures])
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    lines += [json.loads(line) for line in (folder / "timing.jsonl").read_text().splitlines()]
-    names = ("loss", "lr", "grad_norm", "nats_per_byte", "bytes_per_second", "bits_per_byte")
-    wanted = [line[name] for line in lines for name in names if name in line]
-    wanted += [one[name] for line in lines for one in line.get("increments", ()) for name in ("mean", "sd")]
-    near = np.abs(np.subtract.outer(wanted, found)).min(axis=1)
-    np.testing.assert_allclose(near, 0, atol=1e-9)

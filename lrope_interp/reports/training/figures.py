@@ -11,8 +11,8 @@ from plotly.subplots import make_subplots
 
 from lrope_interp.reports.kit import theme
 from lrope_interp.reports.kit.frames import Frame
-from lrope_interp.reports.kit.wording import number
-from lrope_interp.reports.training.frames import course_frame, increments_frame, loss_frame
+from lrope_interp.reports.kit.wording import number, place
+from lrope_interp.reports.training.tables import course_frame, increments_frame, loss_frame
 
 
 def plot_loss(run_folder: Path) -> go.Figure:
@@ -25,7 +25,7 @@ def plot_loss(run_folder: Path) -> go.Figure:
         go.Scatter(
             x=train["step"], y=train["nats_per_byte"], customdata=train["bits_per_byte"], mode="lines",
             line={"color": theme.layer_colour(2, 6), "width": 1.5}, name="train",
-            hovertemplate=hover + " a token<extra>train</extra>",
+            hovertemplate=hover + " per token<extra>train</extra>",
         )
     )  # fmt: skip
     figure.add_trace(
@@ -33,7 +33,7 @@ def plot_loss(run_folder: Path) -> go.Figure:
             x=validation["step"], y=validation["nats_per_byte"], customdata=validation["bits_per_byte"],
             mode="lines+markers", line={"color": theme.ACCENT, "width": 2}, marker={"size": 6},
             name="validation",
-            hovertemplate=hover + " a byte<extra>validation</extra>",
+            hovertemplate=hover + " per byte<extra>validation</extra>",
         )
     )  # fmt: skip
     _bits_axis(figure, _loss_range(frame))
@@ -138,7 +138,7 @@ def _increment_traces(frame: Frame, colour: str) -> list[go.Scatter]:
                         name="mean + s.d." if i else "mean − s.d.",
                     )
                 )  # fmt: skip
-        name = f"layer {own['layer'].iloc[0]}" + ("" if head == -1 else f", head {head}")
+        name = place(int(own["layer"].iloc[0]), int(head))
         traces.append(
             go.Scatter(
                 x=own["step"], y=own["mean"], customdata=own["sd"], mode="lines", name=name,
@@ -152,7 +152,7 @@ def _increment_traces(frame: Frame, colour: str) -> list[go.Scatter]:
 _COURSE = {
     "lr": "learning rate",
     "grad_norm": "gradient norm before clipping",
-    "bytes_per_second": "bytes a second",
+    "bytes_per_second": "bytes per second",
 }
 
 
