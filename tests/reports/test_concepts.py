@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -90,6 +91,14 @@ def test_other_features_have_rows_of_their_own_and_are_named_in_the_headline(n: 
     assert found.frame["what"].tolist()[3:5] == ["person, positions", "place, positions"]
     assert len(found.headline.split()) <= 25
     assert found.headline.startswith("Increments beat")
+    lost = result.tables["claims"]["features"].to_numpy() == "increments"
+    table = result.tables["claims"]
+    table = table.assign(
+        verdict=table["verdict"].mask(lost, LOST), above_high=table["above_high"].mask(lost, -0.01)
+    )
+    table["above_low"] = table["above_low"].mask(lost, -0.2)
+    said = verdicts(_with(result, claims=table)).headline
+    assert re.search("(positions|other features) beat every control for", said), "a win is not left out"
     own = tables.verdicts_from(found, "positions")
     assert own.frame["what"].tolist() == ["person", "place", "rare"]
 
@@ -158,7 +167,8 @@ def test_the_cells_of_the_map_are_the_claims(probed: Result, split: str) -> None
             assert "n-grams" in coloured.hovertext[at]
     two: Any = figures.plot_map(concepts_result(families=("entities", "titles")))
     assert [two.layout.yaxis.ticktext[i] for i in (0, 4)] == ["<b>entities</b> ", "<b>titles</b> "]
-    assert "titles: person " in two.layout.yaxis.ticktext, "a name of two families is told apart"
+    assert two.layout.yaxis.ticktext[1] == two.layout.yaxis.ticktext[5] == "person "
+    assert "titles: person" in two.data[0].hovertext[5, 0], "a name of two families is told apart"
 
 
 @pytest.mark.parametrize("split", ["document", "type"])

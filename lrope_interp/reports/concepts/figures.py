@@ -65,10 +65,10 @@ def plot_map(result: Result, features: str | None = None, split: str = DOCUMENT)
         axis, side="top", tickangle=0, tickvals=list(range(len(columns))), ticktext=columns,
         range=[-0.5, len(columns) - 0.5],
     )  # fmt: skip
-    names = [
-        f"{plain(shortened(name, _LONGEST))} " if name else f"<b>{plain(shortened(family, _LONGEST))}</b> "
-        for family, name in rows
-    ]
+    names = []
+    for family, name in rows:
+        own = plain(shortened(name.removeprefix(f"{family.replace('_', ' ')}: ") or family, _LONGEST))
+        names.append(f"{own} " if name else f"<b>{own}</b> ")
     figure.update_yaxes(
         axis, tickvals=list(range(len(rows))), ticktext=names, range=[len(rows) - 0.5, -0.5],
         tickfont={"size": 12, "color": theme.INK},
@@ -108,7 +108,7 @@ def _narrow(text: str) -> str:
 
 
 def _cell_hover(row: Row) -> str:
-    lines = [f"<b>{plain(row['family'])}: {plain(row['what'])}, {plain(row['place'])}</b>"]
+    lines = [f"<b>{plain(row['what'])}, {plain(row['place'])}</b>"]
     if not is_number(row["value"]):
         return "<br>".join([*lines, "not measured: too few spans"])
     bounds = signed_interval(row["low"], row["high"]) if is_number(row["low"]) else "no interval"

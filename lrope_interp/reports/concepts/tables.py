@@ -221,7 +221,7 @@ def _headline(frame: Frame) -> str:
         n_won = int((others["verdict"] == WINS).sum())
         where = f"every control for {n_won} of {len(others)}" if n_won else "none"
         second = FEATURES.get([*kinds][1], [*kinds][1]) if len(kinds) == 2 else "other features"
-        clauses.append(f"{second} beat {where}")
+        clauses.insert(1 if n_won else 2, f"{second} beat {where}")
     while len(clauses) > 1 and len("; ".join(clauses).split()) > _MOST_WORDS:
         clauses.pop()
     return f"{'; '.join(clauses)}."
