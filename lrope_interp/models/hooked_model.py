@@ -37,6 +37,7 @@ from lrope_interp.models.hooks import (
     never_fired,
     unknown_hook,
 )
+from lrope_interp.models.notebook import cache_html
 from lrope_interp.tokenizers import Tokenizer
 
 # TransformerBridge's spellings. A user of transformer-lens 4 writes `blocks.0.hook_out` where
@@ -101,6 +102,10 @@ class Activations(ActivationCache):
         except (LRopeError, KeyError, IndexError, TypeError):
             return False
         return True
+
+    def _repr_html_(self) -> str:
+        """Return what was kept and how far each layer steps, for notebooks."""
+        return cache_html(self.cache_dict, self.has_batch_dim)
 
     def apply_slice_to_batch_dim(self, batch_slice: Any) -> Activations:
         """Return a cache of some rows of the batch."""

@@ -34,6 +34,7 @@ from lrope_interp.models.hooks import HookPoint
 from lrope_interp.models.increments import SharedIncrementHead
 from lrope_interp.models.kv_cache import begin, check_cache, end
 from lrope_interp.models.layers import Embed, HookedRMSNorm, Unembed
+from lrope_interp.models.notebook import model_html
 from lrope_interp.models.text import check_mask, too_long
 from lrope_interp.models.weights import Weights, initialize
 from lrope_interp.runs import RUNS, Run, newest_finished_run, read_run
@@ -83,6 +84,12 @@ class LRopeTransformer(Generation, Weights):
         # Before the weights are drawn: torch's default dtype, which they are made in, may be a lower one.
         self.to(device=torch.device(str(cfg.device)), dtype=cfg.dtype)
         self.reset_parameters()
+
+    def _repr_html_(self) -> str:
+        """Return the shape of the model, for notebooks."""
+        n_parameters, folder = sum(one.numel() for one in self.parameters()), str(self.folder or "")
+        where = f"{self.cfg.device}, {str(self.cfg.dtype).removeprefix('torch.')}"
+        return model_html(self.cfg, n_parameters, where, folder)
 
     def reset_parameters(self) -> None:
         """Draw all weights again from `cfg.seed`."""
