@@ -43,7 +43,7 @@ class Stages:
             self._close(now)
             self._stage, self._stage_began = stage, now
         self._within = min(done / total, 1.0) if total > 0 else 0.0
-        self._words = f"{stage} {done:,}/{total:,}"
+        self._words = f"{stage} {done:,}/{total:,}" if done < total else f"{stage}, finishing"
 
     def _close(self, now: float) -> None:
         if self._stage:

@@ -76,6 +76,8 @@ def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFra
 
 def verdict_on(low: float, high: float) -> str:
     """Say what the 95 % interval of a layer's difference from a control shows; without one, nothing."""
+    if not low <= high:
+        return ""
     return LOSES if high < 0 else WINS if low > 0 else TIES
 
 

@@ -55,11 +55,12 @@ class Analysis:
     image: options.Format = None
     as_json: options.Json = False
     quiet: options.Quiet = False
+    verbose: options.Verbose = False
 
     @cached_property
     def output(self) -> Voice:
         """What the command says, and how."""
-        return Voice(self.as_json, self.quiet)
+        return Voice(self.as_json, self.quiet, self.verbose)
 
     @cached_property
     def run(self) -> Run:
@@ -275,8 +276,7 @@ def save(
 
 def close(result: Result, folder: Path, out: Voice, **more: Any) -> None:
     """Say what to mind and where the result lies; print the JSON summary, with `more` in it, if asked."""
-    for warning in result.warnings:
-        out.warn(warning)
+    out.warnings(result.warnings)
     out.line(f"result  {folder}")
     out.line(f"report  {folder / 'report.html'}")
     about = {"kind": result.kind, "headline": result.headline, **more}

@@ -21,7 +21,7 @@ PRESET = "paper"
 _SHAPE = ("n_layers", "d_model", "n_heads", "d_head", "d_mlp", "max_increment", "rope_base")
 
 
-@shares("context", "overwrite", "seed", "device", "as_json", "quiet")
+@shares("context", "overwrite", "seed", "device", "as_json", "quiet", "verbose")
 def context(
     asked: Analysis,
     preset: Annotated[options.PresetName | None, typer.Option(help="Whose shape. Default: paper.")] = None,

@@ -28,6 +28,7 @@ _LONGEST_NUMBER = 9
     "image",
     "as_json",
     "quiet",
+    "verbose",
 )
 def distance(
     asked: Analysis,

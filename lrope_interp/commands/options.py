@@ -82,6 +82,7 @@ Format = Annotated[
     Literal["png", "svg"] | None,
     typer.Option("--format", help="Write the main figure too, as figure.png or figure.svg."),
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print every warning, not their number.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes.")]
 
 # Commands that had another name once, and what they are called now.

@@ -27,6 +27,7 @@ WIDTH_WITHOUT_TERMINAL = 140
 # What JSON lets stand and a terminal obeys.
 _STEERING = re.compile("[\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 OnProgress = Progress
+_FEW = 2  # warnings that are printed as they are
 _STAGES, _EVERY = "stages.json", 30.0  # seconds between two lines of a log
 
 
@@ -37,10 +38,12 @@ class Voice:
     Attributes:
         as_json: Print one JSON object on stdout and nothing else there.
         is_quiet: No progress and no notes.
+        is_verbose: Every warning of a result, not their number.
     """
 
     as_json: bool = False
     is_quiet: bool = False
+    is_verbose: bool = False
 
     def note(self, text: str) -> None:
         """Say on stderr what the user may want to know but did not ask for."""
@@ -52,6 +55,14 @@ class Voice:
         """Say on stderr what the user must know, quiet or not."""
         with suppress(OSError):
             typer.echo(visible(f"warning: {text}"), err=True)
+
+    def warnings(self, texts: Sequence[str]) -> None:
+        """Say what to mind of a result, or where many warnings stand."""
+        if self.is_verbose or len(texts) <= _FEW:
+            for text in texts:
+                self.warn(text)
+        else:
+            self.warn(f"{len(texts)} things to mind: they stand on the page, and --verbose prints them")
 
     def line(self, text: str = "") -> None:
         """Print a line of the result; paths go here, unwrapped."""
@@ -132,24 +143,32 @@ class Voice:
 
 @contextmanager
 def _moving(voice: Voice, stages: Stages) -> Iterator[Progress]:
-    from rich.progress import BarColumn, SpinnerColumn, TextColumn
+    from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task
     from rich.progress import Progress as Bar
+    from rich.text import Text
 
     del voice
-    columns = (SpinnerColumn(), BarColumn(20), TextColumn("{task.fields[said]}"))
+
+    class Said(ProgressColumn):
+        """Where it is by now: asked at every look, so that the clock goes on between two messages."""
+
+        def render(self, task: Task) -> Text:
+            del task
+            return Text(visible(str(stages)))
+
     told = False
     with ExitStack() as shown:
-        bar = Bar(*columns, console=console(to_stderr=True), transient=True)
-        task = bar.add_task("", total=1.0, said="")
+        bar = Bar(SpinnerColumn(), BarColumn(20), Said(), console=console(to_stderr=True), transient=True)
+        task = bar.add_task("", total=1.0)
 
         def show(stage: str, done: int, total: int) -> None:
             nonlocal told
+            stages.tell(stage, done, total)
             if not told:  # a command that tells nothing draws nothing
                 shown.enter_context(bar)
                 told = True
-            stages.tell(stage, done, total)
             share = done / max(total, 1) if stages.share is None else stages.share
-            bar.update(task, completed=share, said=visible(str(stages)))
+            bar.update(task, completed=share)
 
         yield show
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     "image",
     "as_json",
     "quiet",
+    "verbose",
 )
 def show(
     asked: Analysis,

@@ -90,10 +90,13 @@ PLACE: dict[str, Check] = {
     "--device": lambda s: s.from_pretrained.device == "the cuda",
     "--json": lambda s: s.Voice.as_json,
     "--quiet": lambda s: s.Voice.is_quiet,
+    "--verbose": lambda s: s.Voice.is_verbose,
     "--open": lambda s: s.asked.open_page,
     "--format": lambda s: s.asked.image == "svg",
 }
-PLACE_WORDS = "--model other --out there --overwrite --device cuda --json --quiet --open --format svg"
+PLACE_WORDS = (
+    "--model other --out there --overwrite --device cuda --json --quiet --verbose --open --format svg"
+)
 SPOKEN = {name: PLACE[name] for name in ("--json", "--quiet")}
 ENCODING = "--encoding-errors replace"
 LIMITS = f"--max-bytes 777 {ENCODING}"
@@ -238,9 +241,10 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
     (
         "study context",
         f"--preset tiny --contexts 8,32,128,512 --max-context 128 --arms shared {ON_COSTS} --out there "
-        "--overwrite --device cuda --json --quiet",
+        "--overwrite --device cuda --json --quiet --verbose",
         SPOKEN | same("computes.plan", ON_COSTS)
         | {
+            "--verbose": PLACE["--verbose"],
             "--preset": lambda s: s.computes.plan.shape["d_model"] == train_config("tiny").d_model,
             "--contexts": lambda s: s.computes.plan.contexts[0] == 8,
             "--max-context": lambda s: s.computes.plan.contexts[-1] == 128,

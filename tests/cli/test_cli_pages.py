@@ -14,6 +14,7 @@ import pytest
 
 import lrope_interp as lr
 from lrope_interp import reports
+from lrope_interp.commands.output import Voice
 
 
 def test_open_shows_the_page_and_format_writes_the_figure(
@@ -50,3 +51,13 @@ def test_a_figure_without_a_browser_says_what_is_missing(
     result = lr.Result("eval", {}, {}, {})
     with pytest.raises(lr.LRopeError, match="BROWSER_PATH may name: Kaleido requires Google Chrome"):
         reports.write_image(result, tmp_path / "figure.svg")
+
+
+@pytest.mark.parametrize(("n", "is_verbose", "said"), [(2, False, 2), (3, False, 1), (3, True, 3)])
+def test_many_warnings_are_told_by_their_number(
+    n: int, is_verbose: bool, said: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Voice(is_verbose=is_verbose).warnings([f"mind {i}" for i in range(n)])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == said and all(line.startswith("warning: ") for line in lines)
+    assert ("3 things to mind" in lines[0]) is (said == 1)

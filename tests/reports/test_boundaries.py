@@ -102,6 +102,13 @@ def test_the_strongest_control_is_the_one_that_leaves_least(scored: Result) -> N
     assert found.headline == f"A layer beats every control for whitespace and punctuation; {beaten}."
     written = verdicts(_with(scored, differences=table.assign(verdict=TIES)))
     assert {*written.frame["verdict"]} == {TIES}, "as the analysis wrote it"
+    unbounded = table.assign(verdict=TIES, ci_low=np.nan, ci_high=np.nan)
+    assert {*verdicts(_with(scored, differences=unbounded)).frame["verdict"]} == {""}
+
+
+def test_without_an_interval_there_is_no_verdict() -> None:
+    assert verdict_on(float("nan"), float("nan")) == ""
+    assert [verdict_on(*one) for one in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1))] == [WINS, LOSES, TIES]
 
 
 def test_a_number_without_a_control_is_no_result(scored: Result) -> None:

@@ -233,9 +233,8 @@ def differences_frame(result: Result, label: str, stratum: str) -> Frame:
     frame = table.rename(columns={"ci_low": "low", "ci_high": "high"})
     frame["name"] = [signal_name(*key) for key in _keys(frame, *keys)]
     if "verdict" not in table:  # a result of an earlier version
-        frame["verdict"] = [
-            verdict_on(low, high) if low == low else "" for low, high in _keys(frame, "low", "high")
-        ]
+        frame["verdict"] = [verdict_on(*bounds) for bounds in _keys(frame, "low", "high")]
+    frame["verdict"] = frame["verdict"].where(frame["low"].notna(), "")
     frame = frame[frame["value"].notna() & (frame["control"] != "ceiling")]
     frame = frame.sort_values("value", kind="stable").drop_duplicates("control")
     return frame[columns].reset_index(drop=True)
