@@ -5,6 +5,7 @@
 
   // In the dark every colour of a figure keeps its hue and turns its lightness over.
   const turned = (colour) => {
+    if (/^#fff(fff)?$/i.test(colour)) return getComputedStyle(document.documentElement).getPropertyValue("--paper");
     const parts = /^#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})$/i.exec(colour);
     const numbers = parts ? parts.slice(1).map((part) => parseInt(part, 16)) : (colour.match(/[\d.]+/g) || []).map(Number);
     if (!/^(#|rgb)/.test(colour) || numbers.length < 3) return colour;
