@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from study_samples import cost_result
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.reports.context.page import render, verdicts
 from lrope_interp.reports.context.tables import change, flops_frame, glance_table, phase_frame
+from lrope_interp.reports.kit.frames import worded
 from lrope_interp.results import Result
 
 
@@ -82,3 +84,11 @@ def test_every_length_has_its_costs_on_the_page(measured: Result, page_of: Calla
 def test_a_percentage_keeps_two_places_below_one_and_never_says_minus_nothing() -> None:
     found = [change(value) for value in (0.1234, 0.0041, -0.02, -0.00001, float("nan"))]
     assert found == ["+12.3 %", "+0.41 %", "−2.0 %", "0.00 %", "–"]
+
+
+def test_cells_of_tables_have_significant_digits_and_intervals() -> None:
+    frame = pd.DataFrame({"a": [1234.5, 0.0123456, np.nan], "low": [1.0, -2.4e-7, np.nan], "n": [5, 1000, 0]})
+    found = worded(frame, {"A": "a", "Low": ("low", "a"), "All": ("a", "low", "a"), "N": "n"})
+    assert found.iloc[0].tolist() == ["1,234", "[1.00, 1,234]", "1,234 [1.00, 1,234]", "5"]
+    assert found.iloc[1].tolist() == ["0.0123", "[−2.4e−7, 0.0123]", "0.0123 [−2.4e−7, 0.0123]", "1,000"]
+    assert found.iloc[2].tolist() == ["–", "–", "–", "0"]

@@ -81,7 +81,7 @@ def test_the_page_has_every_comparison_and_a_single_row_is_not_flat() -> None:
     result = definitions_result()
     page = render(result)
     assert page.count("All 15 comparisons as a table") == 2
-    assert "-9.5 % [-10.4, -8.6]" in page and "2 of 2 layers are closer and 0 farther" in page
+    assert "−9.52 [−10.4, −8.61]" in page and "2 of 2 layers are closer and 0 farther" in page
     table = result.tables["definitions"]
     only = table[table["layer"].isna()]
     assert not is_flat(dataclasses.replace(result, tables=result.tables | {"definitions": only}).plot())

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lrope_interp.reports.kit.frames import Frame
+from lrope_interp.reports.kit.frames import Frame, worded
 from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
-from lrope_interp.reports.kit.wording import NOTHING, is_number, listed, number
+from lrope_interp.reports.kit.wording import NOTHING, is_number, listed
 from lrope_interp.results import Result
 
 REFERENCE = "fixed"
@@ -130,18 +130,6 @@ def _quartiles_of_ratio(line: Any) -> str:
     return f"[{change(line.ratio_q1 - 1)}, {change(line.ratio_q3 - 1)}]"
 
 
-def milliseconds(seconds: Any) -> str:
-    """Format seconds as milliseconds, to three figures or whole."""
-    if not is_number(seconds):
-        return NOTHING
-    value = 1000 * float(seconds)
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _quartiles(line: Any) -> str:
-    return f"[{milliseconds(line.q1)}, {milliseconds(line.q3)}]" if is_number(line.q1) else NOTHING
-
-
 _GLANCE = {
     "forward": "Forward pass, %",
     "increment_path": "Increment path alone, %",
@@ -167,63 +155,58 @@ def glance_table(result: Result) -> Frame:
     return pd.DataFrame(rows)
 
 
+def _timed(result: Result, name: str) -> Frame:
+    """Return a table with arms in words and times in milliseconds."""
+    table: Frame = result.tables[name]
+    times = {column: 1000 * table[column] for column in ("seconds_median", "q1", "q3") if column in table}
+    return table.assign(arm=table["arm"].map(arm_word), **times)
+
+
 def costs_table(result: Result) -> Frame:
     """Return every phase with its milliseconds and megabytes."""
-    lines = _lines(result, "costs")
-    return pd.DataFrame({
-        "Phase": [PHASES[line.phase] for line in lines],
-        "Arm": [arm_word(line.arm) for line in lines],
-        "Tokens": [f"{line.context:,}" for line in lines],
-        "Milliseconds": [milliseconds(line.seconds_median) for line in lines],
-        "Quartiles": [_quartiles(line) for line in lines],
-        "Against fixed": [_against(line, line.ratio_to_fixed) for line in lines],
-        "Quartiles of it": [_quartiles_of_ratio(line) or NOTHING for line in lines],
-        "Peak MB": [number(line.peak_mb, 1) for line in lines],
-        "Memory against fixed": [
-            NOTHING if line.phase == "increment_path" else _against(line, line.peak_ratio) for line in lines
-        ],
-        "Rounds": [f"{line.n}" for line in lines],
-    })  # fmt: skip
+    table = _timed(result, "costs")
+    table["peak_ratio"] = table["peak_ratio"].where(table["phase"] != "increment_path")
+    return worded(table.replace({"phase": PHASES}), {
+        "Phase": "phase", "Arm": "arm", "Tokens": "context", "Milliseconds": ("seconds_median", "q1", "q3"),
+        "Over fixed": ("ratio_to_fixed", "ratio_q1", "ratio_q3"), "Peak MB": "peak_mb",
+        "Memory over fixed": "peak_ratio", "Rounds": "n",
+    }, digits=4)  # fmt: skip
 
 
 def path_table(result: Result) -> Frame:
     """Return the parts of the increment path, each timed alone."""
-    lines = _lines(result, "path")
-    return pd.DataFrame({
-        "Part": [line.part for line in lines],
-        "Arm": [arm_word(line.arm) for line in lines],
-        "Tokens": [f"{line.context:,}" for line in lines],
-        "Milliseconds": [milliseconds(line.seconds_median) for line in lines],
-        "Quartiles": [_quartiles(line) for line in lines],
-        "Of a forward pass": [share(line.share_of_forward) for line in lines],
+    table = _timed(result, "path")
+    table["share"] = 100 * table["share_of_forward"]
+    return worded(table, {
+        "Part": "part", "Arm": "arm", "Tokens": "context", "Milliseconds": ("seconds_median", "q1", "q3"),
+        "Of a forward pass, %": "share",
     })  # fmt: skip
 
 
 def path_totals(result: Result) -> Frame:
     """Return the time of the increment heads, and of all that turns increments into angles, by arm."""
-    path: Frame = result.tables["path"]
-    own = path.assign(own=np.where(path["part"] == "heads", "heads", "rest"))
-    found = own.groupby(["context", "arm", "own"], sort=False)["seconds_median"].sum().unstack().reset_index()
-    return pd.DataFrame({
-        "Arm": [arm_word(arm) for arm in found["arm"]],
-        "Tokens": [f"{context:,}" for context in found["context"]],
-        "Heads, ms": [milliseconds(value) for value in found["heads"]],
-        "Sum, angles and rotation, ms": [milliseconds(value) for value in found["rest"]],
-    })  # fmt: skip
+    own = _timed(result, "path").assign(
+        part=lambda frame: frame["part"].where(frame["part"] == "heads", "rest")
+    )
+    found = (
+        own.groupby(["context", "arm", "part"], sort=False)["seconds_median"].sum().unstack().reset_index()
+    )
+    columns = {
+        "Arm": "arm",
+        "Tokens": "context",
+        "Heads, ms": "heads",
+        "Sum, angles and rotation, ms": "rest",
+    }
+    return worded(found, columns)
 
 
 def angles_table(result: Result) -> Frame:
     """Return the largest angle error of each running sum."""
-    lines = _lines(result, "angles")
-    own = {"float64": "float64, as the model"}
-    return pd.DataFrame({
-        "Running sum": [own.get(line.method, line.method) for line in lines],
-        "Tokens": [f"{line.context:,}" for line in lines],
-        "Last position": [f"{line.largest:,.0f}" for line in lines],
-        "Largest error, rad": [f"{line.max_error:.1e}".replace("e-0", "e-") for line in lines],
-        "In plane": [f"{line.plane}" for line in lines],
-        "At token": [f"{line.position:,}" for line in lines],
-    })  # fmt: skip
+    table: Frame = result.tables["angles"]
+    return worded(table.replace({"method": {"float64": "float64, as the model"}}), {
+        "Running sum": "method", "Tokens": "context", "Last position": "largest",
+        "Largest error, rad": "max_error", "In plane": "plane", "At token": "position",
+    }, digits=2)  # fmt: skip
 
 
 def flops_frame(result: Result) -> Frame:
@@ -242,36 +225,14 @@ def flops_table(result: Result) -> Frame:
     """Return the operations of a forward pass in millions."""
     frame = flops_frame(result)
     parts = [name for name in frame if name not in ("context", "arm", "ratio")]
-    return pd.DataFrame({
-        "Arm": [arm_word(arm) for arm in frame["arm"]],
-        "Tokens": [f"{context:,}" for context in frame["context"]],
-        **{
-            part.replace("_", " ").capitalize(): [
-                f"{value / 1e6:,.0f}" if value >= 1e8 else f"{value / 1e6:.3g}" for value in frame[part]
-            ]
-            for part in parts
-        },
-        "Against fixed": [_against(line, line.ratio) for line in frame.itertuples(index=False)],
-    })  # fmt: skip
+    frame = frame.assign(arm=frame["arm"].map(arm_word), **{part: frame[part] / 1e6 for part in parts})
+    headings = {part.replace("_", " ").capitalize(): part for part in parts}
+    return worded(frame, {"Arm": "arm", "Tokens": "context", **headings, "Over fixed": "ratio"}, digits=4)
 
 
 def arms_table(result: Result) -> Frame:
     """Return the parameters of every arm."""
-    lines = _lines(result, "arms")
-    return pd.DataFrame({
-        "Arm": [arm_word(line.arm) for line in lines],
-        "Parameters": [f"{line.n_parameters:,}" for line in lines],
-        "Beyond fixed": [f"{line.extra:,}" for line in lines],
-        "Share": [NOTHING if line.arm == REFERENCE else share(line.extra_share) for line in lines],
-    })  # fmt: skip
-
-
-def measured(result: Result) -> dict[str, str]:
-    """Return where and how it was measured, as facts."""
-    found = result.provenance.get("measured") or {}
-    where = f"{found.get('device', '?')} {found.get('device_name', '')}".strip()
-    return {
-        "Machine": f"{where}, {found.get('threads', '?')} threads of {found.get('cores', '?')} cores",
-        "How": f"{found.get('dtype', '?')}, one text, {found.get('repeats', '?')} rounds after warm-up, "
-        "arms in alternation",
-    }
+    table: Frame = result.tables["arms"]
+    table = table.assign(arm=table["arm"].map(arm_word), share=100 * table["extra_share"])
+    columns = {"Arm": "arm", "Parameters": "n_parameters", "Beyond fixed": "extra", "Share, %": "share"}
+    return worded(table, columns)

@@ -16,10 +16,9 @@ from lrope_interp.reports.definitions.tables import (
     distance_frame,
     effects_frame,
     kinds_of,
-    with_bounds,
 )
 from lrope_interp.reports.kit import theme
-from lrope_interp.reports.kit.frames import Frame
+from lrope_interp.reports.kit.frames import Frame, worded
 from lrope_interp.reports.kit.rows_figure import aligned, dots, named, reach, rows_figure
 from lrope_interp.results import Result
 
@@ -50,8 +49,8 @@ def plot_effects(result: Result, kind: str | None = None, measure: str = NORMALI
     frame = effects_frame(result, chosen(result, kind, measure), measure)
     places = list(dict.fromkeys(frame["place"]))
     main = frame[(frame["control"] == "names") & (frame["model"] == TRAINED)]
-    words = {row.place: with_bounds(row) for row in main.itertuples()}
-    columns, heading = aligned([[words.get(place, "–")] for place in places], ["against different names"])
+    words = dict(zip(main["place"], worded(main, {"": ("value", "low", "high")})[""], strict=True))
+    columns, heading = aligned([[words.get(place, "–")] for place in places], ["against different names, %"])
     names = [named(place, is_strong=place == OVERALL) for place in places]
     height = _ROW if len(places) <= _MANY else 36
     figure = rows_figure(names, columns, heading, 0.0, height=height)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lrope_interp.reports.kit.frames import Frame, numbers, table_of
+from lrope_interp.reports.kit.frames import Frame, numbers, table_of, worded
 from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
-from lrope_interp.reports.kit.wording import NOTHING, is_number, listed, number
+from lrope_interp.reports.kit.wording import is_number, listed
 from lrope_interp.results import Result
 
 NORMALISED, EFFECTIVE = MEASURES = ("normalised", "effective")
@@ -159,68 +159,30 @@ def n_layers(result: Result, kind: str, what: str) -> tuple[int, int]:
     return int((frame.loc[is_layer, "shows"] == what).sum()), int(is_layer.sum())
 
 
-def percent(value: Any, digits: int = 1) -> str:
-    """Write a change in per cent."""
-    return f"{value:+.{digits}f} %" if is_number(value) else NOTHING
-
-
-def with_bounds(row: Any) -> str:
-    """Write a change with its interval, in per cent."""
-    if not (is_number(row.low) and is_number(row.high)):
-        return percent(row.value)
-    return f"{percent(row.value)} [{row.low:+.1f}, {row.high:+.1f}]"
-
-
 def effects_table(result: Result, kind: str, measure: str) -> Frame:
-    """Return every row of one kind and measure as words."""
+    """Return every row of one kind and measure as text."""
     frame = effects_frame(result, kind, measure)
-    rows = [
-        {
-            "Row": row.place,
-            "Held against": CONTROLS.get(str(row.control), str(row.control)),
-            "Model": row.model,
-            "Pairs": _ratio(row, row.real),
-            "Controls": _ratio(row, row.matched),
-            "Difference": with_bounds(row),
-            "Shows": row.shows,
-            "n": f"{row.n:,}",
-            "Files": f"{row.n_documents:,}",
-        }
-        for row in frame.itertuples()
-    ]
-    return pd.DataFrame(rows)
-
-
-def _ratio(row: Any, value: Any) -> str:
-    if row.model == BEYOND or not is_number(value) or value <= 0:
-        return NOTHING
-    return percent(100 * (float(value) - 1))
+    is_own = frame["model"] != BEYOND
+    ratios = {name: (100 * (frame[name] - 1)).where(is_own) for name in ("real", "matched")}
+    return worded(frame.assign(control=frame["control"].replace(CONTROLS), **ratios), {
+        "Row": "place", "Held against": "control", "Model": "model", "Pairs, %": "real",
+        "Controls, %": "matched", "Difference, %": ("value", "low", "high"), "Shows": "shows", "n": "n",
+        "Files": "n_documents",
+    })  # fmt: skip
 
 
 def counts_table(result: Result) -> Frame:
     """Return how many pairs the text has, and how many of them are measured."""
-    counts = table_of(result, "counts")
-    columns = {
-        "Found": "n_found", "Too far apart": "n_far", "Shared with training": "n_shared",
+    return worded(table_of(result, "counts").replace({"kind": KINDS}), {
+        "Kind": "kind", "Found": "n_found", "Too far apart": "n_far", "Shared with training": "n_shared",
         "Measured": "n_measured",
-    }  # fmt: skip
-    kinds = [KINDS.get(one, one) for one in counts["kind"]]
-    return pd.DataFrame({"Kind": kinds} | {name: _counted(counts, key) for name, key in columns.items()})
+    })  # fmt: skip
 
 
 def matches_table(result: Result) -> Frame:
     """Return how well the controls match, on average."""
-    matches = table_of(result, "matches")
-    matched = matches[matches["n"] > 0]
-    return pd.DataFrame({
-        "Kind": matched["kind"],
-        "Held against": [CONTROLS.get(one, one) for one in matched["control"]],
-        "Pairs with a match": _counted(matched, "n"),
-        "Matches": _counted(matched, "n_controls"),
-        "Off by tokens": [number(value, 2) for value in matched["apart_tokens"]],
-        "Off by line ends": [number(value, 2) for value in matched["apart_lines"]],
+    table = table_of(result, "matches")
+    return worded(table[table["n"] > 0].replace({"control": CONTROLS}), {
+        "Kind": "kind", "Held against": "control", "Pairs with a match": "n", "Matches": "n_controls",
+        "Off by tokens": "apart_tokens", "Off by line ends": "apart_lines",
     })  # fmt: skip
-
-
-def _counted(frame: Frame, name: str) -> list[str]:
-    return [f"{int(value):,}" for value in frame[name]]

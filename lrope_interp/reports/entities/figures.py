@@ -12,12 +12,12 @@ from lrope_interp.reports.entities.tables import (
     MARKS,
     SIGNALS,
     frame_of,
-    place_name,
     test_of,
-    with_interval,
 )
 from lrope_interp.reports.kit import theme
+from lrope_interp.reports.kit.frames import worded
 from lrope_interp.reports.kit.rows_figure import aligned, dots, named, reach, rows_figure
+from lrope_interp.reports.kit.wording import place
 from lrope_interp.results import Result
 
 _DARK = "#4a515b"
@@ -38,17 +38,17 @@ def plot_test(result: Result, test: str = "regression") -> go.Figure:
     places = {key: at for at, key in enumerate(zip(own["layer"], own["head"], strict=True))}
     words = [f"{MARKS.get(one, ('', ''))[0]} {one.replace(CONTROL, 'control too')}" for one in own["verdict"]]
     columns, heading = aligned([[word.strip()] for word in words], ["verdict"])
-    names = [named(place_name(*place), is_strong=True) for place in places]
+    names = [named(place(*key), is_strong=True) for key in places]
     height = _ROW if len(places) <= _MANY else 26
     figure = rows_figure(names, columns, heading, asked.null, height=height)
     heights = [places[key] for key in zip(frame["layer"], frame["head"], strict=True)]
     for signal, look in _LOOKS.items():
         rows = frame.assign(y=heights)[frame["signal"] == signal]
         if len(rows):
+            numbers = worded(rows, {"shown": ("value", "low", "high")}, digits=4)["shown"]
             hover = [
-                f"{place_name(line.layer, line.head)}, {SIGNALS[signal]}: "
-                f"{with_interval(line.value, line.low, line.high)} ({line.spread})"
-                for line in rows.itertuples(index=False)
+                f"{place(line.layer, line.head)}, {SIGNALS[signal]}: {shown} ({line.spread})"
+                for line, shown in zip(rows.itertuples(index=False), numbers, strict=True)
             ]
             trace = dots(rows.assign(y=rows["y"] + _PLACES[signal]), SIGNALS[signal], look, hover)
             figure.add_trace(trace.update(error_x_color=look["color"]))

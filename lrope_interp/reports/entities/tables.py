@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.kit.frames import Frame, table_of
+from lrope_interp.reports.kit.frames import Frame, table_of, worded
 from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
-from lrope_interp.reports.kit.wording import interval, is_number, listed, number, plural
+from lrope_interp.reports.kit.wording import is_number, listed, number, place, plural
 from lrope_interp.results import Result
 
 INCREMENTS = "increments"
@@ -71,11 +71,6 @@ TESTS = {
         "chinese", {"response": "inner", "design": "matched"}, "difference", 0.0, "Chinese words", _MATCHING
     ),
 }  # fmt: skip
-
-
-def place_name(layer: int, head: int) -> str:
-    """Name a layer, or a head."""
-    return f"layer {layer}" if head < 0 else f"head {layer}.{head}"
 
 
 def test_of(name: str) -> Test:
@@ -169,7 +164,7 @@ def _row(result: Result, name: str) -> dict[str, Any]:
     row["layers"] = f"{is_same.sum()} of {len(own)}"
     if most["verdict"] == "constant" or not is_number(most["value"]):
         return row
-    return row | {"where": place_name(most["layer"], most["head"]), "control": _nearest(result, test, most)}
+    return row | {"where": place(most["layer"], most["head"]), "control": _nearest(result, test, most)}
 
 
 def _nearest(result: Result, test: Test, own: Any) -> str:
@@ -183,7 +178,8 @@ def _nearest(result: Result, test: Test, own: Any) -> str:
         return ""
     side = 1 if own["value"] > test.null else -1
     line = controls.loc[(side * controls[test.value].astype(float)).idxmax()]
-    return f"{SIGNALS.get(line['signal'], line['signal'])} {with_interval(line[test.value], np.nan, np.nan)}"
+    value = number(line[test.value], 3).replace("-", "−")
+    return f"{SIGNALS.get(line['signal'], line['signal'])} {value}"
 
 
 def _headline(result: Result) -> str:
@@ -215,39 +211,34 @@ def _places(own: Frame, most: int = 4) -> str:
     noun = "layer" if is_layer else "head"
     if len(own) > most:
         return plural(len(own), noun)
-    names = [place_name(*key).split()[1] for key in zip(own["layer"], own["head"], strict=True)]
+    names = [name.split()[1] for name in _names(own)]
     return f"{noun}{'s' if len(names) > 1 else ''} {listed(names)}"
 
 
-def with_interval(value: float, low: float, high: float) -> str:
-    """Format a number and its interval, where it has one; small ones with more digits."""
-    largest = max((abs(one) for one in (value, low, high) if is_number(one)), default=0.0)
-    digits = 5 if 0 < largest < 0.01 else 3
-    return f"{number(value, digits)} {interval(low, high, digits)}".strip()
+def _names(own: Frame) -> list[str]:
+    return [place(*key) for key in zip(own["layer"].tolist(), own["head"].tolist(), strict=True)]
 
 
 def steps_table(result: Result, name: str, **where: str) -> Frame:
     """Return a row a layer, a column a step: what is left of a difference as more is held equal."""
     column, steps = TESTS[name].steps
-    shown: dict[str, dict[str, str]] = {}
-    last: dict[str, dict[str, str]] = {}
+    shown: dict[str, Any] = {}
+    last = increments_of(result, name, **where)
     for step, heading in steps.items():
-        for line in increments_of(result, name, **{column: step}, **where).itertuples(index=False):
-            place = place_name(line.layer, line.head)
-            shown.setdefault(place, {})[heading] = with_interval(line.value, line.low, line.high)
-            last[place] = {"n": f"{line.n:,}", "Verdict": line.verdict}
-    return pd.DataFrame([{"Increments": place, **row, **last[place]} for place, row in shown.items()])
+        own = increments_of(result, name, **{column: step}, **where)
+        shown |= worded(own, {heading: ("value", "low", "high")}) if len(own) else {}
+        last = own if len(own) else last
+    more = worded(last, {"n": "n", "Verdict": "verdict"})
+    return pd.DataFrame({"Increments": _names(last), **shown, **more})
 
 
 def other_places(result: Result) -> Iterator[tuple[str, str, Frame]]:
     """Yield the other responses of the corrected tests: the test, the response and `steps_table`."""
-    for name, response in (
-        ("regression", "second_word"), ("matched", "second_word"), ("matched", "per_byte"),
-        ("chinese", "per_byte"),
-    ):  # fmt: skip
-        frame = steps_table(result, name, response=response)
-        if len(frame):
-            yield name, response, frame
+    for response, names in (("second_word", ("regression", "matched")), ("per_byte", ("matched", "chinese"))):
+        for name in names:
+            frame = steps_table(result, name, response=response)
+            if len(frame):
+                yield name, response, frame
 
 
 _MEASURES = {"pair": "whole pair", "inner": "space and next byte", "first_word": "first word alone"}
@@ -257,25 +248,12 @@ def reversed_table(result: Result) -> Frame:
     """Return a row a layer, context and measure of the reversed-order test."""
     table = table_of(result, "reversed")
     own = table[table["signal"] == INCREMENTS].sort_values(["layer", "head", "context"], kind="stable")
-    return pd.DataFrame({
-        "Increments": [place_name(*key) for key in zip(own["layer"], own["head"], strict=True)],
-        "Context": own["context"],
-        "What is summed": [_MEASURES.get(name, name) for name in own["measure"]],
-        "Smaller": [f"{100 * share:.0f} %" for share in own["share"]],
-        "95 % interval": [
-            f"{100 * low:.0f}-{100 * high:.0f} %" if is_number(low) and is_number(high) else ""
-            for low, high in zip(own["ci_low"], own["ci_high"], strict=True)
-        ],
-        "p": [_p(value) for value in own["p"]],
-        "Names": own["n"],
-        "p, one a first word": [_p(value) for value in own["p_first_words"]],
-        "First words": own["n_first_words"],
-        "Verdict": own["verdict"],
+    own = own.assign(place=_names(own), measure=[_MEASURES.get(name, name) for name in own["measure"]])
+    return worded(own, {
+        "Increments": "place", "Context": "context", "What is summed": "measure",
+        "Share that is smaller": ("share", "ci_low", "ci_high"), "p": "p", "Names": "n",
+        "p, one a first word": "p_first_words", "First words": "n_first_words", "Verdict": "verdict",
     })  # fmt: skip
-
-
-def _p(value: float) -> str:
-    return number(value, 3) if not value < 0.001 else f"{value:.0e}"
 
 
 PUBLISHED: dict[str, Sequence[str]] = {
@@ -285,14 +263,6 @@ PUBLISHED: dict[str, Sequence[str]] = {
     ),
 }
 """Of other models, trained on Wikipedia in English and Chinese: quoted, not measured here."""
-
-
-def published_table() -> Frame:
-    """Return what was published about the reversed-order test, layer by layer."""
-    rows = [
-        {"Model": name} | {f"L{k}": cell for k, cell in enumerate(cells)} for name, cells in PUBLISHED.items()
-    ]
-    return pd.DataFrame(rows)
 
 
 _COVARIATES = {
@@ -308,26 +278,18 @@ _LANGUAGES = {"en": "English", "zh": "Chinese"}
 
 def balance_table(result: Result) -> Frame:
     """Return how far names and others lie apart in what is held equal, before and after matching."""
-    table = table_of(result, "balance")
-    return pd.DataFrame({
-        "Language": [_LANGUAGES.get(name, name) for name in table["language"]],
-        "What": [_COVARIATES.get(name, name) for name in table["covariate"]],
-        "Before": [number(value) for value in table["before"]],
-        "After": [number(value) for value in table["after"]],
-        "Names": table["n_names"],
-        "Others": table["n_others"],
-        "Matched": table["n_matched"],
-    })  # fmt: skip
+    table = table_of(result, "balance").replace({"language": _LANGUAGES, "covariate": _COVARIATES})
+    return worded(table, {
+        "Language": "language", "What": "covariate", "Before": "before", "After": "after", "Names": "n_names",
+        "Others": "n_others", "Matched": "n_matched",
+    }, digits=2)  # fmt: skip
 
 
 def pairs_table(result: Result) -> Frame:
     """Return the names, the most frequent first."""
     table: Frame = result.tables["pairs"]
     table = table.sort_values(["training_count", "first", "second"], ascending=[False, True, True])
-    return pd.DataFrame({
-        "Name": [f"{a} {b}" for a, b in zip(table["first"], table["second"], strict=True)],
-        "Kind": [str(kind).replace("_", " ") for kind in table["kind"]],
-        "In training text": [f"{n:,}" for n in table["training_count"]],
-        "In the test text": [f"{n:,}" for n in table["test_count"]],
-        "Matched with": table["matched_with"],
+    return worded(table, {
+        "First": "first", "Second": "second", "Kind": "kind", "In training text": "training_count",
+        "In the test text": "test_count", "Matched with": "matched_with",
     })  # fmt: skip

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
+
+from lrope_interp.reports.kit.wording import NOTHING, is_number
 
 if TYPE_CHECKING:
     # pandas does not say what indexing returns; a checker that believes DataFrame reports only that.
@@ -51,3 +54,41 @@ def numbers(column: Column) -> Column:
     """Return a column as floats, NaN where it holds no number."""
     found: Any = pd.to_numeric(column, errors="coerce")
     return found.astype("Float64").astype(float)
+
+
+def worded(frame: Frame, columns: Mapping[str, str | Sequence[str]], digits: int = 3) -> Frame:
+    """Return columns of a table as text, for a page.
+
+    Args:
+        frame: Any table.
+        columns: By heading, the column that stands there; of two its interval, of three value and interval.
+        digits: Significant ones, of what is no whole number.
+    """
+    shown = {}
+    for heading, names in columns.items():
+        asked = [names] if isinstance(names, str) else names
+        rows = zip(*(frame[name].tolist() for name in asked), strict=True)
+        shown[heading] = [_cell(row, digits) for row in rows]
+    return pd.DataFrame(shown)
+
+
+def _cell(values: Sequence[Any], digits: int) -> str:
+    words = [_word(value, digits) for value in values]
+    if len(words) == 1 or NOTHING in words[-2:]:
+        return words[0] if len(words) != 2 else NOTHING
+    return " ".join([*words[:-2], f"[{', '.join(words[-2:])}]"])
+
+
+def _word(value: Any, digits: int) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not is_number(value) or isinstance(value, int):
+        return f"{value:,}" if is_number(value) else NOTHING
+    size = abs(value)
+    if size >= 1 or not size:
+        text = f"{value:,.{max(digits - len(str(int(size))), 0)}f}"
+    else:
+        text = f"{value:.1e}".replace("e-0", "e-") if size < 1e-4 else f"{value:#.{digits}g}"
+    return text.replace("-", "−")

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from lrope_interp.reports.kit.frames import Frame
+from lrope_interp.reports.kit.frames import Frame, worded
 from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
 from lrope_interp.reports.kit.wording import (
-    NOTHING,
     is_number,
     listed,
-    number,
     plural,
-    signed,
-    signed_interval,
 )
 from lrope_interp.results import Result
 
@@ -122,45 +117,27 @@ def _headline(result: Result, lines: Frame) -> str:
 
 
 def _power(line: Any) -> str:
+    """Say how often as many seeds would find equal arms equivalent, and how many would in 80 %."""
     if not is_number(line.power):
         return ""
-    return f"{percent(line.power)}; {needed(line)}"
-
-
-def percent(share: Any) -> str:
-    """Format a share in per cent, or a dash where there is none."""
-    if not is_number(share):
-        return NOTHING
-    return "under 1 %" if share < 0.01 else f"{100 * float(share):.0f} %"
-
-
-def needed(line: Any) -> str:
-    """Return how many seeds would find equal arms equal in 80 % of experiments."""
-    if is_number(line.n_seeds_for_power):
-        return f"{int(line.n_seeds_for_power):,}"
-    return "> 1,000" if is_number(line.power) else NOTHING
+    share = "under 1 %" if line.power < 0.01 else f"{100 * line.power:.0f} %"
+    return (
+        f"{share}; {int(line.n_seeds_for_power):,}"
+        if is_number(line.n_seeds_for_power)
+        else f"{share}; > 1,000"
+    )
 
 
 def differences_table(result: Result, margin: float) -> Frame:
-    """Return everything about the comparisons at one margin as strings."""
+    """Return everything about the comparisons at one margin as text."""
     table = differences_frame(result, margin)
-    lines = list(table.itertuples(index=False))
-    return pd.DataFrame({
-        "Comparison": [pair_name(line.arm, line.reference) for line in lines],
-        "Verdict": list(table["said"]),
-        "Mean": [signed(line.mean, 5) for line in lines],
-        "90 % interval": [signed_interval(line.ci90_low, line.ci90_high, 5) for line in lines],
-        "95 % interval": [signed_interval(line.ci95_low, line.ci95_high, 5) for line in lines],
-        "S.d.": [number(line.sd, 5) for line in lines],
-        "Seeds": [f"{line.n_seeds}" for line in lines],
-        "p (TOST)": [_p(max(line.p_lower, line.p_upper)) for line in lines],
-        "Power": [percent(line.power) for line in lines],
-        "Seeds for 80 %": [needed(line) for line in lines],
+    pairs = [pair_name(*key) for key in zip(table["arm"], table["reference"], strict=True)]
+    larger = table[["p_lower", "p_upper"]].max(axis=1)
+    return worded(table.assign(pair=pairs, p=larger), {
+        "Comparison": "pair", "Verdict": "said", "Mean": "mean", "90 % interval": ("ci90_low", "ci90_high"),
+        "95 % interval": ("ci95_low", "ci95_high"), "S.d.": "sd", "Seeds": "n_seeds", "p (TOST)": "p",
+        "Power": "power", "Seeds for 80 %": "n_seeds_for_power",
     })  # fmt: skip
-
-
-def _p(larger: float) -> str:
-    return "< 0.0001" if larger < 1e-4 else number(larger, 4)
 
 
 def pairs_frame(result: Result) -> Frame:
@@ -222,35 +199,16 @@ def arms_frame(result: Result) -> Frame:
 
 
 def arms_table(result: Result) -> Frame:
-    """Return the arms as strings, with a column a language where there are several."""
+    """Return the arms as text, with a column a language where there are several."""
     frame = arms_frame(result)
-    lines = list(frame.itertuples(index=False))
-    shown = pd.DataFrame({
-        "Arm": [arm_name(line.arm) for line in lines],
-        "Parameters": [f"{line.n_parameters:,}" for line in lines],
-        "Beyond the reference": [f"{line.extra_parameters:+,}" for line in lines],
-        "Nats per byte": [number(line.mean, 4) for line in lines],
-        "S.d. over seeds": [number(line.sd, 4) for line in lines],
-        "Train, nats per token": [number(line.train_loss, 4) for line in lines],
-        "Steps": [f"{line.n_steps:,}" for line in lines],
-        "MB read": [number(line.bytes_read / 1e6, 2) for line in lines],
-    })  # fmt: skip
+    frame = frame.assign(name=frame["arm"].map(arm_name), megabytes=frame["bytes_read"] / 1e6)
     table: Frame = result.tables["languages"]
     losses = table.pivot_table(index="arm", columns="language", values="nats_per_byte", aggfunc="mean")
-    for language in losses.columns if len(losses.columns) > 1 else ():
-        values = losses[language].reindex(frame["arm"])
-        shown.insert(4, f"In {language}", [number(value, 4) for value in values])
-    return shown
-
-
-def experiment(result: Result) -> dict[str, str]:
-    """Return what was trained, as facts."""
-    config = result.provenance.get("config") or {}
-    runs: Frame = result.tables["runs"]
-    steps = ", ".join(f"{step:,}" for step in sorted(set(runs["n_steps"])))
-    read = float(np.mean(runs["bytes_read"])) / 1e6
-    return {
-        "Arms": f"{', '.join(map(arm_name, dict.fromkeys(runs['arm'])))}; "
-        f"{plural(runs['seed'].nunique(), 'seed')} each",
-        "Training": f"preset {config.get('preset', '?')}, {steps} steps, {read:.1f} MB of text read a run",
-    }
+    languages = [*losses.columns] if len(losses.columns) > 1 else []
+    frame = frame.merge(losses, left_on="arm", right_index=True)
+    return worded(frame, {
+        "Arm": "name", "Parameters": "n_parameters", "Beyond the reference": "extra_parameters",
+        "Nats per byte": "mean", **{f"In {language}": language for language in languages},
+        "S.d. over seeds": "sd", "Train, nats per token": "train_loss", "Steps": "n_steps",
+        "MB read": "megabytes",
+    }, digits=5)  # fmt: skip
