@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from lrope_interp.reports.kit.blocks import Plot, Section, Table
 from lrope_interp.reports.kit.frames import Frame, table_of
-from lrope_interp.reports.kit.page import Page
+from lrope_interp.reports.kit.render import rendered
 from lrope_interp.reports.kit.theme import ACCENT, CONTROL, new_figure
+from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
 from lrope_interp.reports.kit.wording import facts, number
 from lrope_interp.results import Result
 
@@ -34,21 +34,19 @@ _TABLE = (
 
 def render(result: Result) -> str:
     """Return the page."""
-    summary = table_of(result, "summary")
-    sections = []
-    for (shape, dtype, device), table in summary.groupby(["shape", "dtype", "device"], sort=False):
-        plot = Plot(plot_speed(table), _READS, _LIMITS)
-        sections.append(
-            Section(f"{shape}, {dtype}, {device}", [plot, Table(_table(table), _TABLE, left=["Model"])])
-        )
-    return Page(
-        title="Training speed beside other libraries",
+    groups = table_of(result, "summary").groupby(["shape", "dtype", "device"], sort=False)
+    return rendered(
+        "kit/figures.html.j2",
+        Verdicts(sentence(result), pd.DataFrame(columns=[*COLUMNS])),
         kicker="make bench",
-        lead=[sentence(result)],
-        facts=facts(result.provenance, result.created),
+        about=facts(result.provenance, result.created),
         warnings=result.warnings,
-        sections=sections,
-    ).html()
+        title="Training speed beside other libraries",
+        parts=[(", ".join(map(str, where)), plot_speed(table), _table(table)) for where, table in groups],
+        reads=_READS,
+        limits=_LIMITS,
+        caption=_TABLE,
+    )
 
 
 def sentence(result: Result) -> str:

@@ -34,7 +34,7 @@ from benchmarks.report import render
 from benchmarks.roof import attention_flops, linear_flops
 from lrope_interp.errors import LRopeError
 from lrope_interp.reports.kit.frames import Frame
-from lrope_interp.reports.kit.page import write_page
+from lrope_interp.reports.kit.render import write_page
 from lrope_interp.results import Result, save_result, versions
 
 ROOT = Path(__file__).parent.parent

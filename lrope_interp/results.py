@@ -32,7 +32,6 @@ from lrope_interp.folders import (
     sha256_of,
     sync_file,
     write_json_atomically,
-    write_text_atomically,
 )
 
 RESULT_FORMAT = 1
@@ -136,14 +135,7 @@ class Result:
         Raises:
             LRopeError: It cannot be written.
         """
-        html = _pages().render(self)
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            write_text_atomically(Path(path), html, errors="xmlcharrefreplace")
-        except OSError as error:
-            said = f"cannot write the report to {path}: {error.strerror}; choose another --out"
-            raise LRopeError(said) from error
-        return Path(path)
+        return _pages().write(self, Path(path))
 
     def save(self, folder: Path | str) -> Path:
         """Write the tables and `result.json` into a folder; `load_result` reads them. See `save_result`.

@@ -34,7 +34,7 @@ from lrope_interp.folders import (
     resumed_folder,
     write_json_atomically,
 )
-from lrope_interp.reports.kit.page import write_page
+from lrope_interp.reports.kit.render import write_page
 from lrope_interp.results import Result, save_result
 from lrope_interp.training.replication import ARMS
 

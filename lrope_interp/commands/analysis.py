@@ -120,8 +120,6 @@ class Analysis:
         self,
         model: LRopeTransformer,
         make: Callable[[OnProgress], Result],
-        render: Callable[[Result], str] | None = None,
-        say: Callable[[Result, Voice], None] | None = None,
         *,
         is_resumable: bool = False,
     ) -> None:
@@ -133,8 +131,6 @@ class Analysis:
         Args:
             model: What is analysed; its weights have the digest that they were loaded with.
             make: Computes the result, and tells how far it is.
-            render: Turns the *saved* result into the report, if not `Result.report` does.
-            say: Prints what the result says, as it was read back; its verdicts if nothing else.
             is_resumable: Whether `make` remembers what it did, so that an interruption says how to go on.
         """
         from lrope_interp.folders import reserved
@@ -151,7 +147,7 @@ class Analysis:
                     made = make(on_progress)
                 known = {"model": self.run.folder.name, "model_sha256": model.weights_sha256}
                 made = stamp(made, command=again, **known)
-                result, folder = save(made, render, asked, reservation, self.image)
+                result, folder = save(made, asked, reservation, self.image)
         except KeyboardInterrupt:
             if not is_resumable:
                 raise
@@ -159,7 +155,7 @@ class Analysis:
                 f"interrupted: what was computed is kept. Go on where it stopped with: {again}", err=True
             )
             raise typer.Exit(INTERRUPTED) from None
-        (say or print_verdicts)(result, self.output)
+        print_verdicts(result, self.output)
         close(result, folder, self.output)
         if self.open_page:
             webbrowser.open((folder / "report.html").absolute().as_uri())
@@ -234,7 +230,6 @@ def print_verdicts(result: Result, out: Voice) -> None:
 
 def save(
     made: Result,
-    render: Callable[[Result], str] | None,
     asked: Path,
     reservation: Reservation,
     image: str | None = None,
@@ -245,14 +240,13 @@ def save(
     """
     from lrope_interp.folders import as_given
     from lrope_interp.reports import write_image
-    from lrope_interp.reports.kit.page import write_page
     from lrope_interp.results import load_result, save_result
 
     save_result(made, reservation.folder)
     result, trouble = load_result(reservation.folder), None
     try:
         page = reservation.folder / "report.html"
-        result.report(page) if render is None else write_page(render(result), page)
+        result.report(page)
         if image is not None:
             write_image(result, reservation.folder / f"figure.{image}")
     except Exception as error:  # told below, when the tables are safe

@@ -85,7 +85,7 @@ def context(
         made = stamp(measured, command=shlex.join(["lrope-interp", *sys.argv[1:]]))
         shape = f"the shape of {model.name}" if model else f"preset {preset or PRESET}"
         made = replace(made, provenance={**made.provenance, "model": shape})
-        result, where = save(made, None, target, reservation)
+        result, where = save(made, target, reservation)
     print_verdicts(result, asked.output)
     tables = {name: result.tables[name].to_dict("records") for name in ("arms", "costs", "angles", "targets")}
     close(result, where, asked.output, **tables)

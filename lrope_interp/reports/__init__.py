@@ -41,6 +41,11 @@ def render(result: Result) -> str:
     return _page(result.kind).render(result)
 
 
+def write(result: Result, path: Path) -> Path:
+    """Write the page of a result; see `Result.report`."""
+    return import_module("lrope_interp.reports.kit.render").write_page(render(result), path)
+
+
 def verdicts(result: Result) -> Verdicts:
     """Return what a result found: a sentence, and a row a question."""
     return _page(result.kind).verdicts(result)

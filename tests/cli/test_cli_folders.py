@@ -86,13 +86,13 @@ def test_what_a_killed_analysis_left_in_a_run_is_removed_by_the_next_command(
 def test_a_page_that_cannot_be_written_does_not_take_the_tables_with_it(
     cli: Cli, run_copy: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
-    from lrope_interp.reports.kit import page
+    from lrope_interp.reports.kit import render
 
     def fail(html: str, path: Path) -> Path:
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(page, "write_page", fail)
+        patch.setattr(render, "write_page", fail)
         answer = cli(*SHOW, "--model", run_copy)
     assert answer.code == 2
     assert f"the result is whole and lies in {run_copy / 'show'}" in answer.err

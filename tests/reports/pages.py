@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -24,18 +25,7 @@ from study_samples import (
     replication_result,
 )
 
-from lrope_interp.reports.ablations.page import render as render_ablations
-from lrope_interp.reports.boundaries.page import render as render_boundaries
-from lrope_interp.reports.concepts.page import render as render_concepts
-from lrope_interp.reports.context.page import render as render_context
-from lrope_interp.reports.definitions.page import render as render_definitions
-from lrope_interp.reports.distances.page import render as render_distance
-from lrope_interp.reports.entities.page import render as render_entities
-from lrope_interp.reports.evaluation.page import render as render_evaluation
-from lrope_interp.reports.kit.page import asset
-from lrope_interp.reports.kit.render import asset as whole
-from lrope_interp.reports.replication.page import render as render_replication
-from lrope_interp.reports.spacing.page import render as render_spacing
+from lrope_interp.reports.kit.render import asset
 from lrope_interp.results import Result
 
 MADE: dict[str, Callable[[], Result]] = {
@@ -50,17 +40,13 @@ MADE: dict[str, Callable[[], Result]] = {
     "replicate": replication_result,
     "bench": cost_result,
 }
+FOLDERS = {kind: kind for kind in MADE} | {
+    "eval": "evaluation",
+    "replicate": "replication",
+    "bench": "context",
+}
 RENDER: dict[str, Callable[[Result], str]] = {
-    "spacing": render_spacing,
-    "boundaries": render_boundaries,
-    "ablations": render_ablations,
-    "concepts": render_concepts,
-    "distances": render_distance,
-    "definitions": render_definitions,
-    "entities": render_entities,
-    "eval": render_evaluation,
-    "replicate": render_replication,
-    "bench": render_context,
+    kind: import_module(f"lrope_interp.reports.{folder}.page").render for kind, folder in FOLDERS.items()
 }
 HOSTILE_MADE: dict[str, Callable[[str], Result]] = {
     "spacing": lambda text: spacing_result(text, n_layers=1, attention=(0, 0, 5)),
@@ -85,6 +71,9 @@ def text_of(html: str) -> str:
     return re.sub(r"<(script|style).*?</\1>", "", html, flags=re.DOTALL)
 
 
+SCRIPTS = ("assets/plotly-cartesian.min.js", "kit/page.js")
+
+
 class Shape(HTMLParser):
     """The elements of a page, each with the names of its attributes; and the figures' texts."""
 
@@ -94,23 +83,17 @@ class Shape(HTMLParser):
         self.values: list[str] = []
         self.texts: list[str] = []
         self.figures: list[Any] = []
-        self._is_figure = False
-        for script in (*map(asset, ("plotly-cartesian.min.js", "draw.js")), *map(whole, ("kit/page.js",))):
-            html = html.replace(script, "")
+        for script in SCRIPTS:
+            html = html.replace(asset(script), "")
         self.feed(html)
         self.figures += [one for name, one in drawn_in(html).items() if name != "template"]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.add((tag, frozenset(name for name, _ in attrs)))
         self.values += [value or "" for _, value in attrs]
-        self._is_figure = ("type", "application/json") in attrs
 
     def handle_data(self, data: str) -> None:
-        if self._is_figure:
-            self.figures.append(json.loads(data))
-        else:
-            self.texts.append(data)
-        self._is_figure = False
+        self.texts.append(data)
 
 
 def strings(value: Any, name: str = "") -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ from lrope_interp.reports.boundaries.figures import (
     plot_leaderboard,
 )
 from lrope_interp.reports.boundaries.page import render, verdicts
-from lrope_interp.reports.kit.strips import N_SHADES
+from lrope_interp.reports.kit.glyphs import N_SHADES
 from lrope_interp.results import LOSES, TIES, WINS, Result, verdict_on
 
 HERE = ("words", "characters")

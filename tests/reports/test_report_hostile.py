@@ -17,11 +17,10 @@ import pytest
 from pages import HOSTILE_MADE, MADE, RENDER, Shape, strings
 from report_samples import HOSTILE, write_run
 
-from lrope_interp.reports.kit.blocks import Beside, Files, Folded, Plot, Prose, Section, Table
 from lrope_interp.reports.kit.glyphs import plain
-from lrope_interp.reports.kit.page import Page, write_page
-from lrope_interp.reports.kit.strips import Cell, Strip, Strips
+from lrope_interp.reports.kit.render import rendered, write_page
 from lrope_interp.reports.kit.theme import new_figure
+from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
 from lrope_interp.reports.training.page import render as render_training
 from lrope_interp.results import Result
 
@@ -61,18 +60,14 @@ def training(text: str, folder: Path) -> str:
 
 
 def blocks(text: str, _: Path) -> str:
-    """Every kind of block with the text wherever one may stand."""
+    """Every block of the kit with the text wherever one may stand."""
     figure = new_figure(height=100).add_scatter(x=[1], y=[1], text=[plain(text)], name=plain(text))
-    strip = Strip(text, text, [Cell(text, text, 3)])
-    frame = pd.DataFrame({text: [text]})
-    found = [
-        Prose(text, text),
-        Plot(figure, text, text, text),
-        Plot(figure, text, text),
-        Beside([Table(frame, text, [text], [text])]),
-        Folded(text, [Strips([strip], text), Files([(text, text, text)])]),
-    ]
-    return Page(text, [text, (text, text)], {text: text}, [Section(text, found)], [text], text).html()
+    row = dict.fromkeys(COLUMNS, text) | dict.fromkeys(COLUMNS[2:5] + COLUMNS[6:9], 0.5)
+    found = Verdicts(text, pd.DataFrame([row]), dict.fromkeys(("what", "value"), text), caption=text)
+    words = dict.fromkeys(("title", "reads", "limits", "caption"), text)
+    table = pd.DataFrame({text: [text]})
+    about = {"kicker": text, "about": {text: text}, "warnings": (text,)}
+    return rendered("kit/figures.html.j2", found, parts=[(text, figure, table)], **about, **words)
 
 
 def page(kind: str, text: str, folder: Path) -> str:

@@ -2,81 +2,84 @@
 
 from __future__ import annotations
 
-import json
 import re
+from html import unescape
 from pathlib import Path
 
 import pandas as pd
 import plotly
-import plotly.graph_objects as go
 import pytest
+from pages import drawn_in
 from report_samples import HOSTILE
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.kit.blocks import Beside, Folded, Plot, Prose, Section, Table, figure_json
 from lrope_interp.reports.kit.glyphs import described, is_delimiter, plain, visible, width_in_em
-from lrope_interp.reports.kit.page import Page, asset, write_page
+from lrope_interp.reports.kit.render import asset, is_flat, rendered, write_page
 from lrope_interp.reports.kit.theme import layer_colour, new_figure
+from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
 
 
-def _page(figure: go.Figure | None = None, text: str = "text") -> str:
-    blocks = [Prose(text), Table(pd.DataFrame({text: [text]}), text, left=[text])]
-    plots = [Plot(figure, text, text, text)] if figure is not None else []
-    return Page(text, [text, (text, text)], {text: text}, [Section(text, [*blocks, *plots])], [text]).html()
+def page(figures: int = 0, text: str = "text") -> str:
+    figure = new_figure(height=100).add_scatter(x=[1], y=[1], text=[text], customdata=[text])
+    parts = [(f"part {i}", figure, pd.DataFrame({"a": [text]})) for i in range(figures)]
+    about = {"kicker": "k", "about": {}, "title": text, "reads": text, "limits": text, "caption": text}
+    return rendered(
+        "kit/figures.html.j2", Verdicts(text, pd.DataFrame(columns=[*COLUMNS])), parts=parts, **about
+    )
 
 
-def test_hostile_text_never_becomes_an_element():
-    figure = new_figure(height=100, title="").add_scatter(x=[1], y=[1], text=[HOSTILE], customdata=[HOSTILE])
-    html = _page(figure, HOSTILE)
-    without_our_scripts = html.replace(asset("plotly-cartesian.min.js"), "").replace(asset("draw.js"), "")
-    assert "<script>alert" not in without_our_scripts
-    assert "<b>x</b>" not in without_our_scripts
-    assert without_our_scripts.count("</script>") == 3  # plotly, draw, one figure
-    assert "&lt;script&gt;alert(1)" in without_our_scripts
+def test_figures_hold_the_text_and_travel_as_letters_that_end_no_script() -> None:
+    html = page(2, HOSTILE)
+    packed = re.search(r'<script type="text/plain" id="drawn">(.*?)</script>', html)
+    assert packed is not None and re.fullmatch(r"[A-Za-z0-9+/=]+", packed[1])
+    drawn = drawn_in(html)
+    assert [*drawn] == ["template", "drawn-0", "drawn-1"]
+    assert drawn["drawn-0"]["data"][0]["text"] == [HOSTILE]
+    assert "template" not in drawn["drawn-0"]["layout"], "once for the page"
+    assert page(2, HOSTILE) == html, "the same bytes for the same figures"
 
 
-def test_figure_json_holds_the_text_and_nothing_that_ends_a_script():
-    text = figure_json(go.Figure(go.Scatter(x=[1], y=[1], text=[HOSTILE])))
-    assert not re.search("[<>&\u2028\u2029]", text)
-    assert json.loads(text)["data"][0]["text"] == [HOSTILE]
-
-
-def test_the_policy_admits_our_two_scripts_and_no_address():
-    html = _page(new_figure(height=100))
-    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
+def test_the_policy_admits_our_two_scripts_and_no_address() -> None:
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page(1))
     assert policy is not None
-    assert policy[1].startswith("default-src 'none'")
+    assert unescape(policy[1]).startswith("default-src 'none'")
     assert policy[1].count("sha256-") == 2
     assert "http" not in policy[1]
 
 
-def test_a_page_refers_to_no_other_file():
-    outside = _page(new_figure(height=100)).replace(asset("plotly-cartesian.min.js"), "")
-    assert not re.search(r"""(src|href|url)\s*[=(]""", outside)
-    assert "http" not in outside.replace("http-equiv", "")
+def test_a_page_refers_to_no_other_file() -> None:
+    outside = page(1).replace(asset("assets/plotly-cartesian.min.js"), "")
+    assert not re.search(r"""(src|url)\s*[=(]""", outside)
+    assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', outside))
+    assert {*re.findall(r"https?://[^\"']*", outside)} <= {"http://www.w3.org/2000/svg"}, "a name, no address"
 
 
-def test_plotly_is_inlined_once_and_only_where_there_is_a_figure():
-    mark = asset("plotly-cartesian.min.js")[:400]
-    figure = new_figure(height=100)
-    plot = Plot(figure, "", "")
-    html = Page("t", [], {}, [Section("s", [Beside([plot, plot]), Folded("more", [plot])])]).html()
-    assert html.count(mark) == 1
-    assert html.count('type="application/json"') == 3
-    assert mark not in _page()
+def test_plotly_is_inlined_once_and_only_where_there_is_a_figure() -> None:
+    mark = asset("assets/plotly-cartesian.min.js")[:400]
+    assert page(3).count(mark) == 1 and page(3).count('class="plot"') == 3
+    assert mark not in page()
+
+
+def test_a_section_without_content_is_left_out_of_the_page_and_the_side_bar() -> None:
+    html = page()
+    assert "<section" not in html and 'href="#' not in html
+    assert page(2).count("<section") == page(2).count('href="#') == 2
+
+
+def test_what_is_zero_throughout_is_a_sentence() -> None:
+    assert is_flat(new_figure(height=100).add_bar(x=["a", "b"], y=[0.0, 0.0]))
+    assert is_flat(new_figure(height=100).add_heatmap(z=[[0.0, float("nan")]]))
+    assert not is_flat(new_figure(height=100).add_bar(x=["a", "b"], y=[0.0, 0.1]))
+    assert not is_flat(new_figure(height=100).add_bar(x=["a", "b"], y=["c", "d"]))
 
 
 def test_the_shipped_plotly_is_the_one_that_the_python_package_speaks():
-    shipped = re.search(r"v(\d+)\.\d+\.\d+", asset("plotly-cartesian.min.js")[:200])
+    shipped = re.search(r"v(\d+)\.\d+\.\d+", asset("assets/plotly-cartesian.min.js")[:200])
     bundled = re.search(r"v(\d+)\.\d+\.\d+", plotly.offline.get_plotlyjs()[:200])
     assert shipped is not None
     assert bundled is not None
     assert shipped[1] == bundled[1]
-    assert "MIT" in asset("plotly-LICENSE.txt")
-
-
-def test_a_section_without_blocks_is_left_out():
-    assert "<section>" not in Page("t", [], {}, [Section("empty", [])]).html()
+    assert "MIT" in asset("assets/plotly-LICENSE.txt")
 
 
 def test_writing_replaces_the_page_and_leaves_nothing_else(tmp_path: Path):

@@ -11,8 +11,7 @@ import pandas as pd
 
 from lrope_interp.reports.kit.changes import change, with_bounds
 from lrope_interp.reports.kit.frames import Frame, Row, numbers, table_of
-from lrope_interp.reports.kit.glyphs import described, visible
-from lrope_interp.reports.kit.strips import N_SHADES, Cell, Strip
+from lrope_interp.reports.kit.glyphs import N_SHADES, Cell, Strip, described, visible
 from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
 from lrope_interp.reports.kit.wording import (
     CLASS_ORDER,

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lrope_interp.reports.kit.frames import Frame, Row, table_of, whole_numbers
-from lrope_interp.reports.kit.glyphs import described, visible
-from lrope_interp.reports.kit.strips import N_SHADES, Cell, Strip
+from lrope_interp.reports.kit.glyphs import N_SHADES, Cell, Strip, described, visible
 from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
 from lrope_interp.reports.kit.wording import (
     LANGUAGES,

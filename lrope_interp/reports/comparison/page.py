@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from lrope_interp import reports
 from lrope_interp.errors import LRopeError
 from lrope_interp.reports.kit import theme
+from lrope_interp.reports.kit.frames import Frame
 from lrope_interp.reports.kit.glyphs import plain
 from lrope_interp.reports.kit.render import page_of
 from lrope_interp.reports.kit.rows_figure import dots, named, reach, rows_figure
@@ -51,7 +52,7 @@ def compare(*results: Result, names: Sequence[str] | None = None) -> Result:
         one.frame.reindex(columns=list(COLUMNS)).assign(result=n)
         for one, n in zip(found, called, strict=True)
     ]
-    rows = pd.concat(frames, ignore_index=True)
+    rows: Frame = pd.concat(frames, ignore_index=True)
     order = {what: i for i, what in enumerate(dict.fromkeys(rows["what"]))}
     rows = rows.iloc[rows["what"].map(order).argsort(kind="stable")].reset_index(drop=True)
     words = ["what", "where", "control", "verdict", "result"]
@@ -76,7 +77,7 @@ def compare(*results: Result, names: Sequence[str] | None = None) -> Result:
 
 def verdicts(result: Result) -> Verdicts:
     """Return a row a question and result, and whether the verdicts agree."""
-    rows = result.tables["compared"]
+    rows: Frame = result.tables["compared"]
     of = result.provenance.get("of") or []
     told = rows[rows["verdict"] != ""].groupby("what", sort=False)["verdict"].agg(["nunique", "size"])
     shared = told[told["size"] == len(of)]
@@ -104,7 +105,7 @@ def plot_values(result: Result) -> go.Figure:
 
 
 def _plot(result: Result, *columns: str) -> go.Figure:
-    rows = result.tables["compared"]
+    rows: Frame = result.tables["compared"]
     rows = rows.assign(**dict(zip(("value", "low", "high"), (rows[name] for name in columns), strict=True)))
     rows = rows[rows["value"].notna()]
     whats, of = list(dict.fromkeys(rows["what"])), list(dict.fromkeys(rows["result"]))

@@ -12,9 +12,8 @@ import pandas as pd
 from lrope_interp.errors import LRopeError
 from lrope_interp.reports.kit.changes import with_bounds
 from lrope_interp.reports.kit.frames import Frame, Row, numbers, table_of
-from lrope_interp.reports.kit.glyphs import described, visible
+from lrope_interp.reports.kit.glyphs import N_SHADES, Cell, Strip, described, visible
 from lrope_interp.reports.kit.panels import frame_of
-from lrope_interp.reports.kit.strips import N_SHADES, Cell, Strip
 from lrope_interp.reports.kit.verdicts import COLUMNS, MARKS, Verdicts
 from lrope_interp.reports.kit.wording import (
     NOTHING,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+N_SHADES = 9  # of a cell
 _NAMED = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
 _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "\n": " ", "\r": " "})
 
@@ -59,3 +62,33 @@ def width_in_em(character: str) -> float:
         return sum(width_in_em(one) for one in character)
     shown = visible(character)[-1]
     return 1.0 if unicodedata.east_asian_width(shown) in ("W", "F") else 0.6
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One character.
+
+    Attributes:
+        text: What is drawn; never empty, never markup.
+        hover: What the cell says when it is pointed at.
+        shade: 0 (white) to `N_SHADES` - 1 (dark).
+        is_marked: Whether the gap before it is the one in question.
+        is_boundary: Whether the reference has a boundary before it.
+        is_warm: Whether the shade is one of vermilion, not of blue.
+    """
+
+    text: str
+    hover: str
+    shade: int
+    is_marked: bool = False
+    is_boundary: bool = False
+    is_warm: bool = False
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One stretch of text with what it is and where it stands."""
+
+    kind: str
+    where: str
+    cells: Sequence[Cell]

@@ -18,6 +18,7 @@ from dataclasses import asdict
 from functools import cache
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lrope_interp.reports.kit.strips import Strip
+from lrope_interp.errors import LRopeError
+from lrope_interp.folders import write_text_atomically
+from lrope_interp.reports.kit.glyphs import Strip
 from lrope_interp.reports.kit.theme import template
 from lrope_interp.reports.kit.verdicts import Verdicts
 from lrope_interp.reports.kit.wording import facts, interval, number, plural, signed, signed_interval
@@ -160,3 +163,27 @@ def is_flat(figure: go.Figure) -> bool:
         if values.dtype.kind not in "fiu" or np.nan_to_num(values.astype(float)).any():
             return False
     return True
+
+
+def write_page(html: str, path: Path) -> Path:
+    """Write a page so that a reader sees the old one or the new one, never a part.
+
+    Args:
+        html: The page.
+        path: Where it goes; the folder is made if it is missing.
+
+    Returns:
+        `path`.
+
+    Raises:
+        LRopeError: The folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(path, html, errors="xmlcharrefreplace")
+    except OSError as error:
+        raise LRopeError(
+            f"cannot write the report to {path}: {error.strerror}; choose another place"
+        ) from error
+    return path
