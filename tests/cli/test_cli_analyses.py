@@ -115,7 +115,7 @@ def test_the_suite_of_ablations_prints_what_each_costs_in_all_layers(analysed: M
     printed, table = analysed("ablate").said.out, changes(analysed("ablate").folder)
     rows = ("to layer's mean", "to 1", "to byte's mean", "shuffled", "× 2")
     at = [printed.index(f"\n{name} ") for name in rows]
-    assert at == sorted(at) and "nats per byte over" in printed
+    assert at == sorted(at) and "Untouched: " in printed
     assert set(table["intervention"]) >= {"one", "mean", "lexical", "shuffle"}
     frozen = table[(table["intervention"] == "mean") & (table["design"] == "all") & (table["where"] == "")]
     assert signed(frozen["value"].item(), 4) in printed
@@ -153,7 +153,7 @@ def test_one_row_is_printed_with_its_interval_where_it_has_one(
     assert row.split("layer 1")[1].split() == (
         ["+0.2500", "[+0.1250,", "+0.5000]", "▲", "costs"] if has_interval else ["+0.2500"]
     )
-    assert ("Brackets: 95 %" in answer.out) is has_interval
+    assert ("Brackets: paired 95 %" in answer.out) is has_interval
 
 
 def test_interrupted_it_says_how_to_go_on_and_leaves_no_folder(

@@ -30,7 +30,8 @@ ARGUMENTS = [
 # Figures are drawn when they come near the window.
 DRAWN = """() => [...document.querySelectorAll('.plot, .strips')].every((node) => {
   const { width, top, bottom } = node.getBoundingClientRect();
-  return node.dataset.drawn === 'yes' || !width || top > innerHeight + 400 || bottom < -400;
+  const isAway = !width || !node.checkVisibility() || top > innerHeight + 400 || bottom < -400;
+  return node.dataset.drawn === 'yes' || isAway;
 })"""
 ALL_DRAWN = "() => !document.querySelector(':is(.plot, .strips):not([data-drawn=yes])')"
 # What a reader meets: prose outside of tables, folds and what is not picked.

@@ -145,8 +145,9 @@ def _cells(
 def _cell_text(row: Row, is_small: bool) -> str:
     """Write a cell: its value, a dot where the interval holds 0, and the interval below."""
     mark, (value, spread) = _MARKS.get(str(row["shows"]), ""), _told(row, digits_of(row["value"]))
-    # a cell has little room: no 0 before a decimal point
-    spread = "" if is_small or row["shows"] == UNKNOWN else "<br>" + re.sub(r"(?<!\d)0\.", ".", spread)
+    # a cell has little room: no 0 before a decimal point and no plus
+    short_spread = re.sub(r"(?<!\d)0\.", ".", spread).replace("+", "")
+    spread = "" if is_small or row["shows"] == UNKNOWN else f"<br>{short_spread}"
     return f"{mark}{value}{spread}"
 
 

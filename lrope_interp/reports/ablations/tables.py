@@ -233,11 +233,9 @@ def verdicts(result: Result) -> Verdicts:
     frame = pd.DataFrame(rows, columns=[*COLUMNS, "intervention", "place", "gaps"]).assign(reference=0.0)
     base = untouched(result)
     bounds = "" if base is None else f" {interval(base['ci_low'], base['ci_high'])}".rstrip()
-    loss = "" if base is None else (
-        f" Untouched: {number(base['nats_per_byte'], 3)}{bounds} nats per byte over {int(base['n']):,} bytes."
-    )  # fmt: skip
-    random = ", or minus as many random gaps" if len(places) else ""
-    brackets = "Brackets: 95 % over documents, in pairs, uncorrected; each line has a scale of its own."
+    loss = "" if base is None else f" Untouched: {number(base['nats_per_byte'], 3)}{bounds} nats per byte."
+    random = " or as many random gaps" if len(places) else ""
+    brackets = "Brackets: paired 95 % over documents, uncorrected; each row has its own scale."
     brackets = brackets if bool(frame["difference_low"].notna().any()) else "Too few documents for intervals."
     return Verdicts(
         headline=_headline(frame),
