@@ -174,14 +174,10 @@ def untouched(result: Result) -> Row | None:
 
 
 def heat_map_frame(result: Result, metric: str = CHANGE, *, is_heads: bool = False) -> Frame:
-    """Return one row a cell: single layers and all layers, against every intervention.
+    """Return one row a cell: single layers (or heads) and all layers, against interventions (`column`).
 
     Of a scale curve the factor 2 alone, or the largest where 2 is missing; what a suite froze at some gaps
     only is left to `places_frame`.
-
-    Returns:
-        The columns of `changes_frame`, with `column`, the name of the intervention; rows from layer 0 to all
-        layers, columns in the order of the page. Single heads instead of whole layers if `is_heads`.
     """
     frame = whole_frame(result, metric)
     kept = frame["design"].isin(("single", "all")) & frame["intervention"].isin(ORDER)
@@ -263,8 +259,7 @@ def _costliest(cells: Frame) -> str:
     costs = alone[alone["shows"] == WORSE]
     if costs.empty:
         return "none shown" if len(alone) else ""
-    top = costs.loc[costs["value"].idxmax()]
-    return str(top["place"])
+    return str(costs.loc[costs["value"].idxmax(), "place"])
 
 
 _DONE = {
@@ -288,7 +283,7 @@ def _headline(frame: Frame) -> str:
         said = said if (frame["verdict"] != "").any() else f"without intervals no verdict on {done}"
         return f"{_capital(said)}; the largest change is {change(top['difference'])} in {top['place']}."
     alone = f" in {first['place']}" if first["place"] != "all layers" else ""
-    size = f"{_size(first['difference'])}{alone}"
+    size = f"{change(first['difference']).lstrip('+−')} nats per byte{alone}"
     most = f", most in {first['where']}" if first["where"].startswith("layer") else ""
     said = {
         "costs": f"{done} costs {size}{most}",
@@ -299,10 +294,6 @@ def _headline(frame: Frame) -> str:
         worth = _CONTEXT.get(verdict, "").format(change(value).lstrip("+−"))
         said += worth if first["intervention"] != "lexical" else ""
     return f"{_capital(said)}."
-
-
-def _size(value: float) -> str:
-    return f"{change(value).lstrip('+−')} nats per byte"
 
 
 _CONTEXT = {
@@ -319,9 +310,7 @@ def _capital(text: str) -> str:
 def split_frame(result: Result) -> Frame:
     """Return the parts of the split, every place that has them, in the order in which they are taken away.
 
-    Returns:
-        The columns of `changes_frame`, with `start` and `end`: the loss over that of the untouched model
-        before and after the part is taken away (the total runs from 0).
+    `start` and `end` are the loss over the untouched model's before and after that (the total is from 0).
     """
     frame = whole_frame(result)
     frame = frame[frame["intervention"].isin(PARTS) & frame["design"].isin(("single", "all"))]
@@ -360,11 +349,9 @@ def split_table(result: Result) -> Frame:
 
 
 def places_frame(result: Result) -> Frame:
-    """Return one row a place at which a suite froze all layers to their means.
+    """Return one row a kind of gaps at which alone a suite froze all layers to their means.
 
-    Returns:
-        `where`, its number of gaps, the change in nats per byte there and at as many random gaps, and by how
-        much the first is more, each with its interval; empty where the page is about one place or none.
+    The change there, at as many random gaps, and by how much the first is more, each with its interval.
     """
     frame = _at_place(whole_frame(result), ("all", -1, -1))
     frame = frame.iloc[:0] if _main_where(whole_frame(result)) else frame
@@ -400,12 +387,9 @@ def places_table(frame: Frame) -> Frame:
 
 
 def scale_frame(result: Result) -> Frame:
-    """Return the change against the factor, whole layers and all layers, layer 0 first.
+    """Return the change against the factor, where several were tried, layer 0 first and all layers last.
 
     Factor 1 changes nothing by definition; it is there with 0 where the result leaves it out.
-
-    Returns:
-        The columns of `changes_frame`; empty where fewer than two factors were tried anywhere.
     """
     frame = _at_main_where(whole_frame(result))
     frame = frame[(frame["intervention"] == "scale") & frame["design"].isin(("single", "all"))]
@@ -417,11 +401,7 @@ def scale_frame(result: Result) -> Frame:
 
 
 def cumulative_frame(result: Result, intervention: str) -> Frame:
-    """Return the change by layer for layers 0 to it, it to the last, all but it, and it alone.
-
-    Returns:
-        The columns of `changes_frame`, by `design` and `layer`; empty where only single layers were changed.
-    """
+    """Return the change by layer for layers 0 to it, it to the last, all but it, and it alone beside."""
     frame = _at_main_where(whole_frame(result))
     frame = frame[
         (frame["intervention"] == intervention) & frame["design"].isin(DESIGNS) & (frame["head"] < 0)
@@ -439,7 +419,6 @@ def groups_frame(result: Result, of: str) -> Frame:
 
     Returns:
         The columns of `changes_frame`, with `group` in words and `at`, its place in the order of the page.
-        Languages are left out where the text has one.
     """
     frame = changes_frame(result, CHANGE, "ablations" if of in ("byte_class", "language") else "distances")
     is_all = frame["language"] == _language_of(frame)
@@ -480,10 +459,7 @@ def distance_labels(result: Result) -> list[str]:
 def attention_frame(result: Result, intervention: str, metric: str) -> Frame:
     """Return where each head looks before and after an intervention on all layers.
 
-    Returns:
-        Columns `intervention`, `layer`, `head`, `before`, `value` (after), `change` with its interval `low`
-        and `high`, and `shows` ("worse" stands for more here, "better" for less); empty where nothing was
-        measured.
+    `value` is after, `low` and `high` bound the `change`; of `shows`, "worse" stands for more here.
     """
     table = table_of(result, "attention")
     names = ["intervention", "layer", "head", "before", "value", "change", "low", "high", "shows"]
@@ -516,10 +492,7 @@ def interventions(result: Result) -> list[str]:
 def examples_frame(result: Result, intervention: str) -> Frame:
     """Return the characters around the targets that lose most, in the order they are read.
 
-    Returns:
-        The columns of `examples.csv` (`value` is the change in nats of that character, `loss` and
-        `ablated` its loss before and after), with `shade`, 0 to 8 by the root of |value| over the largest
-        of the same place, and `is_warm`, whether it is predicted worse.
+    `shade` goes by the root of |value| over the largest of the same place; `is_warm` is predicted worse.
     """
     table = table_of(result, "examples")
     if table.empty:
