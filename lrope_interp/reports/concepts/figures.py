@@ -41,7 +41,7 @@ def plot_map(result: Result, features: str | None = None, split: str = DOCUMENT)
     """
     kind = str(tables.claim_of(result, None, features)["features"])
     frame = tables.map_frame(result, kind, split)
-    columns = list(dict.fromkeys(frame.sort_values("layer", key=lambda c: c.where(c >= 0, np.inf))["place"]))
+    columns = list(dict.fromkeys(tables.by_depth(frame)["place"]))
     rows: list[tuple[str, str]] = []
     for family, own in frame.groupby("family", sort=False):
         rows += [(str(family), "")] if frame["family"].nunique() > 1 else []

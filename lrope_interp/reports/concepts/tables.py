@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -81,19 +82,25 @@ def claims_of(result: Result) -> Frame:
     pairs = table[KEY].drop_duplicates()
     shared = set(pairs.loc[pairs["concept"].duplicated(), "concept"])
     keys = list(zip(table["family"], table["concept"], strict=True))
-    order = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    kinds = {name: i for i, name in enumerate(dict.fromkeys([*FEATURES, *table["features"]]))}
+    kinds = list(dict.fromkeys([*FEATURES, *table["features"]]))
     table = table.assign(
         what=[_words(f"{family}: {one}" if one in shared else one) for family, one in keys],
         place=[place(layer) for layer in table["layer"]],
         judged=_judged(table, "above"),
         type_judged=_judged(table, "type_above"),
-        kind=table["features"].map(kinds),
-        order=[order[key] for key in keys],
-        depth=table["layer"].where(table["layer"] >= 0, np.inf),
+        kind=table["features"].map(kinds.index),
+        order=pd.factorize(pd.Series(keys, dtype=object))[0],
     )
-    ordered = table.sort_values(["kind", "order", "depth"], kind="stable")
-    return ordered.drop(columns=["kind", "order", "depth"]).reset_index(drop=True)
+    return by_depth(table, ["kind", "order"]).drop(columns=["kind", "order"]).reset_index(drop=True)
+
+
+def by_depth(table: Frame, first: Sequence[str] = ()) -> Frame:
+    """Return rows in the order of some columns, then layer by layer, all layers together last."""
+    layers = table["layer"]
+    ordered = table.assign(depth=layers.where(layers >= 0, np.inf)).sort_values(
+        [*first, "depth"], kind="stable"
+    )
+    return ordered.drop(columns="depth")
 
 
 def _words(name: str) -> str:
@@ -123,18 +130,13 @@ def best_claims(result: Result) -> Frame:
     features, and best first.
     """
     claims = claims_of(result)
+    score = claims["above"].fillna(-np.inf)
     ranked = claims.assign(
-        stands=claims["judged"] == WINS, score=claims["above"].fillna(-np.inf), at=range(len(claims))
-    ).sort_values(["stands", "score"], ascending=False, kind="stable")
+        stands=claims["judged"] == WINS, score=score, kind=pd.factorize(claims["features"])[0]
+    )
+    ranked = ranked.sort_values(["kind", "stands", "score"], ascending=[True, False, False], kind="stable")
     best = ranked.drop_duplicates([*KEY, "features"])
-    kinds = {name: i for i, name in enumerate(features_of(result))}
-    best = best.assign(kind=best["features"].map(kinds)).sort_values("kind", kind="stable")
-    return best.drop(columns=["stands", "score", "at", "kind"]).reset_index(drop=True)
-
-
-def concepts_of(result: Result) -> list[str]:
-    """Return every concept in words, the best first."""
-    return list(dict.fromkeys(best_claims(result)["what"]))
+    return best.drop(columns=["stands", "score", "kind"]).reset_index(drop=True)
 
 
 def claim_of(result: Result, concept: str | None, features: str | None) -> Row:
@@ -156,17 +158,18 @@ def verdicts(result: Result) -> Verdicts:
     """Return one row a concept and kind of features: the best claim, its strongest control, and who wins."""
     claims, best = claims_of(result), best_claims(result)
     adding = claims[claims["is_adding"]].groupby([*KEY, "features"], sort=False)["place"].agg(", ".join)
-    first, rows = features_of(result)[:1], []
-    for _, one in best.iterrows():
-        of = "" if [one["features"]] == first else f", {FEATURES.get(one['features'], one['features'])}"
-        row = {"what": one["what"] + of, "where": one["place"], "control": control_name(one["best_control"])}
-        row |= {"value": one["auc"], "low": one["auc_low"], "high": one["auc_high"]}
-        row |= {"difference": one["above"], "verdict": one["judged"]}
-        row |= {f"difference_{side}": one[f"above_{side}"] for side in ("low", "high")}
-        row |= {name: one[name] for name in (*KEY, "features")}
-        row["adds"] = adding.get((one["family"], one["concept"], one["features"]), "")
-        rows.append(row | ({} if is_number(one["above"]) else {"where": "", "control": ""}))
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, *KEY, "features", "adds"])
+    keys, first = zip(*(best[name] for name in (*KEY, "features")), strict=True), features_of(result)[:1]
+    frame = best.assign(
+        what=[
+            what if [features] == first else f"{what}, {FEATURES.get(features, features)}"
+            for what, features in zip(best["what"], best["features"], strict=True)
+        ],
+        where=best["place"],
+        control=[control_name(one) for one in best["best_control"]],
+        adds=[adding.get(key, "") for key in keys],
+    ).drop(columns="verdict")
+    frame = frame.rename(columns=_SHOWN)[[*COLUMNS, *KEY, "features", "adds"]]
+    frame.loc[frame["difference"].isna(), ["where", "control"]] = ""
     names = {"what": "Concept", "where": "Best layer", "value": "ROC-AUC", "control": "Strongest control"}
     caption = "ROC-AUC on unseen documents; 0.5 is chance. Layers are picked on this text."
     if any(frame["verdict"]):
@@ -181,6 +184,8 @@ def verdicts(result: Result) -> Verdicts:
     )
 
 
+_SHOWN = {"auc": "value", "auc_low": "low", "auc_high": "high", "above": "difference", "judged": "verdict"}
+_SHOWN |= {f"above_{side}": f"difference_{side}" for side in ("low", "high")}
 _VERBS = {
     WINS: "beat every control", LOSES: "lose to a control", PARTLY: "pass some tests",
     TIES: "show no difference",
@@ -381,9 +386,8 @@ def selectivity_frame(result: Result, features: str) -> Frame:
             f"{family}: {metric}" for family, metric in zip(found["family"], found["metric"], strict=True)
         ],
         x=[_tick(layer) for layer in found["layer"]],
-        depth=found["layer"].where(found["layer"] >= 0, np.inf),
     )
-    return frame_of(found.sort_values(["family", "metric", "depth"], kind="stable"))
+    return frame_of(by_depth(found, ["family", "metric"]))
 
 
 def codes_frame(result: Result, features: str) -> Frame:
@@ -391,11 +395,7 @@ def codes_frame(result: Result, features: str) -> Frame:
     table = _probes(result)
     table = table[(table["metric"] == "mdl_bits") & (table["split"] == DOCUMENT)]
     own, text = table[table["features"] == features], table[table["features"] == ""]
-    own = own.assign(
-        series=own["control"],
-        x=[_tick(layer) for layer in own["layer"]],
-        depth=own["layer"].where(own["layer"] >= 0, np.inf),
-    ).sort_values("depth", kind="stable")
+    own = by_depth(own.assign(series=own["control"], x=[_tick(layer) for layer in own["layer"]]))
     text = text[text["family"].isin(own["family"])]
     text = text.assign(series="text", x=[control_name(one) for one in text["control"]])
     found = pd.concat([own, text], ignore_index=True)
