@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.reports.kit.changes import with_bounds
-from lrope_interp.reports.kit.frames import Frame, Row, numbers, table_of
+from lrope_interp.reports.kit.frames import Frame, Row, numbers, table_of, worded
 from lrope_interp.reports.kit.glyphs import N_SHADES, Cell, Strip, described, visible
 from lrope_interp.reports.kit.panels import frame_of
 from lrope_interp.reports.kit.verdicts import COLUMNS, MARKS, Verdicts
@@ -22,8 +21,6 @@ from lrope_interp.reports.kit.wording import (
     number,
     plural,
     shortened,
-    signed,
-    signed_interval,
 )
 from lrope_interp.results import LOSES, TIES, WINS, Result, verdict_on
 
@@ -282,27 +279,14 @@ def claims_table(result: Result, features: str) -> Frame:
     claims = claims_of(result)
     claims = claims[claims["features"] == features]
     columns = {
-        "auc": "ROC-AUC", "above": "Minus control", "type_above": "The same, unseen words",
-        "selectivity": "Selectivity", "gain": "Gain", "type_gain": "Gain, unseen words",
-        "gain_untrained": "Gain, untrained",
+        "ROC-AUC": "auc", "Minus control": "above", "The same, unseen words": "type_above",
+        "Selectivity": "selectivity", "Gain": "gain", "Gain, unseen words": "type_gain",
     }  # fmt: skip
-    found = {
-        "Concept": claims["what"], "Layer": claims["place"],
-        "Best control": [control_name(name) if name else NOTHING for name in claims["best_control"]],
-    }  # fmt: skip
-    for column, heading in columns.items():
-        digits = 4 if "gain" in column else 3
-        found[heading] = [_bounded(one, column, digits) for _, one in claims.iterrows()]
-    found["Adds"] = ["yes" if one else "no" for one in claims["is_adding"]]
-    found["Verdict"] = [one or NOTHING for one in claims["judged"]]
-    return pd.DataFrame(found)
-
-
-def _bounded(row: Row, column: str, digits: int) -> str:
-    """Return a number of a claim with its interval."""
-    value = number(row[column], digits) if column == "auc" else signed(row[column], digits)
-    bounds = signed_interval(row.get(f"{column}_low"), row.get(f"{column}_high"), digits)
-    return f"{value} {bounds if bounds != NOTHING else ''}".strip()
+    bounded = {heading: (one, f"{one}_low", f"{one}_high") for heading, one in columns.items()}
+    known = claims.assign(control=[control_name(name) for name in claims["best_control"]])
+    first = {"Concept": "what", "Layer": "place", "Best control": "control"}
+    last = {"Gain, untrained": "gain_untrained", "Adds": "is_adding", "Verdict": "judged"}
+    return worded(known, first | bounded | last)
 
 
 @lru_cache(maxsize=16)
@@ -350,16 +334,18 @@ def leakage_table(result: Result, features: str) -> Frame:
     """
     best, rows = best_claims(result), []
     for _, claim in best[(best["features"] == features) & best["auc"].notna()].iterrows():
-        by_type = controls_frame(result, claim, TYPE).set_index("control")["value"]
-        control = claim["best_control"]
+        by_type, control = (
+            controls_frame(result, claim, TYPE).set_index("control")["value"],
+            claim["best_control"],
+        )
         rows.append({
-            "Concept": claim["what"], "Layer": claim["place"], "Unseen documents": number(claim["auc"], 3),
-            "Unseen words": number(claim["type_auc"], 3), "Leakage": signed(claim["auc"] - claim["type_auc"]),
+            "Concept": claim["what"], "Layer": claim["place"], "Unseen documents": claim["auc"],
+            "Unseen words": claim["type_auc"], "Leakage": claim["auc"] - claim["type_auc"],
             "Best control": control_name(control),
-            "Its leakage": signed(claim["best_control_auc"] - by_type.get(control, np.nan)),
-            "Types": f"{int(claim['n_types']):,}" if is_number(claim["n_types"]) else NOTHING,
+            "Its leakage": claim["best_control_auc"] - by_type.get(control, np.nan),
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    return worded(frame, {name: name for name in frame})
 
 
 def selectivity_frame(result: Result, features: str) -> Frame:
@@ -599,22 +585,15 @@ def example_strips(result: Result, claim: Row) -> tuple[int, list[Strip]]:
     return (int(frame["layer"].iloc[0]) if len(frame) else -1), strips
 
 
-def listing(result: Result, name: str, headings: dict[str, str]) -> Frame:
-    """Return columns of a table as strings under headings: controls, features and layers by their names."""
+def listing(result: Result, name: str, columns: dict[str, str]) -> Frame:
+    """Return columns of a table as strings by heading: controls, features and layers by their names."""
     table = table_of(result, name)
     if {"control", "features"} <= {*table.columns}:
         features = table["features"].fillna("").astype(str)
         places = zip(table["layer"], features, strict=True)
         table = table.assign(
-            layer=[_tick(layer) if kind else "" for layer, kind in places],
+            layer=[_tick(layer) if kind else NOTHING for layer, kind in places],
             features=features.replace(FEATURES),
             control=[control_name(str(one)) for one in table["control"]],
         )
-
-    def cell(value: Any) -> str:
-        if isinstance(value, str):
-            return value or NOTHING
-        return f"{value:,}" if isinstance(value, int) else f"{value:g}" if is_number(value) else NOTHING
-
-    shown = [column for column in headings if column in table and len(table)]
-    return pd.DataFrame({headings[one]: [cell(value) for value in table[one].tolist()] for one in shown})
+    return worded(table, {heading: one for heading, one in columns.items() if one in table and len(table)})
