@@ -18,7 +18,16 @@ from playwright.sync_api import sync_playwright
 from lrope_interp.results import load_result
 
 TOP = Path(__file__).resolve().parent.parent
-PICTURES = {"spacing.png": ("small-spacing-en", "small-spacing-zh")}
+PICTURES: dict[str, list[tuple[str, str | None, dict[str, str]]]] = {
+    "spacing.png": [("small-spacing-en", None, {}), ("small-spacing-zh", None, {})],
+    "boundaries.png": [("small-boundaries", None, {})],
+    "controls.png": [("small-boundaries", "controls", {"label": "words"})],
+    "ablate.png": [("small-ablations", None, {})],
+    "split.png": [("small-ablations", "split", {})],
+    "probe.png": [("small-concepts", None, {})],
+    "replicate.png": [("replicate-tiny", None, {})],
+}
+WIDTH = 1000  # pixels of a figure that fills its page
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
@@ -32,7 +41,9 @@ def browser_path() -> str:
 
 
 def photograph(figures: list[go.Figure], target: Path) -> None:
-    """Write figures, one under the other, as a PNG at twice the screen's resolution."""
+    """Write figures, one under the other, as a PNG at one and a half times the screen's resolution."""
+    for figure in figures:
+        figure.update_layout(width=figure.layout.width or WIDTH)
     width = max(int(figure.layout.width) for figure in figures)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page_file = Path(folder) / "figure.html"
@@ -43,7 +54,7 @@ def photograph(figures: list[go.Figure], target: Path) -> None:
         style = f"margin:0;background:white;display:inline-block;width:{width}px"
         page_file.write_text(f'<body style="{style}">{"".join(drawn)}</body>', encoding="utf-8")
         browser = playwright.chromium.launch(executable_path=browser_path(), args=ARGUMENTS)
-        page = browser.new_context(offline=True, device_scale_factor=2).new_page()
+        page = browser.new_context(offline=True, device_scale_factor=1.5).new_page()
         page.set_viewport_size({"width": width, "height": 900})
         page.goto(page_file.as_uri())
         page.wait_for_selector(".main-svg")
@@ -56,8 +67,9 @@ def main() -> None:
     """Draw every picture whose result is there."""
     folder = TOP / "docs" / "img"
     folder.mkdir(exist_ok=True)
-    for name, results in PICTURES.items():
-        photograph([load_result(TOP / "results" / result).plot() for result in results], folder / name)
+    for name, drawn in PICTURES.items():
+        figures = [load_result(TOP / "results" / result).plot(of, **which) for result, of, which in drawn]
+        photograph(figures, folder / name)
 
 
 if __name__ == "__main__":
