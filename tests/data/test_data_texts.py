@@ -409,7 +409,7 @@ def test_the_label_despaced_says_where_words_began() -> None:
     [
         (despaced(prose("a b")), "words", "de-spaced"),
         (despaced(prose("a b")), "sentences", "de-spaced"),
-        (prose("a b"), "despaced", "train --despaced"),
+        (prose("a b"), "despaced", "models of de-spaced text"),
         (code("x = 1"), "sentences", "lines, tokens"),
     ],
 )

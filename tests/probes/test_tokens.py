@@ -166,7 +166,7 @@ def test_boundaries_score_what_stands_before_a_token(model: LRopeTransformer) ->
     one = scores[(scores["signal"] == "increments") & (scores["stratum"] == "characters")]
     assert set(one["n"]) == {n_scored}
     page = render_boundaries(result)
-    assert "how many lie inside a token" in page
+    assert "Gaps inside a token have no increment of their own" in page
     assert "token's mean increment" in page.replace("&#x27;", "'").replace("&#39;", "'")
 
 

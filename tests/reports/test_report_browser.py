@@ -192,9 +192,9 @@ def test_a_reader_picks_sorts_enlarges_and_saves(opened: Callable[..., Opened]):
     table = page.locator("table.verdicts")
     names = table.locator("tbody th").all_inner_texts()
     table.locator("thead th").first.click()
-    assert table.locator("tbody th").all_inner_texts() == sorted(names, reverse=True)
-    assert table.locator("thead th").first.get_attribute("aria-sort") == "descending"
-    table.get_by_text("ROC-AUC").click()
+    assert table.locator("tbody th").all_inner_texts() == sorted(names)
+    assert table.locator("thead th").first.get_attribute("aria-sort") == "ascending"
+    table.get_by_role("columnheader", name="ROC-AUC").click()
     values = [float(text.split()[0]) for text in table.locator("tbody td:nth-child(3)").all_inner_texts()]
     assert values == sorted(values, reverse=True)
     figure = page.locator("figure").first

@@ -194,9 +194,9 @@ def _headline(frame: Frame) -> str:
         return "Without a control these numbers are not a result."
     n = len(scored)
     if (scored["verdict"] == "").all():
-        n_ahead = int((scored["difference"] > 0).sum())
-        ahead = f"the best layer is ahead of its controls for {n_ahead} of {plural(n, 'label')}"
-        return f"No verdict without intervals; {ahead}."
+        n_behind = int((scored["difference"] < 0).sum())
+        behind = f"a control lies ahead of every layer for {n_behind} of {plural(n, 'label')}"
+        return f"No verdict without intervals; {behind}."
     parts = []
     for verdict, words in _WORDS.items():
         labels = scored.loc[scored["verdict"] == verdict, "what"].tolist()

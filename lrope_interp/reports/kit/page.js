@@ -156,11 +156,13 @@
     const sort = () => {
       const before = [...heading.parentNode.cells].slice(0, heading.cellIndex);
       const [table, column] = [heading.closest("table"), before.reduce((sum, one) => sum + one.colSpan, 0)];
-      const direction = heading.getAttribute("aria-sort") === "descending" ? 1 : -1;
       const rows = [...table.tBodies[0].rows].map((row) => [worth(row, column), row]);
-      rows.sort(([[a, s]], [[b, t]]) => (isNaN(a) && isNaN(b) ? -direction * s.localeCompare(t) : isNaN(a) ? 1 : isNaN(b) ? -1 : direction * (a - b)));
+      const [first, second] = rows.some(([[number]]) => !isNaN(number)) ? ["descending", "ascending"] : ["ascending", "descending"];
+      const order = heading.getAttribute("aria-sort") === first ? second : first;
+      const sign = order === "ascending" ? 1 : -1;
+      rows.sort(([[a, s]], [[b, t]]) => (isNaN(a) && isNaN(b) ? sign * s.localeCompare(t) : isNaN(a) ? 1 : isNaN(b) ? -1 : sign * (a - b)));
       for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
-      heading.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+      heading.setAttribute("aria-sort", order);
       table.tBodies[0].append(...rows.map(([, row]) => row));
     };
     heading.addEventListener("click", sort);

@@ -73,7 +73,11 @@ def drawn_rows(figure: Any) -> dict[int, tuple[float, float]]:
         ((0.02, 0.01, 0.03), WINS, "A layer beats every control for all 3 labels."),
         ((0.01, -0.01, 0.03), TIES, "No difference from the strongest control is shown for all 3 labels."),
         ((0.01, 0.0, 0.02), TIES, "No difference from the strongest control is shown for all 3 labels."),
-        ((-0.2, np.nan, np.nan), "", "No verdict without intervals; the best layer is ahead of its controls"),
+        (
+            (-0.2, np.nan, np.nan),
+            "",
+            "No verdict without intervals; a control lies ahead of every layer for 3 of 3 labels.",
+        ),
     ],
 )
 def test_the_verdict_is_that_of_the_paired_interval(
