@@ -315,7 +315,9 @@ class Recorder:
             @pytest.hookimpl(wrapper=True)
             def pytest_runtest_protocol(hooks, item: Any) -> Any:
                 for kind in Path(os.environ["LROPE_INTERP_CACHE"]).glob("*"):
-                    if kind.name != "texts":  # shared runs need their text; what was computed from it goes,
+                    if (
+                        kind.is_dir() and kind.name != "texts"
+                    ):  # shared runs need their text; what was computed from it goes,
                         shutil.rmtree(kind)  # or the next test would only read it, and seem not to reach it
                 with self.within(item.nodeid):
                     return (yield)
