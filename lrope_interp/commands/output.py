@@ -8,7 +8,7 @@ import re
 import sys
 import textwrap
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,23 +99,6 @@ class Voice:
         for row in rows:
             table.add_row(*(Text(visible(cell)) for cell in row))
         console(to_stderr=False).print(table)
-
-    def grid(
-        self, title: str, corner: str, cells: Iterable[tuple[str, str, str]], columns: Iterable[str] = ()
-    ) -> str:
-        """Print a table from its cells, each with its row and column, in the order of their first mention.
-
-        Returns:
-            What all cells say, one after the other.
-        """
-        rows: dict[str, dict[str, str]] = {}
-        headings = dict.fromkeys(columns)
-        for row, column, text in cells:
-            headings[column] = None
-            rows.setdefault(row, {})[column] = text
-        filled = [[row, *(texts.get(column, "-") for column in headings)] for row, texts in rows.items()]
-        self.table(title, [corner, *headings], filled)
-        return " ".join(text for texts in rows.values() for text in texts.values())
 
     def finish(self, payload: Mapping[str, Any]) -> None:
         """Print the JSON object, if JSON was asked for; numbers that do not exist are null."""
@@ -236,12 +219,6 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.{digits}f}"
-
-
-def within(low: float | None, high: float | None, digits: int = 3, marks: str = "[]") -> str:
-    """Return an interval for a table, "" where there is none."""
-    bounds = (number(low, digits), number(high, digits))
-    return "" if "-" in bounds else f"{marks[0]}{', '.join(bounds)}{marks[1]}"
 
 
 def _plain(value: Any) -> Any:
