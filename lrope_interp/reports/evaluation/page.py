@@ -35,7 +35,7 @@ def verdicts(result: Result) -> Verdicts:
     has_bounds = bool(rows["low"].notna().any())
     size = plural(int(result.provenance["data"]["n_bytes"]), "byte")
     bounds = (
-        "95 % over documents, or over blocks where there are few." if has_bounds else "Too few units for any."
+        "95 % over documents, or over blocks where there are few" if has_bounds else "too few units for any"
     )
     return Verdicts(
         headline=f"The model predicts this text with {number(found['nats_per_byte'], 4)} nats per byte "
