@@ -1,4 +1,4 @@
-"""Write the tables of docs/ablation-evidence.md from saved results: `python docs/generate_ablations.py`.
+"""Write the tables of docs/evidence/ablations.md from saved results: `python docs/generate_ablations.py`.
 
 Each table stands between two comments that name it; the words around them are written by hand.
 """
@@ -14,7 +14,7 @@ from lrope_interp.reports.kit.wording import interval, number
 from lrope_interp.results import Result, load_result
 
 TOP = Path(__file__).resolve().parent.parent
-PAGE = TOP / "docs" / "ablation-evidence.md"
+PAGE = TOP / "docs" / "evidence" / "ablations.md"
 SMALL = "small-ablations"
 OTHERS = {
     "seed": "small-ablations-seed1",

@@ -1,4 +1,4 @@
-"""Write the tables of docs/boundary-evidence.md from saved results: `python docs/generate_boundaries.py`.
+"""Write the tables of docs/evidence/boundaries.md from saved results: `python docs/generate_boundaries.py`.
 
 Each table stands between two comments that name it; the words around them are written by hand.
 """
@@ -16,7 +16,7 @@ from lrope_interp.reports.kit.wording import interval, number
 from lrope_interp.results import Result, load_result
 
 TOP = Path(__file__).resolve().parent.parent
-PAGE = TOP / "docs" / "boundary-evidence.md"
+PAGE = TOP / "docs" / "evidence" / "boundaries.md"
 SMALL, DESPACED, CODE = "small-boundaries", "tiny-boundaries-despaced", "tiny-boundaries-code"
 LEADERBOARDS = {
     "english": (SMALL, "en", ("words", "sentences", "punctuation")),
