@@ -149,3 +149,10 @@ def test_documents_need_nothing_but_the_front_door(repository: Path) -> None:
     }
     assert len(names) > 30
     assert {(where, name) for where, name in names if name not in lr.__all__} == set()
+
+
+def test_every_public_name_stands_once_in_the_reference(repository: Path) -> None:
+    pages = "\n".join(page.read_text("utf-8") for page in (repository / "docs/reference").glob("*.md"))
+    entries = re.findall(r"^::: lrope_interp\.(\S+)$", pages, re.MULTILINE)
+    assert sorted(name for name in entries if "." not in name) == sorted(set(lr.__all__) - {"__version__"})
+    assert len(set(entries)) == len(entries)
