@@ -54,18 +54,20 @@ class HookRow:
             notes.append(f"only in {' and '.join(f'`{mode}`' for mode in self.modes)} mode")
         if self.flag:
             notes.append(f"behind `set_{self.flag}(True)`")
-        return [name, _both(self.shapes), self.dtype, "; ".join(notes)]
+        if self.dtype != "float32":
+            notes.append(self.dtype)
+        return [name, _both(self.shapes), "; ".join(notes)]
 
 
 def _both(shapes: list[str]) -> str:
     """Join the shapes without and with `per_head`: an axis that comes and goes is in brackets."""
     shared, per_head = min(shapes, key=len), max(shapes, key=len)
-    return shared if shared == per_head else f"{shared} (h)"
+    return shared if shared == per_head else f"{shared},(h)"
 
 
 def _letters(shape: torch.Size) -> str:
     letters = [AXES[size] for size in shape]
-    return " ".join([*letters[:-2], "q", "k"] if letters[-2:] == ["p", "p"] else letters)
+    return ",".join([*letters[:-2], "q", "k"] if letters[-2:] == ["p", "p"] else letters)
 
 
 def _fired(mode: str, per_head: bool, flag: str | None) -> dict[str, torch.Tensor]:
@@ -99,7 +101,7 @@ def hook_rows() -> list[HookRow]:
 
 def hook_table() -> str:
     """Return the table in Markdown."""
-    lines = ["| name | shape | dtype | |", "|---|---|---|---|"]
+    lines = ["| name | shape | |", "|---|---|---|"]
     lines += [f"| {' | '.join(row.cells())} |" for row in hook_rows()]
     return "\n".join(lines)
 
