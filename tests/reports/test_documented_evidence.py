@@ -5,20 +5,32 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from lrope_interp.reports import render
+from lrope_interp.results import load_result
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+TOP = DOCS.parent
 GENERATORS = ("generate_boundaries", "generate_ablations", "generate_concepts", "generate_definitions")
+
+
+@contextmanager
+def script(name: str) -> Iterator[ModuleType]:
+    """A script of the docs, whose neighbours can be imported."""
+    sys.path.insert(0, str(DOCS))
+    yield importlib.import_module(name)
+    sys.path.remove(str(DOCS))
 
 
 @pytest.fixture(scope="module", params=GENERATORS)
 def generator(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
-    sys.path.insert(0, str(DOCS))
-    yield importlib.import_module(request.param)
-    sys.path.remove(str(DOCS))
+    with script(request.param) as module:
+        yield module
 
 
 def first_row(page: str) -> str:
@@ -38,3 +50,12 @@ def test_a_changed_number_would_be_noticed(generator: ModuleType) -> None:
     changed = page.replace(row, row.replace("0.", "1."), 1)
     assert changed != page
     assert generator.filled(changed) == page
+
+
+def test_a_page_of_the_site_takes_plotly_from_beside_it() -> None:
+    page = render(load_result(TOP / "results" / "small-spacing-en"))
+    with script("render_pages") as hook:
+        shared = hook.shared(page)
+        assert f'<script src="{hook.PLOTLY}">' in shared
+    assert "script-src &#39;self&#39; &#39;sha256-" in shared
+    assert len(shared) < len(page) / 10
