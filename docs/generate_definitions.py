@@ -1,4 +1,4 @@
-"""Write the table of docs/definition-use.md from saved results: `python docs/generate_definitions.py`."""
+"""Write the table of docs/evidence/definitions.md from results: `python docs/generate_definitions.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lrope_interp.reports.kit.wording import interval
 from lrope_interp.results import load_result
 
 TOP = Path(__file__).resolve().parent.parent
-PAGE = TOP / "docs" / "definition-use.md"
+PAGE = TOP / "docs" / "evidence" / "definitions.md"
 RESULT = "tiny-definitions"
 KINDS = {"call": "calls", "method": "methods", "variable": "variables"}
 CONTROLS = {
@@ -24,29 +24,18 @@ MEASURES = ("normalised", "effective")
 
 
 def uses_table() -> str:
-    """Return the difference to every control in percent, a row a kind, measure and layer."""
-    lines = [f"| pairs | measure | | {' | '.join(CONTROLS.values())} | untrained, names |"]
-    lines.append("|---" * (len(CONTROLS) + 4) + "|")
+    """Return the difference to every control in percent, the mean of all layers, a row a kind and measure."""
+    lines = [f"| pairs | distance | {' | '.join(CONTROLS.values())} | untrained, names |"]
+    lines.append("|---" * (len(CONTROLS) + 3) + "|")
     rows = load_result(TOP / "results" / RESULT).tables["definitions"]
-    for kind, name in KINDS.items():
-        for measure in MEASURES:
+    rows = rows[rows["layer"].isna()]
+    for measure in MEASURES:
+        for kind, name in KINDS.items():
             own = rows[(rows["kind"] == kind) & (rows["measure"] == measure)]
-            lines += [line for line in _lines(own, f"| {name}", measure) if line]
+            trained, untrained = (own[own["model"] == model] for model in ("trained", "untrained"))
+            cells = [_cell(trained, control) for control in CONTROLS] + [_cell(untrained, "names")]
+            lines.append(f"| {name} ({trained['n'].max():,}) | {measure} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _lines(own: pd.DataFrame, start: str, measure: str) -> list[str]:
-    """Return a row for the mean of all layers, and for each layer of the normalised distance."""
-    layers = [pd.NA, *sorted(own["layer"].dropna().unique())] if measure == MEASURES[0] else [pd.NA]
-    found = []
-    for layer in layers:
-        at = own[own["layer"].isna() if layer is pd.NA else own["layer"] == layer]
-        trained, untrained = (at[at["model"] == model] for model in ("trained", "untrained"))
-        cells = [_cell(trained, control) for control in CONTROLS] + [_cell(untrained, "names")]
-        n = int(trained["n"].max()) if len(trained) else 0
-        place = "all layers" if layer is pd.NA else f"layer {layer}"
-        found.append(f"{start} ({n:,}) | {measure} | {place} | {' | '.join(cells)} |" if n else "")
-    return found
 
 
 def _cell(rows: pd.DataFrame, control: str) -> str:

@@ -276,6 +276,24 @@ def test_an_erasure_takes_from_a_contrast_what_points_towards_zero(probed: Resul
     assert nothing == "Without intervals that is no verdict."
 
 
+def test_a_table_has_the_units_of_every_text_and_what_was_erased(probed: Result) -> None:
+    table = probed.tables["contrasts"]
+    both = pd.concat([table, table.assign(language="zh", ratio=1.2345)], ignore_index=True)
+    shown = tables.structure_table(_with(probed, contrasts=both), "contrasts")
+    assert {*shown["Text"]} == {"all", "zh"}
+    assert {*shown.loc[shown["Text"] == "zh", "Value"].str.split().str[0]} == {"1.234"}
+    assert len(tables.structure_table(_with(probed, contrasts=table.iloc[:0]), "contrasts")) == 0
+    rows = [
+        ("up", "leace", "contrast_before", 0.5),
+        ("up", "beyond_shuffled", "contrast_after", -0.25),
+        ("all", "leace", "nats_per_byte", 0.125),
+    ]
+    erased = pd.DataFrame(rows, columns=["concept", "arm", "metric", "value"])
+    found = tables.erasures_table(_with(probed, erasures=erased.assign(family="f", layer=2)))
+    assert found[["Concept", "Layer"]].to_numpy().tolist() == [["up", "2"]]
+    assert found.iloc[0][["Contrast before", "Less shuffled", "Loss"]].tolist() == ["0.500", "−0.250", "–"]
+
+
 def test_strips_mark_the_span_and_shade_by_the_value(probed: Result) -> None:
     layer, strips = tables.example_strips(probed, tables.claim_of(probed, "person", None))
     assert layer == 1, "the best single layer"

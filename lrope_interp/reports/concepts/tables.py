@@ -438,6 +438,31 @@ def structure_frame(result: Result, name: str) -> Frame:
     return frame_of(found[kept])
 
 
+def structure_table(result: Result, name: str) -> Frame:
+    """Return every number a language, unit, signal and layer as strings: the figure has one language."""
+    column, of, (which, wanted), _ = STRUCTURE[name]
+    table = table_of(result, name)
+    if table.empty or not {"unit", column, of, which, "language"} <= {*table.columns}:
+        return frame_of([])
+    table = table[table[which] == wanted]
+    signal = table[of].fillna("").astype(str).replace("", INCREMENTS)
+    bounds = {
+        "low": numbers(table["ci_low"]),
+        "high": numbers(table["ci_high"]),
+        column: numbers(table[column]),
+    }
+    table = table.assign(
+        signal=[_SIGNALS.get(one, control_name(one)) for one in signal],
+        layer=[
+            _tick(*at) if at[0] >= 0 else NOTHING for at in zip(table["layer"], table["head"], strict=True)
+        ],
+        **bounds,
+    )
+    columns = {"Text": "language", "Unit": "unit", "Signal": "signal", "Layer": "layer"}
+    shown = table[table[column].notna()]
+    return worded(shown, columns | {"Value": (column, "low", "high")}, digits=4)
+
+
 def structure_words(result: Result, name: str) -> str:
     """Say for each unit whether the best layer is ahead of the best control, and what intervals show."""
     frame, parts = structure_frame(result, name), []
@@ -528,6 +553,28 @@ def erasure_words(result: Result) -> str:
     taken = both.assign(value=sign * both["value"], ci_low=ends[:, 0], ci_high=ends[:, 1])
     lost = own[own["metric"] == "nats_per_byte_concept"]
     return f"{_told(taken, 'increments tell a concept less')}; {_told(lost, 'more is lost at its bytes')}"
+
+
+_ERASED_CELLS = {
+    "Contrast before": ("leace", "contrast_before"), "After LEACE": ("leace", "contrast_after"),
+    "Less shuffled": ("beyond_shuffled", "contrast_after"), "Loss": ("leace", "nats_per_byte"),
+    "Loss at its bytes": ("leace", "nats_per_byte_concept"),
+    "The same, less shuffled": ("beyond_shuffled", "nats_per_byte_concept"),
+}  # fmt: skip
+
+
+def erasures_table(result: Result) -> Frame:
+    """Return what erasing did to each concept in each layer as strings."""
+    table = _erasures(result)
+    table = table[table["concept"] != "all"]
+    found = table[[*KEY, "layer"]].drop_duplicates()
+    columns: dict[str, str | tuple[str, ...]] = {"Concept": "what", "Layer": "layer"}
+    for heading, (arm, metric) in _ERASED_CELLS.items():
+        own = table[(table["arm"] == arm) & (table["metric"] == metric)][[*KEY, "layer", "value", *_CI]]
+        names = [f"{arm} {metric} {name}" for name in ("value", *_CI)]
+        found = found.merge(own.set_axis([*KEY, "layer", *names], axis=1), on=[*KEY, "layer"], how="left")
+        columns[heading] = tuple(names)
+    return worded(found.assign(what=[_words(str(one)) for one in found["concept"]]), columns)
 
 
 def _told(rows: Frame, verb: str) -> str:
