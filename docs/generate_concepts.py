@@ -46,7 +46,7 @@ def _signs(claims: pd.DataFrame, name: str) -> pd.Series:
 
 def counts_table(results: dict[str, Result]) -> str:
     """Return how many claims of each result lose to a control by their intervals, and which add something."""
-    head = ["text", "features", "claims", "stand", "lose", "no difference on a split"]
+    head = ["text, features", "claims", "stand", "lose", "no difference on a split"]
     head += ["gain above, holding, below 0", "on unseen words", "add"]
     rows, sums = [], pd.Series(0, index=range(4))
     for name, result in results.items():
@@ -68,8 +68,8 @@ def counts_table(results: dict[str, Result]) -> str:
                 lambda layers: ", ".join("all" if pd.isna(one) else str(one) for one in layers)
             )
             added = "; ".join(f"{str(one).replace('_', ' ')} ({layers})" for one, layers in where.items())
-            rows.append([name, str(features), *map(str, counts), *cells, added or "none"])
-    rows.append(["sum", "without resid", *map(str, sums), "", "", ""])
+            rows.append([f"{name}, {features}", *map(str, counts), *cells, added or "none"])
+    rows.append(["sum without resid", *map(str, sums), "", "", ""])
     return _table(head, rows)
 
 
