@@ -5,112 +5,176 @@ Each table stands between two comments that name it; the words around them are w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 
 import marked_tables
 import pandas as pd
 
-from lrope_interp.reports.boundaries.tables import auc_frame, signal_name
-from lrope_interp.reports.kit.wording import interval, number
-from lrope_interp.results import Result, load_result
+from lrope_interp.reports.boundaries.tables import (
+    auc_frame,
+    best_layer,
+    differences_frame,
+    labels_and_strata,
+    signal_name,
+)
+from lrope_interp.reports.kit.verdicts import MARKS
+from lrope_interp.reports.kit.wording import interval, number, signed, signed_interval
+from lrope_interp.results import LOSES, TIES, WINS, Result, load_result
 
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "evidence" / "boundaries.md"
 SMALL, DESPACED, CODE = "small-boundaries", "tiny-boundaries-despaced", "tiny-boundaries-code"
-LEADERBOARDS = {
-    "english": (SMALL, "en", ("words", "sentences", "punctuation")),
-    "chinese": (SMALL, "han", ("words", "words_merged")),
-    "despaced": (DESPACED, "characters", ("despaced", "punctuation")),
-    "code": (CODE, "characters", ("tokens", "lines", "scopes", "brackets_open")),
+TEXTS = {
+    ("English", SMALL, "en"): ("whitespace", "punctuation", "words", "sentences"),
+    ("Chinese", SMALL, "han"): ("words", "words_merged"),
+    ("despaced", DESPACED, "characters"): ("despaced", "punctuation"),
+    ("code", CODE, "characters"): ("tokens", "lines", "scopes", "brackets_open"),
 }
 BEYOND = {
-    "beyond-small": (SMALL, ("words", "words_merged", "sentences")),
-    "beyond-despaced": (DESPACED, ("despaced",)),
-    "beyond-code": (CODE, ("tokens", "lines", "scopes", "brackets_open", "words")),
+    ("bilingual", SMALL): ("words", "words_merged", "sentences"),
+    ("despaced", DESPACED): ("despaced",),
+    ("code", CODE): ("words", "lines", "tokens", "brackets_open", "scopes"),
 }
+CONTROLS = {
+    "table of bytes": ("byte_mean",),
+    "table of 2 to 5 bytes": ("ngram_2", "ngram_3", "ngram_4", "ngram_5"),
+    "cosine of neighbours": ("cosine",),
+    "entropy, or its rise": ("entropy", "rise"),
+    "random heads": ("random_head",),
+}
+SHORT = {LOSES: "control better", WINS: "layer better", TIES: "not shown"}
 
 
-def leaderboard_table(result: Result, stratum: str, labels: tuple[str, ...]) -> str:
-    """Return ROC-AUC of every layer, and of each control its best place, by label."""
-    columns = {label: _leaders(result, label, stratum) for label in labels}
-    names = list(dict.fromkeys(name for column in columns.values() for name in column))
-    lines = [f"| signal | {' | '.join(labels)} |", "|---|" + "---|" * len(labels)]
-    for name in names:
-        cells = [columns[label].get(name, "") for label in labels]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def load(name: str) -> Result:
+    """Load a result by its name under results/."""
+    return load_result(TOP / "results" / name)
 
 
-def _leaders(result: Result, label: str, stratum: str) -> dict[str, str]:
-    """Return one cell a signal: layers by number, and every other signal at its best layer."""
-    frame = auc_frame(result, label, stratum)
-    frame = frame[frame["value"].notna()]
-    layers = frame[frame["signal"] == "increments"].sort_values("layer")
-    others = frame[frame["signal"] != "increments"].sort_values("value", ascending=False)
-    others = others.drop_duplicates("signal").sort_values("signal")
-    top = frame["value"].max()
-    cells = {str(row["name"]): _cell(row, top) for _, row in layers.iterrows()}
-    return cells | {signal_name(str(row["signal"])): _cell(row, top) for _, row in others.iterrows()}
+def verdict_cells(result: Result, label: str, stratum: str) -> list[str]:
+    """Return the best layer, its strongest control, their paired difference and the verdict."""
+    scores = auc_frame(result, label, stratum)
+    best, top = best_layer(scores), differences_frame(result, label, stratum).iloc[0]
+    own = scores[(scores["signal"] == top["control"]) & (scores["layer"] == top["control_layer"])].iloc[0]
+    difference = f"{signed(top['value'])} {signed_interval(top['low'], top['high'])}"
+    return [
+        f"{best['name'].removeprefix('layer ')}: {_score(best)}",
+        f"{signal_name(top['control']).replace(' mean increment', ' mean')} {_score(own)}",
+        difference,
+        f"{MARKS[top['verdict']][0]} {SHORT[top['verdict']]}",
+    ]
 
 
-def _cell(row: pd.Series, top: float) -> str:
-    value = number(row["value"], 3)
-    value = f"**{value}**" if row["value"] == top else value
-    bounds = interval(row["low"], row["high"])
-    bounds = bounds.replace("[", "(").replace("]", ")") if row["spread"] == "range" else bounds
-    where = f", L{int(row['layer'])}" if row["layer"] >= 0 and row["signal"] != "increments" else ""
-    return f"{value} {bounds}{where}".strip()
+def verdicts_table(results: dict[str, Result]) -> str:
+    """Return the verdict on every label: its best layer beside its strongest control."""
+    rows = []
+    for (text, name, stratum), labels in TEXTS.items():
+        for label in labels:
+            rows.append([f"{text}, {_words(label)}", *verdict_cells(results[name], label, stratum)])
+    headings = ["text, boundary", "best layer", "strongest control", "layer − control", "verdict"]
+    return marked_tables.table(headings, rows)
 
 
-def beyond_table(result: Result, labels: tuple[str, ...]) -> str:
-    """Return what every layer adds to both baselines, and the p of the rank test."""
-    table = result.tables["beyond"]
-    table = table[table["label"].isin(labels) & (table["signal"] == "increments")]
-    lines = ["| label, gaps | layer | M0 alone, ROC-AUC | bits over M0 | bits over M0 + log-odds | p, bins |"]
-    lines.append("|---|---|---|---|---|---|")
-    for (label, stratum, layer), rows in table.groupby(["label", "stratum", "layer"], sort=False):
-        by = rows.set_index("baseline")
-        bits = [_bits(by.loc[name]) if name in by.index else "" for name in ("M0", "M0_lexical")]
-        base, p = number(by.loc["M0", "base_auc"], 3), number(by.loc["bins", "p"], 3)
-        lines.append(f"| {label}, {stratum} | {layer} | {base} | {bits[0]} | {bits[1]} | {p} |")
-    return "\n".join(lines)
+def controls_table(results: dict[str, Result]) -> str:
+    """Return the best of each kind of control, whichever layer it reads."""
+    rows = []
+    for (text, name, stratum), labels in TEXTS.items():
+        for label in [label for label in labels if label not in ("whitespace", "words_merged")]:
+            scores = auc_frame(results[name], label, stratum)
+            cells = [_best(scores, signals) for signals in CONTROLS.values()]
+            rows.append([f"{text}, {_words(label)}", *cells])
+    return marked_tables.table(["ROC-AUC", *CONTROLS], rows)
 
 
-def _bits(row: pd.Series) -> str:
-    value = f"{number(row['bits'], 4)} {interval(row['bits_low'], row['bits_high'], 4)}"
-    return f"**{value}**" if not pd.isna(row["is_beyond"]) and bool(row["is_beyond"]) else value
+def counts_sentence(results: dict[str, Result]) -> str:
+    """Count the verdicts over every label and set of gaps, and those on a layer that is a table of bytes."""
+    found, at_0 = Counter[str](), 0
+    for result in results.values():
+        for label, strata in labels_and_strata(result):
+            for stratum in strata:
+                against = differences_frame(result, label, stratum)
+                if against.empty:
+                    continue
+                found[against.iloc[0]["verdict"]] += 1
+                at_0 += against.iloc[0]["verdict"] == TIES and against.iloc[0]["layer"] == 0
+    n = found.total()
+    return (
+        f"Over all {n} pairs of a boundary and a set of gaps that the three results score, the control is "
+        f"better in {found[LOSES]}, no difference is shown in {found[TIES]} (in {at_0} of them the layer is 0, "
+        f"which is a table of bytes), and a layer is better in {found[WINS] or 'none'}."
+    )
+
+
+def beyond_table(results: dict[str, Result]) -> str:
+    """Return which layers add to each baseline, and the most that one adds."""
+    rows = []
+    for (text, name), labels in BEYOND.items():
+        table = results[name].tables["beyond"]
+        table = table[table["label"].isin(labels) & (table["signal"] == "increments")]
+        for (label, stratum), own in table.groupby(["label", "stratum"], sort=False):
+            if (label, stratum) == ("words_merged", "characters"):  # the page has it
+                continue
+            gaps = ", han" if stratum == "han" else ""
+            cells = [_most(own[own["baseline"] == baseline]) for baseline in ("M0", "M0_lexical")]
+            passed = own.groupby("layer")["is_beyond"].all()
+            both = ", ".join(str(layer) for layer in passed.index[passed]) or "none"
+            rows.append([f"{text}, {_words(label)}{gaps}", *cells, both])
+    headings = ["text, boundary", "over M0: layers; the most", "over M0 and log-odds: layers; the most"]
+    return marked_tables.table([*headings, "all three tests"], rows)
 
 
 def matches_table(result: Result) -> str:
-    """Return every layer with its partner in the other seed, and both runs' scores."""
-    table = result.tables["matches"]
-    shown = [("words", "en"), ("words", "han"), ("punctuation", "characters"), ("whitespace", "characters")]
-    lines = ["| layer | other seed | Spearman | " + " | ".join(f"{a}, {b}" for a, b in shown) + " |"]
-    lines.append("|---|---|---|" + "---|" * len(shown))
-    for (layer, other), rows in table.groupby(["layer", "other_layer"], sort=False):
-        by = rows.set_index(["label", "stratum"])
+    """Return every layer with its partner in the other seed, and both runs' scores for words."""
+    shown, rows = [("words", "en"), ("words", "han")], []
+    for (layer, other), own in result.tables["matches"].groupby(["layer", "other_layer"], sort=False):
+        by = own.set_index(["label", "stratum"])
         both = [[number(by.loc[key, name], 3) for name in ("value", "other_value")] for key in shown]
-        cells = [" / ".join(pair) for pair in both]
-        lines.append(f"| {layer} | {other} | {number(rows['spearman'].iloc[0], 2)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        spearman = signed(own["spearman"].iloc[0], 2)
+        rows.append([f"{layer}, {other}", spearman, *(" / ".join(pair) for pair in both)])
+    return marked_tables.table(
+        ["layer, partner", "Spearman", *(f"{label}, {gaps}" for label, gaps in shown)], rows
+    )
 
 
 def tables() -> dict[str, str]:
     """Return every table of the page by its name."""
-    results = {name: load_result(TOP / "results" / name) for name in (SMALL, DESPACED, CODE)}
-    made: dict[str, Callable[[], str]] = {}
-    for name, (result, stratum, labels) in LEADERBOARDS.items():
-        made[name] = lambda r=results[result], s=stratum, a=labels: leaderboard_table(r, s, a)
-    for name, (result, labels) in BEYOND.items():
-        made[name] = lambda r=results[result], a=labels: beyond_table(r, a)
-    made["matches"] = lambda: matches_table(results[SMALL])
-    return {name: make() for name, make in made.items()}
+    results = {name: load(name) for name in (SMALL, DESPACED, CODE)}
+    return {
+        "verdicts": verdicts_table(results),
+        "counts": counts_sentence(results),
+        "controls": controls_table(results),
+        "beyond": beyond_table(results),
+        "matches": matches_table(results[SMALL]),
+    }
 
 
 def filled(page: str) -> str:
     """Return the page with every table as the results have it."""
     return marked_tables.filled(page, tables())
+
+
+def _words(label: str) -> str:
+    return {"despaced": "words", "brackets_open": "opening brackets"}.get(label, label.replace("_", " "))
+
+
+def _score(row: pd.Series) -> str:
+    bounds = interval(row["low"], row["high"])
+    bounds = bounds.replace("[", "(").replace("]", ")") if row["spread"] == "range" else bounds
+    return f"{number(row['value'], 3)} {bounds}".strip()
+
+
+def _best(scores: pd.DataFrame, signals: tuple[str, ...]) -> str:
+    own = scores[scores["signal"].isin(signals) & scores["value"].notna()]
+    return _score(own.loc[own["value"].idxmax()])
+
+
+def _most(rows: pd.DataFrame) -> str:
+    """Return the layers that are beyond a baseline, and the bits that the best of all layers adds."""
+    top = rows.loc[rows["bits"].idxmax()]
+    found = [str(layer) for layer in rows.loc[rows["is_beyond"].astype(bool), "layer"]]
+    layers = "all" if len(found) == len(rows) else ",".join(found) or "none"
+    bounds = signed_interval(top["bits_low"], top["bits_high"], 4)
+    return f"{layers}; {top['layer']}: {signed(top['bits'], 4)} {bounds}"
 
 
 if __name__ == "__main__":

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [f"| {' | '.join(row)} |".replace("|  |", "| |") for row in (headings, *rows)]
+    return "\n".join([lines[0], "|---" * len(headings) + "|", *lines[1:]])
 
 
 def filled(page: str, tables: Mapping[str, str]) -> str:
     """Return the page with every table as it was made; the words around them stay."""
-    for name, table in tables.items():
+    for name, made in tables.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         if begin not in page:
             sys.exit(f"the page has no place for the table {name}")
         page = re.sub(
-            f"{begin}.*?{end}", f"{begin}\n{table}\n{end}".replace("\\", r"\\"), page, flags=re.DOTALL
+            f"{begin}.*?{end}", f"{begin}\n{made}\n{end}".replace("\\", r"\\"), page, flags=re.DOTALL
         )
     return page
