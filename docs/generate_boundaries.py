@@ -99,9 +99,9 @@ def counts_sentence(results: dict[str, Result]) -> str:
                 at_0 += against.iloc[0]["verdict"] == TIES and against.iloc[0]["layer"] == 0
     n = found.total()
     return (
-        f"Over all {n} pairs of a boundary and a set of gaps that the three results score, the control is "
-        f"better in {found[LOSES]}, no difference is shown in {found[TIES]} (in {at_0} of them the layer is 0, "
-        f"which is a table of bytes), and a layer is better in {found[WINS] or 'none'}."
+        f"Over all {n} pairs of a boundary and a set of gaps in these results, the control is "
+        f"better in {found[LOSES]}, no difference is shown in {found[TIES]} (in {at_0} of them in layer 0, "
+        f"a table of bytes), and a layer is better in {found[WINS] or 'none'}."
     )
 
 
