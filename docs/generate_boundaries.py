@@ -115,7 +115,7 @@ def beyond_table(results: dict[str, Result]) -> str:
             if (label, stratum) == ("words_merged", "characters"):  # the page has it
                 continue
             gaps = ", han" if stratum == "han" else ""
-            cells = [_most(own[own["baseline"] == baseline]) for baseline in ("M0", "M0_lexical")]
+            cells = [most_cell(own[own["baseline"] == baseline]) for baseline in ("M0", "M0_lexical")]
             passed = own.groupby("layer")["is_beyond"].all()
             both = ", ".join(str(layer) for layer in passed.index[passed]) or "none"
             rows.append([f"{text}, {_words(label)}{gaps}", *cells, both])
@@ -168,7 +168,7 @@ def _best(scores: pd.DataFrame, signals: tuple[str, ...]) -> str:
     return _score(own.loc[own["value"].idxmax()])
 
 
-def _most(rows: pd.DataFrame) -> str:
+def most_cell(rows: pd.DataFrame) -> str:
     """Return the layers that are beyond a baseline, and the bits that the best of all layers adds."""
     top = rows.loc[rows["bits"].idxmax()]
     found = [str(layer) for layer in rows.loc[rows["is_beyond"].astype(bool), "layer"]]

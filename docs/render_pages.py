@@ -10,6 +10,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 TOP = Path(__file__).resolve().parent.parent
 CACHE = TOP / ".cache" / "pages"
 PLOTLY = "plotly-cartesian.min.js"
-WITHOUT_PAGE = ("training-speed",)  # kinds
+BENCHMARKS = {"training-speed": "benchmarks.report"}  # kinds whose page is no command's
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -35,6 +36,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     from mkdocs.structure.files import File
 
     package = _digest(Path(lrope_interp.__file__).parent, ("*.py", "*.j2", "*.js", "*.css"))
+    package += _digest(TOP / "benchmarks", ("report.py",))
     results = sorted(file.parent for file in (TOP / "results").glob("*/result.json"))
     CACHE.mkdir(parents=True, exist_ok=True)
     kept = [CACHE / f"{result.name}-{_digest(result, ('*',))}-{package}.html" for result in results]
@@ -46,9 +48,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for old in {*CACHE.glob("*.html")} - {*kept}:
         old.unlink(missing_ok=True)
     made = {
-        f"{result.name}.html": text
+        f"{result.name}.html": page.read_text(encoding="utf-8")
         for result, page in zip(results, kept, strict=True)
-        if (text := page.read_text(encoding="utf-8"))
     }
     made[PLOTLY] = str(asset(f"assets/{PLOTLY}"))
     for name, content in made.items():
@@ -63,10 +64,10 @@ def _worker(pairs: list[tuple[Path, Path]]) -> subprocess.Popen[bytes]:
 
 
 def _render(folder: Path, page: Path) -> None:
-    """Write the page of one result; an empty file where its kind has none."""
+    """Write the page of one result."""
     result = load_result(folder)
-    html = "" if result.kind in WITHOUT_PAGE else shared(reports.render(result))
-    write_text_atomically(page, html, errors="xmlcharrefreplace")
+    pages = import_module(BENCHMARKS[result.kind]) if result.kind in BENCHMARKS else reports
+    write_text_atomically(page, shared(pages.render(result)), errors="xmlcharrefreplace")
 
 
 def shared(page: str) -> str:
@@ -83,6 +84,7 @@ def _digest(folder: Path, patterns: tuple[str, ...]) -> str:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(TOP))
     paths = [Path(one) for one in sys.argv[1:]]
     for folder, page in zip(paths[::2], paths[1::2], strict=True):
         _render(folder, page)

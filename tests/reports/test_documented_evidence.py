@@ -16,7 +16,13 @@ from lrope_interp.results import load_result
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TOP = DOCS.parent
-GENERATORS = ("generate_boundaries", "generate_ablations", "generate_concepts", "generate_definitions")
+GENERATORS = (
+    "generate_evidence",
+    "generate_boundaries",
+    "generate_ablations",
+    "generate_concepts",
+    "generate_definitions",
+)
 
 
 @contextmanager
