@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TOP = Path(__file__).resolve().parent.parent
 CACHE = TOP / ".cache" / "pages"
 PLOTLY = "plotly-cartesian.min.js"
-BENCHMARKS = {"training-speed": "benchmarks.report"}  # kinds whose page is no command's
+BENCHMARKS = {"training-speed": "benchmarks.report"}  # results, and kinds, whose page is no command's
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -36,10 +36,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     from mkdocs.structure.files import File
 
     package = _digest(Path(lrope_interp.__file__).parent, ("*.py", "*.j2", "*.js", "*.css"))
-    package += _digest(TOP / "benchmarks", ("report.py",))
     results = sorted(file.parent for file in (TOP / "results").glob("*/result.json"))
     CACHE.mkdir(parents=True, exist_ok=True)
-    kept = [CACHE / f"{result.name}-{_digest(result, ('*',))}-{package}.html" for result in results]
+    made_by = {name: package + _digest(TOP / "benchmarks", ("report.py",)) for name in BENCHMARKS}
+    kept = [
+        CACHE / f"{result.name}-{_digest(result, ('*',))}-{made_by.get(result.name, package)}.html"
+        for result in results
+    ]
     missing = [pair for pair in zip(results, kept, strict=True) if not pair[1].exists()]
     n_workers = min(os.cpu_count() or 1, len(missing))
     workers = [_worker(missing[number::n_workers]) for number in range(n_workers)]

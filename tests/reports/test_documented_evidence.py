@@ -22,6 +22,7 @@ GENERATORS = (
     "generate_ablations",
     "generate_concepts",
     "generate_definitions",
+    "generate_speed",
 )
 
 
