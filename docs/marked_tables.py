@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
+    """Return a table in Markdown, in which no interval is broken between two lines."""
     lines = [f"| {' | '.join(row)} |".replace("|  |", "| |") for row in (headings, *rows)]
-    return "\n".join([lines[0], "|---" * len(headings) + "|", *lines[1:]])
+    made = "\n".join([lines[0], "|---" * len(headings) + "|", *lines[1:]])
+    return re.sub(r"(\[[^][]+,) ([^][]+\])", "\\1\u00a0\\2", made)
 
 
 def filled(page: str, tables: Mapping[str, str]) -> str:
