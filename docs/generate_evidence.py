@@ -126,36 +126,21 @@ def retraining_table() -> str:
 RETRAINED = {WINS: "better", LOSES: "fixed better", TIES: "not shown"}
 
 
-def concepts_table() -> str:
+def concepts_sentence() -> str:
     """Count what the paired intervals of every claim show: on new documents, and on new words of them."""
-    counted = []
-    for result, words in CONCEPTS.items():
-        claims = load(result).tables["claims"]
-        for kind, own in (("increments, positions", claims["features"] != "resid"), ("hidden states", None)):
-            own = claims[own if own is not None else claims["features"] == "resid"]
-            on = [own[f"{split}_high"] < 0 for split in ("above", "type_above")]
-            wins = int(((own["above_low"] > 0) & (own["type_above_low"] > 0)).sum())
-            both, any_ = int((on[0] & on[1]).sum()), int((on[0] | on[1]).sum())
-            counted += [(f"{words}: {kind}", len(own), wins, both, any_ - both, len(own) - any_)]
-    counted = [row for row in counted if row[1]]
-    sums = [sum(row[i] for row in counted if "hidden" not in row[0]) for i in range(1, 6)]
-    rows = [[name, *map(str, numbers)] for name, *numbers in [*counted, ("all but hidden states", *sums)]]
-    heads = [
-        "claims",
-        "▲ better on both",
-        "▼ control better on both",
-        "▼ on one, = on the other",
-        "= on both",
-    ]
-    return marked_tables.table(["", *heads], rows)
+    claims = pd.concat([load(result).tables["claims"] for result in CONCEPTS], ignore_index=True)
+    claims = claims[claims["features"] != "resid"]
+    below = [claims[f"{split}_high"] < 0 for split in ("above", "type_above")]
+    above = [claims[f"{split}_low"] > 0 for split in ("above", "type_above")]
+    both, either = int((below[0] & below[1]).sum()), int((below[0] | below[1]).sum())
+    return (
+        f"Of {len(claims)} claims about increments and positions a control is better on new documents and on "
+        f"new words in {both} (▼), on one of the two in {either - both}, on neither in {len(claims) - either} "
+        f"(=); the features are better in {int((above[0] | above[1]).sum()) or 'none'}."
+    )
 
 
-CONCEPTS = {
-    "small-concepts": "`small`, seed 0",
-    "small-concepts-seed1": "seed 1",
-    "small-concepts-wiki": "seed 0, Wikipedia",
-    "tiny-concepts-code": "`tiny`, code",
-}
+CONCEPTS = ("small-concepts", "small-concepts-seed1", "small-concepts-wiki", "tiny-concepts-code")
 
 
 def loss_table() -> str:
@@ -212,7 +197,7 @@ def tables() -> dict[str, str]:
         "freezing": freezing_table(),
         "places": places_table(),
         "retraining": retraining_table(),
-        "concepts": concepts_table(),
+        "concepts": concepts_sentence(),
         "loss": loss_table(),
         "cost": cost_table(),
         "speed": speed_table(),
