@@ -16,7 +16,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrope_interp.data import CORPORA as CORPORA
     from lrope_interp.data import Document as Document
+    from lrope_interp.data import corpus_status as corpus_status
     from lrope_interp.data.spans.typed import Spans as Spans
     from lrope_interp.errors import LRopeError as LRopeError
     from lrope_interp.interop.transformer_lens import circuit_faithfulness as circuit_faithfulness
@@ -58,10 +60,13 @@ if TYPE_CHECKING:
     from lrope_interp.probes.distances.distances import distance as distance
     from lrope_interp.probes.evaluation.evaluation import evaluate as eval  # noqa: F401
     from lrope_interp.probes.spacing.spacing import show as show
+    from lrope_interp.probes.studies.definitions.definitions import definition_uses as definitions  # noqa: F401
+    from lrope_interp.probes.studies.entities.entities import entities as entities
     from lrope_interp.reports.comparison.page import compare as compare
     from lrope_interp.results import Result as Result
     from lrope_interp.results import load_result as load_result
     from lrope_interp.results import save_result as save_result
+    from lrope_interp.runs import list_runs as list_runs
     from lrope_interp.tokenizers import ByteTokenizer as ByteTokenizer
     from lrope_interp.training.loop import train as train
 
@@ -71,7 +76,7 @@ IMPORTED_AT = time.time_ns()
 
 # Where public names are defined; "name=other" where one has another name there.
 _PUBLIC = {
-    "data": "Document",
+    "data": "CORPORA Document corpus_status",
     "data.spans.typed": "Spans",
     "errors": "LRopeError",
     "interop.transformer_lens": "circuit_faithfulness direct_logit_attribution direct_path_patch "
@@ -92,8 +97,11 @@ _PUBLIC = {
     "probes.distances.distances": "distance",
     "probes.evaluation.evaluation": "eval=evaluate",
     "probes.spacing.spacing": "show",
+    "probes.studies.definitions.definitions": "definitions=definition_uses",
+    "probes.studies.entities.entities": "entities",
     "reports.comparison.page": "compare",
     "results": "Result load_result save_result",
+    "runs": "list_runs",
     "tokenizers": "ByteTokenizer",
     "training.loop": "train",
 }

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lrope_interp.commands.analysis import Analysis, shares
+from lrope_interp.probes.studies.entities.pairs import TESTED_BYTES
 
 if TYPE_CHECKING:
     from lrope_interp.probes.capture.selection import Selection
     from lrope_interp.probes.studies.entities.pairs import EntityPair
 
-MAX_BYTES = 300_000
 
-
-@shares("entities", lacks=("gold",), max_bytes=MAX_BYTES)
+@shares("entities", lacks=("gold",), max_bytes=TESTED_BYTES)
 def entities(
     asked: Analysis,
     pairs: Annotated[
@@ -33,21 +32,31 @@ def entities(
     model = asked.load_model()
     from lrope_interp.probes.studies.entities.entities import entities as study
 
-    how = {"seed": asked.seed, "batch_size": asked.batch_size}
     asked.report(
         model,
-        lambda on_progress: study(model, _selected(asked, names), names, **how, on_progress=on_progress),
+        lambda on_progress: study(
+            model,
+            data=_selected(asked, names),
+            pairs=names,
+            seed=asked.seed,
+            batch_size=asked.batch_size,
+            on_progress=on_progress,
+        ),
     )
 
 
 def _selected(asked: Analysis, pairs: Sequence[EntityPair]) -> Selection:
     """Return held-out text; of a corpus the passages that hold names, which are few elsewhere."""
     from lrope_interp.data import read_manifest
-    from lrope_interp.probes.studies.entities.text import held_out_corpus, select_passages
+    from lrope_interp.probes.studies.entities.text import select_names
 
-    selection = asked.select()
     if asked.text is not None:
-        return selection
-    how = {"encoding_errors": asked.encoding_errors, "text_column": asked.text_column}
-    corpus = held_out_corpus(read_manifest(asked.run.folder), asked.data, **how)
-    return select_passages(selection, corpus, pairs, asked.max_bytes)
+        return asked.select()
+    return select_names(
+        read_manifest(asked.run.folder),
+        asked.data,
+        pairs,
+        max_bytes=asked.max_bytes,
+        encoding_errors=asked.encoding_errors,
+        text_column=asked.text_column,
+    )

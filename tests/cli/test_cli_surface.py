@@ -132,6 +132,29 @@ def test_the_readme_shows_commands_and_its_make_targets_exist(repository: Path) 
     assert len(commands_in(readme)) >= 3
 
 
+def test_every_option_stands_on_its_page_or_among_the_shared(repository: Path) -> None:
+    """And the pages say truly which of the shared ones their command has."""
+    folder = repository / "docs" / "commands"
+    shared = options_in((folder / "index.md").read_text(encoding="utf-8"))
+    told = re.compile(r"\[shared options\]\(index\.md#shared-options\)( but)?([^.]*)\.", re.DOTALL)
+    for name, parameters in list(surface().items())[1:]:
+        page = (folder / f"{name.split()[-1]}.md").read_text(encoding="utf-8")
+        has = {one.split()[0] for one in parameters if one.startswith("--")}
+        own = options_in(page)
+        if found := told.search(page):
+            named = set(re.findall(r"`(--[a-z-]+)", found[2]))
+            of_shared = shared - named if found[1] else named or shared
+            assert own | of_shared == has, name
+        else:
+            assert has == set(re.findall(r"`(--[a-z-]+)`", page)), name
+
+
+def options_in(page: str) -> set[str]:
+    """Return the options in the first column of the tables of a page."""
+    cells = re.findall(r"^\| (`.*?) \| ", page, re.MULTILINE)
+    return {option for cell in cells for option in re.findall(r"`(--[a-z-]+)", cell)}
+
+
 @pytest.mark.parametrize("old", options.MOVED)
 def test_an_old_name_ends_with_the_new_command_line(old: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
+from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 import lrope_interp as lr
 from lrope_interp.data import read_manifest
+from lrope_interp.training.config import TrainConfig
 
 EVERYTHING = """
 import importlib, inspect, pkgutil, lrope_interp as lr
@@ -20,7 +26,7 @@ for one in pkgutil.walk_packages(lr.__path__, "lrope_interp."):
     one.name.endswith("__main__") or importlib.import_module(one.name)
 for name in lr.__all__ * 2:
     found = getattr(lr, name)
-    assert name == "__version__" or not inspect.ismodule(found) and callable(found), name
+    assert name in {"__version__", "CORPORA"} or not inspect.ismodule(found) and callable(found), name
 """
 ANALYSES = """
 for _ in range(2):
@@ -149,6 +155,43 @@ def test_documents_need_nothing_but_the_front_door(repository: Path) -> None:
     }
     assert len(names) > 30
     assert {(where, name) for where, name in names if name not in lr.__all__} == set()
+
+
+def test_calls_in_documents_are_as_the_signatures_want_them(repository: Path) -> None:
+    calls = [
+        (where, node)
+        for where, text in python_of(repository)
+        for node in ast.walk(ast.parse(textwrap.dedent(text)))
+        if isinstance(node, ast.Call) and re.fullmatch(r"lr(\.\w+)+", ast.unparse(node.func))
+    ]
+    assert len(calls) > 40
+    wrong = [(where, ast.unparse(call)) for where, call in calls if not fits(call)]
+    assert wrong == []
+
+
+def fits(call: ast.Call) -> bool:
+    """Whether a public function takes the arguments of a call."""
+    name, named = ast.unparse(call.func).removeprefix("lr."), {one.arg for one in call.keywords if one.arg}
+    known = {one.name for one in fields(TrainConfig)} | set(inspect.signature(lr.train).parameters)
+    try:
+        inspect.signature(attrgetter(name)(lr)).bind_partial(*call.args, **dict.fromkeys(named))
+    except (TypeError, AttributeError):
+        return False
+    return name != "train" or named <= known
+
+
+def test_a_call_that_does_not_fit_would_be_found() -> None:
+    said = ("lr.boundaries(model, layer=0)", "lr.train(step=3)", "lr.load(1, 2)", "lr.nothing()")
+    parsed = [ast.parse(one, mode="eval").body for one in (*said, "lr.boundaries(model, layers=0)")]
+    assert [isinstance(one, ast.Call) and fits(one) for one in parsed] == [False] * 4 + [True]
+
+
+def test_every_command_has_its_lines_of_python(repository: Path) -> None:
+    pages = {page.stem: page.read_text("utf-8") for page in (repository / "docs/commands").glob("*.md")}
+    del pages["index"]
+    assert [
+        name for name, page in pages.items() if "```python\nimport lrope_interp as lr\n" not in page
+    ] == []
 
 
 def test_every_public_name_stands_once_in_the_reference(repository: Path) -> None:

@@ -120,7 +120,7 @@ def selection() -> Selection:
 
 @pytest.fixture(scope="module")
 def result(make_model: Callable[..., Any], selection: Selection) -> Result:
-    return entities(make_model(), selection, NAMES, batch_size=5)
+    return entities(make_model(), data=selection, pairs=NAMES, batch_size=5)
 
 
 def test_every_table_is_there_with_increments_and_controls(result: Result) -> None:
@@ -170,7 +170,7 @@ def test_the_plain_difference_is_that_of_the_model_as_it_is_run(
 
 def test_a_model_with_heads_has_a_row_a_head(make_model: Callable[..., Any]) -> None:
     small = select(lambda number: [english(number, 12)], n=2)
-    found = entities(make_model(per_head=True, n_layers=1), small, NAMES)
+    found = entities(make_model(per_head=True, n_layers=1), data=small, pairs=NAMES)
     assert set(found.tables["matched"]["head"]) == {0, 1}
     assert found.tables["chinese"].empty
     assert any("no Chinese test" in one for one in found.warnings)
@@ -179,9 +179,9 @@ def test_a_model_with_heads_has_a_row_a_head(make_model: Callable[..., Any]) -> 
 def test_text_in_neither_language_and_fixed_increments_are_refused(make_model: Callable[..., Any]) -> None:
     code = select(lambda number: [replace(english(number, 10), language="code")], n=2)
     with pytest.raises(LRopeError, match=r"needs English text with spaces, or Chinese.*languages: code"):
-        entities(make_model(), code, NAMES)
+        entities(make_model(), data=code, pairs=NAMES)
     with pytest.raises(LRopeError, match="no increments that it learned"):
-        entities(make_model(increments="fixed"), code, NAMES)
+        entities(make_model(increments="fixed"), data=code, pairs=NAMES)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def texts_from(first: int) -> tuple[Document, ...]:
 
 
 def tables_of(make_model: Callable[..., Any], texts: Selection, **how: Any) -> dict[str, Any]:
-    return dict(entities(make_model(n_layers=1), texts, NAMES, **how).tables)
+    return dict(entities(make_model(n_layers=1), data=texts, pairs=NAMES, **how).tables)
 
 
 @pytest.fixture(scope="module")
@@ -284,5 +284,5 @@ def test_names_that_stand_in_training_text_are_not_counted(
     masked = replace(small, shared={**small.shared, "test": first})
     rest = [replace(one, text=one.text[100:]) for one in small.test]
     words = sum(len(list(neighbours(one.text))) for one in rest)
-    n = entities(make_model(n_layers=1), masked, NAMES).tables["regression"]["n"]
+    n = entities(make_model(n_layers=1), data=masked, pairs=NAMES).tables["regression"]["n"]
     assert 0 < n.iloc[0] <= words < sum(len(list(neighbours(one.text))) for one in small.test)

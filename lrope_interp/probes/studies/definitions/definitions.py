@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 
 from lrope_interp.data import shared_shingles
-from lrope_interp.data.held_out import sample_documents
+from lrope_interp.data.held_out import MAX_BYTES, sample_documents
 from lrope_interp.data.spans.definitions import KINDS
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
@@ -28,7 +28,7 @@ from lrope_interp.probes.capture.capture import (
     window_sums,
 )
 from lrope_interp.probes.capture.controls import calibration_tokens
-from lrope_interp.probes.capture.selection import FIT_BYTES, Selection, describe
+from lrope_interp.probes.capture.selection import FIT_BYTES, Selection, describe, select
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
 from lrope_interp.probes.statistics.estimates import Scoring
 from lrope_interp.probes.studies.definitions.pairs import (
@@ -67,8 +67,9 @@ Reading = Mapping[str, Logs]
 
 def definition_uses(
     model: LRopeTransformer,
-    selection: Selection,
+    data: str | Selection | None = None,
     *,
+    max_bytes: int = MAX_BYTES,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
     most_pairs: int = MOST_PAIRS,
@@ -88,7 +89,8 @@ def definition_uses(
 
     Args:
         model: A model with learned increments.
-        selection: Python source.
+        data: Python source: name of a corpus, by default the model's own, or a selection.
+        max_bytes: The most bytes in each split.
         seed: Of the sample of pairs, of their controls and of the intervals.
         batch_size: Windows at a time.
         most_pairs: How many pairs are measured at most.
@@ -104,6 +106,7 @@ def definition_uses(
     """
     if model.cfg.increments == "fixed":
         raise LRopeError("a fixed model spaces all tokens evenly: it draws nothing together; give another")
+    selection = select(model, None, data, max_bytes=max_bytes)
     documents = whole_files((*selection.dev, *selection.test))
     shared = shared_shingles(documents, selection.training or ())
     laid_out = lay_out(model, documents, tuple(range(model.cfg.n_layers)), predictions=False)

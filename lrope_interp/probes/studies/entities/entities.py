@@ -15,12 +15,13 @@ from scipy.stats import wilcoxon
 
 from lrope_interp.data import Document
 from lrope_interp.data.held_out import sample_documents
+from lrope_interp.data.texts import AnyText
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, staged
 from lrope_interp.probes.capture.increment_statistics import fit_increments
-from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.capture.selection import Selection, select
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
 from lrope_interp.probes.statistics.estimates import Scoring
 from lrope_interp.probes.studies.entities.matched import (
@@ -30,7 +31,7 @@ from lrope_interp.probes.studies.entities.matched import (
     difference_rows,
     english_matches,
 )
-from lrope_interp.probes.studies.entities.pairs import PAIRS, EntityPair, n_first_words
+from lrope_interp.probes.studies.entities.pairs import PAIRS, TESTED_BYTES, EntityPair, n_first_words
 from lrope_interp.probes.studies.entities.regression import (
     FIRST_WORDS,
     INNER_SPACE,
@@ -50,7 +51,13 @@ from lrope_interp.probes.studies.entities.signals import (
     read_signals,
     summed,
 )
-from lrope_interp.probes.studies.entities.text import ENGLISH, TextCounts, chinese_words, word_pairs
+from lrope_interp.probes.studies.entities.text import (
+    ENGLISH,
+    TextCounts,
+    chinese_words,
+    select_names,
+    word_pairs,
+)
 from lrope_interp.results import Result, provenance, table
 
 COMMON = 5
@@ -100,9 +107,11 @@ _JUDGED = {
 
 def entities(
     model: LRopeTransformer,
-    selection: Selection,
-    pairs: Sequence[EntityPair] = PAIRS,
+    text: AnyText | None = None,
+    data: str | Selection | None = None,
     *,
+    pairs: Sequence[EntityPair] = PAIRS,
+    max_bytes: int = TESTED_BYTES,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
@@ -114,8 +123,11 @@ def entities(
 
     Args:
         model: A model that learned its increments.
-        selection: Means come from `fit`, frequencies from `training`, everything else from `test`.
+        text: Your own text, read whole; see `select_text`.
+        data: Name of a corpus, of which the passages with a name are tested, by default the model's own; or
+            a selection: means come from `fit`, frequencies from `training`, everything else from `test`.
         pairs: English names. Those under 5 times in training text are left out of the reversed-order test.
+        max_bytes: The most bytes of each language in each split.
         seed: Of the resamples; the random controls have seeds 0, 1 and 2 always.
         batch_size: Windows at a time; it changes no number beyond rounding.
         on_progress: Told the stage, what is done of it and all of it.
@@ -132,6 +144,10 @@ def entities(
             f"this model has no increments that it learned ({increments_name(model)}), so names cannot "
             "differ from anything by its doing; give a run trained with increments per-layer or shared"
         )
+    if text is not None or isinstance(data, Selection):
+        selection = select(model, text, data, max_bytes=max_bytes)
+    else:
+        selection = select_names(model, data, pairs, max_bytes=max_bytes)
     has_english = any(one.language in ENGLISH and " " in one.text for one in selection.test)
     has_names = any(one.language == "zh" and one.words and one.tags for one in selection.test)
     if not (has_english or has_names):

@@ -16,6 +16,9 @@ from pathlib import Path
 from lrope_interp.data.sources.plain_text import decoded_text
 from lrope_interp.errors import LRopeError
 
+TESTED_BYTES = 300_000
+"""The most bytes a language that are tested, where nobody says otherwise."""
+
 GIVEN = "given"
 """The kind of a pair that the user gave."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -22,10 +23,11 @@ from lrope_interp.data import (
 )
 from lrope_interp.data.alignment import Kind, character_kinds
 from lrope_interp.data.documents import languages_of, where
+from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.boundaries.text_controls import text_sample
 from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.capture.selection import Selection, describe
-from lrope_interp.probes.studies.entities.pairs import LETTERS, MARKS, EntityPair
+from lrope_interp.probes.capture.selection import Selection, describe, manifest_of, select_corpus
+from lrope_interp.probes.studies.entities.pairs import LETTERS, MARKS, PAIRS, TESTED_BYTES, EntityPair
 
 MAX_BYTES = 20_000_000
 ADDED = 0.01
@@ -230,6 +232,30 @@ def _units(
     )
 
 
+def select_names(
+    model: LRopeTransformer | Mapping[str, Any],
+    name: str | None = None,
+    pairs: Sequence[EntityPair] = PAIRS,
+    *,
+    max_bytes: int = TESTED_BYTES,
+    encoding_errors: str = "strict",
+    text_column: str = "text",
+) -> Selection:
+    """Select held-out documents of a corpus, the English test text being its passages that hold a name.
+
+    Args:
+        model: The model, loaded from a run; or the run's `data.json`.
+        name: A corpus, as in `--data`; by default the model's own.
+        pairs: The names.
+        max_bytes: The most bytes of each language in each split.
+        encoding_errors: See `select_corpus`.
+        text_column: See `select_corpus`.
+    """
+    manifest, how = manifest_of(model), {"encoding_errors": encoding_errors, "text_column": text_column}
+    selection = select_corpus(manifest, name, max_bytes=max_bytes, **how)
+    return select_passages(selection, held_out_corpus(manifest, name, **how), pairs, max_bytes)
+
+
 def select_passages(
     selection: Selection, corpus: Corpus, pairs: Sequence[EntityPair], max_bytes: int
 ) -> Selection:
@@ -267,7 +293,7 @@ def select_passages(
     )
 
 
-def held_out_corpus(manifest: dict, name: str | None, **how: str) -> Corpus:
+def held_out_corpus(manifest: Mapping[str, Any], name: str | None, **how: str) -> Corpus:
     """Load a corpus as the model of `manifest` may be tested on it, and assert that it may."""
     corpus = load_corpus_for(manifest, name, **how).held_out_from(manifest)
     assert_held_out(manifest, corpus.documents("test"))
