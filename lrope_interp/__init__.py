@@ -16,9 +16,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrope_interp.data import CORPORA as CORPORA
     from lrope_interp.data import Document as Document
-    from lrope_interp.data import corpus_status as corpus_status
+    from lrope_interp.data.corpora import corpus_status as corpus_status
+    from lrope_interp.data.corpora import list_corpora as list_corpora
     from lrope_interp.data.spans.typed import Spans as Spans
     from lrope_interp.errors import LRopeError as LRopeError
     from lrope_interp.interop.transformer_lens import circuit_faithfulness as circuit_faithfulness
@@ -76,7 +76,8 @@ IMPORTED_AT = time.time_ns()
 
 # Where public names are defined; "name=other" where one has another name there.
 _PUBLIC = {
-    "data": "CORPORA Document corpus_status",
+    "data": "Document",
+    "data.corpora": "corpus_status list_corpora",
     "data.spans.typed": "Spans",
     "errors": "LRopeError",
     "interop.transformer_lens": "circuit_faithfulness direct_logit_attribution direct_path_patch "

