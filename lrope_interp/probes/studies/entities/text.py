@@ -252,8 +252,9 @@ def select_names(
         text_column: See `select_corpus`.
     """
     manifest, how = manifest_of(model), {"encoding_errors": encoding_errors, "text_column": text_column}
-    selection = select_corpus(manifest, name, max_bytes=max_bytes, **how)
-    return select_passages(selection, held_out_corpus(manifest, name, **how), pairs, max_bytes)
+    corpus = held_out_corpus(manifest, name, **how)
+    limits: Any = {"max_bytes": max_bytes, **how}
+    return select_passages(select_corpus(manifest, name, **limits), corpus, pairs, max_bytes)
 
 
 def select_passages(
