@@ -133,10 +133,11 @@ def concepts_sentence() -> str:
     below = [claims[f"{split}_high"] < 0 for split in ("above", "type_above")]
     above = [claims[f"{split}_low"] > 0 for split in ("above", "type_above")]
     both, either = int((below[0] & below[1]).sum()), int((below[0] | below[1]).sum())
+    better = int((above[0] | above[1]).sum()) or "none"
     return (
         f"Of {len(claims)} claims about increments and positions a control is better on new documents and on "
-        f"new words in {both} (▼), on one of the two in {either - both}, on neither in {len(claims) - either} "
-        f"(=); the features are better in {int((above[0] | above[1]).sum()) or 'none'}."
+        f"new words in {both} (▼), on one of the two in {either - both}, on neither in "
+        f"{len(claims) - either} (=); the features are better in {better}."
     )
 
 
