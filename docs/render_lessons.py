@@ -8,6 +8,7 @@ trained first, some minutes on two CPU cores.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -26,8 +27,25 @@ LESSONS = {
     ],
     "probe": [],
 }
-TRAINED = {"n_steps": 300, "batch_size": 8}  # instead of what the preset `tiny` says
+# What the run that is trained here has instead of what the preset `tiny` says.
+TRAINED = {
+    "data": "english",
+    "n_layers": 3,
+    "n_ctx": 128,
+    "n_steps": 200,
+    "batch_size": 8,
+    "validation_bytes": 5_000,
+}
 FIGURE = "application/vnd.plotly.v1+json"
+# What the theme of the site would do otherwise: shrink drawings to nothing, and pad their cells.
+DRAWN = '<svg class="interval" style="max-width:none;height:18px;vertical-align:middle"'
+THEME = [
+    (' border="1" class="dataframe"', ""),
+    ('<td><svg class="interval"', f'<td style="padding:2px 8px">{DRAWN}'),
+    ("max-width:100%;height:auto", "max-width:none"),
+    ("<svg viewBox", '<div style="overflow-x:auto"><svg viewBox'),
+    ("</text></svg>", "</text></svg></div>"),
+]
 BEGIN, END = "<!-- output -->", "<!-- /output -->"
 
 
@@ -62,9 +80,10 @@ def rendered(name: str, folder: Path) -> str:
     NotebookClient(notebook, timeout=3600, kernel_name="python3", resources=resources).execute()
     outputs = (cell.outputs for cell in notebook.cells if cell.cell_type == "code")
     (run,) = (folder / "runs").iterdir()
+    trained = json.loads((run / "config.json").read_text(encoding="utf-8"))["training"]
     about = (
-        f"`examples/{name}.py`, run on `{run.name}`: preset `tiny`, {TRAINED['n_steps']} steps of "
-        f"{TRAINED['batch_size']} windows. So short a training shows how results look, not what they say."
+        f"This page is `examples/{name}.py`, run on {trained['n_layers']} layers after {trained['n_steps']} "
+        "steps: enough to see what results look like, not what increments learn."
     )
     parts, pictures = [], iter(enumerate(LESSONS[name], 1))
     for kind, text in source(name):
@@ -94,7 +113,8 @@ def _shown(output: dict[str, Any], name: str, pictures: Iterator[tuple[int, str]
     if "text/html" not in data:
         return f"```text\n{data['text/plain']}\n```"
     html = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)  # that of pandas
-    html = html.replace(' border="1" class="dataframe"', "")
+    for found, instead in THEME:
+        html = html.replace(found, instead)
     return re.sub(r"\s*\n\s*", "\n", html).strip()
 
 
@@ -122,7 +142,7 @@ def main() -> None:
         if asked.model:
             shutil.copytree(asked.model, runs / asked.model.resolve().name)
         else:
-            lr.train("tiny", runs / "tiny-bilingual-per_layer-s0", **TRAINED)
+            lr.train("tiny", runs / "tiny-english-per_layer-s0", **TRAINED)
         for name in [asked.only] if asked.only else LESSONS:
             (pages / f"{name}.md").write_text(rendered(name, Path(folder)), encoding="utf-8")
 

@@ -22,11 +22,12 @@ import torch
 
 import lrope_interp as lr
 
-QUICK = dict(n_steps=40, batch_size=8, n_ctx=64, n_layers=2, validation_bytes=5_000)
 try:
     model = lr.load()  # the newest finished run under ./runs
-except lr.LRopeError:  # there is none: train for seconds, which runs every cell and shows nothing
-    model = lr.load(lr.train("tiny", data="code", **QUICK))
+except lr.LRopeError:
+    # There is none: seconds of training run every cell, and show nothing.
+    quick = dict(n_steps=40, batch_size=8, n_ctx=64, n_layers=2, validation_bytes=5_000)
+    model = lr.load(lr.train("tiny", data="code", **quick))
 model
 
 # %% [markdown]
@@ -43,7 +44,7 @@ model
 # | shuffled | the right places | more than the mean, if places matter |
 
 # %%
-result = lr.ablate(model, max_bytes=10_000)  # means are fitted on other documents than are scored
+result = lr.ablate(model, max_bytes=10_000)  # of text that no mean is fitted on
 result
 
 # %% [markdown]
@@ -84,14 +85,20 @@ except lr.LRopeError as error:
 # %%
 fitted = lr.fit_increments(model, lr.select_corpus(model, max_bytes=10_000).fit)
 at_words = lr.at(lr.gap_mask(model, text, "words"), lr.layer_mean(fitted))
-writes = {"mean": lr.layer_mean(fitted), "mean at words": at_words, "taken back": lr.local_edit(at_words)}
-how = dict(return_type="loss", loss_per_token=True)
+writes = {
+    "mean": lr.layer_mean(fitted),
+    "mean at words": at_words,
+    "taken back": lr.local_edit(at_words),
+}
 figure = go.Figure(layout=dict(yaxis_title="change, nats", xaxis_title="byte", height=340))
 labels = [f"{place} {token}" for place, token in enumerate(model.to_str_tokens(text))][1:]
+how = dict(return_type="loss", loss_per_token=True)
 with torch.inference_mode():
+    untouched = model(tokens, **how)[0]
     for name, written in writes.items():
-        changed = model.run_with_hooks(tokens, fwd_hooks=lr.ablation_hooks(written, model=model), **how)
-        figure.add_bar(x=labels, y=(changed - model(tokens, **how))[0].tolist(), name=name)
+        hooks = lr.ablation_hooks(written, model=model)
+        change = model.run_with_hooks(tokens, fwd_hooks=hooks, **how)[0] - untouched
+        figure.add_bar(x=labels, y=change.tolist(), name=name)
 figure
 
 # %% [markdown]
@@ -102,5 +109,4 @@ figure
 # layer may cost nothing because another does the same.
 #
 # * `suite="full"`: scales, layers one by one, kinds of gaps ([ablate](../docs/commands/ablate.md)).
-# * `lr.generate(...)` inside `with lr.ablated(...)`: what the ablated model writes.
 # * [What our models lose](../docs/evidence/ablations.md). Next lesson: [probe](../docs/lessons/probe.md).

@@ -23,11 +23,12 @@ import torch
 
 import lrope_interp as lr
 
-QUICK = dict(n_steps=40, batch_size=8, n_ctx=64, n_layers=2, validation_bytes=5_000)
 try:
     model = lr.load()  # the newest finished run under ./runs
-except lr.LRopeError:  # there is none: train for seconds, which runs every cell and shows nothing
-    model = lr.load(lr.train("tiny", data="code", **QUICK))
+except lr.LRopeError:
+    # There is none: seconds of training run every cell, and show nothing.
+    quick = dict(n_steps=40, batch_size=8, n_ctx=64, n_layers=2, validation_bytes=5_000)
+    model = lr.load(lr.train("tiny", data="code", **quick))
 model
 
 # %% [markdown]
@@ -52,12 +53,13 @@ lr.show(model, text)
 # %%
 _, cache = model.run_with_cache(text)
 is_space = torch.tensor([token == " " for token in model.to_str_tokens(text)])
-spread = {}
+rows = []
 for layer in range(model.cfg.n_layers):
-    increments, positions = cache["increments", layer][0], cache["positions", layer][0]  # [pos]
-    assert torch.allclose(positions.diff(dim=0), increments[1:].double())
-    spread[layer] = {"among spaces": increments[is_space].std(), "among all bytes": increments[1:].std()}
-pd.DataFrame(spread, dtype=float).T.rename_axis("s.d. of increments, layer").round(3)
+    increments = cache["increments", layer][0]  # [pos]
+    assert torch.allclose(cache["positions", layer][0].diff(dim=0), increments[1:].double())
+    among = {"spaces": increments[is_space], "all bytes": increments[1:]}
+    rows.append({f"s.d. among {which}": float(some.std()) for which, some in among.items()})
+pd.DataFrame(rows).rename("layer {}".format).round(3)
 
 # %% [markdown]
 # ## Every control at once

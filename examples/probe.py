@@ -27,11 +27,12 @@ import torch
 
 import lrope_interp as lr
 
-QUICK = dict(n_steps=40, batch_size=8, n_ctx=64, n_layers=2, validation_bytes=5_000)
 try:
     model = lr.load()  # the newest finished run under ./runs
-except lr.LRopeError:  # there is none: train for seconds, which runs every cell and shows nothing
-    model = lr.load(lr.train("tiny", data="code", **QUICK))
+except lr.LRopeError:
+    # There is none: seconds of training run every cell, and show nothing.
+    quick = dict(n_steps=40, batch_size=8, n_ctx=64, n_layers=2, validation_bytes=5_000)
+    model = lr.load(lr.train("tiny", data="code", **quick))
 model
 
 # %% [markdown]
@@ -100,4 +101,4 @@ with torch.inference_mode():
 # * `suite="full"`: erasures in every layer, with random and shuffled ones beside them.
 # * `features="resid"`: the hidden state before the layer instead.
 # * `lr.probe(model)`: what the corpus itself marks ([probe](../docs/commands/probe.md)).
-# * [What our models show](../docs/evidence/concepts.md): a control wins nearly everywhere.
+# * [What our models show](../docs/evidence.md): a control wins nearly everywhere.

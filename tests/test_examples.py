@@ -1,7 +1,8 @@
-"""The notebooks in examples/ run from top to bottom in an empty folder."""
+"""The notebooks in examples/ run from top to bottom in an empty folder; pages of lessons repeat them."""
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ EXAMPLES = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.
 
 
 # One shows that a notebook runs; the functions of the others have tests of their own.
-QUICK = "first_look"
+QUICK = "ablate"
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,14 @@ def test_the_notebook_runs(example: Path, tmp_path: Path) -> None:
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert outputs
     assert not [output for output in outputs if output.output_type == "error"]
+
+
+@pytest.mark.parametrize("lesson", ["look", "ablate", "probe"])
+def test_the_page_of_a_lesson_has_its_words_and_its_code(lesson: str, repository: Path) -> None:
+    spec = importlib.util.spec_from_file_location("render_lessons", repository / "docs/render_lessons.py")
+    assert spec and spec.loader
+    renderer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(renderer)
+    found = list(renderer.committed(lesson))
+    assert found == list(renderer.source(lesson)), "run: python docs/render_lessons.py"
+    assert {"markdown", "code"} == {kind for kind, _ in found}
