@@ -22,7 +22,7 @@ TOP = Path(__file__).resolve().parent.parent
 LESSONS = {
     "look": ["Detectors of word starts, best first: the layers stand among their controls"],
     "ablate": [
-        "What freezing to 1 costs in each layer, split into scale, what the byte carries, and context",
+        "What freezing all layers to 1 costs, split into context, what the byte carries, and scale",
         "Change of each byte's loss when increments are frozen everywhere, at words, and at words alone",
     ],
     "probe": [],
@@ -46,6 +46,7 @@ THEME = [
     ("<svg viewBox", '<div style="overflow-x:auto"><svg viewBox'),
     ("</text></svg>", "</text></svg></div>"),
 ]
+HEAD = "---\nhide: [toc]\n---\n\n"  # leaves room for wide tables
 BEGIN, END = "<!-- output -->", "<!-- /output -->"
 
 
@@ -62,7 +63,7 @@ def source(name: str) -> Iterator[tuple[str, str]]:
 
 def committed(name: str) -> Iterator[tuple[str, str]]:
     """Yield the cells of the page as it stands in docs/lessons/, without what they put out."""
-    page = (TOP / "docs" / "lessons" / f"{name}.md").read_text(encoding="utf-8")
+    page = (TOP / "docs" / "lessons" / f"{name}.md").read_text(encoding="utf-8").removeprefix(HEAD)
     page = re.sub(rf"{BEGIN}.*?{END}", "<!-- -->", page, flags=re.DOTALL)
     for place, part in enumerate(re.split(r"```python\n(.*?)\n```", page, flags=re.DOTALL)):
         for text in (one.strip() for one in part.split("<!-- -->")):
@@ -91,7 +92,7 @@ def rendered(name: str, folder: Path) -> str:
         if kind == "code":
             parts.append(_between(_shown(output, name, pictures) for output in next(outputs)))
     parts.append(_between([about]))
-    return "\n\n".join(filter(None, parts)) + "\n"
+    return HEAD + "\n\n".join(filter(None, parts)).replace(f"{folder}/", "") + "\n"
 
 
 def _between(shown: Iterable[str]) -> str:
@@ -115,7 +116,7 @@ def _shown(output: dict[str, Any], name: str, pictures: Iterator[tuple[int, str]
     html = re.sub(r"<style.*?</style>", "", data["text/html"], flags=re.DOTALL)  # that of pandas
     for found, instead in THEME:
         html = html.replace(found, instead)
-    return re.sub(r"\s*\n\s*", "\n", html).strip()
+    return re.sub(r">\s*\n\s*<", "><", html).strip()
 
 
 def _photograph(figure: dict[str, Any], target: Path) -> None:
