@@ -38,10 +38,10 @@ TRAINED = {
 }
 FIGURE = "application/vnd.plotly.v1+json"
 # What the theme of the site would do otherwise: shrink drawings to nothing, and pad their cells.
-DRAWN = '<svg class="interval" style="max-width:none;height:18px;vertical-align:middle"'
+DRAWN = '<svg class="interval" style="max-width:none;width:88px;vertical-align:middle"'
 THEME = [
     (' border="1" class="dataframe"', ""),
-    ('<td><svg class="interval"', f'<td style="padding:2px 8px">{DRAWN}'),
+    ('<td><svg class="interval"', f'<td style="padding:2px 4px">{DRAWN}'),
     ("max-width:100%;height:auto", "max-width:none"),
     ("<svg viewBox", '<div style="overflow-x:auto"><svg viewBox'),
     ("</text></svg>", "</text></svg></div>"),
