@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from lrope_interp.probes.spacing.spacing import show as show
     from lrope_interp.probes.studies.definitions.definitions import definition_uses as definitions  # noqa: F401
     from lrope_interp.probes.studies.entities.entities import entities as entities
-    from lrope_interp.reports.comparison.page import compare as compare
+    from lrope_interp.reports.comparison import compare as compare
     from lrope_interp.results import Result as Result
     from lrope_interp.results import load_result as load_result
     from lrope_interp.results import save_result as save_result
@@ -100,7 +100,7 @@ _PUBLIC = {
     "probes.spacing.spacing": "show",
     "probes.studies.definitions.definitions": "definitions=definition_uses",
     "probes.studies.entities.entities": "entities",
-    "reports.comparison.page": "compare",
+    "reports.comparison": "compare",
     "results": "Result load_result save_result",
     "runs": "list_runs",
     "tokenizers": "ByteTokenizer",

@@ -183,7 +183,7 @@ def _how_to_go_on(folder: Path | None, course: Course, is_resumed: bool) -> str:
 def write_report(finished: Run) -> Path:
     """Write the page of a finished run, and note it in the manifest."""
     from lrope_interp.folders import RUN, locked, record, write_text_atomically
-    from lrope_interp.reports.training.page import render
+    from lrope_interp.reports.training import render
 
     report = finished.folder / "report.html"
     try:

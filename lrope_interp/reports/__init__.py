@@ -1,6 +1,7 @@
-"""Pages, figures and verdicts of results, one folder a kind; from the saved numbers, computing none.
+"""Pages, figures and verdicts of results, one module a kind; from the saved numbers, computing none.
 
-A folder's `page` has `render(result)`, `verdicts(result)` and `FIGURES`, the first being the kind's own.
+A kind's module has `verdicts(result)`; `FIGURES`, the first being the kind's own; and, where its template
+asks for more than the result and the module itself, as `page`, a function `page_values(result)`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.kit.wording import plural
+from lrope_interp.reports.kit.wording import facts, plural
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lrope_interp.reports.kit.verdicts import Verdicts
     from lrope_interp.results import Result
 
-_FOLDERS = {
+_MODULES = {
     "ablate": "ablations",
     "compare": "comparison",
     "distance": "distances",
@@ -31,19 +32,32 @@ _FOLDERS = {
 
 
 def _page(kind: str) -> Any:
-    if kind not in _FOLDERS:
+    if kind not in _MODULES:
         raise LRopeError(f"no page is known for results of kind {kind!r}")
-    return import_module(f"lrope_interp.reports.{_FOLDERS[kind]}.page")
+    return import_module(f"lrope_interp.reports.{_MODULES[kind]}")
+
+
+def _kit() -> Any:
+    return import_module("lrope_interp.reports.kit.render")  # loads plotly, which a sentence does not need
 
 
 def render(result: Result) -> str:
-    """Return the page of a result as HTML."""
-    return _page(result.kind).render(result)
+    """Return the page of a result as HTML, from the saved result alone."""
+    page = _page(result.kind)
+    words = {
+        "kicker": f"lrope-interp {result.kind}",
+        "about": facts(result.provenance, result.created),
+        "warnings": result.warnings,
+        "result": result,
+        "page": page,
+    }
+    words |= page.page_values(result) if hasattr(page, "page_values") else {}
+    return _kit().rendered(f"templates/{_MODULES[result.kind]}.html.j2", page.verdicts(result), **words)
 
 
 def write(result: Result, path: Path) -> Path:
     """Write the page of a result; see `Result.report`."""
-    return import_module("lrope_interp.reports.kit.render").write_page(render(result), path)
+    return _kit().write_page(render(result), path)
 
 
 def verdicts(result: Result) -> Verdicts:
@@ -109,4 +123,4 @@ def text_of(result: Result) -> str:
 
 def html_of(result: Result) -> str:
     """Return what a result found as a table for notebooks: no script, and numbers that need no picture."""
-    return import_module("lrope_interp.reports.kit.render").embedded(verdicts(result), result)
+    return _kit().embedded(verdicts(result), result)

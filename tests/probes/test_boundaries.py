@@ -27,7 +27,7 @@ from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.capture.signals import SIGNALS, Signal, SignalColumn, register, unregister
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
-from lrope_interp.reports.boundaries.page import render as render_boundaries
+from lrope_interp.reports import render as render_boundaries
 from lrope_interp.results import Result
 
 MakeModel = Callable[..., LRopeTransformer]

@@ -21,7 +21,7 @@ from lrope_interp.probes.capture.gaps import Characters, Gaps
 from lrope_interp.probes.capture.signals import SIGNALS, columns
 from lrope_interp.probes.evaluation.evaluation import evaluate
 from lrope_interp.probes.spacing.spacing import EOS_CHARACTER, show
-from lrope_interp.reports.boundaries.page import render as render_boundaries
+from lrope_interp.reports import render as render_boundaries
 from lrope_interp.tokenizers.bpe import BPETokenizer, train_bpe
 
 MakeModel = Callable[..., LRopeTransformer]

@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from study_samples import (
     replication_result,
 )
 
+from lrope_interp.reports import render
 from lrope_interp.reports.kit.render import asset
 from lrope_interp.results import Result
 
@@ -40,14 +40,7 @@ MADE: dict[str, Callable[[], Result]] = {
     "replicate": replication_result,
     "bench": cost_result,
 }
-FOLDERS = {kind: kind for kind in MADE} | {
-    "eval": "evaluation",
-    "replicate": "replication",
-    "bench": "context",
-}
-RENDER: dict[str, Callable[[Result], str]] = {
-    kind: import_module(f"lrope_interp.reports.{folder}.page").render for kind, folder in FOLDERS.items()
-}
+RENDER: dict[str, Callable[[Result], str]] = dict.fromkeys(MADE, render)
 HOSTILE_MADE: dict[str, Callable[[str], Result]] = {
     "spacing": lambda text: spacing_result(text, n_layers=1, attention=(0, 0, 5)),
     "boundaries": lambda _: boundaries_result(

@@ -13,8 +13,8 @@ from ablation_samples import COSTS, SPLIT, ablations_result
 from pages import drawn_in, text_of
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.ablations import figures, tables
-from lrope_interp.reports.ablations.page import FIGURES, render, verdicts
+from lrope_interp.reports import render
+from lrope_interp.reports.ablations import FIGURES, figures, tables, verdicts
 from lrope_interp.reports.ablations.tables import BETTER, OPEN, UNKNOWN, WORSE, shown_by
 from lrope_interp.reports.kit.changes import LINEAR, change, squeezed, squeezed_ticks
 from lrope_interp.results import Result

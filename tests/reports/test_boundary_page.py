@@ -18,7 +18,8 @@ from pages import text_of
 from lrope_interp.commands.analysis import print_verdicts
 from lrope_interp.commands.output import Voice
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.boundaries import tables
+from lrope_interp.reports import render
+from lrope_interp.reports.boundaries import tables, verdicts
 from lrope_interp.reports.boundaries.figures import (
     NULL,
     PROBE,
@@ -30,7 +31,6 @@ from lrope_interp.reports.boundaries.figures import (
     plot_labels,
     plot_leaderboard,
 )
-from lrope_interp.reports.boundaries.page import render, verdicts
 from lrope_interp.reports.kit.glyphs import N_SHADES
 from lrope_interp.results import LOSES, TIES, WINS, Result, verdict_on
 

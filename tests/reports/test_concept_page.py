@@ -16,8 +16,8 @@ from pages import drawn_in, text_of
 from lrope_interp.commands.analysis import print_verdicts
 from lrope_interp.commands.output import Voice
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.concepts import figures, tables
-from lrope_interp.reports.concepts.page import render, verdicts
+from lrope_interp.reports import render
+from lrope_interp.reports.concepts import figures, tables, verdicts
 from lrope_interp.reports.concepts.tables import BEYOND, PARTLY
 from lrope_interp.results import LOSES, TIES, WINS, Result
 

@@ -11,8 +11,8 @@ import pytest
 from study_samples import cost_result
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.context.page import render, verdicts
-from lrope_interp.reports.context.tables import change, flops_frame, glance_table, phase_frame
+from lrope_interp.reports import render
+from lrope_interp.reports.context import change, flops_frame, glance_table, phase_frame, verdicts
 from lrope_interp.reports.kit.frames import worded
 from lrope_interp.results import Result
 

@@ -10,8 +10,8 @@ import pytest
 from study_samples import CLOSER, definitions_result
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.definitions.page import render, verdicts
-from lrope_interp.reports.definitions.tables import BEYOND, effects_frame, n_layers
+from lrope_interp.reports import render
+from lrope_interp.reports.definitions import BEYOND, effects_frame, n_layers, verdicts
 from lrope_interp.reports.kit.render import is_flat
 
 DRAWN, APART, OPEN = "drawn together", "pushed apart", "not shown"

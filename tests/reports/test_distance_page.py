@@ -12,9 +12,16 @@ from report_samples import HOSTILE
 from study_samples import distance_result
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.distances.figures import plot_matrix, plot_pair
-from lrope_interp.reports.distances.page import render, verdicts
-from lrope_interp.reports.distances.tables import change, matrix_frame, pair_frame, pair_table
+from lrope_interp.reports import render
+from lrope_interp.reports.distances import (
+    change,
+    matrix_frame,
+    pair_frame,
+    pair_table,
+    plot_matrix,
+    plot_pair,
+    verdicts,
+)
 from lrope_interp.results import Result
 
 

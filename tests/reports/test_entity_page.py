@@ -12,8 +12,7 @@ from study_samples import VERDICTS
 from lrope_interp.commands import output
 from lrope_interp.commands.analysis import print_verdicts
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.entities.page import verdicts
-from lrope_interp.reports.entities.tables import PUBLISHED, TESTS, frame_of, steps_table
+from lrope_interp.reports.entities import PUBLISHED, TESTS, frame_of, steps_table, verdicts
 from lrope_interp.results import Result
 
 PageOf = Callable[[str], str]

@@ -9,7 +9,8 @@ import pandas as pd
 from pages import text_of
 from study_samples import evaluation_result
 
-from lrope_interp.reports.evaluation.page import plot_documents, render, verdicts
+from lrope_interp.reports import render
+from lrope_interp.reports.evaluation import plot_documents, verdicts
 from lrope_interp.results import Result
 
 

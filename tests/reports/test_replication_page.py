@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from study_samples import replication_result
 
-from lrope_interp.reports.replication.page import render, verdicts
-from lrope_interp.reports.replication.tables import (
+from lrope_interp.reports import render
+from lrope_interp.reports.replication import (
     PUBLISHED,
     arms_frame,
     curve_frame,
@@ -18,6 +18,7 @@ from lrope_interp.reports.replication.tables import (
     gap_frame,
     mean_over_seeds,
     pairs_frame,
+    verdicts,
 )
 from lrope_interp.results import Result
 

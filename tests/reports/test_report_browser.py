@@ -15,9 +15,9 @@ import pytest
 from pages import HOSTILE_MADE, MADE, RENDER
 from report_samples import HOSTILE, spacing_result, write_run
 
+from lrope_interp.reports import render as render_spacing
 from lrope_interp.reports.kit.render import write_page
-from lrope_interp.reports.spacing.page import render as render_spacing
-from lrope_interp.reports.training.page import render as render_training
+from lrope_interp.reports.training import render as render_training
 
 pytestmark = pytest.mark.browser
 

@@ -21,7 +21,7 @@ from lrope_interp.reports.kit.glyphs import plain
 from lrope_interp.reports.kit.render import rendered, write_page
 from lrope_interp.reports.kit.theme import new_figure
 from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
-from lrope_interp.reports.training.page import render as render_training
+from lrope_interp.reports.training import render as render_training
 from lrope_interp.results import Result
 
 EVIL = 'E"<img src=$x$ y=\'`onerror=alert(1)>&lt;&</script><b>%{x}</b>\n\u2028 onclick="'

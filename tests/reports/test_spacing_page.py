@@ -11,8 +11,8 @@ import pytest
 from report_samples import HOSTILE, spacing_result
 
 from lrope_interp.errors import LRopeError
+from lrope_interp.reports import render
 from lrope_interp.reports.spacing.figures import plot_spacing
-from lrope_interp.reports.spacing.page import render
 from lrope_interp.reports.spacing.tables import (
     attention_frame,
     spacing_frame,

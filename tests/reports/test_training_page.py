@@ -14,8 +14,7 @@ from pages import Shape, drawn, text_of
 from report_samples import write_run
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.training.figures import plot_increments, plot_loss
-from lrope_interp.reports.training.page import render, verdicts
+from lrope_interp.reports.training import plot_increments, plot_loss, render, verdicts
 
 
 def test_a_run_is_drawn_with_bits_beside_nats_and_its_spread(tmp_path: Path) -> None:

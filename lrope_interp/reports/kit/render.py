@@ -31,7 +31,7 @@ from lrope_interp.folders import write_text_atomically
 from lrope_interp.reports.kit.glyphs import Strip
 from lrope_interp.reports.kit.theme import template
 from lrope_interp.reports.kit.verdicts import Verdicts
-from lrope_interp.reports.kit.wording import facts, interval, number, plural, signed, signed_interval
+from lrope_interp.reports.kit.wording import interval, number, plural, signed, signed_interval
 from lrope_interp.results import Result
 
 _SCRIPTS = ("assets/plotly-cartesian.min.js", "kit/page.js")
@@ -102,13 +102,6 @@ def rendered(
         }
         | words
     )  # fmt: skip
-
-
-def page_of(result: Result, template: str, verdicts: Verdicts, **words: Any) -> str:
-    """Render the page of a saved result: `rendered`, with the result, its provenance and its warnings."""
-    about = facts(result.provenance, result.created)
-    words = {"kicker": f"lrope-interp {result.kind}", "about": about, "warnings": result.warnings} | words
-    return rendered(template, verdicts, result=result, **words)
 
 
 def embedded(verdicts: Verdicts, result: Result) -> str:
