@@ -34,6 +34,12 @@ DRAWN = """() => [...document.querySelectorAll('.plot, .strips')].every((node) =
   return node.dataset.drawn === 'yes' || isAway;
 })"""
 ALL_DRAWN = "() => !document.querySelector(':is(.plot, .strips):not([data-drawn=yes])')"
+# A caption stays in sight where its table is wider than the window.
+CAPTIONED = """() => [...document.querySelectorAll('.scroll:has(caption)')].every((box) => {
+  box.scrollLeft = box.scrollWidth;
+  const { left, right } = box.querySelector('caption span').getBoundingClientRect();
+  return left >= 0 && right <= innerWidth + 1;
+})"""
 # What a reader meets: prose outside of tables, folds and what is not picked.
 MEASURED = """() => {
   const first = document.querySelector('.plot');
@@ -148,6 +154,7 @@ def test_a_page_opens_with_its_folds_and_is_no_wider_than_the_window(
     page.wait_for_function(ALL_DRAWN)
     assert len(page.query_selector_all(".main-svg")) >= len(page.query_selector_all(".plot"))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(CAPTIONED)
     if kind in ("boundaries", "concepts"):
         assert any(text.strip().startswith("<script>") for text in found.texts(".ytick text"))
         assert "<" in found.texts(".strip bdi")

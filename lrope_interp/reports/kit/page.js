@@ -3,8 +3,9 @@
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // In the dark every colour of a figure keeps its hue and turns its lightness over.
-  const turned = (colour) => {
+  // In the dark every colour of a figure keeps its hue and turns its lightness over; cells stay dark enough for light text on them.
+  const [LINES, CELLS] = [86, 50]; // per cent of lightness between white and black
+  const turned = (colour, span) => {
     if (/^#fff(fff)?$/i.test(colour)) return getComputedStyle(document.documentElement).getPropertyValue("--paper");
     const parts = /^#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})$/i.exec(colour);
     const numbers = parts ? parts.slice(1).map((part) => parseInt(part, 16)) : (colour.match(/[\d.]+/g) || []).map(Number);
@@ -15,13 +16,13 @@
     const saturation = chroma ? chroma / (1 - Math.abs(2 * light - 1) || 1) : 0;
     let hue = 0;
     if (chroma) hue = high === red ? ((green - blue) / chroma + 6) % 6 : high === green ? (blue - red) / chroma + 2 : (red - green) / chroma + 4;
-    return `hsla(${(hue * 60).toFixed(1)}, ${(saturation * 100).toFixed(1)}%, ${(94 - light * 86).toFixed(1)}%, ${numbers[3] ?? 1})`;
+    return `hsla(${(hue * 60).toFixed(1)}, ${(saturation * 100).toFixed(1)}%, ${(8 + (1 - light) * span).toFixed(1)}%, ${numbers[3] ?? 1})`;
   };
-  const recoloured = (node, isColour = false) => {
-    if (typeof node === "string") return isColour ? turned(node) : node;
-    if (Array.isArray(node)) return node.map((item) => recoloured(item, isColour));
+  const recoloured = (node, span = 0) => {
+    if (typeof node === "string") return span ? turned(node, span) : node;
+    if (Array.isArray(node)) return node.map((item) => recoloured(item, span));
     if (node === null || typeof node !== "object") return node;
-    return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, recoloured(value, /color/i.test(key))]));
+    return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, recoloured(value, key === "colorscale" ? CELLS : /color/i.test(key) ? LINES : 0)]));
   };
 
   const config = (layout) => ({ responsive: !layout.width, displayModeBar: false, displaylogo: false, typesetMath: false });
