@@ -212,10 +212,10 @@ def entities(
         rows[name] = with_verdicts(rows[name], (*keys, "layer", "head"), value, null)
     tables = {name: table(rows[name], columns) for name, columns in _COLUMNS.items()}
     measured = {"n_bytes": fitted.n_bytes, "n_documents": fitted.n_documents}
-    data = dict(selection.data)
+    scored = dict(selection.data)
     return Result(
         kind="entities",
-        provenance=provenance(config=model.cfg.to_dict(), data=data, seed=seed) | {"fit": measured},
+        provenance=provenance(config=model.cfg.to_dict(), data=scored, seed=seed) | {"fit": measured},
         headline=_headline(tables, n_first_words(pairs) if len(english) else 0),
         tables=tables,
         warnings=tuple([*selection.warnings, *_warnings(tables, bool(selection.training))]),
