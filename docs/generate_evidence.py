@@ -12,11 +12,10 @@ import generate_boundaries
 import marked_tables
 import pandas as pd
 
-from lrope_interp.reports.context import tables as context
+from lrope_interp.reports import context, replication
 from lrope_interp.reports.kit.changes import with_bounds
 from lrope_interp.reports.kit.verdicts import MARKS
 from lrope_interp.reports.kit.wording import interval, number, signed, signed_interval
-from lrope_interp.reports.replication import tables as replication
 from lrope_interp.results import LOSES, TIES, WINS, Result, load_result, verdict_on
 
 TOP = Path(__file__).resolve().parent.parent
