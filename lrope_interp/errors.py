@@ -21,6 +21,11 @@ class LRopeError(ValueError):
     """
 
 
+def plural(count: int, noun: str) -> str:
+    """Return `1 layer`, `2 layers`, `1,200 bytes`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def visible(text: str, keep: str = "") -> str:
     r"""Return text for a terminal: what would move its cursor, colour it or hide a part is written out.
 

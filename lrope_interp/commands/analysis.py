@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lrope_interp.runs import Run
 
 INTERRUPTED = 130
+_MOST_ROWS = 16  # of the printed table: the finding stands above it, and stays in sight
 _READS = ("model", "data", "text", "gold")  # in ``--help`` these come first
 
 
@@ -79,11 +80,13 @@ class Analysis:
 
     def load_model(self, run: Run | None = None) -> LRopeTransformer:
         """Load the model of the run, or of another one, onto ``--device``."""
-        from lrope_interp.models import LRopeTransformer
-        from lrope_interp.models.config import resolve_device
-
         folder = (run or self.run).folder
-        return LRopeTransformer.from_pretrained(folder, device=resolve_device(self.device))
+        with self.output.progress() as on_progress:
+            on_progress("loading the model", 0, 1)
+            from lrope_interp.models import LRopeTransformer
+            from lrope_interp.models.config import resolve_device
+
+            return LRopeTransformer.from_pretrained(folder, device=resolve_device(self.device))
 
     def check_source(self) -> None:
         """Refuse two texts."""
@@ -136,15 +139,18 @@ class Analysis:
         from lrope_interp.folders import reserved
         from lrope_interp.results import stamp
 
-        if self.image is not None and find_spec("kaleido") is None:
-            raise LRopeError(f"--format {self.image} needs kaleido: pip install 'lrope-interp[export]'")
+        self.check_image()
         asked, again = self.out or self.run.folder / self.command, self._command_line()
         try:
-            with reserved(
-                asked, self.command, overwrite=self.overwrite, is_numbered=self.out is None
-            ) as reservation:
-                with self.output.progress(self.command) as on_progress:
-                    made = make(on_progress)
+            with (
+                reserved(
+                    asked, self.command, overwrite=self.overwrite, is_numbered=self.out is None
+                ) as reservation,
+                self.output.progress(self.command) as on_progress,
+            ):
+                on_progress("reading the text", 0, 1)
+                made = make(on_progress)
+                on_progress("writing the page", 0, 1)
                 known = {"model": self.run.folder.name, "model_sha256": model.weights_sha256}
                 made = stamp(made, command=again, **known)
                 result, folder = save(made, asked, reservation, self.image)
@@ -155,10 +161,25 @@ class Analysis:
                 f"interrupted: what was computed is kept. Go on where it stopped with: {again}", err=True
             )
             raise typer.Exit(INTERRUPTED) from None
+        self.close(result, folder)
+
+    def check_image(self) -> None:
+        """Refuse ``--format``, before anything is computed, where no figure can be written."""
+        if self.image is not None and find_spec("kaleido") is None:
+            raise LRopeError(f"--format {self.image} needs kaleido: pip install 'lrope-interp[export]'")
+
+    def close(self, result: Result, folder: Path, **more: Any) -> None:
+        """Say what was found, what to mind and where it lies; with ``--json`` a summary and `more`."""
+        page = folder / "report.html"
         print_verdicts(result, self.output)
-        close(result, folder, self.output)
+        self.output.warnings(result.warnings)
+        self.output.line(f"result  {folder}")
+        self.output.line(f"report  {page}")
+        about = {"kind": result.kind, "headline": result.headline, **more}
+        about |= {"warnings": result.warnings, "provenance": result.provenance}
+        self.output.finish({"result": folder, "report": page, **about})
         if self.open_page:
-            webbrowser.open((folder / "report.html").absolute().as_uri())
+            webbrowser.open(page.absolute().as_uri())
 
     def _command_line(self) -> str:
         """Return the command as it was given, with the run that was chosen where none was named."""
@@ -222,7 +243,9 @@ def print_verdicts(result: Result, out: Voice) -> None:
     headings, rows = found.brief()
     if rows:
         out.line()
-        out.table("", headings, rows)
+        out.table("", headings, rows[:_MOST_ROWS])
+        if len(rows) > _MOST_ROWS:
+            out.line(f"... and {len(rows) - _MOST_ROWS} more rows on the page")
         out.line()
         out.paragraph(found.caption)
         out.line()
@@ -266,13 +289,3 @@ def save(
         typer.echo(f"the result is whole and lies in {folder}, but without its page", err=True)
         raise trouble
     return result, folder
-
-
-def close(result: Result, folder: Path, out: Voice, **more: Any) -> None:
-    """Say what to mind and where the result lies; print the JSON summary, with `more` in it, if asked."""
-    out.warnings(result.warnings)
-    out.line(f"result  {folder}")
-    out.line(f"report  {folder / 'report.html'}")
-    about = {"kind": result.kind, "headline": result.headline, **more}
-    about |= {"warnings": result.warnings, "provenance": result.provenance}
-    out.finish({"result": folder, "report": folder / "report.html", **about})

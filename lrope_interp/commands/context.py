@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.analysis import Analysis, close, print_verdicts, save, shares
+from lrope_interp.commands.analysis import Analysis, save, shares
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ PRESET = "paper"
 _SHAPE = ("n_layers", "d_model", "n_heads", "d_head", "d_mlp", "max_increment", "rope_base")
 
 
-@shares("context", "overwrite", "seed", "device", "as_json", "quiet", "verbose")
+@shares("context", "overwrite", "seed", "device", "open_page", "image", "as_json", "quiet", "verbose")
 def context(
     asked: Analysis,
     preset: Annotated[options.PresetName | None, typer.Option(help="Whose shape. Default: paper.")] = None,
@@ -74,21 +74,21 @@ def context(
         seed=asked.seed,
         skip_forward_above=skip_forward_above,
     )
+    asked.check_image()
     asked.output.note(
         f"{', '.join(arm.replace('_', '-') for arm in plan.arms)} at "
         f"{', '.join(f'{size:,}' for size in plan.contexts)} tokens, {plan.dtype} on {plan.device}"
     )
     target = out or (model or RUNS) / "context"
     with reserved(target, "context", overwrite=asked.overwrite, is_numbered=out is None) as reservation:
-        with asked.output.progress() as on_progress:
+        with asked.output.progress(asked.command) as on_progress:
             measured = measure_costs(plan, on_progress=on_progress, on_note=asked.output.note)
         made = stamp(measured, command=shlex.join(["lrope-interp", *sys.argv[1:]]))
         shape = f"the shape of {model.name}" if model else f"preset {preset or PRESET}"
         made = replace(made, provenance={**made.provenance, "model": shape})
-        result, where = save(made, target, reservation)
-    print_verdicts(result, asked.output)
+        result, where = save(made, target, reservation, asked.image)
     tables = {name: result.tables[name].to_dict("records") for name in ("arms", "costs", "angles", "targets")}
-    close(result, where, asked.output, **tables)
+    asked.close(result, where, **tables)
 
 
 def _shape(preset: str | None, model: Path | None) -> Mapping[str, Any]:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.output import Voice, number
+from lrope_interp.commands.output import Voice, console, number
 from lrope_interp.errors import LRopeError
 
 if TYPE_CHECKING:
     from lrope_interp.runs import Run
 
 REPORT = "report.html"
+_WIDE = 99  # columns of a terminal that has room for the time as well
 
 
 def corpora(as_json: options.Json = False) -> None:
@@ -25,7 +26,8 @@ def corpora(as_json: options.Json = False) -> None:
     rows, payload = [], []
     for info in CORPORA.values():
         status = corpus_status(info.name)
-        rows.append([info.name, info.summary, info.size, info.rights, status])
+        is_here = "yes" if status == "installed" else "no"
+        rows.append([info.name, info.summary, info.size, info.rights, is_here])
         payload.append(
             {
                 "name": info.name,
@@ -37,7 +39,11 @@ def corpora(as_json: options.Json = False) -> None:
                 "install": None if status == "installed" else status,
             }
         )
-    out.table("Corpora", ["name", "text", "size", "rights", "installed?"], rows)
+    out.table("Corpora", ["name", "text", "size", "rights", "installed"], rows)
+    out.line()
+    for one in payload:
+        if one["install"]:
+            out.line(f"{one['name']}: {one['install']}")
     out.finish({"corpora": payload})
 
 
@@ -60,8 +66,11 @@ def runs(
     finished = [run for run in found if run.is_finished]
     reports = reports_of(finished[-1]) if finished else []
     if found:
-        header = ["run", "status", "data", "increments", "seed", "steps", "validation, nats/byte", "started"]
-        out.table(f"Runs under {root}", header, [_row(run) for run in found])
+        header = ["run", "data", "increments", "seed", "steps", "nats/byte", "started"]
+        n_shown = len(header) if console(to_stderr=False).width > _WIDE else -1
+        rows = [_row(run, root)[:n_shown] for run in found]
+        out.table(f"Runs under {root}, the newest last", header[:n_shown], rows)
+        out.line()
     else:
         out.line(f"no runs under {root} yet: `lrope-interp train` makes one")
     if reports:
@@ -78,16 +87,16 @@ def reports_of(run: Run) -> list[Path]:
     return [path for path in (own, *inner) if path.is_file() and not path.parent.name.startswith(".")]
 
 
-def _row(run: Run) -> list[str]:
+def _row(run: Run, root: Path) -> list[str]:
     info = run.info
+    kind, _, data = str(info.get("data", "-")).rpartition(":")
     return [
-        str(run.folder),
-        run.status if run.is_finished else "unfinished",
-        str(info.get("data", "-")),
-        str(info.get("increments", "-")) + (" per head" if info.get("per_head") else ""),
+        str(run.folder.relative_to(root)),
+        Path(data).name if kind == "file" else data,
+        str(info.get("increments", "-")).replace("_", " ") + (" per head" if info.get("per_head") else ""),
         str(info.get("seed", "-")),
         str(info.get("n_steps", "-")),
-        number(run.summary.get("validation_nats_per_byte")),
+        number(run.summary.get("validation_nats_per_byte")) if run.is_finished else "unfinished",
         run.started.strftime("%Y-%m-%d %H:%M"),
     ]
 

@@ -60,7 +60,8 @@ class Voice:
         """Say what to mind of a result, or where many warnings stand."""
         if self.is_verbose or len(texts) <= _FEW:
             for text in texts:
-                self.warn(text)
+                with suppress(OSError):
+                    typer.echo(_wrapped(f"warning: {text}", "  "), err=True)
         else:
             self.warn(f"{len(texts)} things to mind: they stand on the page, and --verbose prints them")
 
@@ -71,8 +72,8 @@ class Voice:
 
     def paragraph(self, text: str) -> None:
         """Print prose in lines of at most 80 columns."""
-        for line in textwrap.wrap(text, 80):
-            self.line(line)
+        if not self.as_json:
+            typer.echo(_wrapped(text))
 
     def text(self, text: str, end: str = "\n") -> None:
         """Print a text, or a piece of one, with its line ends and tabs."""
@@ -89,11 +90,12 @@ class Voice:
 
         table = Table(
             title=visible(title) or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
-            pad_edge=False, show_edge=False,
+            pad_edge=False, show_edge=False, collapse_padding=True, show_header=any(header),
         )  # fmt: skip
         for k, name in enumerate(header):
             is_numeric = bool(rows) and all(row[k] == "-" or row[k][:1].isdigit() for row in rows)
-            is_whole = any("[" in row[k] for row in rows)  # a number and its interval stay together
+            # a number and its interval stay together
+            is_whole = any(re.search(r"\[[+−]?\d", row[k]) for row in rows)
             justify = "right" if is_numeric else "left"
             table.add_column(name, justify=justify, overflow="fold", no_wrap=is_whole)
         for row in rows:
@@ -170,7 +172,7 @@ def _lines(voice: Voice, stages: Stages) -> Iterator[Progress]:
         stages.tell(stage, done, total)
         if stage != told:
             told = stage
-            voice.note(f"{stage} ({total}) ...")
+            voice.note(f"{stage} ({total:,}) ..." if total > 1 else f"{stage} ...")
 
     threading.Thread(target=now_and_then, daemon=True).start()
     try:
@@ -212,6 +214,12 @@ def console(*, to_stderr: bool) -> Console:
     stream = sys.stderr if to_stderr else sys.stdout
     width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
     return Console(stderr=to_stderr, width=width, highlight=False, markup=False)
+
+
+def _wrapped(text: str, margin: str = "") -> str:
+    """Return prose in lines of at most 80 columns; a path or a name stays whole."""
+    how = {"break_long_words": False, "break_on_hyphens": False, "subsequent_indent": margin}
+    return "\n".join(textwrap.wrap(visible(text), 80, **how))
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lrope_interp.commands import options
-from lrope_interp.commands.analysis import INTERRUPTED, close, print_verdicts
+from lrope_interp.commands.analysis import INTERRUPTED, Analysis, shares
 from lrope_interp.commands.output import Voice
 from lrope_interp.errors import LRopeError
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from lrope_interp.training.replication import Replication
 
 
+@shares("replicate", "device", "encoding_errors", "open_page", "image", "as_json", "quiet", "verbose")
 def replicate(
+    asked: Analysis,
     arms: Annotated[
         str,
         typer.Option(
@@ -54,10 +56,6 @@ def replicate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin again; --out is replaced at the end.")
     ] = False,
-    device: options.Device = "auto",
-    encoding_errors: options.EncodingErrors = "strict",
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Train arms over paired seeds; tell whether their losses are equal."""
     from lrope_interp.commands.progress import Course, listen
@@ -68,14 +66,15 @@ def replicate(
     from lrope_interp.training.config import train_config
     from lrope_interp.training.replication import check_reference, opened, parse_arms, train_missing
 
-    say, parsed = Voice(as_json, quiet), parse_arms(arms)
+    asked.check_image()
+    say, parsed = asked.output, parse_arms(arms)
     comparison = Comparison(check_reference(reference, parsed), margin)
     base = train_config(
         preset or "tiny",
         n_steps=steps,
         data=data,
-        device=None if device == "auto" else device,
-        encoding_errors=encoding_errors,
+        device=None if asked.device == "auto" else asked.device,
+        encoding_errors=asked.encoding_errors,
     )
     replication = _resolve(parsed, seeds, base, out, overwrite)
     planned = replication.runs()
@@ -95,15 +94,14 @@ def replicate(
             made = _compare(working, comparison, runs, say)
             folder = as_given(working.folder, place.target)
             result = stamp(made, command=_command(folder))
-            _save(result, working.folder)
+            _save(result, working.folder, asked.image)
             place.settle()
     except KeyboardInterrupt:
         typer.echo(_how_to_go_on(replication, course), err=True)
         raise typer.Exit(INTERRUPTED) from None
-    print_verdicts(result, say)
     columns = ["arm", "reference", "margin", "mean", "ci90_low", "ci90_high", "verdict", "power"]
     differences: Any = result.tables["differences"]
-    close(result, folder, say, differences=differences[columns].to_dict("records"))
+    asked.close(result, folder, differences=differences[columns].to_dict("records"))
 
 
 def _resolve(
@@ -188,13 +186,17 @@ def _compare(replication: Replication, comparison: Comparison, runs: Sequence[Ru
 _NOT_SHARED = ("increments", "per_head", "widened", "seed")
 
 
-def _save(result: Result, folder: Path) -> None:
+def _save(result: Result, folder: Path, image: str | None) -> None:
     from lrope_interp.folders import REPLICATE, record
+    from lrope_interp.reports import write_image
     from lrope_interp.results import load_result, save_result
 
     save_result(result, folder)
     load_result(folder).report(folder / "report.html")
     record(folder, REPLICATE, ("result.json", "report.html", *(f"{name}.csv" for name in result.tables)))
+    if image is not None:
+        write_image(result, folder / f"figure.{image}")
+        record(folder, REPLICATE, (f"figure.{image}",))
 
 
 def _command(folder: Path) -> str:

@@ -212,6 +212,7 @@ def _summarise(finished: Run, report: Path, course: Course, out: Voice) -> None:
         for layer, mean, sd in by_layer(course.increments)
     ]
     out.table(f"{finished.folder}, step {summary['step']}", ["", ""], rows)
+    out.line()
     out.line(f"run     {finished.folder}")
     out.line(f"report  {report}")
     out.finish({"run": finished.folder, "report": report, "summary": dict(summary)})

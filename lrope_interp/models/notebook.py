@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lrope_interp.errors import visible
+from lrope_interp.errors import plural, visible
 from lrope_interp.models.config import LRopeConfig
 
 _BAR, _HEIGHT, _TALLEST, _MOST = 4, 20, 2.5, 200  # pixels a position and a row; means; positions drawn
@@ -25,7 +25,8 @@ def model_html(cfg: LRopeConfig, n_parameters: int, where: str, folder: str) -> 
     """
     increments = {"fixed": "fixed to 1", "shared": "one head for all layers", "per_layer": "a head per layer"}
     facts = {
-        "Shape": f"{cfg.n_layers} layers, {cfg.n_heads} heads, {cfg.d_model} wide, MLP {cfg.d_mlp}",
+        "Shape": f"{plural(cfg.n_layers, 'layer')}, {plural(cfg.n_heads, 'head')}, {cfg.d_model} wide, "
+        f"MLP {cfg.d_mlp}",
         "Increments": increments.get(cfg.increments, cfg.increments)
         + (", an increment per attention head" if cfg.per_head and cfg.increments != "fixed" else ""),
         "Reads": f"{cfg.n_ctx:,} tokens of {cfg.d_vocab:,} kinds",

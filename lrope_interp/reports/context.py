@@ -72,7 +72,8 @@ def verdicts(result: Result) -> Verdicts:
         names={"what": "Beyond fixed RoPE", "value": "Found", "control": "Asked"},
         digits=2,
         caption=f"At {context:,} tokens. Time of the increment path, over a forward pass of fixed RoPE; "
-        "memory of a forward pass. Brackets: quartiles. Upright line: what was asked.",
+        "memory of a forward pass. Brackets: quartiles.",
+        about_drawing="Upright line: what was asked.",
         marks=MARKS,
     )
 
@@ -101,7 +102,7 @@ def _headline(result: Result, context: int) -> str:
     judged = targets[targets["verdict"] != "none"]
     n_met = int((judged["verdict"] == "met").sum())
     unknown = f", {len(targets) - len(judged)} unknown" if len(targets) > len(judged) else ""
-    met = f"{n_met} of {len(targets)} targets are met{unknown}"
+    met = f"{n_met} of {len(targets)} targets {'is' if n_met == 1 else 'are'} met{unknown}"
     said = met if len(judged) else f"targets are for {TARGET_CONTEXT:,}"
     return f"{arm_word(arm).capitalize()} increments add {listed(costs)} at {context:,} tokens; {said}."
 

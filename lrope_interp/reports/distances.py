@@ -30,7 +30,7 @@ from lrope_interp.results import Result
 NORMALISED, EFFECTIVE = MEASURES = ("normalised", "effective")
 CLOSER, FARTHER, USUAL = "closer", "farther", "as usual"
 _LOOKS = {CLOSER: ("◂", "won"), FARTHER: ("▸", "won"), USUAL: ("=", "open")}
-_BY_CONSTRUCTION = 0.05  # of all pairs lie outside their central 95 %
+_BY_CONSTRUCTION = 5.0  # % of all pairs lie outside their central 95 %
 _NAMED = 3  # layers that a headline names
 
 
@@ -120,7 +120,8 @@ def of_words(result: Result) -> Verdicts:
     matrix, rows = matrix_frame(result), []
     for name, own in matrix.groupby("row_label", sort=False):
         judged, outside = own[own["verdict"] != ""], own[own["verdict"].isin([CLOSER, FARTHER])]
-        row = {"what": name, "value": len(outside) / len(judged) if len(judged) else np.nan, "where": ""}
+        share = 100 * len(outside) / len(judged) if len(judged) else np.nan
+        row = {"what": name, "value": share, "where": ""}
         if len(outside):
             top = outside.loc[np.log2(outside["ratio"]).abs().idxmax()]
             words = f"{word(top['word_a'], 12)} … {word(top['word_b'], 12)}"
@@ -130,11 +131,11 @@ def of_words(result: Result) -> Verdicts:
     return Verdicts(
         headline=_headline(frame, matrix, len(table_of(result, "words"))),
         frame=frame,
-        names={"what": "Row", "where": "Most unusual pair", "value": "Unusual pairs"},
-        digits=2,
+        names={"what": "Row", "where": "Most unusual pair", "value": "Unusual pairs, %"},
+        digits=0,
         reference=_BY_CONSTRUCTION,
         caption="Unusual: outside the central 95 % of this text's tokens that are as many tokens apart, "
-        "where 0.05 of all pairs lie by construction. One text, no test.",
+        "where 5 % of all pairs lie by construction. One text, no test.",
     )
 
 
@@ -145,7 +146,7 @@ def _headline(frame: Frame, matrix: Frame, n_words: int) -> str:
     share = number(100 * (judged["verdict"] != USUAL).mean(), 0)
     top = frame.loc[frame["value"].idxmax(), "what"]
     most = f"; most in {top}" if len(frame) > 1 else ""
-    return f"{share} % of the pairs of {n_words} words are unusually close or far (5 % are anyway){most}."
+    return f"{share} % of the pairs of {n_words} words are unusually close or far (5 % in any text){most}."
 
 
 def pair_table(result: Result) -> Frame:

@@ -101,7 +101,7 @@ def verdicts(result: Result) -> Verdicts:
         },
         digits=4,
         caption=f"Brackets: 90 %. Equivalent: within ±{margin:g}; different: 95 % leaves out 0. "
-        "Power: how often as many seeds would find equal arms equivalent.",
+        "Power: how often as many seeds would find equal arms equivalent; seeds: how many would in 80 %.",
         marks=MARKS,
     )
 

@@ -91,13 +91,14 @@ PLACE: dict[str, Check] = {
     "--json": lambda s: s.Voice.as_json,
     "--quiet": lambda s: s.Voice.is_quiet,
     "--verbose": lambda s: s.Voice.is_verbose,
-    "--open": lambda s: s.asked.open_page,
-    "--format": lambda s: s.asked.image == "svg",
+    "--open": lambda s: s.Analysis.open_page,
+    "--format": lambda s: s.Analysis.image == "svg",
 }
 PLACE_WORDS = (
     "--model other --out there --overwrite --device cuda --json --quiet --verbose --open --format svg"
 )
 SPOKEN = {name: PLACE[name] for name in ("--json", "--quiet")}
+SAID = SPOKEN | {name: PLACE[name] for name in ("--verbose", "--open", "--format")}
 ENCODING = "--encoding-errors replace"
 LIMITS = f"--max-bytes 777 {ENCODING}"
 COLUMN = "--text-column body"
@@ -241,10 +242,9 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
     (
         "study context",
         f"--preset tiny --contexts 8,32,128,512 --max-context 128 --arms shared {ON_COSTS} --out there "
-        "--overwrite --device cuda --json --quiet --verbose",
-        SPOKEN | same("computes.plan", ON_COSTS)
+        "--overwrite --device cuda --json --quiet --verbose --open --format svg",
+        SAID | same("computes.plan", ON_COSTS)
         | {
-            "--verbose": PLACE["--verbose"],
             "--preset": lambda s: s.computes.plan.shape["d_model"] == train_config("tiny").d_model,
             "--contexts": lambda s: s.computes.plan.contexts[0] == 8,
             "--max-context": lambda s: s.computes.plan.contexts[-1] == 128,
@@ -258,8 +258,8 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
     (
         "study replicate",
         f"--arms shared,per-layer --seeds 3 --reference shared --margin 0.5 {ON_RUNS} "
-        "--out there --overwrite --json --quiet",
-        SPOKEN | same("train_missing.replication.base", ON_RUNS, steps="n_steps")
+        "--out there --overwrite --json --quiet --verbose --open --format svg",
+        SAID | same("train_missing.replication.base", ON_RUNS, steps="n_steps")
         | same("computes.comparison", "--reference shared --margin 0.5")
         | {
             "--arms": lambda s: s.train_missing.replication.arms == ("shared", "per_layer"),
@@ -374,13 +374,8 @@ def watch(
     for name, home in homes.items():
         put(name, home)
     monkeypatch.setattr(LRopeTransformer, "from_pretrained", staticmethod(from_pretrained))
-    report = Analysis.report
-
-    def reported(self: Analysis, *words: Any, **named: Any) -> None:
-        seen.asked = self
-        report(self, *words, **named)
-
-    monkeypatch.setattr(Analysis, "report", reported)
+    asked = watched("Analysis", Analysis.__init__, Analysis.__init__)
+    monkeypatch.setattr(Analysis, "__init__", lambda *words, **named: asked(*words, **named))
     monkeypatch.setitem(sys.modules, "kaleido", lrope_interp)  # as if it were installed
     initialised = watched("Voice", Voice.__init__, Voice.__init__)
     monkeypatch.setattr(Voice, "__init__", lambda *words, **named: initialised(*words, **named))

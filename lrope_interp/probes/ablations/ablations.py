@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lrope_interp.data.texts import AnyText
-from lrope_interp.errors import LRopeError, check_seed, unknown
+from lrope_interp.errors import LRopeError, check_seed, plural, unknown
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.ablations.passes import run_arms
@@ -196,22 +196,22 @@ def _warnings(
         yield "attention is looked at only where all increments of all layers are frozen"
     units = tables.groups[0].units
     if not units.has_interval:
-        yield f"no interval: {units.count} units of {units.n_documents} documents"
+        yield f"no interval: {plural(units.count, 'unit')} of {plural(units.n_documents, 'document')}"
     elif not units.is_document:
         yield "fewer than 50 documents: intervals resample blocks of 4,096 bytes"
     for row in places.to_dict("records"):
         if row["n_known"] < row["n_documents"]:
             yield (
-                f"{row['where']} is known in {row['n_known']} of {row['n_documents']} documents; in the "
-                "others nothing was changed there, and their bytes count all the same"
+                f"{row['where']} is known in {row['n_known']} of {plural(row['n_documents'], 'document')}; "
+                "in the others nothing was changed there, and their bytes count all the same"
             )
     if label is None:
         yield "the text has no words, lines, punctuation or white space: no local edits, no loss by distance"
     is_new = np.diff(fitted.first)[tables.captured.tokens] == 0
     if is_new.any() and any(arm.intervention in (LEXICAL, RESAMPLE) for arm in arms):
         yield (
-            f"{int(is_new.sum())} of {len(is_new)} tokens never occur in the fit text: `lexical` gives them "
-            "their layer's mean, `resample` any of its increments"
+            f"{int(is_new.sum()):,} of {plural(len(is_new), 'token')} never occur in the fit text: "
+            "`lexical` gives them their layer's mean, `resample` any of its increments"
         )
     if not tables.captured.has_byte_tokens:
         yield (

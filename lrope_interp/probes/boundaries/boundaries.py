@@ -54,6 +54,7 @@ from lrope_interp.probes.capture.capture import (
     BATCH_SIZE,
     Layers,
     Progress,
+    begin,
     capture,
     check_layers,
     counted,
@@ -169,11 +170,13 @@ def boundaries(
         for _, one in zip(counted(found, "scoring", on_progress), pool.map(scorer.score, found), strict=True):
             scored.add(one)
     trials = [one for one in scored.trials if not math.isnan(one.auc.value)]
+    begin(on_progress, "nulls")
     nulls, scores = null_rows(trials), scored.rows["scores"]
     with_p_values(scores, nulls)
     scores += [row for one in scorer.test_fields for row in prevalence_rows(one)]
     beyond = beyond_rows(scorer, gaps["fit"], captured, found, counts, selection.training, on_progress)
 
+    begin(on_progress, "comparing")
     tables = {
         "scores": table([*scores, *seed_means(scores)], SCORE_COLUMNS),
         "nulls": table(nulls, NULL_COLUMNS),

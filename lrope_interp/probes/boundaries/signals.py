@@ -18,7 +18,7 @@ from lrope_interp.probes.boundaries.ceiling import (
     fit_ceilings,
 )
 from lrope_interp.probes.boundaries.text_controls import TextTables, jieba_signal, text_signals
-from lrope_interp.probes.capture.capture import COSINE, Progress, Readout, capture, staged
+from lrope_interp.probes.capture.capture import COSINE, Progress, Readout, begin, capture, staged
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import (
     RULES,
@@ -96,6 +96,7 @@ def gather(
         # count text alone use all of it.
         drawn = sample_documents(selection.training, SAMPLE_BYTES)
         more = capture_increments(model, drawn, fit.layers, batch_size=batch_size, on_progress=stage)
+        begin(on_progress, "counting training text")
         tables = TextTables.of(selection.training)
         counted = [*ngram_means([fit, more], is_shared), *text_signals(tables)]
     else:

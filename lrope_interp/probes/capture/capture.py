@@ -188,8 +188,15 @@ def staged(on_progress: Progress | None, stage: str) -> Progress | None:
     return None if on_progress is None else lambda _, done, total: on_progress(stage, done, total)
 
 
+def begin(on_progress: Progress | None, stage: str, total: int = 1) -> None:
+    """Tell `on_progress` that a stage begins."""
+    if on_progress is not None:
+        on_progress(stage, 0, total)
+
+
 def counted(things: Sequence[Thing], stage: str, on_progress: Progress | None) -> Iterator[Thing]:
-    """Yield one thing after the other, and tell `on_progress` after what was done with each."""
+    """Yield one thing after the other, and tell `on_progress` first, and after what was done with each."""
+    begin(on_progress, stage, len(things))
     for done, one in enumerate(things, start=1):
         yield one
         if on_progress is not None:
@@ -205,8 +212,10 @@ def in_batches(
 ) -> Iterator[tuple[int, Sequence[DocumentWindow]]]:
     """Yield the windows `size` at a time, each time with how many are done after them.
 
-    `on_progress` is told after what was done with each batch: windows times passes, and all of them.
+    `on_progress` is told first, and after what was done with each batch: windows times passes, and all of
+    them.
     """
+    begin(on_progress, stage, len(todo) * n_passes)
     for start in range(0, len(todo), max(1, size)):
         batch = todo[start : start + max(1, size)]
         done = start + len(batch)

@@ -30,12 +30,13 @@ from lrope_interp.data.documents import Reading, unique_documents
 from lrope_interp.data.held_out import MAX_BYTES, piece_of, shared_shingles
 from lrope_interp.data.labels.words import without_space
 from lrope_interp.data.texts import AnyText, gold_documents, text_documents, text_splits
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, plural
 from lrope_interp.models import LRopeTransformer
 
 HELD_OUT = ("fit", "dev", "test")
 FIT_BYTES = 100_000
 GIVEN = "text:given"  # the name of a text that has none
+ALSO_TRAINED = "also occur in training text"
 _MOST_SHARED = 0.02
 
 
@@ -92,9 +93,9 @@ class Selection:
         if shared.n_shared:
             n_bytes = sum(document.n_bytes for document in dev_and_test)
             found.append(
-                f"{shared.n_shared} 64-byte shingles in {shared.n_documents} of {len(dev_and_test)} dev and "
-                f"test documents also occur in training text; their {shared.n_bytes} of {n_bytes} bytes "
-                "are left out of every score"
+                f"{shared.n_bytes:,} of {plural(n_bytes, 'byte')} of dev and test text {ALSO_TRAINED} "
+                f"(64 in a row or more, in {shared.n_documents} of {plural(len(dev_and_test), 'document')}) "
+                "and are left out of every score"
             )
         n_dev = len(ordered["dev"])
         return cls(
@@ -323,7 +324,7 @@ def _select_units(
             )
         splits["dev"], from_where = _of_same_script(tuple(splits["dev"]), test, manifest["name"])
         warnings += [
-            f"{called} has {len(documents)} units, fewer than 60: signs, thresholds and "
+            f"{called} has {plural(len(documents), 'unit')}, fewer than 60: signs, thresholds and "
             f"alignments come from {from_where}, byte means from all of it, and the whole file is test"
         ]
     if len(splits["test"]) == 1:

@@ -10,6 +10,7 @@ from jaxtyping import Float32
 
 from lrope_interp.data import character_starts
 from lrope_interp.data.spans.families import FAMILIES
+from lrope_interp.errors import plural
 from lrope_interp.probes.concepts.claims import BEYOND
 from lrope_interp.probes.concepts.features import Features
 from lrope_interp.probes.concepts.options import INCREMENTS, RESID
@@ -126,7 +127,7 @@ def warnings_of(samples: Sequence[SpanSample], tables: Mapping[str, pd.DataFrame
         found.append("no interval: too few test documents, so nothing is claimed")
     elif (n_documents := int(tables["claims"]["n_documents"].to_numpy(int).min())) < MIN_DOCUMENTS:
         found.append(
-            f"{n_documents} documents are scored, fewer than {MIN_DOCUMENTS}: intervals draw blocks of "
+            f"{plural(n_documents, 'document')} scored, fewer than {MIN_DOCUMENTS}: intervals draw blocks of "
             f"{BLOCK_BYTES:,} bytes of them again, which makes them somewhat too narrow"
         )
     if np.isnan(tables["claims"]["untrained_auc"].to_numpy(float)).all():

@@ -21,7 +21,7 @@ from lrope_interp.data.documents import sizes_of
 from lrope_interp.data.held_out import MAX_BYTES, sample_documents
 from lrope_interp.data.sources.files import LARGEST_WHOLE_FILE
 from lrope_interp.data.texts import AnyText, text_documents
-from lrope_interp.errors import LRopeError, check_seed, whole_number
+from lrope_interp.errors import LRopeError, check_seed, plural, whole_number
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, capture
 from lrope_interp.probes.capture.captured import Captured
@@ -156,7 +156,10 @@ def _languages(captured: Captured, bootstrap: Bootstrap) -> tuple[pd.DataFrame, 
         units = Units.of(captured.document[inside], captured.t[inside])
         nats = captured.surprisal[inside].astype(np.float64)
         if not units.has_interval:
-            warnings.append(f"no interval for {name}: {units.count} units of {units.n_documents} documents")
+            warnings.append(
+                f"no interval for {name}: {plural(units.count, 'unit')} of "
+                f"{plural(units.n_documents, 'document')}"
+            )
         elif not units.is_document:
             warnings.append(
                 f"fewer than 50 documents for {name}: the interval resamples blocks of 4,096 bytes"

@@ -231,7 +231,7 @@ def verdicts(result: Result) -> Verdicts:
     bounds = "" if base is None else f" {interval(base['ci_low'], base['ci_high'])}".rstrip()
     loss = "" if base is None else f" Untouched: {number(base['nats_per_byte'], 3)}{bounds} nats per byte."
     random = " or as many random gaps" if len(places) else ""
-    brackets = "Brackets: paired 95 % over documents, uncorrected; each row has its own scale."
+    brackets = "Brackets: paired 95 % over documents, uncorrected."
     brackets = brackets if bool(frame["difference_low"].notna().any()) else "Too few documents for intervals."
     return Verdicts(
         headline=_headline(frame),
@@ -242,6 +242,7 @@ def verdicts(result: Result) -> Verdicts:
         },
         digits=4,
         caption=f"Minus the untouched model{random}; higher is worse. {brackets}{loss}",
+        about_drawing="Each row has its own scale.",
         marks={
             "costs": ("▲", "won"), "costs more": ("▲", "won"), "helps": ("▼", "lost"),
             "costs less": ("▼", "lost"), "not shown": ("=", "open"),

@@ -155,12 +155,14 @@ def verdicts(result: Result) -> Verdicts:
     picked = f"; the best of {n_layers} layers is picked on the text that is scored" if n_layers > 1 else ""
     names = {"what": "Boundary", "where": "Best layer", "value": "ROC-AUC", "control": "Strongest control"}
     unit = "token" if "unscored" in result.tables else "byte"
+    brackets = "Brackets: 95 % over documents, differences in pairs"
+    brackets = brackets if bool(frame["low"].notna().any()) else "Too few documents for intervals"
     table = f" Layer 0 sees the {unit} alone: it equals the {unit}'s mean increment by construction."
     return Verdicts(
         headline=_headline(frame),
         frame=frame,
         names=names | {"difference": "Layer minus control"},
-        caption=f"ROC-AUC, 0.5 is chance. Brackets: 95 % over documents, differences in pairs{picked}."
+        caption=f"ROC-AUC, 0.5 is chance. {brackets}{picked}."
         + (table if "layer 0" in frame["where"].tolist() else ""),
     )
 

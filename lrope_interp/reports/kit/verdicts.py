@@ -48,6 +48,7 @@ class Verdicts:
         digits: Of the numbers.
         reference: Where "no effect" stands on the axis of a drawn difference (of a value, where none is).
         caption: What the intervals are.
+        about_drawing: What more is to be known where they are drawn.
         marks: By verdict, a sign that does without colour, and how the row looks: "won", "lost" or "open".
         reach: How far the axis of a drawing goes from `reference` at least, so that nothing looks like much.
         picture: Draws what a notebook shows besides the table, as SVG below 100 kB.
@@ -59,6 +60,7 @@ class Verdicts:
     digits: int = 3
     reference: float | None = 0.0
     caption: str = ""
+    about_drawing: str = ""
     marks: Mapping[str, tuple[str, str]] = field(default_factory=lambda: MARKS)
     reach: float = 0.0
     picture: Callable[[], Markup] | None = None
@@ -137,7 +139,9 @@ def _short(cell: str) -> str:
     for long, short in (
         (LOSES, "control"), (WINS, "layer"), (TIES, "neither"), (" mean increment", " mean"),
         ("supervised ", ""), ("finds it too", "too"), ("untrained model", "untrained"),
-        ("Best layer", "Best"), ("Strongest control", "Control"),
+        ("Best layer", "Best"), ("Strongest control", "Control"), ("Nearest control", "Control"),
+        ("Costliest alone", "Costliest"), ("; seeds for 80 %", "; seeds"), ("all layers", "all"),
+        ("random head ", "random "), ("under 1 %", "< 1 %"),
     ):  # fmt: skip
         cell = cell.replace(long, short)
     return cell

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lrope_interp.errors import plural as plural
+
 NOTHING = "–"
 CLASS_ORDER = (
     "space", "newline", "punctuation .!?", "other punctuation", "a-z", "A-Z", "0-9",
@@ -63,11 +65,6 @@ def shortened(name: str, length: int = 34) -> str:
 def place(layer: int, head: int = -1) -> str:
     """Name a layer, or a head of it as TransformerLens does."""
     return f"layer {layer}" if head < 0 else f"head {layer}.{head}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return `1 layer`, `2 layers`, `1,200 bytes`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def listed(items: list[str]) -> str:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 from lrope_interp.data import shared_shingles
 from lrope_interp.data.held_out import MAX_BYTES, sample_documents
 from lrope_interp.data.spans.definitions import KINDS
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, plural
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import randomised_control
 from lrope_interp.models.distance import effective_distance
@@ -28,7 +28,7 @@ from lrope_interp.probes.capture.capture import (
     window_sums,
 )
 from lrope_interp.probes.capture.controls import calibration_tokens
-from lrope_interp.probes.capture.selection import FIT_BYTES, Selection, describe, select
+from lrope_interp.probes.capture.selection import ALSO_TRAINED, FIT_BYTES, Selection, describe, select
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
 from lrope_interp.probes.statistics.estimates import Scoring
 from lrope_interp.probes.studies.definitions.pairs import (
@@ -165,7 +165,7 @@ def definition_uses(
         # What the selection counted on pieces says nothing where whole files are read.
         warnings=tuple(
             [
-                *(one for one in selection.warnings if "64-byte shingles in" not in one),
+                *(one for one in selection.warnings if ALSO_TRAINED not in one),
                 *_warnings(found, model.cfg.n_ctx),
             ]
         ),
@@ -406,16 +406,16 @@ def _warnings(found: Found, n_ctx: int) -> list[str]:
     units = units_of(pairs[pairs["control"] == USES])
     if not units.is_document:
         warnings.append(
-            f"{units.n_documents} files are few, so intervals resample blocks of 4,096 bytes within them: "
-            "they are somewhat too narrow"
+            f"only {plural(units.n_documents, 'file')}: intervals resample blocks of 4,096 bytes, and are "
+            "somewhat too narrow"
         )
     for row in found.counts:
         if row["n_measured"] < _FEW:
             warnings.append(
-                f"{row['n_measured']} pairs of the kind {row['kind']} are measured, fewer than {_FEW}: of "
-                f"{row['n_found']} that the text has, {row['n_far']} are more than "
+                f"{plural(row['n_measured'], 'pair')} of the kind {row['kind']} measured, fewer than {_FEW}: "
+                f"of {row['n_found']:,} that the text has, {row['n_far']:,} are more than "
                 f"{most_tokens(n_ctx)} tokens apart, too far for a window of {n_ctx}"
             )
     if found.n_unreadable:
-        warnings.append(f"{found.n_unreadable} documents do not parse as Python and are left out")
+        warnings.append(f"{plural(found.n_unreadable, 'document')} left out: no valid Python")
     return warnings

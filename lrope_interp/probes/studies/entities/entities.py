@@ -16,7 +16,7 @@ from scipy.stats import wilcoxon
 from lrope_interp.data import Document
 from lrope_interp.data.held_out import sample_documents
 from lrope_interp.data.texts import AnyText
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, plural
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import increments_name
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, staged
@@ -422,8 +422,9 @@ def _warnings(tables: Mapping[str, pd.DataFrame], has_training: bool) -> list[st
         n_others, capitals = int(line["n"] - line["n_names"]), int(line["n_others_capitalised"])
         if pd.isna(line["coefficient"]):
             found.append(
-                f"the regression within first words has {line['n_names']} names in {line['n_documents']} "
-                "documents, too few to estimate anything; give more text (--max-bytes)"
+                f"the regression within first words has {plural(int(line['n_names']), 'name')} in "
+                f"{plural(int(line['n_documents']), 'document')}, too few to estimate anything; "
+                "give more text (--max-bytes)"
             )
         elif n_others and capitals:
             found.append(
