@@ -83,7 +83,7 @@ def test_without_a_pair_the_words_are_summed_up_by_layer() -> None:
     matrix, found = matrix_frame(result), verdicts(result)
     for row, (_, own) in zip(found.frame.itertuples(), matrix.groupby("layer"), strict=True):
         known = own[own["is_outside"].notna()]
-        assert row.value == known["is_outside"].astype(bool).mean()
+        assert row.value == 100 * known["is_outside"].astype(bool).mean()
     assert plot_matrix(result) == result.plot()
     with pytest.raises(LRopeError, match="no pair of places"):
         result.plot("pair")
