@@ -241,7 +241,7 @@ def print_verdicts(result: Result, out: Voice) -> None:
     found = reports.verdicts(result)
     out.paragraph(found.headline)
     headings, rows = found.brief()
-    if rows:
+    if rows and headings[1:]:
         out.line()
         out.table("", headings, rows[:_MOST_ROWS])
         if len(rows) > _MOST_ROWS:
