@@ -172,7 +172,8 @@ def _lines(voice: Voice, stages: Stages) -> Iterator[Progress]:
         stages.tell(stage, done, total)
         if stage != told:
             told = stage
-            voice.note(f"{stage} ({total:,}) ..." if total > 1 else f"{stage} ...")
+            if total > 1:  # short ones are named if they last
+                voice.note(f"{stage} ({total:,}) ...")
 
     threading.Thread(target=now_and_then, daemon=True).start()
     try:
