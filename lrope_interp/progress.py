@@ -19,13 +19,13 @@ _REFRESH = 0.4  # seconds between two looks of a notebook
 _UNTRAINED = [f"untrained {k}/5" for k in range(1, 6)]
 USUAL: dict[str, dict[str, float]] = {
     "boundaries": {
-        "capturing fit": 100, "fitting ceilings": 12, "capturing dev": 100, "capturing test": 100,
-        "reading training text": 105, **dict.fromkeys(_UNTRAINED, 70), "scoring": 22, "beyond surprisal": 18,
+        "capturing fit": 100.0, "fitting ceilings": 12.0, "capturing dev": 100.0, "capturing test": 100.0,
+        "reading training text": 105.0, **dict.fromkeys(_UNTRAINED, 70.0), "scoring": 22.0, "beyond surprisal": 18.0,
     },
-    "ablate": {"fit": 1, "ablations": 60},
+    "ablate": {"fit": 1.0, "ablations": 60.0},
     "probe": {
-        **dict.fromkeys([f"reading: {one}" for one in ("model", *_UNTRAINED)], 100),
-        "probing: clauses": 25, "probing: entities": 40, "structure": 3,
+        **dict.fromkeys([f"reading: {one}" for one in ("model", *_UNTRAINED)], 100.0),
+        "probing: clauses": 25.0, "probing: entities": 40.0, "structure": 3.0,
     },
 }  # fmt: skip
 Function = TypeVar("Function", bound=Callable[..., Any])
