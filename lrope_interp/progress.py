@@ -20,7 +20,8 @@ _UNTRAINED = [f"untrained {k}/5" for k in range(1, 6)]
 USUAL: dict[str, dict[str, float]] = {
     "boundaries": {
         "capturing fit": 100.0, "fitting ceilings": 12.0, "capturing dev": 100.0, "capturing test": 100.0,
-        "reading training text": 105.0, **dict.fromkeys(_UNTRAINED, 70.0), "scoring": 22.0, "beyond surprisal": 18.0,
+        "reading training text": 105.0, **dict.fromkeys(_UNTRAINED, 70.0), "scoring": 22.0,
+        "beyond surprisal": 18.0,
     },
     "ablate": {"fit": 1.0, "ablations": 60.0},
     "probe": {
