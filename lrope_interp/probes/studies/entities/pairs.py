@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrope_interp.data.sources.plain_text import decoded_text
 from lrope_interp.errors import LRopeError
 
 TESTED_BYTES = 300_000
@@ -117,6 +116,8 @@ def read_pairs(path: Path | str) -> tuple[EntityPair, ...]:
         LRopeError: A file that cannot be read, a line that is not two words, a name that comes twice, or
             no name at all; the message names the line.
     """
+    from lrope_interp.data.sources.plain_text import decoded_text  # loads numpy, which --help can do without
+
     lines = decoded_text(Path(path)).splitlines()
     found: dict[str, EntityPair] = {}
     for number, line in enumerate(lines, start=1):
