@@ -253,7 +253,7 @@ def test_all_of_a_text_is_scored_or_as_much_as_is_asked_for(cli: Cli, run_copy: 
     assert found["provenance"]["data"]["n_bytes"] == wanted
     Path("new.txt").write_text("\n\n".join(f"Heron {n} stood in the pond. " * 9 for n in range(200)))
     answer = cli("eval", "--text", "new.txt", "--max-bytes", 2000, "--json")
-    assert "max_bytes chooses how many" in answer.err
+    assert "max_bytes chooses how many" in " ".join(answer.err.split())
     assert 1_000 < answer.json["provenance"]["data"]["n_bytes"] <= 2_000
 
 
@@ -290,7 +290,7 @@ def test_show_warns_of_white_space_that_a_model_has_never_seen(cli: Cli, run_cop
     manifest = json.loads((run_copy / "data.json").read_text())
     assert "never seen white space" not in cli("show", "a b").err
     (run_copy / "data.json").write_text(json.dumps(manifest | {"despaced": True}))
-    assert "has never seen white space" in cli("show", "a b").err
+    assert "has never seen white space" in " ".join(cli("show", "a b").err.split())
     assert "never seen white space" not in cli("show", "ab").err
 
 
