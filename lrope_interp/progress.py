@@ -14,8 +14,8 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Told the stage, what is done of it, and all of it."""
 
 _REFRESH = 0.4  # seconds between two looks of a notebook
-# What stages weigh before anything was measured here. Estimates: seconds of a few windows of the `small` shape,
-# times the windows that the defaults read; fits and statistics as runs of the `tiny` shape took them.
+# What stages weigh before anything was measured here. Estimates: seconds of a few windows of the `small`
+# shape, times the windows that the defaults read; fits and statistics as runs of the `tiny` shape took them.
 _UNTRAINED = [f"untrained {k}/5" for k in range(1, 6)]
 USUAL: dict[str, dict[str, float]] = {
     "boundaries": {
