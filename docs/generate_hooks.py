@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 
 import torch
@@ -23,12 +23,12 @@ FLAGS = (None, "use_split_qkv_input", "use_attn_in", "use_attn_result", "use_hoo
 OURS = ("hook_increments_in", "hook_increments_pre", "hook_increments", "hook_positions")
 NOTES = {
     "hook_tokens": "the ids that are embedded, and that the loss predicts",
-    "hook_increments_in": "what the increment head reads: a fifth reader of the residual stream",
+    "hook_increments_in": "what the increment head reads",
     "hook_increments_pre": "before the sigmoid",
     "hook_increments": "the gap *before* each token; write here to ablate",
     "hook_positions": "their running sum, what RoPE rotates by",
-    "hook_attn_scores": "masked scores are -inf; a hook here switches to eager attention",
-    "hook_pattern": "a hook here switches to eager attention",
+    "hook_attn_scores": "a hook here switches to eager attention; masked scores are -inf",
+    "hook_pattern": "a hook here switches to eager attention; masked scores are -inf",
     "hook_normalized": "before the gain",
     "hook_result": "each head's write, before `b_O`",
     "hook_post": "with `b_in`, as in HookedTransformer",
@@ -51,7 +51,7 @@ class HookRow:
         name = f"**`{self.name}`**" if leaf in OURS else f"`{self.name}`"
         notes = [NOTES[leaf]] if leaf in NOTES else []
         if set(self.modes) != set(MODES):
-            notes.append(f"only in {' and '.join(f'`{mode}`' for mode in self.modes)} mode")
+            notes.append(f"{' and '.join(f'`{mode}`' for mode in self.modes)} mode")
         if self.flag:
             notes.append(f"behind `set_{self.flag}(True)`")
         if self.dtype != "float32":
@@ -100,9 +100,10 @@ def hook_rows() -> list[HookRow]:
 
 
 def hook_table() -> str:
-    """Return the table in Markdown."""
+    """Return the table in Markdown: neighbours of one shape and with one note share a row."""
     lines = ["| name | shape | |", "|---|---|---|"]
-    lines += [f"| {' | '.join(row.cells())} |" for row in hook_rows()]
+    for (shape, note), rows in groupby((row.cells() for row in hook_rows()), key=lambda cells: cells[1:]):
+        lines.append(f"| {'<br> '.join(name for name, *_ in rows)} | {shape} | {note} |")
     return "\n".join(lines)
 
 
