@@ -24,15 +24,15 @@ RESULTS = {
 }
 FROZEN = "frozen-retraining"
 INTERVENTIONS = {
-    "mean": "to the layer's mean: all variation goes, the scale stays",
-    "one": "to 1, ordinary RoPE: the scale goes too",
+    "mean": "to the layer's mean: variation goes, scale stays",
+    "one": "to 1, ordinary RoPE: scale goes too",
     "lexical": "to the byte's mean: what context adds goes",
-    "resample": "another occurrence of the byte: the same; the spread stays",
-    "shuffle": "shuffled within a window: alignment goes, the numbers stay",
-    "shift": "shifted round a window: the same; neighbours stay",
-    "scale": "doubled: only the scale goes",
-    "local": "to the mean where a word begins; all after it shifts",
-    "local_compensated": "the same, and the next increment takes it back",
+    "resample": "another occurrence of the byte: spread stays",
+    "shuffle": "shuffled within a window: alignment goes",
+    "shift": "shifted round a window: the same, neighbours stay",
+    "scale": "doubled: only scale goes",
+    "local": "to the mean where words begin: all after shifts",
+    "local_compensated": "the same, taken back by the next increment",
 }
 PARTS = {"split_scale": "scale", "split_lexical": "lexical", "split_contextual": "contextual"}
 PLACES = {
@@ -105,20 +105,14 @@ def split_table(result: Result) -> str:
 
 
 def places_table(result: Result) -> str:
-    """Return what freezing to the mean costs at some gaps only: all layers beside random gaps, then each."""
+    """Return what freezing to the mean costs at some gaps only, by layer."""
 
     def most(layers: range, place: str) -> str:
         found = [change_of(result, "mean", str(layer), place) for layer in layers]
         return told(max(found, key=lambda row: row["value"]))
 
-    kinds = {"all layers": ("mean", ""), "as many gaps at random": ("mean", "random:")}
-    kinds["difference"] = ("beyond_random", "")
-    rows = [
-        [words, *(told(change_of(result, name, where=f"{before}{place}")) for place in PLACES)]
-        for words, (name, before) in kinds.items()
-    ]
     alone = {"layer 0": range(1), "layers 1 to 4, the most": range(1, 5), "layer 5": range(5, 6)}
-    rows += [[words, *(most(layers, place) for place in PLACES)] for words, layers in alone.items()]
+    rows = [[words, *(most(layers, place) for place in PLACES)] for words, layers in alone.items()]
     return marked_tables.table(["to its mean at", *PLACES.values()], rows)
 
 
@@ -126,22 +120,23 @@ def attention_table(result: Result) -> str:
     """Return how many heads look farther or nearer, and more or less within the word; and their means."""
     table, rows = result.tables["attention"], []
     for name, words in ATTENTION.items():
-        cells = []
+        cells, untouched = [], []
         for metric in ("look_back", "within_word"):
             own = table[
                 (table["language"] == "all") & (table["intervention"] == name) & (table["metric"] == metric)
             ]
             up, down = int((own["change_low"] > 0).sum()), int((own["change_high"] < 0).sum())
             before, after = (own["value"] - own["change"]).mean(), own["value"].mean()
-            cells += [f"{up} / {down} / {len(own) - up - down}", f"{number(before)} → {number(after)}"]
+            cells += [f"{up}/{down}/{len(own) - up - down}", number(after)]
+            untouched.append(number(before))
         rows.append([words, *cells])
     return marked_tables.table(
         [
             "all layers",
-            "farther / nearer / open",
-            "mean distance",
-            "within the word: more / less / open",
-            "mean share",
+            "farther/nearer/open",
+            f"mean distance, was {untouched[0]}",
+            "within the word: more/less/open",
+            f"mean share, was {untouched[1]}",
         ],
         rows,
     )
@@ -154,13 +149,13 @@ def frozen_rows() -> pd.DataFrame:
 
 def frozen_table() -> str:
     """Return the differences between ways to train, as a table."""
-    names = {"frozen_lexical": "on means of bytes", "frozen_contextual": "on a run's increments"}
+    names = {"frozen_lexical": "byte means", "frozen_contextual": "run's increments"}
     names |= {"per_layer": "learned", "fixed": "fixed"}
     rows = [
         [f"{names[row['arm']]} − {names[row['minus']]}", str(row["n"]), told(row)]
         for _, row in frozen_rows().iterrows()
     ]
-    return marked_tables.table(["trained", "seeds", "nats per byte"], rows)
+    return marked_tables.table(["trained with", "seeds", "nats per byte"], rows)
 
 
 def tables() -> dict[str, str]:

@@ -43,7 +43,6 @@ CONTROLS = {
     "entropy, or its rise": ("entropy", "rise"),
     "random heads": ("random_head",),
 }
-SHORT = {LOSES: "control better", WINS: "layer better", TIES: "not shown"}
 
 
 def load(name: str) -> Result:
@@ -52,7 +51,7 @@ def load(name: str) -> Result:
 
 
 def verdict_cells(result: Result, label: str, stratum: str) -> list[str]:
-    """Return the best layer, its strongest control, their paired difference and the verdict."""
+    """Return the best layer, its strongest control, the verdict and their paired difference."""
     scores = auc_frame(result, label, stratum)
     best, top = best_layer(scores), differences_frame(result, label, stratum).iloc[0]
     own = scores[(scores["signal"] == top["control"]) & (scores["layer"] == top["control_layer"])].iloc[0]
@@ -60,19 +59,8 @@ def verdict_cells(result: Result, label: str, stratum: str) -> list[str]:
     return [
         f"{best['name'].removeprefix('layer ')}: {_score(best)}",
         f"{signal_name(top['control']).replace(' mean increment', ' mean')} {_score(own)}",
-        difference,
-        f"{MARKS[top['verdict']][0]} {SHORT[top['verdict']]}",
+        f"{MARKS[top['verdict']][0]} {difference}",
     ]
-
-
-def verdicts_table(results: dict[str, Result]) -> str:
-    """Return the verdict on every label: its best layer beside its strongest control."""
-    rows = []
-    for (text, name, stratum), labels in TEXTS.items():
-        for label in labels:
-            rows.append([f"{text}, {_words(label)}", *verdict_cells(results[name], label, stratum)])
-    headings = ["text, boundary", "best layer", "strongest control", "layer − control", "verdict"]
-    return marked_tables.table(headings, rows)
 
 
 def controls_table(results: dict[str, Result]) -> str:
@@ -81,9 +69,10 @@ def controls_table(results: dict[str, Result]) -> str:
     for (text, name, stratum), labels in TEXTS.items():
         for label in [label for label in labels if label not in ("whitespace", "words_merged")]:
             scores = auc_frame(results[name], label, stratum)
+            best = best_layer(scores)
             cells = [_best(scores, signals) for signals in CONTROLS.values()]
-            rows.append([f"{text}, {_words(label)}", *cells])
-    return marked_tables.table(["ROC-AUC", *CONTROLS], rows)
+            rows.append([f"{text}, {_words(label)}", number(best["value"], 3), *cells])
+    return marked_tables.table(["ROC-AUC", "best layer", *CONTROLS], rows)
 
 
 def counts_sentence(results: dict[str, Result]) -> str:
@@ -105,20 +94,25 @@ def counts_sentence(results: dict[str, Result]) -> str:
     )
 
 
-def beyond_table(results: dict[str, Result]) -> str:
-    """Return which layers add to each baseline, and the most that one adds."""
-    rows = []
+def beyond_sets() -> list[tuple[str, pd.DataFrame]]:
+    """Return what every layer adds to each baseline, by text, boundary and set of gaps."""
+    sets = []
     for (text, name), labels in BEYOND.items():
-        table = results[name].tables["beyond"]
+        table = load(name).tables["beyond"]
         table = table[table["label"].isin(labels) & (table["signal"] == "increments")]
         for (label, stratum), own in table.groupby(["label", "stratum"], sort=False):
-            if (label, stratum) == ("words_merged", "characters"):  # the page has it
-                continue
-            gaps = ", han" if stratum == "han" else ""
-            cells = [most_cell(own[own["baseline"] == baseline]) for baseline in ("M0", "M0_lexical")]
-            passed = own.groupby("layer")["is_beyond"].all()
-            both = ", ".join(str(layer) for layer in passed.index[passed]) or "none"
-            rows.append([f"{text}, {_words(label)}{gaps}", *cells, both])
+            if (label, stratum) != ("words_merged", "characters"):  # the page has it
+                sets.append((f"{text}, {_words(label)}{', han' if stratum == 'han' else ''}", own))
+    return sets
+
+
+def beyond_table() -> str:
+    """Return which layers add to each baseline, and the most that one adds."""
+    rows = []
+    for what, own in beyond_sets():
+        cells = [most_cell(own[own["baseline"] == baseline]) for baseline in ("M0", "M0_lexical")]
+        passed = own.groupby("layer")["is_beyond"].all()
+        rows.append([what, *cells, ", ".join(str(layer) for layer in passed.index[passed]) or "none"])
     headings = ["text, boundary", "over M0: layers; the most", "over M0 and log-odds: layers; the most"]
     return marked_tables.table([*headings, "all three tests"], rows)
 
@@ -130,7 +124,7 @@ def matches_table(result: Result) -> str:
         by = own.set_index(["label", "stratum"])
         both = [[number(by.loc[key, name], 3) for name in ("value", "other_value")] for key in shown]
         spearman = signed(own["spearman"].iloc[0], 2)
-        rows.append([f"{layer}, {other}", spearman, *(" / ".join(pair) for pair in both)])
+        rows.append([f"{layer}, {other}", spearman, *("/".join(pair) for pair in both)])
     return marked_tables.table(
         ["layer, partner", "Spearman", *(f"{label}, {gaps}" for label, gaps in shown)], rows
     )
@@ -140,10 +134,9 @@ def tables() -> dict[str, str]:
     """Return every table of the page by its name."""
     results = {name: load(name) for name in (SMALL, DESPACED, CODE)}
     return {
-        "verdicts": verdicts_table(results),
         "counts": counts_sentence(results),
         "controls": controls_table(results),
-        "beyond": beyond_table(results),
+        "beyond": beyond_table(),
         "matches": matches_table(results[SMALL]),
     }
 

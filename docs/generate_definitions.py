@@ -25,8 +25,8 @@ MEASURES = ("normalised", "effective")
 
 def uses_table() -> str:
     """Return the difference to every control in percent, the mean of all layers, a row a kind and measure."""
-    lines = [f"| pairs | distance | {' | '.join(CONTROLS.values())} | untrained, names |"]
-    lines.append("|---" * (len(CONTROLS) + 3) + "|")
+    lines = [f"| pairs | {' | '.join(CONTROLS.values())} | untrained, names |"]
+    lines.append("|---" * (len(CONTROLS) + 2) + "|")
     rows = load_result(TOP / "results" / RESULT).tables["definitions"]
     rows = rows[rows["layer"].isna()]
     for measure in MEASURES:
@@ -34,7 +34,8 @@ def uses_table() -> str:
             own = rows[(rows["kind"] == kind) & (rows["measure"] == measure)]
             trained, untrained = (own[own["model"] == model] for model in ("trained", "untrained"))
             cells = [_cell(trained, control) for control in CONTROLS] + [_cell(untrained, "names")]
-            lines.append(f"| {name} ({trained['n'].max():,}) | {measure} | {' | '.join(cells)} |")
+            what = f"{name} ({trained['n'].max():,})" if measure == "normalised" else f"{name}, {measure}"
+            lines.append(f"| {what} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
