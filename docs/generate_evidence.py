@@ -151,6 +151,8 @@ def cost_table() -> str:
         for row in found.frame.to_dict("records"):
             if row["what"].startswith("shared") or pd.isna(row["value"]):
                 continue
+            if "angle" in row["what"] and row["verdict"] == "no verdict":  # the longer context has it
+                continue
             bounds = interval(row["low"], row["high"], 2)
             value = f"{number(row['value'])} {bounds}".strip()
             what = row["what"].replace("per layer: ", "")
