@@ -113,8 +113,8 @@ def run(name: str, analysis: Callable[..., Result], model: LRopeTransformer) -> 
     elif name == "entities":
         analysis(
             model,
-            few,
-            [EntityPair("the", "peace", "place"), EntityPair("of", "nations", "place")],
+            data=few,
+            pairs=[EntityPair("the", "peace", "place"), EntityPair("of", "nations", "place")],
             seed=7,
         )
     elif name == "definition_uses":
