@@ -282,7 +282,7 @@ def test_what_is_left_has_no_space_and_the_words_in_order(text: str) -> None:
     kinds = character_kinds(text)
     assert found.text == "".join(one for one, kind in zip(text, kinds, strict=True) if not kind & Kind.SPACE)
     assert found.n_bytes == len(found.text.encode())
-    # Of the text with its spaces: a mark that followed one belongs to no word, though it now follows a letter.
+    # Of the text with its spaces: a mark after one belongs to no word, though now it follows a letter.
     is_word = (kinds[(kinds & Kind.SPACE) == 0] & Kind.WORD) != 0
     covered = np.zeros(len(found.text), dtype=bool)
     for start, stop in found.words or ():
