@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from lrope_interp.commands.output import number
 from lrope_interp.data import Reading, assert_held_out, read_manifest
 from lrope_interp.errors import LRopeError
-from lrope_interp.files import MOST_DEPTH, ResultFile, parsed, read_json, read_log
+from lrope_interp.files import MOST_DEPTH, ModelShape, ResultFile, RunFile, check, parsed, read_json, read_log
 from lrope_interp.models import LRopeConfig, LRopeTransformer
 from lrope_interp.results import Result, load_result, save_result
 from lrope_interp.runs import list_runs, newest_finished_run, read_run
@@ -346,6 +346,31 @@ def test_a_model_configuration_keeps_plain_numbers_and_refuses_what_is_no_device
     for device in ("x", 3, ["cpu"]):
         with pytest.raises(LRopeError, match="the name of a torch device is wanted"):
             LRopeConfig(1, 16, 2, device=device)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "least", "most"),
+    [
+        (ModelShape, "n_layers", 1, 10_000),
+        (ModelShape, "d_model", 1, 2**20),
+        (ModelShape, "d_vocab", 1, 2**24),
+        (ModelShape, "n_ctx", 1, 2**40),
+        (ModelShape, "seed", -(2**63), 2**63 - 1),
+        (ModelShape, "eps", 0.0, 1.0),
+        (RunFile, "n_steps", 0, 2**63 - 1),
+        (RunFile, "seed", -(2**63), 2**63 - 1),
+    ],
+)
+def test_numbers_in_files_have_a_range_and_its_ends_are_in_it(
+    form: Any, name: str, least: float, most: float
+) -> None:
+    good = RUN if form is RunFile else {"n_layers": 1, "d_model": 16, "n_heads": 2}
+    step = 1 if isinstance(most, int) else 1e-9
+    for value in (least, most):
+        assert getattr(check(form, good | {name: value}, "it"), name) == value
+    for value in (least - step, most + step):
+        with pytest.raises(LRopeError, match=f"it: {name} must be"):
+            check(form, good | {name: value}, "it")
 
 
 def test_weights_larger_than_the_memory_are_refused_in_words(sound: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from lrope_interp.data import (
     shared_shingles,
 )
 from lrope_interp.data.documents import hash_fraction, hash_splits, unique_documents
+from lrope_interp.data.held_out import sample_documents
 from lrope_interp.errors import LRopeError
 
 
@@ -210,6 +211,13 @@ def test_the_choice_does_not_depend_on_order() -> None:
 def test_a_document_within_the_limit_is_left_alone() -> None:
     corpus = _sized([3_000] * 50)
     assert set(evaluation_documents(corpus, "fit")) == set(corpus.documents("fit"))
+
+
+def test_documents_are_spread_only_where_that_is_asked_for() -> None:
+    corpus = _sized([3_000] * 200)
+    whole = evaluation_documents(corpus, "test", 20_000)
+    assert sample_documents(corpus.documents("test"), 20_000) == whole
+    assert len(evaluation_documents(corpus, "test", 20_000, spread=True)) > len(whole)
 
 
 def test_an_empty_split_gives_nothing_and_a_limit_below_one_byte_is_refused() -> None:

@@ -97,6 +97,9 @@ def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
     good = {"streams": STREAMS, "n_ctx": 8, "batch_size": 4, "seed": 0}
     with pytest.raises(LRopeError):
         WindowSampler(**(good | wrong))  # pyright: ignore[reportArgumentType]
+    for least in ({"n_ctx": 1}, {"batch_size": 1}, {"seed": 2**64 - 1}):
+        sampler = WindowSampler(**(good | least))  # pyright: ignore[reportArgumentType]
+        assert sampler.batch(0).shape == (least.get("batch_size", 4), least.get("n_ctx", 8) + 1)
 
 
 @given(st.integers(0, 70), st.integers(2, 13))

@@ -385,7 +385,7 @@ def test_longer_tokens_are_scored_per_byte(make_model: MakeModel, texts: Selecti
         ({"freeze": "1", "where": "brackets_open"}, "code"),
         ({"freeze": "1", "where": "0-9"}, "never occurs"),
         ({"freeze": "1", "where": "punktuation"}, "punctuation"),
-        ({"heads": True}, "share their increments"),
+        ({"heads": True}, "heads of this model share their increments"),
         ({"freeze": "2"}, "unknown value to freeze to: '2'"),
         ({"suite": "huge"}, "unknown suite 'huge'"),
         ({"freeze": "1", "suite": "full"}, "give one of them"),

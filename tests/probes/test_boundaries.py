@@ -90,6 +90,24 @@ def test_scores_can_be_recomputed_from_the_gaps_with_scikit_learn_alone(result: 
     assert n_checked > 800
 
 
+def test_knowing_nothing_scores_as_calling_every_gap_a_boundary(result: Result) -> None:
+    gaps, known = result.gaps, pick(result, signal="prevalence")
+    assert gaps is not None
+    known = known[known["value"].notna()]
+    for _, row in known.iterrows():
+        truth = gaps.loc[gaps[f"in_{row['stratum']}"], f"is_{row['label']}"]
+        every = np.ones(len(truth), dtype=bool)
+        wanted = {
+            "average_precision": metrics.average_precision_score(truth, every.astype(float)),
+            "f1": metrics.f1_score(truth, every),
+            "precision": truth.mean(),
+            "recall": truth.mean(),  # of gaps called by chance, as many as there are boundaries
+        }
+        assert row["value"] == pytest.approx(wanted[row["metric"]]), row["metric"]
+        assert (row["n"], row["n_positive"]) == (len(truth), truth.sum())
+    assert set(known["metric"]) == {"average_precision", "f1", "precision", "recall"}
+
+
 def test_f1_is_that_of_the_chosen_threshold(result: Result) -> None:
     choices, gaps = result.tables["choices"], result.gaps
     assert gaps is not None

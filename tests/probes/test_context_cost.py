@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,17 @@ def test_a_large_tensor_is_seen_in_the_peak_though_it_is_gone_afterwards() -> No
     nothing = working_bytes(lambda: None, "cpu")
     assert nothing is not None
     assert nothing < n_bytes / 8
+
+
+def test_the_peak_is_read_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def passes() -> None:
+        (tmp_path / "status").write_text("Name:\tx\nVmHWM:\t    5000 kB\nVmRSS:\t    3000 kB\n")
+
+    passes()
+    monkeypatch.setattr(context_cost, "_PROCESS", tmp_path)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert working_bytes(passes, "cpu") == 2000 * 1024
+    assert (tmp_path / "clear_refs").read_text() == "5", "resets the high-water mark"
 
 
 def test_a_forward_pass_can_be_skipped_and_then_has_no_share() -> None:
@@ -278,7 +290,10 @@ def test_targets_are_judged_at_their_length_only() -> None:
             ],
             columns=["arm", "context", "phase", "ratio_to_fixed", "peak_ratio"],
         )
-        angles = pd.DataFrame([(context, "float64", error)], columns=["context", "method", "max_error"])
+        other = [(context // 4, "float64", 0.5 * error), (context, "float32 sum", 40.0)]
+        angles = pd.DataFrame(
+            [*other, (context, "float64", error)], columns=["context", "method", "max_error"]
+        )
         plan = CostPlan(SHAPE, ("fixed", "per_layer"), (context,))
         return list(targets_table(plan, costs, angles)["verdict"])
 

@@ -15,6 +15,7 @@ from probe_samples import chinese, english, select
 
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
+from lrope_interp.probes.capture.capture import capture
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.studies.entities.entities import (
     both_orders,
@@ -24,7 +25,14 @@ from lrope_interp.probes.studies.entities.entities import (
     with_verdicts,
 )
 from lrope_interp.probes.studies.entities.pairs import EntityPair, read_pairs
-from lrope_interp.probes.studies.entities.text import ADDED, TextCounts, neighbours, words_of
+from lrope_interp.probes.studies.entities.text import (
+    ADDED,
+    TextCounts,
+    chinese_words,
+    neighbours,
+    word_pairs,
+    words_of,
+)
 from lrope_interp.results import Result
 
 NAMES = tuple(
@@ -51,6 +59,32 @@ def test_marks_and_joiners_are_part_of_their_words_in_text_and_in_lists(tmp_path
     path.write_text("\u0301a b", encoding="utf-8")
     with pytest.raises(LRopeError, match="two words of letters"):
         read_pairs(path)
+
+
+def test_the_bytes_of_pairs_and_words_are_found_where_they_stand(make_model: Callable[..., Any]) -> None:
+    zh = Document("b", "中国的大人民", "x", "zh", words=((0, 2), (2, 3), (3, 6)), tags=("ns", "u", "n"))
+    captured = capture(make_model(), [Document("a", "é New York, New York ab", "x", "en"), zh], layers=())
+    raw, is_scored = bytes(captured.byte), np.ones(captured.n_bytes, dtype=bool)
+    found = word_pairs(captured, is_scored, {"New York"})
+    texts = [raw[start:past].decode() for start, past in zip(found.start, found.past, strict=True)]
+    assert texts == ["é New", "New York", "New York", "York ab"]
+    assert [found.texts[kind] for kind in found.kind] == texts
+    assert found.is_name.tolist() == [False, True, True, False]
+    assert [[raw[at] for at in row] for row in found.inner.tolist()] == [
+        [ord(" "), ord(second)] for second in "NYYa"
+    ]
+    values = np.array([1.0, 2.0, np.nan, np.nan])
+    np.testing.assert_array_equal(found.mean_of_kinds(values), [2.0, np.nan, 1.0])
+    words = chinese_words(captured, is_scored)
+    start = captured.offsets[1]
+    assert [words.texts[kind] for kind in words.kind] == ["中国", "大人民"]
+    assert (words.start - start).tolist() == [0, 9]
+    assert (words.past - start).tolist() == [6, 18]
+    assert (words.inner - start).tolist() == [[3, -1 - start], [12, 15]]
+    assert words.kind_is_name().tolist() == [True, False]
+    is_scored[raw.index(b"York")] = False  # in the first of two
+    left = word_pairs(captured, is_scored, set())
+    assert [left.texts[kind] for kind in left.kind] == ["é New", "New York", "York ab"]
 
 
 def test_probabilities_are_counted_in_english_training_text_only() -> None:
@@ -104,6 +138,21 @@ def test_a_control_that_does_as_much_takes_the_verdict(
         {"signal": "untrained", "layer": 1, "value": control, "ci_low": np.nan, "ci_high": np.nan},
     ]
     assert [row["verdict"] for row in with_verdicts(rows, ["layer"], "value")] == [verdict, ""]
+
+
+@pytest.mark.parametrize(
+    ("share", "difference", "verdict"),
+    [
+        (0.8, -0.1, "smaller"), (0.2, 0.1, "larger"), (0.5, 0.0, "not shown"),
+        (0.0, 0.1, "larger"), (0.0, 0.0, "constant"),
+    ],
+)  # fmt: skip
+def test_a_share_above_a_half_is_one_of_smaller_names(share: float, difference: float, verdict: str) -> None:
+    about = {"layer": 1, "ci_low": share - 0.1, "ci_high": share + 0.1}
+    rows = [about | {"signal": "increments", "share": share, "difference": difference}]
+    # A control in which nothing moves has a share of 0 too, and is no rival.
+    rows += [about | {"signal": "lexical", "share": 0.0, "difference": 0.0}]
+    assert [row["verdict"] for row in with_verdicts(rows, ["layer"], "share", 0.5)] == [verdict, ""]
 
 
 def tagged(number: int) -> Document:

@@ -13,6 +13,7 @@ from lrope_interp.data import BYTE_CLASSES, Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations.places import byte_mask, bytes_since, gap_mask, words_of
+from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.tokenizers.bpe import train_bpe
 
 MakeModel = Callable[..., LRopeTransformer]
@@ -147,6 +148,22 @@ def test_masks_of_documents_are_joined_and_unknown_ones_hold_nowhere() -> None:
     lines, n_known = byte_mask([NO_GOLD, code], "lines")
     assert (whole[1], n_known) == (2, 1)
     assert not lines[: NO_GOLD.n_bytes].any() and lines[NO_GOLD.n_bytes :].any()
+
+
+def test_a_label_that_is_known_in_part_has_fields_of_its_own_gaps() -> None:
+    code = Document("code", "if a:\n  b\n", "made up", "code")
+    gaps = Gaps.of([NO_GOLD, code], ["lines", "whitespace"])
+    is_code = np.arange(NO_GOLD.n_bytes + code.n_bytes) >= NO_GOLD.n_bytes
+    fields = {(one.stratum, *one.labels): one.gaps.tolist() for one in gaps.fields()}
+    assert len(fields) == len(gaps.fields())
+    for stratum, mask in gaps.strata.items():
+        whole, part = np.flatnonzero(mask).tolist(), np.flatnonzero(mask & is_code).tolist()
+        if part == whole and whole:
+            assert fields.pop((stratum, "lines", "whitespace")) == whole
+        else:
+            assert fields.pop((stratum, "whitespace"), []) == whole
+            assert fields.pop((stratum, "lines"), []) == part
+    assert not fields
 
 
 def test_a_place_that_cannot_be_is_an_error(model: LRopeTransformer) -> None:

@@ -115,6 +115,13 @@ def test_what_cannot_be_measured_is_refused(
         distance(make_model(), text, a=places[0], b=places[1])
 
 
+def test_a_text_may_fill_the_window(make_model: MakeModel) -> None:
+    full = "a b " * 7 + "a b"
+    assert len(distance(make_model(), full).tables["words"]) == 16
+    with pytest.raises(LRopeError, match="has 32 tokens, and the model reads 31"):
+        distance(make_model(), full + "c")
+
+
 def test_a_layer_that_is_not_there_is_refused(make_model: MakeModel) -> None:
     with pytest.raises(LRopeError, match="layers 0 to 1"):
         distance(make_model(), TEXT, layers=2)
