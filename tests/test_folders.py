@@ -382,8 +382,12 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(LRopeError, match="is a file"), reserved(tmp_path / "file", "show"):
         pass
     for name in ("file/out", "x" * 300):
-        with pytest.raises(LRopeError, match="cannot write the folder"), reserved(tmp_path / name, "show"):
+        with (
+            pytest.raises(LRopeError, match="cannot write the folder") as refused,
+            reserved(tmp_path / name, "show"),
+        ):
             pass
+        assert f"({tmp_path / name.split('/')[0]}" in str(refused.value), "the file is named"
     with pytest.raises(PermissionError), reserved(tmp_path / "out", "show"):  # of a file that is read
         raise PermissionError(errno.EACCES, "Permission denied", "secret.txt")
 

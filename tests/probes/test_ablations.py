@@ -17,6 +17,7 @@ from lrope_interp.data import Document, scoring_windows
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations import passes as ablation_passes
+from lrope_interp.probes.ablations import tables as ablation_tables
 from lrope_interp.probes.ablations.ablations import ablate
 from lrope_interp.probes.ablations.plan import passes, plan
 from lrope_interp.probes.capture.capture import capture
@@ -309,6 +310,23 @@ def test_the_first_example_is_the_character_that_loses_most(
     at = len(document.text[: first["character"]].encode())
     stop = at + len(first["text"].encode())
     assert first["loss"] == pytest.approx(surprisal[at:stop].sum(), abs=1e-4)
+
+
+def test_examples_are_few_and_all_lose_and_their_contexts_do_not_overlap(
+    model: LRopeTransformer, few: Selection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablation_tables, "CONTEXT", 1)
+
+    def targets(most: int) -> pd.DataFrame:
+        monkeypatch.setattr(ablation_tables, "N_EXAMPLES", most)
+        rows = ablate(model, data=few, freeze="1").tables["examples"]
+        return rows[rows["offset"] == 0].reset_index(drop=True)
+
+    every = targets(10**6)
+    assert len(every) > 10 and (every["value"] > 0).all() and every["value"].is_monotonic_decreasing
+    for _, own in every.groupby("document"):
+        assert (np.diff(np.sort(own["character"])) > 2).all()
+    pd.testing.assert_frame_equal(targets(3), every[:3])
 
 
 def assert_restored(found: Result, is_shared: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,11 @@ def assert_bars(trace: Any, frame: pd.DataFrame, axis: str) -> None:
     """The bars of a trace reach from its values to the bounds of the frame."""
     np.testing.assert_allclose(trace[axis].array, frame["high"] - frame["value"])
     np.testing.assert_allclose(trace[axis].arrayminus, frame["value"] - frame["low"])
+
+
+def told(words: str) -> list[float]:
+    """The numbers that are written in some words."""
+    return [float(one.replace("−", "-")) for one in re.findall(r"[+−]?\d*\.?\d+", words)]
 
 
 def test_an_interval_says_worse_better_or_neither_and_none_says_nothing() -> None:
@@ -159,6 +165,17 @@ def test_the_cells_of_the_heat_map_are_the_frame(ablated: Result, metric: str, i
         trace = grey if row.shows == OPEN else coloured
         assert trace.customdata[at[0]][at[1]] == row.value
         assert np.sinh(trace.z[at[0]][at[1]]) * LINEAR == pytest.approx(row.value)
+        value, *bounds = told(trace.text[at[0]][at[1]])
+        scale, near = (
+            (100, {"rel": 0, "abs": 0.051}) if metric == "flips" else (1, {"rel": 0.05, "abs": 6e-5})
+        )
+        assert value == pytest.approx(scale * row.value, **near)
+        if is_heads or row.shows == UNKNOWN:
+            assert bounds == [], "a small cell has room for a number alone"
+        else:
+            assert bounds == pytest.approx([row.low, row.high], rel=0.05, abs=1e-4)
+        value, *_ = told(trace.hovertext[at[0]][at[1]].split("<br>")[1])
+        assert value == pytest.approx(scale * row.value, **near)
     if not is_heads:
         cell = frame.query("place == 'all layers' and intervention == 'mean'")
         assert cell["value"].item() == COSTS["mean"]

@@ -237,6 +237,11 @@ def test_the_leaderboard_draws_its_frame_in_order(scored: Result) -> None:
     drawn = drawn_rows(figure)
     assert [drawn[place][0] for place in range(len(frame))] == frame["value"].tolist()
     assert frame["value"].is_monotonic_decreasing
+    is_layer, is_probe = frame["signal"] == "increments", frame["kind"] == "ceiling"
+    for name, own in (
+        ("layer, by depth", is_layer), ("control", ~is_layer & ~is_probe), ("probe (ceiling)", is_probe)
+    ):  # fmt: skip
+        assert own.any() and list(traces(figure)[name].x) == frame.loc[own, "value"].tolist()
     bar, ranged = traces(figure)[NULL], frame[frame["spread"] == "range"]
     np.testing.assert_array_equal(bar.base, frame["null_low"].dropna())
     np.testing.assert_allclose(np.add(bar.base, bar.x).astype(float), frame["null_high"].dropna())

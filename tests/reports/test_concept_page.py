@@ -232,6 +232,12 @@ def test_controls_of_selectivity_and_structure_have_their_own_rows(probed: Resul
     word = structure[structure["panel"] == "word"]
     assert word["x"].tolist() == ["0", "0", "0", "1", "1", "1", "entropy", "surprisal"]
     assert word.loc[word["signal"] == "increments", "value"].tolist() == [1.1, 1.11]
+    table = probed.tables["contrasts"]
+    turned = table.sort_values("layer", ascending=False, kind="stable", na_position="first")
+    again = tables.structure_frame(
+        dataclasses.replace(probed, tables={**probed.tables, "contrasts": turned}), "contrasts"
+    )
+    assert again[["panel", "x"]].to_numpy().tolist() == structure[["panel", "x"]].to_numpy().tolist()
 
 
 def test_tables_of_claims_say_what_the_claims_say_and_what_leaks(probed: Result) -> None:

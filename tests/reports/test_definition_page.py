@@ -77,6 +77,19 @@ def test_each_comparison_is_drawn_beside_the_others(measure: str) -> None:
         result.plot(kind="method")
 
 
+def test_the_difference_over_the_distance_is_drawn_in_per_cent() -> None:
+    figure = definitions_result().plot("by_distance")
+    assert figure.layout.xaxis.title.text == "token distance"
+    assert figure.layout.yaxis.title.text == "less pairs like it (%)"
+    assert [line.name for line in figure.data] == ["all layers", "layer 0", "layer 1"]
+    value, low, high = (100 * math.expm1(one) for one in (-0.1, -0.2, 0.0))
+    for line in figure.data:
+        assert list(line.x) == [12.5] and list(line.y) == pytest.approx([value])
+        assert list(line.error_y.array) == pytest.approx([high - value])
+        assert list(line.error_y.arrayminus) == pytest.approx([value - low])
+        assert line.error_y.visible == (line.name == "all layers")
+
+
 def test_the_page_has_every_comparison_and_a_single_row_is_not_flat() -> None:
     result = definitions_result()
     page = render(result)

@@ -57,6 +57,10 @@ def test_a_pair_is_drawn_on_its_range() -> None:
     assert list(drawn["this pair"].x) == frame["value"].tolist()
     assert list(drawn["95 % of pairs as far apart"].base) == frame["low"].tolist()
     assert len(pair_table(result)) == 4  # two layers by two measures
+    for measure, by_construction in (("normalised", 5.0), ("effective", 0.0)):
+        drawn = {trace.name: trace for trace in plot_pair(result, measure).data}
+        assert set(drawn["reference"].x) == {by_construction}
+        assert list(drawn["their mean"].x) == pair_frame(result, measure)["expected"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -84,6 +88,9 @@ def test_without_a_pair_the_words_are_summed_up_by_layer() -> None:
     for row, (_, own) in zip(found.frame.itertuples(), matrix.groupby("layer"), strict=True):
         known = own[own["is_outside"].notna()]
         assert row.value == 100 * known["is_outside"].astype(bool).mean()
+    most = found.frame.loc[found.frame["value"].idxmax(), "what"]
+    assert found.headline.endswith(f"are unusually close or far (5 % in any text); most in {most}.")
+    assert "most in" not in verdicts(distance_result(n_layers=1, is_asked=False)).headline
     assert plot_matrix(result) == result.plot()
     with pytest.raises(LRopeError, match="no pair of places"):
         result.plot("pair")

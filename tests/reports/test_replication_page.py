@@ -90,6 +90,10 @@ def test_curves_are_means_of_all_seeds_and_gaps_are_taken_seed_by_seed(compared:
         fixed = losses["fixed", line.seed, line.step]
         assert line.difference == pytest.approx(losses[line.arm, line.seed, line.step] - fixed)
     drawn = {trace.name: trace.y for trace in compared.plot("gaps").data}
+    runs = gaps.groupby(["arm", "seed"], sort=False)["difference"]
+    lines = [trace for trace in compared.plot("gaps").data if "seed" in str(trace.name)]
+    for line, ((_, seed), own) in zip(lines, runs, strict=True):
+        assert line.name.endswith(f", seed {seed}") and list(line.y) == own.tolist()
     mean = gaps[gaps["arm"] == "per_layer"].groupby("step")["difference"].mean()
     np.testing.assert_allclose(drawn["per layer"], mean)
     cut = frame[~((frame["arm"] == "shared") & (frame["seed"] == 0) & (frame["step"] > 300))]

@@ -66,6 +66,27 @@ def test_a_section_without_content_is_left_out_of_the_page_and_the_side_bar() ->
     assert page(2).count("<section") == page(2).count('href="#') == 2
 
 
+@pytest.mark.parametrize("drawn", ["difference", "value"])
+def test_an_interval_is_drawn_to_scale_of_the_difference_or_else_of_the_value(drawn: str) -> None:
+    bounds = ("difference_low", "difference_high") if drawn == "difference" else ("low", "high")
+    rows = [(0.5, 0.25, 1.0), (-1.0, -1.0, -0.5)]
+    frame = pd.DataFrame(rows, columns=[drawn, *bounds]).assign(what="it").reindex(columns=[*COLUMNS])
+    if drawn == "difference":
+        frame = frame.assign(value=5.0, low=4.0, high=9.0)
+    found = Verdicts("", frame, reference=0.0)
+    lengths = []
+    for row, (value, low, high) in zip(found.rows, rows, strict=True):
+        x = [float(one) for one in re.findall(r'(?:cx="|"M|H)([\d.]+)', row.drawn)]
+        _, width, zero, left, right, dot = x
+        scale = (width - 10) / 2  # from -1 to 1, with 5 pixels on each side
+        assert [left, right, dot] == pytest.approx(
+            [zero + scale * one for one in (low, high, value)], abs=0.11
+        )
+        lengths.append(right - left)
+    assert lengths == pytest.approx([45.75, 30.5], abs=0.11)
+    assert found.headings[found.drawn_in] == drawn.capitalize()
+
+
 def test_what_is_zero_throughout_is_a_sentence() -> None:
     assert is_flat(new_figure(height=100).add_bar(x=["a", "b"], y=[0.0, 0.0]))
     assert is_flat(new_figure(height=100).add_heatmap(z=[[0.0, float("nan")]]))

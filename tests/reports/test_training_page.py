@@ -29,6 +29,20 @@ def test_a_run_is_drawn_with_bits_beside_nats_and_its_spread(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("n_heads", [0, 2])
+def test_the_end_of_training_is_in_the_figure_whatever_came_before(tmp_path: Path, n_heads: int) -> None:
+    folder = write_run(tmp_path / "run", n_heads=n_heads)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for one in lines[-2]["increments"]:  # the last of all that are logged
+        one["sd"] = 9.0
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    layout: Any = plot_increments(folder).layout
+    top = max(one["mean"] for one in lines[-2]["increments"])
+    bottom, reach = layout.yaxis.range
+    assert bottom == 0
+    assert (reach > top + 9) if not n_heads else (top < reach < top + 2), "bands are drawn of layers alone"
+
+
+@pytest.mark.parametrize("n_heads", [0, 2])
 def test_the_last_increments_stand_in_the_table_with_their_spread(tmp_path: Path, n_heads: int) -> None:
     folder = write_run(tmp_path / "run", n_heads=n_heads)
     frame, last = verdicts(folder).frame, (folder / "metrics.jsonl").read_text().splitlines()[-2]
@@ -42,6 +56,9 @@ def test_a_run_has_a_page_whether_or_not_it_is_finished(tmp_path: Path) -> None:
     whole = render(write_run(tmp_path / "whole"))
     assert "Validation loss 1.900 nats per byte (2.741 bits) after 60 steps" in whole
     assert "not finished" not in whole
+    for fact in ("preset tiny, 600 steps", "bilingual", "123,456 parameters", "cpu float32, 2 threads"):
+        assert fact in text_of(whole)
+    assert text_of(whole).count("2026-11-21 22:00 UTC") == 2, "started and finished"
     cut = write_run(tmp_path / "cut", status="running")
     with (cut / "metrics.jsonl").open("a") as file:
         file.write('{"step": 99, "split": "tr')
