@@ -28,12 +28,7 @@ ENTITIES = ("small-entities", "small-entities-seed1")
 SPLITS = ("", "type_")  # unseen documents, unseen words
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _told(row: pd.Series, name: str, *, signed: bool = False, places: int = 3) -> str:
+def told(row: pd.Series, name: str, *, signed: bool = False, places: int = 3) -> str:
     """Return a number with its interval."""
     value = f"{row[name]:+.{places}f}" if signed else number(row[name], places)
     return f"{value} {interval(row[f'{name}_low'], row[f'{name}_high'], places)}".strip()
@@ -61,7 +56,7 @@ def counts_table(results: dict[str, Result]) -> str:
             )
             added = "; ".join(f"{str(one).replace('_', ' ')} ({layers})" for one, layers in where.items())
             rows.append([f"{name}, {features}", *map(str, counts), *cells, added or "none"])
-    return _table(head, rows)
+    return marked_tables.table(head, rows)
 
 
 def claims_table(*results: Result, features: str = "increments") -> str:
@@ -77,14 +72,14 @@ def claims_table(*results: Result, features: str = "increments") -> str:
                 for split in SPLITS
             ]
             layer = "" if claim["place"] == "all layers" else f", {claim['place']}"
-            above = f"{''.join(marks)} {_told(claim, 'above', signed=True)}"
+            above = f"{''.join(marks)} {told(claim, 'above', signed=True)}"
             rows.setdefault(claim["what"], []).extend(
                 [
-                    f"{_told(claim, 'auc')}{layer}",
+                    f"{told(claim, 'auc')}{layer}",
                     f"{control} {number(claim['best_control_auc'], 3)}: {above}",
                 ]
             )
-    return _table(
+    return marked_tables.table(
         head, [[what, *cells, *[""] * (len(head) - 1 - len(cells))] for what, cells in rows.items()]
     )
 
@@ -118,12 +113,12 @@ def units_table(results: dict[str, Result]) -> str:
             others = others[others["control"] != "ngram_3"]
             top = others.loc[others["best"].idxmax()]
             rows[-1].extend([
-                f"{best['layer']}: {_told(best, 'best')}",
-                _told(bytes_of.loc[bytes_of["best"].idxmax()], "best"),
-                f"{SIGNALS.get(top['control'], control_name(top['control']))} {_told(top, 'best')}",
+                f"{best['layer']}: {told(best, 'best')}",
+                told(bytes_of.loc[bytes_of["best"].idxmax()], "best"),
+                f"{SIGNALS.get(top['control'], control_name(top['control']))} {told(top, 'best')}",
             ])  # fmt: skip
     head = ["", *["layer: increments", "three bytes", "other control"] * 2]
-    return _table(head, rows)
+    return marked_tables.table(head, rows)
 
 
 SIGNALS = {"lexical": "byte", "bytes": "byte count"}
@@ -153,13 +148,13 @@ def names_table() -> str:
                 .rename(columns={"ci_low": f"{column}_low", "ci_high": f"{column}_high"})
             )
             measured, places = own[own["verdict"] != "not measured"], 2 if column == "share" else 3
-            told = [
-                f"layer {row['layer']}: {_told(row, column, signed=column != 'share', places=places)}"
+            apart = [
+                f"layer {row['layer']}: {told(row, column, signed=column != 'share', places=places)}"
                 for _, row in own[own["verdict"].isin(["smaller", "larger"])].iterrows()
             ]
             as_much = own.loc[own["verdict"].str.contains("control"), "layer"].astype(str)
             none = "none" if len(measured) else "not measured"
-            cells += ["; ".join(told) or none, ", ".join(as_much) or none]
+            cells += ["; ".join(apart) or none, ", ".join(as_much) or none]
         rows.append([words, *cells])
     head = [
         "test",
@@ -168,7 +163,7 @@ def names_table() -> str:
         "seed 1: no control",
         "a control",
     ]
-    return _table(head, rows)
+    return marked_tables.table(head, rows)
 
 
 def tables() -> dict[str, str]:

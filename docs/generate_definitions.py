@@ -25,8 +25,7 @@ MEASURES = ("normalised", "effective")
 
 def uses_table() -> str:
     """Return the difference to every control in percent, the mean of all layers, a row a kind and measure."""
-    lines = [f"| pairs | {' | '.join(CONTROLS.values())} | untrained, names |"]
-    lines.append("|---" * (len(CONTROLS) + 2) + "|")
+    lines = []
     rows = load_result(TOP / "results" / RESULT).tables["definitions"]
     rows = rows[rows["layer"].isna()]
     for measure in MEASURES:
@@ -35,8 +34,8 @@ def uses_table() -> str:
             trained, untrained = (own[own["model"] == model] for model in ("trained", "untrained"))
             cells = [_cell(trained, control) for control in CONTROLS] + [_cell(untrained, "names")]
             what = f"{name} ({trained['n'].max():,})" if measure == "normalised" else f"{name}, {measure}"
-            lines.append(f"| {what} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            lines.append([what, *cells])
+    return marked_tables.table(["pairs", *CONTROLS.values(), "untrained, names"], lines)
 
 
 def _cell(rows: pd.DataFrame, control: str) -> str:

@@ -6,13 +6,17 @@ Each table stands between two comments that name it; the words around them are w
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import generate_ablations
 import generate_boundaries
+import generate_concepts
+import generate_definitions
 import marked_tables
 import pandas as pd
 
 from lrope_interp.reports import context, replication
+from lrope_interp.reports.concepts.tables import best_claims, control_name
 from lrope_interp.reports.kit.changes import with_bounds
 from lrope_interp.reports.kit.verdicts import MARKS
 from lrope_interp.reports.kit.wording import interval, number, signed, signed_interval
@@ -131,6 +135,80 @@ def concepts_sentence() -> str:
 CONCEPTS = ("small-concepts", "small-concepts-seed1", "small-concepts-wiki", "tiny-concepts-code")
 
 
+def examples_table() -> str:
+    """Return what increments of all layers know of three concepts, beside the strongest control."""
+    rows = []
+    for words, name, concept in EXAMPLES:
+        best = best_claims(load(name))
+        claim = best[(best["features"] == "increments") & (best["concept"] == concept)].iloc[0]
+        assert claim["place"] == "all layers", "the page says that all layers are read"
+        control = f"{control_name(claim['best_control'])} {number(claim['best_control_auc'], 3)}"
+        mark = MARKS[verdict_on(claim["above_low"], claim["above_high"])][0]
+        above = generate_concepts.told(claim, "above", signed=True)
+        rows.append([words, generate_concepts.told(claim, "auc"), control, f"{mark} {above}"])
+    return marked_tables.table(["concept", "increments", "strongest control", "minus control"], rows)
+
+
+EXAMPLES = (
+    ("persons (`small`, People's Daily)", "small-concepts", "person"),
+    ("titles (`small`, Wikipedia)", "small-concepts-wiki", "title"),
+    ("names (`tiny`, Python)", "tiny-concepts-code", "name"),
+)
+
+
+def names_sentence() -> str:
+    """Return what the published test finds of names, and what tests that hold words equal find."""
+    seeds = [load(name).tables for name in generate_concepts.ENTITIES]
+    found = [
+        table[(table["context"] == "alone") & (table["measure"] == "pair")]
+        for table in (tables["reversed"] for tables in seeds)
+    ]
+    (narrower,) = found[0][found[0]["verdict"] == "smaller"].to_dict("records")
+    assert not (found[1]["verdict"] == "smaller").any(), "the page says that another seed does not repeat it"
+    layer = found[0][found[0]["layer"] == narrower["layer"]]
+    untrained = layer[layer["signal"] == "untrained"].nlargest(1, "share").iloc[0]
+    regression, chinese = (seeds[0][name] for name in ("regression", "chinese"))
+    regression = regression[
+        (regression["response"] == "inner_space")
+        & (regression["model"] == "first_words")
+        & (regression["signal"] == "increments")
+        & (regression["layer"] == narrower["layer"])
+    ].iloc[0]
+    chinese = chinese[(chinese["response"] == "inner") & (chinese["design"] == "matched")]
+    chinese = chinese[chinese["layer"] == CHINESE_LAYER]
+    own = chinese[chinese["signal"] == "increments"].iloc[0]
+    head = chinese[chinese["signal"] == "random_head"].nsmallest(1, "difference").iloc[0]
+    assert regression["verdict"] == "not shown"
+    assert own["verdict"] == "control finds it too"
+    return (
+        f"In layer {narrower['layer']} of `small` {_between(narrower, 'share', 2)} of names are narrower in "
+        f"their own order (▲; in no layer of seed 1), untrained {_between(untrained, 'share', 2)}. With "
+        f"words held equal by regression: {_between(regression, 'coefficient')} (=). Chinese, matched words, "
+        f"layer {CHINESE_LAYER}: {_between(own, 'difference')}, random head "
+        f"{_between(head, 'difference')} (=)."
+    )
+
+
+CHINESE_LAYER = 3  # the layer of which it was published
+
+
+def definitions_sentence() -> str:
+    """Return how much closer definitions and uses are than two different names, less the same untrained."""
+    rows = load(generate_definitions.RESULT).tables["definitions"]
+    rows = rows[rows["layer"].isna() & (rows["measure"] == "normalised")]
+    told = []
+    for kind, name in generate_definitions.KINDS.items():
+        own = rows[rows["kind"] == kind]
+        row = own[(own["control"] == "names") & (own["model"] == "trained - untrained")].iloc[0]
+        low, value, high = (100 * row[column] for column in ("ci_low", "difference", "ci_high"))
+        mark = MARKS[verdict_on(-high, -low)][0]  # the claim is that they are closer
+        told.append(f"{own['n'].max():,} {name} {value:+.2f} {interval(low, high, 2)} ({mark})")
+    return (
+        "Percent of the distance against two different names, less the same untrained (`tiny`, seven Python "
+        f"packages): {', '.join(told)}; below 0 is closer."
+    )
+
+
 def loss_table() -> str:
     """Return whether arms are equal within the margin, over paired seeds."""
     result, rows = load("replicate-tiny"), []
@@ -169,6 +247,9 @@ def tables() -> dict[str, str]:
         "places": places_table(),
         "retraining": retraining_sentence(),
         "concepts": concepts_sentence(),
+        "examples": examples_table(),
+        "names": names_sentence(),
+        "definitions": definitions_sentence(),
         "loss": loss_table(),
         "cost": cost_table(),
     }
@@ -177,6 +258,10 @@ def tables() -> dict[str, str]:
 def filled(page: str) -> str:
     """Return the page with every table as the results have it."""
     return marked_tables.filled(page, tables())
+
+
+def _between(row: Any, name: str, digits: int = 3) -> str:
+    return f"{number(row[name], digits)} {interval(row['ci_low'], row['ci_high'], digits)}"
 
 
 def _marked(row: pd.Series) -> str:
