@@ -13,8 +13,8 @@
 # %% [markdown]
 # # Ablate: what would the model lose without its increments?
 #
-# You know the method: write something else at a hook, and read the loss. You also know the trap: "set it to
-# 1" takes away several things at once. So the lesson is about *what* to write.
+# The method is known: write something else at a hook, and read the loss. So is the trap: "set it to 1" takes
+# away several things at once. This lesson is about *what* to write.
 
 # %%
 import plotly.graph_objects as go
@@ -33,7 +33,7 @@ model
 # %% [markdown]
 # ## Predict
 #
-# Write down what you expect of layer 0 before you run the next cell.
+# Write down what you expect of layer 0 before the next cell.
 #
 # | write | what goes | expect at layer 0 |
 # |---|---|---|
@@ -48,8 +48,8 @@ result = lr.ablate(model, max_bytes=10_000)  # of text that no mean is fitted on
 result
 
 # %% [markdown]
-# The third and fourth rows check the machinery at layer 0, which reads no context, and are findings above it.
-# The figure splits freezing to 1 into scale, what the byte alone carries, and context. The parts sum by
+# The third and fourth rows check the machinery at layer 0, which reads no context, and are findings above.
+# The figure splits freezing to 1 into scale, what the byte carries, and context. The parts sum by
 # construction; their *order* is a choice.
 
 # %%
@@ -79,8 +79,8 @@ except lr.LRopeError as error:
 # %% [markdown]
 # ## By hand: which bytes pay?
 #
-# `at` writes only where words begin. But a changed increment *shifts every later token too*; `local_edit`
-# takes the change back at the next token. What the two differ by, the shift did.
+# `at` writes only where words begin, which *shifts every later token too*; `local_edit` takes the change
+# back at the next token. The difference is the shift's.
 
 # %%
 fitted = lr.fit_increments(model, lr.select_corpus(model, max_bytes=10_000).fit)
@@ -104,9 +104,9 @@ figure
 # %% [markdown]
 # ## What a rising loss does not show
 #
-# **That increments are useful**: these weights grew up with them. To tell useful from co-adapted, train
-# afresh on frozen ones: `lrope-interp train --increments frozen:RUN`. Nor **where the information is**: a
-# layer may cost nothing because another does the same.
+# **That increments are useful**: these weights grew up with them. Training afresh on frozen ones tells
+# (`lrope-interp train --increments frozen:RUN`). Nor **where the information is**: a layer may cost nothing
+# because another does the same.
 #
-# * `suite="full"`: scales, layers one by one, kinds of gaps ([ablate](../docs/commands/ablate.md)).
+# * [`suite="full"`](../docs/commands/ablate.md): scales, layers one by one, kinds of gaps.
 # * [What our models lose](../docs/evidence/ablations.md). Next lesson: [probe](../docs/lessons/probe.md).

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Look: where does a layer open gaps?
 #
-# Ordinary RoPE places every token one step behind the token before it. These models *learn* the step: each
-# layer emits one number per token, the **increment**, and the running sum of increments is the **position**
-# that queries and keys are rotated by. Do gaps open where words begin, and is that news?
+# Ordinary RoPE places every token one step behind the one before. These models *learn* the step: each layer
+# emits one number per token, the **increment**; their running sum is the **position** that queries and keys
+# are rotated by. Do gaps open where words begin, and is that news?
 
 # %%
 import pandas as pd
@@ -34,8 +34,8 @@ model
 # %% [markdown]
 # ## The picture
 #
-# One bar per byte, one row per layer. Each row is divided by its own mean, because a layer's level means
-# nothing: attention sees differences of positions. For the same reason the first token is left out.
+# One bar per byte, one row per layer, divided by its own mean, because a layer's level means nothing:
+# attention sees differences of positions. So the first token is left out.
 
 # %%
 text = "We, the people of the United States, believe."
@@ -47,8 +47,8 @@ lr.show(model, text)
 # `run_with_cache` and its names are TransformerLens'. `increments[t]` is the step taken on *arriving* at
 # token t, the gap **before** it.
 #
-# Layer 0 reads the embedding of its token and nothing else. All spaces have the same increment there, so a
-# layer 0 that "finds spaces" is matched by a table with 256 entries. Context can enter only above it.
+# Layer 0 reads the embedding of its token alone. All spaces have the same increment there, so a layer 0 that
+# "finds spaces" is matched by a table with 256 entries. Context enters only above it.
 
 # %%
 _, cache = model.run_with_cache(text)
@@ -65,8 +65,8 @@ pd.DataFrame(rows).rename("layer {}".format).round(3)
 # ## Every control at once
 #
 # How well do increments tell boundaries from other gaps, on text that the run did not train on? Beside the
-# layers stand the byte table, the model's own entropy and surprisal, and five untrained models with the same
-# spread. The verdict is the interval of the difference from the strongest: left of the line, the control is
+# layers stand the byte table, the model's entropy and surprisal, and five untrained models with the same
+# spread. The verdict is the interval of the difference from the strongest: left of the line the control is
 # better.
 
 # %%
@@ -83,6 +83,6 @@ result.plot("controls", label="words")
 # A high score says that increments *differ* at boundaries, not that predictions need them: that is
 # [the next lesson](../docs/lessons/ablate.md). Nor does it say that another seed agrees: layers swap roles.
 #
-# * `lr.boundaries(model)`: every label, more text ([boundaries](../docs/commands/boundaries.md)).
+# * [`lr.boundaries(model)`](../docs/commands/boundaries.md): every label, more text.
 # * `text=Path("novel.txt")`: your own text. `result.report("page.html")`: everything on one page.
 # * [What our models show](../docs/evidence/boundaries.md).

@@ -13,10 +13,10 @@
 # %% [markdown]
 # # Probe: do increments know concepts?
 #
-# The published reading of deeper layers is that their gaps group concepts. But *a probe that decodes a
-# concept has shown next to nothing*: increments that tell words apart tell the concept of every word that
-# the probe has seen. So ask of two concepts. **Capitals** are real: a word never seen shows them too.
-# **A coin**, tossed once per word, is not.
+# Deeper layers' gaps, as published, group concepts. But *a probe that decodes a concept has shown next to
+# nothing*: increments that tell words apart tell the concept of every word that the probe has seen. So ask
+# of two concepts. **Capitals** are real: a word never seen shows them too. **A coin**, tossed once per
+# word, is not.
 
 # %%
 import hashlib
@@ -72,9 +72,9 @@ tossed
 # %% [markdown]
 # ## Words that the probe has not seen
 #
-# `type_auc` is what is left on new words. The coin falls to 0.5, a guess: whatever does so was no evidence.
+# `type_auc` is what is left on new words. The coin falls to 0.5, a guess: what does so was no evidence.
 # Capitals stay, and lose all the same where a control wins, such as the bytes of the span. A claim must beat
-# **every** control on both, and be selective: do better than on random labels of words, as is the coin.
+# **every** control on both, and be selective: do better than on random labels of words, such as the coin.
 
 # %%
 claims = pd.concat([real.frame("claims"), tossed.frame("claims")]).set_index("concept")
@@ -83,7 +83,7 @@ claims[["auc", "type_auc", "best_control", "best_control_auc", "selectivity", "v
 # %% [markdown]
 # ## Is it used? Erase it
 #
-# Decoding is not use. LEACE takes the concept out of what one increment head reads, and out of nothing else:
+# Decoding is not use. LEACE takes the concept out of what one increment head reads, and nothing else:
 # attention and the MLP see the untouched stream. If the loss stays, the increments did not need it.
 
 # %%
@@ -98,7 +98,7 @@ with torch.inference_mode():
 # %% [markdown]
 # One text, no interval, no random erasure beside it: a recipe, not a result.
 #
-# * `suite="full"`: erasures in every layer, with random and shuffled ones beside them.
-# * `features="resid"`: the hidden state before the layer instead.
-# * `lr.probe(model)`: what the corpus itself marks ([probe](../docs/commands/probe.md)).
+# * `suite="full"`: erasures in every layer, beside random and shuffled ones.
+# * `features="resid"`: the hidden state before the layer.
+# * [`lr.probe(model)`](../docs/commands/probe.md): what the corpus itself marks.
 # * [What our models show](../docs/evidence.md): a control wins nearly everywhere.
