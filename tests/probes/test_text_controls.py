@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -18,10 +19,9 @@ from lrope_interp.data.documents import IndexedDocuments
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.boundaries import label_odds
 from lrope_interp.probes.boundaries import text_controls as jieba_control
+from lrope_interp.probes.boundaries.branching import LEAST_COUNT, LONGEST, UNSEEN
 from lrope_interp.probes.boundaries.label_odds import PSEUDO_COUNT, LabelOdds, cross_fitted
 from lrope_interp.probes.boundaries.text_controls import (
-    LEAST_COUNT,
-    MAX_CONTEXT,
     TextTables,
     jieba_signal,
     text_sample,
@@ -36,29 +36,115 @@ def tables() -> TextTables:
     return TextTables.of(training())
 
 
+def entropy_of(counts: Counter[str]) -> float:
+    return -sum(n / counts.total() * math.log(n / counts.total()) for n in counts.values())
+
+
+def standard(values: dict[str, float]) -> dict[str, float]:
+    """Turn numbers of strings into z scores among strings of the same length."""
+    by_length = defaultdict(list)
+    for string, value in values.items():
+        by_length[len(string)].append(value)
+    return {
+        s: float((v - np.mean(by_length[len(s)])) / (np.std(by_length[len(s)]) or 1))
+        for s, v in values.items()
+    }
+
+
+def followed(documents: Sequence[Document]) -> dict[str, Counter[str]]:
+    return {string: counts for string, counts in contexts(documents, LONGEST).items() if counts}
+
+
+def turned(documents: Sequence[Document]) -> list[Document]:
+    return [made_up(number, one.text[::-1]) for number, one in enumerate(documents)]
+
+
+SIDES = [
+    (followed(training()), lambda string: string),
+    (followed(turned(training())), lambda string: string[::-1]),
+]
+
+
 def test_branching_entropy_is_that_of_counting_by_hand(tables: TextTables) -> None:
-    followers = contexts(training(), MAX_CONTEXT)
+    common = [
+        standard({s: entropy_of(n) for s, n in counts.items() if s and n.total() >= LEAST_COUNT})
+        for counts, _ in SIDES
+    ]
 
-    def entropy(text: str, place: int) -> float:
-        for length in range(min(MAX_CONTEXT, place), -1, -1):
-            counts = followers.get(text[place - length : place], Counter())
-            if length == 0 or counts.total() >= LEAST_COUNT:
-                return -sum(n / counts.total() * math.log(n / counts.total()) for n in counts.values())
-        raise AssertionError
+    def longest(known: dict[str, float], text: str) -> float:
+        return next(
+            (known[text[-n:]] for n in range(min(LONGEST, len(text)), 0, -1) if text[-n:] in known), 0.0
+        )
 
-    documents = held_out()
-    expected = at_first_bytes(documents, entropy, 0.0)
-    np.testing.assert_allclose(tables.branching_entropy(documents), expected, atol=1e-12)
-    assert len(np.unique(expected)) > 50, "contexts of several lengths must occur"
+    def value(text: str, place: int) -> float:
+        return longest(common[0], text[:place]) + longest(common[1], text[place:][::-1])
+
+    documents, found = held_out(), tables.branching_entropy(held_out())
+    first = np.array([at for at, before, _ in gaps_of(documents) if before])
+    wanted = [value(one.text, place) for one in documents for place in range(1, len(one.text))]
+    np.testing.assert_allclose(found[first], wanted, atol=1e-9)
+    assert len(np.unique(np.round(wanted, 9))) > 50, "contexts of several lengths must occur"
+    assert (np.delete(found, first) == -1_000).all()
+
+
+def word_scores() -> Callable[[str], float]:
+    """Score words by nVBE, with dictionaries and recursion alone."""
+    sides = []
+    for counts, read in SIDES:
+        entropy = {string: entropy_of(n) for string, n in counts.items()}
+        varies = {
+            s: h - entropy[s[:-1]] for s, h in entropy.items() if s and (h > 1e-12 or entropy[s[:-1]] > 1e-12)
+        }
+        sides.append((standard(varies), read))
+
+    def score(word: str) -> float:
+        known = [table.get(read(word)) for table, read in sides]
+        return len(word) * (UNSEEN if None in known else sum(known))
+
+    return score
+
+
+def test_nvbe_is_that_of_a_slow_implementation(tables: TextTables) -> None:
+    score = word_scores()
+
+    @cache
+    def best(text: str) -> float:
+        if not text:
+            return 0.0
+        return max(score(text[:n]) + best(text[n:]) for n in range(1, min(LONGEST, len(text)) + 1))
+
+    @cache
+    def best_without(text: str, gap: int) -> float:
+        """Score the best segmentation that does not cut before character `gap`."""
+        if gap <= 0:
+            return best(text) if gap < 0 else -math.inf
+        sizes = [n for n in range(1, min(LONGEST, len(text)) + 1) if n != gap]
+        return max((score(text[:n]) + best_without(text[n:], gap - n) for n in sizes), default=-math.inf)
+
+    documents = [*ODD, chinese(500, 20), made_up(9, "Ω未见的字 the un")]
+    margins, starts = tables.nvbe(documents), tables.nvbe_starts(documents)
+    at = 0
+    for document in documents:
+        text, raw = document.text, document.encoded
+        firsts = [len(text[:k].encode()) for k in range(len(text))]
+        for place in range(1, len(text)):
+            wanted = best(text[:place]) + best(text[place:]) - best_without(text, place)
+            assert margins[at + firsts[place]] == pytest.approx(wanted, abs=1e-6)
+        cuts = [k for k in range(len(text)) if starts[at + firsts[k]]]
+        words = [text[a:b] for a, b in pairwise([*cuts, len(text)])] if text else []
+        assert sum(map(score, words)) == pytest.approx(best(text))
+        at += len(raw)
+    text_signs = [one for one in text_signals(tables) if one.is_segmentation]
+    assert [one.name for one in text_signs] == ["nvbe_words"]
 
 
 def test_a_context_counts_from_ten_occurrences_on() -> None:
-    once = [made_up(number, f"{number}ab") for number in range(9)]
-    nine, ten = (TextTables.of([*once, *more]) for more in ([], [made_up(10, "xac")]))
+    once = [made_up(number, f"{number}ab{number}") for number in range(9)]
+    nine, ten = (TextTables.of([*once, *more]) for more in ([], [made_up(10, "xac"), made_up(11, "c" * 12)]))
     text = [made_up(99, "ab")]
-    assert nine.branching_entropy(text)[1] == nine.branching_entropy(text)[0] > 0
-    after_a = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
-    assert ten.branching_entropy(text)[1] == pytest.approx(after_a)
+    assert nine.branching_entropy(text)[1] == 0
+    # Of what is followed ten times, "a" leaves two characters open and "c" next to none.
+    assert ten.branching_entropy(text)[1] == pytest.approx(1)
 
 
 def test_pmi_is_that_of_counting_by_hand(tables: TextTables) -> None:
@@ -97,7 +183,7 @@ def test_log_bigram_is_that_of_counting_by_hand(tables: TextTables) -> None:
     np.testing.assert_allclose(tables.log_bigram(held_out()), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["branching_entropy", "pmi", "log_bigram"])
+@pytest.mark.parametrize("name", ["branching_entropy", "pmi", "log_bigram", "nvbe", "nvbe_starts"])
 def test_every_byte_gets_one_finite_number_whatever_the_order_of_documents(
     tables: TextTables, name: str
 ) -> None:
@@ -112,7 +198,7 @@ def test_every_byte_gets_one_finite_number_whatever_the_order_of_documents(
         for given in documents:
             values = getattr(table, name)(given)
             assert values.shape == (sum(document.n_bytes for document in given),)
-            assert values.dtype == np.float64
+            assert values.dtype == (np.int64 if name == "nvbe_starts" else np.float64)
             assert np.isfinite(values).all()
 
 
@@ -163,7 +249,7 @@ def test_no_more_is_read_than_asked_for_and_hashes_decide_what() -> None:
 
 def test_the_signals_are_read_at_first_bytes_only(tables: TextTables) -> None:
     signals = text_signals(tables)
-    assert [signal.name for signal in signals] == ["branching_entropy", "pmi"]
+    assert [signal.name for signal in signals] == ["branching_entropy", "pmi", "nvbe", "nvbe_words"]
     assert all(signal.is_per_character and signal.kind == "control" for signal in signals)
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 
 from lrope_interp.data import Document, in_hash_order, label_gaps, piece_of
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.boundaries.text_controls import PAD, JoinedText
+from lrope_interp.probes.boundaries.branching import PAD, JoinedText
 from lrope_interp.probes.statistics.suffixes import find, paired, runs_of
 
 MAX_BYTES = 4_000_000

@@ -1,4 +1,4 @@
-"""What text alone says about a gap: branching entropy, PMI and byte bigrams of the training text, and jieba.
+"""What text alone says about a gap: branching entropy, nVBE, PMI, byte bigrams of training text, and jieba.
 
 A model that knew nothing but which characters follow which would have the numbers of these tables. They
 are counted on the text that the model was trained on, not on the small fit split, so that they are not
@@ -9,89 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int32, Int64, Integer, UInt8, UInt32
+from jaxtyping import Bool, Float64, Int64, Integer
 
 from lrope_interp.data import Document, character_starts, in_hash_order, piece_of
-from lrope_interp.data.alignment import Kind, character_kinds, code_points
+from lrope_interp.data.alignment import Kind, character_kinds
 from lrope_interp.data.labels.words import quiet_jieba, silver_word_starts
 from lrope_interp.errors import LRopeError
+from lrope_interp.probes.boundaries.branching import Branching, JoinedText, nvbe_words
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.signals import Signal
-from lrope_interp.probes.statistics.suffixes import (
-    find,
-    grow,
-    look_up,
-    numbers_of,
-    paired,
-    runs_of,
-    symbols_of,
-)
+from lrope_interp.probes.statistics.suffixes import find, numbers_of, paired, runs_of, symbols_of
 
 MAX_BYTES = 20_000_000
-WINDOW = 6
-MAX_CONTEXT = WINDOW - 1
-LEAST_COUNT = 10
-_POINT_BITS = 21
-PAD = (1 << _POINT_BITS) - 1
-_ALL_PADS = (1 << 3 * _POINT_BITS) - 1
+NVBE_WORDS = "nvbe_words"
 _UNSEEN_PAIR = 0.5
 _UNSEEN_CHARACTER = 1.0
-
-
-@dataclass(frozen=True)
-class JoinedText:
-    """Characters of some documents.
-
-    Attributes:
-        point: The code point of each.
-        place: The place of each in its document.
-    """
-
-    point: UInt32[np.ndarray, " characters"]
-    place: Int32[np.ndarray, " characters"]
-
-    @classmethod
-    def of(cls, documents: Iterable[Document]) -> JoinedText:
-        """Join the characters of `documents`, read one at a time."""
-        points = [code_points(document.text) for document in documents]
-        places = [np.arange(len(own), dtype=np.int32) for own in points]
-        return cls(
-            np.concatenate([np.zeros(0, dtype=np.uint32), *points]),
-            np.concatenate([np.zeros(0, dtype=np.int32), *places]),
-        )
-
-    @cached_property
-    def width(self) -> UInt8[np.ndarray, " characters"]:
-        """How many UTF-8 bytes each character has."""
-        point = self.point
-        return (1 + (point >= 0x80).astype(np.uint8) + (point >= 0x800) + (point >= 0x10000)).astype(np.uint8)
-
-    @cached_property
-    def first_byte(self) -> Int64[np.ndarray, " characters"]:
-        """The first byte of each character, counted over all documents."""
-        return np.cumsum(self.width, dtype=np.int64) - self.width
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of all documents."""
-        return int(self.width.sum(dtype=np.int64))
-
-    @cached_property
-    def follows(self) -> Bool[np.ndarray, " characters"]:
-        """Whether another character of the same document stands before it: whether there is a gap."""
-        return self.place > 0
-
-    def at_first_bytes(
-        self, values: Float[np.ndarray, "characters *columns"], elsewhere: Float[np.ndarray, "*columns"]
-    ) -> Float64[np.ndarray, "n_bytes *columns"]:
-        """Put the value of a character at its first byte, and `elsewhere` at its other bytes."""
-        out = np.empty((self.n_bytes, *values.shape[1:]), dtype=np.float64)
-        out[:] = elsewhere
-        out[self.first_byte] = values
-        return out
+_NOWHERE = -1e3  # below every value of a gap between characters
 
 
 def text_sample(training: Iterable[Document], max_bytes: int) -> tuple[tuple[Document, ...], bool]:
@@ -110,65 +45,6 @@ def text_sample(training: Iterable[Document], max_bytes: int) -> tuple[tuple[Doc
         taken.append(piece)
         left -= piece.n_bytes
     return tuple(taken), True
-
-
-def _windows(
-    text: JoinedText,
-) -> tuple[Int64[np.ndarray, "windows 6"], Int64[np.ndarray, " windows"]]:
-    """Count the different stretches of six characters, by two sorts of 64-bit keys of three characters.
-
-    Returns:
-        The code points of each stretch, `PAD` for what is missing on the left at a document's start; and
-        how often it occurs.
-    """
-    halves = text.point.astype(np.int64)  # each character and the two before it as one number
-    for back in (1, 2):
-        before = np.full(len(halves), PAD)
-        has_before = text.place >= back
-        before[has_before] = text.point[np.flatnonzero(has_before) - back]
-        halves |= before << (back * _POINT_BITS)
-    known = np.unique(np.append(halves, _ALL_PADS))
-    half = np.searchsorted(known, halves)
-    earlier = np.full(len(half), len(known) - 1)
-    has_earlier = text.place >= WINDOW // 2
-    earlier[has_earlier] = half[np.flatnonzero(has_earlier) - WINDOW // 2]
-    keys, counts = np.unique(earlier * len(known) + half, return_counts=True)
-    both = np.stack([known[keys // len(known)], known[keys % len(known)]], axis=1)
-    shifts = np.array([2, 1, 0]) * _POINT_BITS
-    return ((both[:, :, None] >> shifts) & PAD).reshape(-1, WINDOW), counts
-
-
-@dataclass(frozen=True)
-class Branching:
-    """How uncertain the next character is after each context that is not rare.
-
-    Attributes:
-        keys: Of the contexts of 1, 2, ... characters (see `suffixes`).
-        entropies: Of the next character after each, in nats; after no context at all in the first.
-    """
-
-    keys: tuple[Int64[np.ndarray, " _"], ...]
-    entropies: tuple[Float64[np.ndarray, " _"], ...]
-
-    @classmethod
-    def of(cls, text: JoinedText) -> Branching:
-        """Count what follows each context of at most 5 characters that occurs at least 10 times."""
-        point, counts = _windows(text)
-        following, room = point[:, -1], (point[:, :-1] != PAD).sum(axis=1)
-        ends = np.arange(1, len(following) + 1) * WINDOW - 2
-        keys, entropies = [], [_entropies(np.zeros_like(following), following, counts, 1)]
-        for known, at, numbers in grow(point.ravel(), ends, room, [LEAST_COUNT] * MAX_CONTEXT, counts):
-            keys.append(known)
-            entropies.append(_entropies(numbers, following[at], counts[at], len(known)))
-        return cls(tuple(keys), tuple(entropies))
-
-    def at(self, text: JoinedText) -> Float64[np.ndarray, " characters"]:
-        """Return the entropy of each character after the longest context before it that is known."""
-        values = np.full(len(text.point), self.entropies[0][0])
-        levels = look_up(text.point, np.arange(len(values)) - 1, text.place, self.keys)
-        for (places, numbers), entropy in zip(levels, self.entropies[1:], strict=True):
-            values[places] = entropy[numbers]
-        return values
 
 
 @dataclass(frozen=True)
@@ -233,7 +109,8 @@ class TextTables:
 
     Attributes:
         sample: What was read of the training text.
-        branching: Contexts of characters.
+        branching: What follows strings of characters.
+        backwards: The same of the text read backwards.
         pairs: Neighbouring characters.
         bigrams: How often each byte follows each other within a document.
         bytes_seen: How often each byte occurs.
@@ -241,6 +118,7 @@ class TextTables:
 
     sample: str
     branching: Branching
+    backwards: Branching
     pairs: CharacterPairs
     bigrams: Int64[np.ndarray, "256 256"]
     bytes_seen: Int64[np.ndarray, " 256"]
@@ -267,20 +145,47 @@ class TextTables:
             sample=f"{n_bytes / 1e6:.1f} MB in {len(documents)} documents"
             + ("" if is_all else ", taken in the order of hashes"),
             branching=Branching.of(text),
+            backwards=Branching.of(text.turned),
             pairs=CharacterPairs.of(text),
             bigrams=np.bincount(pairs, minlength=1 << 16).reshape(256, 256),
             bytes_seen=np.bincount(raw, minlength=256),
         )
 
     def branching_entropy(self, documents: Sequence[Document]) -> Float64[np.ndarray, " n_bytes"]:
-        """Entropy of the next character, in nats, at the first byte of each character; 0 elsewhere.
+        """Normalised branching entropy of both sides of each gap, at first bytes; -1,000 elsewhere.
 
-        It is that after the longest context of at most 5 characters which occurs at least 10 times
-        in the training text: right branching entropy (Harris 1955; Jin and Tanaka-Ishii 2006).
-        Contexts do not cross the start of a document.
+        How uncertain the next character is after what stands before the gap, and the one before it given
+        what follows, both as z scores among contexts of the same length (Harris 1955; Jin and Tanaka-Ishii
+        2006; normalised as by Magistry and Sagot 2012). Without the normalisation ROC-AUC of Chinese words
+        falls from 0.82 to 0.69. Contexts do not cross the ends of a document.
         """
         text = JoinedText.of(documents)
-        return text.at_first_bytes(self.branching.at(text), np.zeros(()))
+        before, after = self.branching.after(text), self.backwards.after(text.turned)[::-1]
+        return self._at_gaps(text, np.append(0.0, before)[: len(before)] + np.append(0.0, after)[1:])
+
+    def nvbe(self, documents: Sequence[Document]) -> Float64[np.ndarray, " n_bytes"]:
+        """By how much the best segmentation with a word beginning at each character beats that without.
+
+        See `nvbe_words`; at first bytes, -1,000 elsewhere.
+        """
+        text = JoinedText.of(documents)
+        lattice, words = nvbe_words(self.branching, self.backwards, text)
+        return self._at_gaps(text, np.append(0.0, lattice.margins(words))[: len(text.point)])
+
+    def nvbe_starts(self, documents: Sequence[Document]) -> Int64[np.ndarray, " n_bytes"]:
+        """Where words of the best segmentation begin: what nVBE calls without any label."""
+        text = JoinedText.of(documents)
+        lattice, words = nvbe_words(self.branching, self.backwards, text)
+        ends = lattice.best_ends(words, np.zeros(len(text.point)))
+        starts = np.append(True, ends)[: len(ends)].astype(np.float64)
+        return text.at_first_bytes(starts, np.zeros(())).astype(np.int64)
+
+    @staticmethod
+    def _at_gaps(
+        text: JoinedText, values: Float64[np.ndarray, " characters"]
+    ) -> Float64[np.ndarray, " n_bytes"]:
+        """Put values at the first bytes of characters that have a gap before them, `_NOWHERE` elsewhere."""
+        return text.at_first_bytes(np.where(text.follows, values, _NOWHERE), np.array(_NOWHERE))
 
     def pmi(self, documents: Sequence[Document]) -> Float64[np.ndarray, " n_bytes"]:
         """Pointwise mutual information, in nats, of the two characters beside the gap.
@@ -309,28 +214,22 @@ class TextTables:
 
 def text_signals(tables: TextTables) -> list[Signal]:
     """Make the controls that know the statistics of the training text and no model."""
-
-    def signal(name: str, table: Callable[[Sequence[Document]], np.ndarray]) -> Signal:
-        return Signal(name, lambda read: table(read.documents), is_rule=True, is_per_character=True)
-
-    return [signal("branching_entropy", tables.branching_entropy), signal("pmi", tables.pmi)]
-
-
-def _entropies(
-    contexts: Int64[np.ndarray, " n"],
-    following: Int64[np.ndarray, " n"],
-    counts: Int64[np.ndarray, " n"],
-    n_contexts: int,
-) -> Float64[np.ndarray, " n_contexts"]:
-    """Return the entropy of what follows each context, in nats."""
-    keys = paired(contexts, following)
-    order = np.argsort(keys)
-    first, _ = runs_of(keys[order])
-    together = np.add.reduceat(counts[order], first) if len(first) else counts
-    context = numbers_of(keys[order[first]])
-    totals = np.maximum(np.bincount(context, weights=together, minlength=n_contexts), 1)
-    weighted = np.bincount(context, weights=together * np.log(together), minlength=n_contexts)
-    return np.maximum(np.log(totals) - weighted / totals, 0.0)
+    found: dict[str, Callable[[Sequence[Document]], np.ndarray]] = {
+        "branching_entropy": tables.branching_entropy,
+        "pmi": tables.pmi,
+        "nvbe": tables.nvbe,
+        NVBE_WORDS: tables.nvbe_starts,
+    }
+    return [
+        Signal(
+            name,
+            lambda read, table=table: table(read.documents),
+            is_rule=True,
+            is_per_character=True,
+            is_segmentation=name == NVBE_WORDS,
+        )
+        for name, table in found.items()
+    ]
 
 
 def _raw_bytes(documents: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
@@ -374,7 +273,7 @@ def jieba_signal(documents: Iterable[Document]) -> tuple[Signal | None, list[str
         parts = [known[document.sha256] for document in captured.documents]
         return np.concatenate([np.zeros(0, dtype=bool), *parts]).astype(np.int64)
 
-    return Signal("jieba", starts, is_rule=True, is_per_character=True), []
+    return Signal("jieba", starts, is_rule=True, is_per_character=True, is_segmentation=True), []
 
 
 def _is_han(text: str) -> Bool[np.ndarray, " n_characters"]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int, Int64
+from jaxtyping import Bool, Int, Int64, Num
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Runs:
         starts = np.flatnonzero(np.append(True, ~is_same | (step != 1))[: len(document)])
         sizes = np.diff(starts, append=len(document))
         return cls(np.repeat(starts, sizes), np.repeat(starts + sizes - 1, sizes))
+
+    @property
+    def sizes(self) -> Int64[np.ndarray, " runs"]:
+        """How many gaps each run has."""
+        return np.diff(np.flatnonzero(self.is_last), prepend=-1)
 
     @property
     def is_last(self) -> Bool[np.ndarray, " n"]:
@@ -61,6 +66,48 @@ def token_counts(
     hits = (is_both & _is_start(runs, is_both, before)).astype(np.int64)
     hits += is_last & _is_start(runs, is_both, nearest)
     return hits, is_last.astype(np.int64) + is_called, is_last.astype(np.int64) + is_boundary
+
+
+def word_lengths(runs: Runs, is_boundary: Bool[np.ndarray, " n"]) -> Int64[np.ndarray, " words"]:
+    """Return how many characters each word has, a run's edges counting as boundaries."""
+    return np.diff(_ends(runs, is_boundary), prepend=-1)
+
+
+def best_token_threshold(
+    runs: Runs, values: Num[np.ndarray, " n"], is_boundary: Bool[np.ndarray, " n"]
+) -> float:
+    """Return the value at and above which to call a boundary, so that token F1 is highest.
+
+    A true word is hit by every threshold that is above all values inside it and not above that of either end:
+    so two sorted lists give its hits for all thresholds at once. Infinity, where calling nothing is best.
+    """
+    ends = _ends(runs, is_boundary)
+    after = np.full(len(values) + len(runs.sizes), np.inf)  # by character; infinite at a run's edge
+    after[_characters(runs)] = values
+    inside = after.copy()
+    inside[ends] = -np.inf
+    highest = np.maximum.reduceat(inside, np.append(0, ends[:-1] + 1)) if len(ends) else inside
+    edge = np.minimum(after[ends], np.append(np.inf, after[ends])[: len(ends)])
+    can_be_hit = highest < edge
+    cuts, at_least = (
+        np.append(np.unique(values), np.inf),
+        lambda x: len(x) - np.searchsorted(np.sort(x), cuts),
+    )
+    hits = at_least(edge[can_be_hit]) - at_least(highest[can_be_hit])
+    called = at_least(np.asarray(values, dtype=np.float64)) + len(runs.sizes)
+    return float(cuts[np.argmax(2 * hits / np.maximum(called + len(ends), 1))])
+
+
+def _characters(runs: Runs) -> Int64[np.ndarray, " n"]:
+    """Return the number of the character before each gap; each run has one character more than gaps."""
+    return np.arange(len(runs.last)) + np.cumsum(runs.is_last) - runs.is_last
+
+
+def _ends(runs: Runs, is_boundary: Bool[np.ndarray, " n"]) -> Int64[np.ndarray, " words"]:
+    """Return the last character of each word."""
+    is_end = np.ones(len(is_boundary) + len(runs.sizes), dtype=bool)
+    is_end[_characters(runs)] = is_boundary
+    return np.flatnonzero(is_end)
 
 
 def _is_start(

@@ -45,6 +45,7 @@ class Signal:
     is_rule: bool = False
     seed: int | None = None
     is_per_character: bool = False
+    is_segmentation: bool = False
 
 
 SIGNALS: dict[str, Signal] = {}
