@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrope_interp.probes.boundaries.words import Runs, best_token_threshold, token_counts, word_lengths
-from lrope_interp.probes.statistics.decoding import Lattice, LogRatio, decode, log_lengths
+from lrope_interp.probes.statistics.decoding import Lattice, LogRatio, decode, log_lengths, weighted_lengths
 
 
 def every_score(words: np.ndarray, boundaries: np.ndarray) -> dict[tuple[bool, ...], float]:
@@ -130,6 +130,17 @@ def test_lengths_are_counted_smoothed_and_sum_to_one() -> None:
     assert np.isfinite(found).all()
     assert len(log_lengths(np.array([100, 1]))) == 64
     assert np.exp(log_lengths(np.ones(5, dtype=np.int64))).tolist() == [1]
+
+
+def test_without_weight_lengths_leave_each_gap_to_itself() -> None:
+    lengths = log_lengths(np.array([1, 2, 2, 2, 3, 3, 2, 2, 1]))
+    base = 1 / (np.arange(1, 4) * np.exp(lengths)).sum()
+    ratio = np.random.default_rng(0).normal(scale=2, size=9)
+    log_length = weighted_lengths(np.append(lengths, np.full(8, -50.0)), 0.0)
+    alone = ratio + math.log(base / (1 - base)) > 0
+    np.testing.assert_array_equal(decode(np.array([9]), ratio, log_length), alone)
+    np.testing.assert_allclose(weighted_lengths(lengths, 1.0), lengths)
+    assert np.isfinite(weighted_lengths(np.zeros(1), 0.0)).all()
 
 
 def planted(seed: int, n_runs: int = 300) -> tuple[Runs, np.ndarray, np.ndarray]:

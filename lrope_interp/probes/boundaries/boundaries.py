@@ -20,17 +20,20 @@ from lrope_interp.errors import LRopeError, check_seed, unknown
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.frozen import attached_increments, increments_name
 from lrope_interp.probes.boundaries.beyond import BEYOND_TABLE, beyond_rows
+from lrope_interp.probes.boundaries.combination import BOTH, COUNTS, combination_columns
 from lrope_interp.probes.boundaries.comparisons import (
     DIFFERENCE_COLUMNS,
     ERROR_COLUMNS,
     NULL_COLUMNS,
     SHARE_COLUMNS,
+    WORD_DIFFERENCE_COLUMNS,
     difference_rows,
     error_rows,
     match_tables,
     null_rows,
     share_rows,
     with_p_values,
+    word_difference_rows,
 )
 from lrope_interp.probes.boundaries.harness import (
     FALLBACK_STRATUM,
@@ -50,6 +53,7 @@ from lrope_interp.probes.boundaries.tables import (
     stride_note,
     unscored_frame,
 )
+from lrope_interp.probes.boundaries.text_controls import NVBE_WORDS
 from lrope_interp.probes.capture.capture import (
     BATCH_SIZE,
     Layers,
@@ -64,6 +68,7 @@ from lrope_interp.probes.capture.capture import (
 from lrope_interp.probes.capture.gaps import ALIGNMENTS, Field, Gaps, Label
 from lrope_interp.probes.capture.selection import HELD_OUT, Selection, check_beside, select
 from lrope_interp.probes.statistics.bootstrap import MIN_DOCUMENTS, MIN_UNITS, Bootstrap
+from lrope_interp.probes.statistics.logistic import Fits
 from lrope_interp.progress import shows_progress
 from lrope_interp.results import Result, provenance, table
 from lrope_interp.tokenizers import ByteTokenizer
@@ -72,7 +77,7 @@ HEADLINE_SIGNALS = ("increments", "byte_mean", "token_mean", "untrained", "entro
 _CURVE = ("signal", "layer", "head", "label", "stratum")
 _CHOICES = (
     *("signal", "layer", "head", "label", "stratum", "seed"),
-    *("align", "sign", "threshold", "prevalence_threshold", "dev_roc_auc"),
+    *("align", "sign", "threshold", "prevalence_threshold", "token_threshold", "dev_roc_auc"),
 )
 
 
@@ -118,8 +123,8 @@ def boundaries(
         on_progress: Told the stage, what is done of it and all of it.
 
     Returns:
-        A result of kind "boundaries" with the tables `scores`, `nulls`, `differences`, `shares`,
-        `beyond`, `errors`, `roc`, `precision_recall`, `choices`, `classes`, `labels`, `strata` and
+        A result of kind "boundaries" with the tables `scores`, `nulls`, `differences`, `word_differences`,
+        `shares`, `beyond`, `errors`, `roc`, `precision_recall`, `choices`, `classes`, `labels`, `strata` and
         `stride` (`unscored`, where tokens are longer than a byte; `matches` and `correlations`, where a
         run is matched), and with the test gaps. In `scores`, the row without a seed of a control
         with seeds is the mean over them, and its ci_low and ci_high are their range.
@@ -161,7 +166,11 @@ def boundaries(
     if fixed_model is not None:
         found += twin_columns(fixed_model, selection, layers, batch_size=batch_size, on_progress=on_progress)
 
-    scorer = Scorer(gaps["dev"], gaps["test"], Bootstrap(seed), captured["test"], align)
+    unlabelled = next((one.values["dev"] for one in found if one.signal.name == NVBE_WORDS), None)
+    scorer = Scorer(gaps["dev"], gaps["test"], Bootstrap(seed), captured["test"], align, unlabelled)
+    fits = Fits()
+    found += combination_columns(scorer, gaps["fit"], found, fits, on_progress)
+    notes += fits.notes("combinations of signals")
     for one in found:
         scorer.refuse_constant(one)
     scored = Scored()
@@ -171,9 +180,11 @@ def boundaries(
             scored.add(one)
     trials = [one for one in scored.trials if not math.isnan(one.auc.value)]
     begin(on_progress, "nulls")
+    cheap = scorer.baseline_trials()
     nulls, scores = null_rows(trials), scored.rows["scores"]
     with_p_values(scores, nulls)
     scores += [row for one in scorer.test_fields for row in prevalence_rows(one)]
+    scores += scorer.baseline_rows(cheap)
     beyond = beyond_rows(scorer, gaps["fit"], captured, found, counts, selection.training, on_progress)
 
     begin(on_progress, "comparing")
@@ -181,6 +192,7 @@ def boundaries(
         "scores": table([*scores, *seed_means(scores)], SCORE_COLUMNS),
         "nulls": table(nulls, NULL_COLUMNS),
         "differences": table(difference_rows(trials), DIFFERENCE_COLUMNS),
+        "word_differences": table(word_difference_rows([*trials, *cheap]), WORD_DIFFERENCE_COLUMNS),
         "shares": table(share_rows(trials), SHARE_COLUMNS),
         "errors": table(error_rows(scorer, trials), ERROR_COLUMNS),
         "roc": table(scored.rows["roc"], (*_CURVE, "fpr", "tpr")),
@@ -207,7 +219,7 @@ def boundaries(
         tables |= match_tables(scorer, captured["test"], scored, other)
     notes += said
     notes += stride_note(tables["stride"], model.cfg.n_ctx, "bytes" if has_byte_tokens else "tokens")
-    headline = _headline(tables["scores"])
+    headline = _headline(tables["scores"]) | _added(tables["word_differences"])
     if not has_byte_tokens:
         tables["unscored"] = unscored_frame(gaps["test"])
         headline["gaps inside tokens, not scored"] = float(tables["unscored"]["n_unscored"].tolist()[0])
@@ -283,6 +295,16 @@ def _headline(scores: pd.DataFrame) -> dict[str, float | None]:
         words = ["" if signal == "increments" else signal, place, label, "roc_auc"]
         found[" ".join(word for word in words if word)] = None if math.isnan(value) else value
     return found
+
+
+def _added(differences: pd.DataFrame) -> dict[str, float | None]:
+    """Name what the model adds to counting, in F1 of words of the whole text, in the narrowest stratum."""
+    is_it = (differences["signal"] == BOTH) & (differences["control"] == COUNTS)
+    own = differences[is_it & (differences["metric"] == "word_f1")]
+    pairs = zip(
+        own["label"].tolist(), own["value"].tolist(), strict=True
+    )  # the last stratum is the narrowest
+    return {f"model added to counts {label} word_f1": value for label, value in pairs}
 
 
 def _token_notes(unscored: pd.DataFrame) -> list[str]:

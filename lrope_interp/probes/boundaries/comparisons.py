@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import rankdata
 
+from lrope_interp.probes.boundaries.combination import added_rows
 from lrope_interp.probes.boundaries.harness import FALLBACK_STRATUM, Row, Scored, Scorer, Trial
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.signals import SIGNALS, columns
@@ -31,6 +32,7 @@ DIFFERENCE_COLUMNS = (
     *("signal", "layer", "head", "control", "control_layer", "control_head"),
     *("label", "stratum", "value", "ci_low", "ci_high", "verdict"),
 )
+WORD_DIFFERENCE_COLUMNS = ("metric", *DIFFERENCE_COLUMNS)
 SHARE_COLUMNS = (
     *("signal", "layer", "head", "label", "stratum", "share", "ci_low", "ci_high"),
     *("probe_value", "probe_low", "probe_high"),
@@ -77,6 +79,27 @@ def difference_rows(trials: Sequence[Trial]) -> list[Row]:
                     difference = trial.auc - auc
                     verdict = verdict_on(*difference.interval)
                     rows.append(said | difference.row() | {"verdict": verdict})
+    return rows
+
+
+def word_difference_rows(trials: Sequence[Trial]) -> list[Row]:
+    """Return F1 of decoded words, the resamples paired: of layers minus controls, and of what counts leave.
+
+    The rows of the signal "model_and_counts" say whether the model adds to counting.
+    """
+    rows = []
+    for metric in ("token_f1", "word_f1"):
+        own = [replace(one, auc=one.words[metric]) for one in trials if metric in one.words]
+        rows += [{"metric": metric} | row for row in difference_rows(own)]
+        for both, counts in added_rows(own):
+            beside = dict(
+                zip(("control", "control_layer", "control_head"), counts.column.place.values(), strict=True)
+            )
+            difference = both.auc - counts.auc
+            said = (
+                both.column.place | beside | {"label": both.label, "stratum": both.stratum, "metric": metric}
+            )
+            rows.append(said | difference.row() | {"verdict": verdict_on(*difference.interval)})
     return rows
 
 

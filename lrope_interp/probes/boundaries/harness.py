@@ -18,10 +18,11 @@ from jaxtyping import Float, Int64, Num
 
 from lrope_interp.data.alignment import code_points
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.boundaries.words import Runs, token_counts, window_errors
+from lrope_interp.probes.boundaries.segmentation import Prior, WholeText, WordTask
+from lrope_interp.probes.boundaries.words import Runs, best_token_threshold, window_errors
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.gaps import ALIGNMENTS, Field, Gaps
-from lrope_interp.probes.capture.signals import SignalColumn
+from lrope_interp.probes.capture.signals import Signal, SignalColumn
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Ranked
 from lrope_interp.probes.statistics.estimates import Estimate, Scoring, over_seeds
 from lrope_interp.probes.statistics.nulls import SameByte, Shifts
@@ -29,7 +30,7 @@ from lrope_interp.probes.statistics.ranking import Curve, Ranking
 
 FALLBACK_STRATUM = "characters"
 METRICS = ("roc_auc", "average_precision", "f1", "mcc", "precision", "recall")
-WORD_METRICS = ("token_f1", "pk", "windowdiff")
+WORD_METRICS = ("token_f1", "token_f1_cut", "token_f1_unsupervised", "word_f1", "pk", "windowdiff")
 WORD_LABELS = ("words", "words_merged", "despaced", "tokens")
 SEGMENT_LABELS = (*WORD_LABELS, "sentences", "lines", "scopes")
 SCORE_COLUMNS = (
@@ -37,6 +38,7 @@ SCORE_COLUMNS = (
     *("ci_low", "ci_high", "p_shift", "p_same_byte", "n", "n_positive", "n_documents", "seed"),
 )
 PREVALENCE = "prevalence"
+EVERYTHING, LENGTH_PRIOR = "everything", "length_prior"
 _ESTIMATES = ("value", "raw_value", "ci_low", "ci_high", "p_shift", "p_same_byte")
 _TABLES = ("byte_mean", "token_mean")
 _Made = TypeVar("_Made")
@@ -54,6 +56,7 @@ class Choice:
         threshold: Of the signed signal, for the best F1; NaN where dev could not tell.
         dev_roc_auc: Of the signed signal on dev; NaN where dev could not tell.
         prevalence_threshold: At and above which dev calls as many gaps as it has boundaries.
+        token_threshold: For the best F1 of dev's word tokens; NaN for labels that mark no words.
     """
 
     align: str = ALIGNMENTS[0]
@@ -61,6 +64,7 @@ class Choice:
     threshold: float = math.nan
     dev_roc_auc: float = math.nan
     prevalence_threshold: float = math.nan
+    token_threshold: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Trial:
         auc: The oriented ROC-AUC on test.
         shifted: The AUC under each circular shift; None where it was not computed.
         same_byte: The same-byte statistic, and its draws under the null.
+        words: F1 of words by metric, where the label marks words.
     """
 
     column: SignalColumn
@@ -84,6 +89,7 @@ class Trial:
     auc: Estimate
     shifted: Float[np.ndarray, " shifts"] | None = None
     same_byte: tuple[float, Float[np.ndarray, " flips"]] | None = None
+    words: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ class Scorer:
         bootstrap: The resamples; its seed is that of shifts and flips too.
         captured: The tokens of test, for the nulls; None computes no null.
         align: The only alignment to consider; None leaves it to dev.
+        unlabelled: Where words begin in dev by a segmentation that saw no label; None decodes none without.
     """
 
     dev: Gaps
@@ -119,6 +126,7 @@ class Scorer:
     bootstrap: Bootstrap
     captured: Captured | None = None
     align: str | None = None
+    unlabelled: Num[np.ndarray, " n_bytes"] | None = None
     _made: dict[tuple[Any, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -197,9 +205,39 @@ class Scorer:
         ranking = rankings[id(dev), best.align]
         curve = Curve.of(ranking if best.sign > 0 else ranking.reversed(), is_boundary)
         share = float(is_boundary.mean())
-        return replace(
+        best = replace(
             best, threshold=curve.best_threshold(), prevalence_threshold=curve.prevalence_threshold(share)
         )
+        if label not in WORD_LABELS or one.stratum == "bytes":
+            return best
+        values = best.sign * ranking.values
+        return replace(best, token_threshold=best_token_threshold(self._dev_runs(dev), values, is_boundary))
+
+    def baseline_trials(self) -> list[Trial]:
+        """Return what it costs nothing to know of words: to call every gap, and how long words are."""
+        found = []
+        for one, label in ((each, label) for each in self.test_fields for label in each.labels):
+            if label in WORD_LABELS and one.stratum != "bytes":
+                task = self._word_task(one, label)
+                every = task.of_calls(self.bootstrap, np.ones(len(one.gaps), dtype=bool))
+                lengths = task.estimates(self.bootstrap, None, None, math.nan)
+                for name, words in ((EVERYTHING, every), (LENGTH_PRIOR, lengths)):
+                    column = SignalColumn(Signal(name, lambda _: np.zeros(0)), None, None, {})
+                    trial = Trial(column, label, one.stratum, Choice(""), Estimate(math.nan), words=words)
+                    found += [trial] if words else []
+        return found
+
+    def baseline_rows(self, trials: Sequence[Trial]) -> list[Row]:
+        """Return the rows of `scores` of such trials."""
+        fields = {(one.stratum, label): one for one in self.test_fields for label in one.labels}
+        return [
+            score_row(
+                **_who(one.column) | {"label": one.label, "stratum": one.stratum, "align": ""},
+                **_counts(fields[one.stratum, one.label], one.label) | {"metric": metric} | words.row(),
+            )
+            for one in trials
+            for metric, words in one.words.items()
+        ]
 
     def aligned(self, column: SignalColumn, one: Field, choice: Choice) -> Num[np.ndarray, " n"]:
         """Return the values of a column in a field of test, aligned and signed as dev chose."""
@@ -245,6 +283,44 @@ class Scorer:
         values = column.values["test"][self.test.strata["bytes"]]
         return len(values) > 0 and bool((values == values[0]).all())
 
+    def _dev_runs(self, dev: Field) -> Runs:
+        at = dev.gaps
+        return self._once(
+            ("dev runs", id(dev)), lambda: Runs.of(self.dev.document[at], self.dev.character[at])
+        )
+
+    def _runs(self, one: Field) -> Runs:
+        at = one.gaps
+        return self._once(("runs", id(one)), lambda: Runs.of(self.test.document[at], self.test.character[at]))
+
+    def _word_task(self, one: Field, label: str) -> WordTask:
+        def make() -> WordTask:
+            dev, prior, unlabelled = self._dev_field(one, label), None, None
+            if dev is not None:
+                prior = Prior.of(self._dev_runs(dev), dev.labels[label])
+                if self.unlabelled is not None:
+                    unlabelled = Prior.of(self._dev_runs(dev), self.unlabelled[dev.gaps] > 0)
+            whole = WholeText.of(self.test, one, label)
+            return WordTask(self._runs(one), one.labels[label], one.units, whole, prior, unlabelled)
+
+        return self._once(("words", id(one), label), make)
+
+    def _words(
+        self, column: SignalColumn, one: Field, label: str, choice: Choice, values: Num[np.ndarray, " n"]
+    ) -> dict[str, Estimate]:
+        """Return F1 of words, in all the ways in which they are found; nothing where dev could not tell."""
+        dev = self._dev_field(one, label)
+        if dev is None or label not in WORD_LABELS or one.stratum == "bytes":
+            return {}
+        dev_values = choice.sign * self.dev.characters.align(column.values["dev"], dev.gaps, choice.align)
+        return self._word_task(one, label).estimates(
+            self.bootstrap,
+            dev_values,
+            values,
+            choice.token_threshold,
+            is_segmentation=column.signal.is_segmentation,
+        )
+
     def _once(self, key: tuple[Any, ...], make: Callable[[], _Made]) -> _Made:
         """Make what all signals share, such as the shifts of a field, when the first needs it."""
         if key not in self._made:
@@ -266,7 +342,10 @@ class Scorer:
             found = self._metrics(column, one, label, choice, ranked, curve)
             # One of several seeds has no interval of its own.
             found["roc_auc"] |= (auc if column.signal.seed is None else Estimate(auc.value)).row()
-            trial = Trial(column, label, one.stratum, choice, auc)
+            words = self._words(column, one, label, choice, ranking.values)
+            for name, f1 in words.items():
+                found[name] = (f1 if column.signal.seed is None else Estimate(f1.value)).row()
+            trial = Trial(column, label, one.stratum, choice, auc, words=words)
             if self.captured is not None and has_nulls(column):
                 trial = replace(trial, **self._nulls(self.captured, one, label, choice.align, ranking))
             out.trials.append(trial)
@@ -291,8 +370,8 @@ class Scorer:
     ) -> dict[str, Row]:
         """Return value and interval of every metric; of curves also the value before the signal was turned.
 
-        F1, MCC and words are those of the threshold of dev's best F1; precision and recall of that at which
-        dev calls as many gaps as it has boundaries.
+        F1, MCC, Pk and WindowDiff are those of the threshold of dev's best F1; precision and recall of that
+        at which dev calls as many gaps as it has boundaries.
         """
         is_boundary, values = one.labels[label], ranked.ranking.values
         scoring = Scoring(one.units, self.bootstrap if column.signal.seed is None else None)
@@ -313,12 +392,7 @@ class Scorer:
         found |= {name: at_prevalence[name].row() for name in ("precision", "recall")}
         if label not in SEGMENT_LABELS or one.stratum == "bytes":
             return found
-        document, character = self.test.document[one.gaps], self.test.character[one.gaps]
-        runs = self._once(("runs", id(one)), lambda: Runs.of(document, character))
-        if label in WORD_LABELS:
-            hits, n_called, n_true = token_counts(runs, called, is_boundary)
-            found["token_f1"] = scoring.ratio(2 * hits, n_called + n_true).row()
-        pk, windowdiff, windows = window_errors(runs, called, is_boundary)
+        pk, windowdiff, windows = window_errors(self._runs(one), called, is_boundary)
         found["pk"], found["windowdiff"] = (scoring.ratio(one, windows).row() for one in (pk, windowdiff))
         return found
 
@@ -343,7 +417,8 @@ class Scorer:
 
 def has_nulls(column: SignalColumn) -> bool:
     """Whether a column gets p values: layers and signals of the whole model, not every layer of a control."""
-    return column.signal.seed is None and (column.signal.kind == "layer" or column.layer is None)
+    is_whole = column.layer is None and column.signal.kind != "combination"
+    return column.signal.seed is None and (column.signal.kind == "layer" or is_whole)
 
 
 def lexical_codes(

@@ -60,9 +60,9 @@ def gather(
         on_progress: Told about every forward pass, and about the ceilings.
 
     Returns:
-        What was captured of "fit", "dev" and "test"; all signals, of which those registered have values for
-        "fit" too; counts of the training text, None where it could not be loaded; and what a reader must
-        know.
+        What was captured of "fit", "dev" and "test"; all signals, of which those registered and those of text
+        alone have values for "fit" too; counts of the training text, None where it could not be loaded; and
+        what a reader must know.
     """
 
     def read(
@@ -98,9 +98,9 @@ def gather(
         more = capture_increments(model, drawn, fit.layers, batch_size=batch_size, on_progress=stage)
         begin(on_progress, "counting training text")
         tables = TextTables.of(selection.training)
-        counted = [*ngram_means([fit, more], is_shared), *text_signals(tables)]
+        counted, of_text = ngram_means([fit, more], is_shared), text_signals(tables)
     else:
-        tables, counted = None, ngram_means([fit], is_shared)
+        tables, counted, of_text = None, ngram_means([fit], is_shared), []
         notes.append(
             "the training text could not be loaded: no branching entropy, PMI, nor log-odds, and means by "
             "n-gram come from the fit documents alone"
@@ -113,7 +113,8 @@ def gather(
         *residual_signals(),
         *untrained(model, selection.fit, batch_size=batch_size, on_progress=on_progress),
     ]
-    found = [column for signal in SIGNALS.values() for column in columns(signal, captured)]
+    known = [*SIGNALS.values(), *of_text]
+    found = [column for signal in known for column in columns(signal, captured)]
     found += [column for signal in controls for column in columns(signal, scored)]
     found += ceiling_columns(ceilings, scored)
     return (

@@ -21,7 +21,7 @@ from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.probes.capture.captured import Captured
 
 SignalFunction: TypeAlias = Callable[[Captured], Shaped[np.ndarray, "..."]]
-Kind: TypeAlias = Literal["layer", "control", "ceiling"]
+Kind: TypeAlias = Literal["layer", "control", "ceiling", "combination"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,14 @@ class Signal:
     Attributes:
         name: As it stands in the tables.
         function: Returns one number a byte, or layer by head by byte.
-        kind: "layer" for what the model learned to say, "control" for what it is held against. Where it is
-            constant a control scores nothing, and a note says so; of the model it is an error.
+        kind: "layer" for what the model learned to say, "control" for what it is held against, "ceiling" and
+            "combination" for what was fitted on labels. Where it is constant a control scores nothing, and
+            a note says so; of the model it is an error.
         is_rule: True for rules of the bytes alone, which may be constant whatever they are shown as.
         is_per_character: True where its value stands at a character's first byte and the other bytes
             have none to add: then no other alignment is tried.
         seed: Of a random control.
+        is_segmentation: True where 1 is a call and 0 is none: words are scored as it cuts them.
     """
 
     name: str

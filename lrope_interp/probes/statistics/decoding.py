@@ -177,6 +177,19 @@ def log_lengths(lengths: Int64[np.ndarray, " words"]) -> Float[np.ndarray, " lon
     return np.log((counts + spread / spread.sum()) / (counts.sum() + 1))
 
 
+def weighted_lengths(
+    log_length: Float[np.ndarray, " longest"], weight: float
+) -> Float[np.ndarray, " longest"]:
+    """Return lengths of words that count by a weight from 1, as they are, to 0: geometric, of the same mean.
+
+    Words of geometric lengths are what boundaries make that know nothing of each other, at the base rate.
+    """
+    n = np.arange(1, len(log_length) + 1)
+    stop = 1 / float((n * np.exp(log_length)).sum())
+    alone = (n - 1) * np.log1p(-min(stop, 1 - 1e-9)) + np.log(stop)
+    return weight * log_length + (1 - weight) * alone
+
+
 def decode(
     n_gaps: Int64[np.ndarray, " runs"],
     log_ratio: Float[np.ndarray, " gaps"],

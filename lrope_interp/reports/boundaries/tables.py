@@ -47,6 +47,13 @@ _NAMES = {
     "cosine": "cosine of neighbours",
     "cosine_fixed": "cosine of neighbours, fixed model",
     "jieba": "jieba (silver)",
+    "nvbe": "nVBE",
+    "nvbe_words": "nVBE, its own segmentation",
+    "everything": "every gap called",
+    "length_prior": "lengths of words alone",
+    "model": "all signals of the model, fitted",
+    "counts": "all counts of text, fitted",
+    "model_and_counts": "model and counts, fitted",
     "ceiling": "supervised probe (ceiling)",
 }
 _NGRAM = re.compile(r"^ngram_(\d+)$")
@@ -112,7 +119,7 @@ def _auc_frame(result: Result, label: str, stratum: str, metric: str) -> Frame:
     frame["name"] = pd.Series([signal_name(*key) for key in _keys(frame)], index=frame.index, dtype="str")
     several = frame.duplicated(_PLACE, keep=False)
     frame.loc[several, "name"] += ", " + frame.loc[several, "align"]
-    order = frame["kind"].map({"layer": 0, "ceiling": 2}).fillna(1)
+    order = frame["kind"].map({"layer": 0, "ceiling": 2, "combination": 2}).fillna(1)
     return frame.iloc[order.argsort(kind="stable")][_AUC_COLUMNS].reset_index(drop=True)
 
 
@@ -149,7 +156,9 @@ def controls_beside(scores: Frame) -> Frame:
 def verdicts(result: Result) -> Verdicts:
     """Return one row a label, in its widest stratum: the best layer, its strongest control, and who wins."""
     rows = [_verdict(result, label, strata[0]) for label, strata in labels_and_strata(result) if strata]
+    rows += _added_verdicts(result)
     frame = pd.DataFrame(rows, columns=[*COLUMNS, "beyond"])
+    is_about_words = (frame["control"] == _NAMES["counts"]).any()
     scores = result.tables["scores"]
     n_layers = scores.loc[scores["signal"] == "increments", "layer"].nunique()
     picked = f"; the best of {n_layers} layers is picked on the text that is scored" if n_layers > 1 else ""
@@ -159,12 +168,118 @@ def verdicts(result: Result) -> Verdicts:
     brackets = brackets if bool(frame["low"].notna().any()) else "Too few documents for intervals"
     table = f" Layer 0 sees the {unit} alone: it equals the {unit}'s mean increment by construction."
     return Verdicts(
-        headline=_headline(frame),
+        headline=_headline(frame[frame["control"] != _NAMES["counts"]]),
         frame=frame,
         names=names | {"difference": "Layer minus control"},
         caption=f"ROC-AUC, 0.5 is chance. {brackets}{picked}."
-        + (table if "layer 0" in frame["where"].tolist() else ""),
+        + (table if "layer 0" in frame["where"].tolist() else "")
+        + (" Rows of F1: does the model add to counting?" if is_about_words else ""),
     )
+
+
+def added(result: Result) -> Frame:
+    """Return F1 of words by the model and counts minus that by counts alone, by label, stratum and metric.
+
+    Of words of the whole text where they are gold, else of tokens; empty where nothing was combined.
+    """
+    table = table_of(result, "word_differences")
+    if table.empty:
+        return table
+    own = table[
+        (table["signal"] == "model_and_counts") & (table["control"] == "counts") & table["value"].notna()
+    ]
+    return own.drop_duplicates(["label", "stratum"], keep="last")
+
+
+def added_words(result: Result, label: str, stratum: str) -> str:
+    """Say whether the model adds to counting; "" where nothing was combined."""
+    own = added(result)
+    own = own[(own["label"] == label) & (own["stratum"] == stratum)] if len(own) else own
+    if own.empty:
+        return ""
+    row = own.iloc[0]
+    what = {WINS: "The model adds to counting", LOSES: "With the model, counting does worse"}
+    said = what.get(row["verdict"], "The model is not shown to add to counting")
+    bounds = signed_interval(row["ci_low"], row["ci_high"])
+    which = "words of the whole text" if row["metric"] == "word_f1" else "tokens"
+    return f"{said}: F1 of {which} changes by {signed(row['value'])} {bounds}."
+
+
+def _added_verdicts(result: Result) -> list[dict[str, Any]]:
+    """Return a row a label: the regression on model and counts minus that on counts, in narrowest gaps."""
+    own = added(result)
+    rows = []
+    for row in own.drop_duplicates("label", keep="last").to_dict("records") if len(own) else []:
+        scores = words_frame(result, row["label"], row["stratum"]).set_index("signal")
+        one = scores.loc["model_and_counts"]
+        found = {"what": f"{row['label'].replace('_', ' ')}, F1", "where": _NAMES["model_and_counts"]}
+        found |= {"value": one[row["metric"]], "low": one[f"{row['metric']}_low"]}
+        found |= {"high": one[f"{row['metric']}_high"], "control": _NAMES["counts"], "beyond": ""}
+        found |= {"difference": row["value"], "difference_low": row["ci_low"]}
+        rows.append(found | {"difference_high": row["ci_high"], "verdict": row["verdict"]})
+    return rows
+
+
+F1_METRICS = ("token_f1_cut", "token_f1", "token_f1_unsupervised", "word_f1")
+
+
+def words_frame(result: Result, label: str, stratum: str) -> Frame:
+    """Return F1 of words, one line a layer and one a control, best first; empty where words were not decoded.
+
+    Of a control with a value a layer, that of the layer with the best ROC-AUC.
+
+    Returns:
+        Columns `kind`, `signal`, `layer`, `head`, `name`, and each of `F1_METRICS` that there is, with
+        NAME_low and NAME_high.
+    """
+    scores = cell_of(result, "scores", label, stratum)
+    scores = scores[scores["metric"].isin(F1_METRICS) & scores["value"].notna() & scores["seed"].isna()]
+    if "token_f1_cut" not in scores["metric"].tolist():  # a result of an earlier version
+        return scores[:0]
+    best = best_layer(auc_frame(result, label, stratum))
+    layer = -1 if best is None else best["layer"]
+    scores = scores[(scores["signal"] == "increments") | scores["layer"].isin([-1, layer])]
+    wide = scores.pivot_table(
+        index=["kind", *_PLACE], columns="metric", values=["value", "ci_low", "ci_high"], sort=False
+    )
+    wide.columns = [
+        metric + {"value": "", "ci_low": "_low", "ci_high": "_high"}[what] for what, metric in wide
+    ]
+    frame = wide.reset_index()
+    frame["name"] = [signal_name(*key) for key in _keys(frame)]
+    by = "word_f1" if "word_f1" in frame else "token_f1"
+    return frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
+
+
+def words_table(frame: Frame) -> tuple[Frame, list[str]]:
+    """Return the lines of `words_frame` as strings, and their styles; published figures follow, named so."""
+    headings = ("Token F1, cut", "Token F1, decoded", "Token F1, without labels", "Word F1, whole text")
+    table = pd.DataFrame({"Signal": frame["name"]})
+    for metric, heading in zip(F1_METRICS, headings, strict=True):
+        if metric in frame:
+            bounds = [f"{metric}{end}" for end in ("", "_low", "_high")]
+            table[heading] = [
+                f"{number(value, 3)} {interval(low, high)}".rstrip()
+                for value, low, high in _keys(
+                    frame.reindex(columns=[*frame.columns, *{*bounds} - {*frame}]), *bounds
+                )
+            ]
+    return table, list(frame["kind"])
+
+
+QUOTED = (
+    ("every character a word", ".343", "SIGHAN 2005 PKU test", "counted, no system"),
+    ("DMSLM", ".722-.749", "SIGHAN 2005 PKU test", "a segmental language model; tuned on its dev F1"),
+    (
+        "LLACA (Zhang et al. 2025, arXiv 2505.19631)", ".893", "SIGHAN 2005 PKU test",
+        "its dictionary was made by a large language model that has read segmented text",
+    ),
+)  # fmt: skip
+
+
+def quoted_table() -> Frame:
+    """Return published word F1, quoted and not computed here, and how it differs from ours."""
+    return pd.DataFrame(QUOTED, columns=["Quoted", "Word F1", "Text", "How it differs"])
 
 
 def _verdict(result: Result, label: str, stratum: str) -> dict[str, Any]:
@@ -397,7 +512,8 @@ def error_strips(result: Result, label: str, stratum: str) -> tuple[str, list[St
 
 _METRICS = {
     "average_precision": "Av. precision", "f1": "F1", "mcc": "MCC", "precision": "Precision",
-    "recall": "Recall", "token_f1": "Token F1", "pk": "Pk", "windowdiff": "WindowDiff",
+    "recall": "Recall", "token_f1_cut": "Token F1, cut", "token_f1": "Token F1", "word_f1": "Word F1",
+    "pk": "Pk", "windowdiff": "WindowDiff",
 }  # fmt: skip
 
 
@@ -427,6 +543,8 @@ def score_table(result: Result, label: str, stratum: str) -> tuple[Frame, list[s
     for metric, heading in _METRICS.items():
         values = auc_frame(result, label, stratum, metric).set_index(_KEYS)["value"].reindex(keys)
         if values.notna().any():
+            if metric == "token_f1" and "Token F1, cut" not in table:  # a result of an earlier version
+                heading = "Token F1, cut"
             table[heading] = [number(value, 3) for value in values]
     return table, list(scores["kind"])
 
