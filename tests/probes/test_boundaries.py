@@ -129,7 +129,7 @@ def test_the_table_has_every_signal_in_every_stratum(result: Result) -> None:
     scores = result.tables["scores"]
     assert tuple(scores.columns) == SCORE_COLUMNS
     assert set(scores["stratum"]) == {"bytes", "characters", "nondelimiter", "han", "en", "zh"}
-    assert set(scores["metric"]) == {*METRICS, *WORD_METRICS}
+    assert set(scores["metric"]) == {*METRICS, *WORD_METRICS} - {"token_f1_unsupervised"}
     assert set(scores["label"]) == {"punctuation", "whitespace", "words", "sentences"}
     segmented = scores[scores["metric"].isin(WORD_METRICS)]
     assert set(segmented["label"]) == {"words", "sentences"}
@@ -138,6 +138,7 @@ def test_the_table_has_every_signal_in_every_stratum(result: Result) -> None:
     expected = {"increments", "entropy", "rise", "surprisal", "entropy_next", "byte_mean", "untrained"}
     expected |= {"random_head", "cosine", "ceiling", "spacebyte", "prevalence", "jieba"}
     expected |= {"ngram_2", "ngram_3", "ngram_4", "ngram_5"}
+    expected |= {"everything", "length_prior"}
     assert set(pick(result, stratum="characters")["signal"]) == expected, "no tables: no training text"
     assert set(scores.loc[scores["signal"] == "character_start", "stratum"]) == {"bytes"}
     assert set(scores.loc[scores["kind"] == "layer", "signal"]) == {"increments"}

@@ -106,17 +106,20 @@ class Prior:
         """Count the words of dev."""
         return cls(runs, is_boundary, log_lengths(word_lengths(runs, is_boundary)))
 
-    def lengths_for(self, evidence: Float[np.ndarray, " n"]) -> Float[np.ndarray, " longest"]:
-        """Return lengths with the weight, of `WEIGHTS`, that gives dev's tokens the best F1 with evidence.
+    def lengths_for(self, dev: Num[np.ndarray, " n"]) -> Float[np.ndarray, " longest"]:
+        """Return lengths with that weight of `WEIGHTS` which gives a signal the best token F1 on dev.
 
-        Evidence that has seen its neighbours holds some of the lengths already. A prefix of dev is looked at.
+        Evidence that has seen its neighbours holds some of the lengths already. The weight is chosen on the
+        first half of dev at most, with evidence that the rest gave: in its own sample every signal looks as
+        if it needed no lengths.
         """
         sizes = self.runs.sizes
-        k = max(1, int(np.searchsorted(np.cumsum(sizes), MOST_WEIGHED)))
+        k = int(np.searchsorted(np.cumsum(sizes), min(MOST_WEIGHED, len(dev) / 2), side="right"))
         n = int(sizes[:k].sum())
+        evidence = LogRatio.of(dev[n:], self.is_boundary[n:]).at(dev[:n])
         runs, scores = Runs(self.runs.first[:n], self.runs.last[:n]), {}
         for weight in WEIGHTS:
-            called = decode(sizes[:k], evidence[:n], weighted_lengths(self.log_length, weight))
+            called = decode(sizes[:k], evidence, weighted_lengths(self.log_length, weight))
             hits, n_called, n_true = token_counts(runs, called, self.is_boundary[:n])
             scores[weight] = 2 * hits.sum() / max(n_called.sum() + n_true.sum(), 1)
         return weighted_lengths(self.log_length, max(scores, key=lambda weight: scores[weight]))
@@ -190,7 +193,7 @@ class WordTask:
         if dev is None or test is None:
             return decode(self.runs.sizes, np.zeros(len(self.is_boundary)), prior.log_length)
         ratio = LogRatio.of(dev, prior.is_boundary)
-        lengths = prior.lengths_for(ratio.at(dev)) if prior is self.prior else prior.log_length
+        lengths = prior.lengths_for(dev) if prior is self.prior else prior.log_length
         return decode(self.runs.sizes, ratio.at(test), lengths)
 
     def _token_f1(self, bootstrap: Bootstrap, called: Bool[np.ndarray, " n"]) -> Estimate:

@@ -158,7 +158,7 @@ def verdicts(result: Result) -> Verdicts:
     rows = [_verdict(result, label, strata[0]) for label, strata in labels_and_strata(result) if strata]
     rows += _added_verdicts(result)
     frame = pd.DataFrame(rows, columns=[*COLUMNS, "beyond"])
-    is_about_words = (frame["control"] == _NAMES["counts"]).any()
+    is_about_words = _NAMES["counts"] in frame["control"].tolist()
     scores = result.tables["scores"]
     n_layers = scores.loc[scores["signal"] == "increments", "layer"].nunique()
     picked = f"; the best of {n_layers} layers is picked on the text that is scored" if n_layers > 1 else ""
