@@ -20,7 +20,6 @@ from lrope_interp.probes.statistics.decoding import LogRatio, decode, log_length
 from lrope_interp.probes.statistics.estimates import Estimate, Scoring
 
 WEIGHTS = (1.0, 0.5, 0.0)
-MOST_WEIGHED = 50_000  # gaps of dev
 
 
 @dataclass(frozen=True)
@@ -109,20 +108,24 @@ class Prior:
     def lengths_for(self, dev: Num[np.ndarray, " n"]) -> Float[np.ndarray, " longest"]:
         """Return lengths with that weight of `WEIGHTS` which gives a signal the best token F1 on dev.
 
-        Evidence that has seen its neighbours holds some of the lengths already. The weight is chosen on the
-        first half of dev at most, with evidence that the rest gave: in its own sample every signal looks as
-        if it needed no lengths.
+        Evidence that has seen its neighbours holds some of the lengths already. Each half of dev is decoded
+        with evidence that the other gave: in its own sample every signal looks as if it needed no lengths.
         """
         sizes = self.runs.sizes
-        k = int(np.searchsorted(np.cumsum(sizes), min(MOST_WEIGHED, len(dev) / 2), side="right"))
-        n = int(sizes[:k].sum())
-        evidence = LogRatio.of(dev[n:], self.is_boundary[n:]).at(dev[:n])
-        runs, scores = Runs(self.runs.first[:n], self.runs.last[:n]), {}
-        for weight in WEIGHTS:
-            called = decode(sizes[:k], evidence, weighted_lengths(self.log_length, weight))
-            hits, n_called, n_true = token_counts(runs, called, self.is_boundary[:n])
-            scores[weight] = 2 * hits.sum() / max(n_called.sum() + n_true.sum(), 1)
-        return weighted_lengths(self.log_length, max(scores, key=lambda weight: scores[weight]))
+        ends = np.append(0, np.cumsum(sizes))
+        middle = int(np.searchsorted(ends, len(dev) / 2, side="right")) - 1
+        counts = np.zeros((len(WEIGHTS), 2))
+        for runs in (slice(0, middle), slice(middle, len(sizes))):
+            own = slice(int(ends[runs.start]), int(ends[runs.stop]))
+            rest = np.r_[0 : own.start, own.stop : len(dev)]
+            evidence = LogRatio.of(dev[rest], self.is_boundary[rest]).at(dev[own])
+            part = Runs(self.runs.first[own] - own.start, self.runs.last[own] - own.start)
+            for k, weight in enumerate(WEIGHTS):
+                called = decode(sizes[runs], evidence, weighted_lengths(self.log_length, weight))
+                hits, n_called, n_true = token_counts(part, called, self.is_boundary[own])
+                counts[k] += 2 * hits.sum(), n_called.sum() + n_true.sum()
+        best = int(np.argmax(counts[:, 0] / np.maximum(counts[:, 1], 1)))
+        return weighted_lengths(self.log_length, WEIGHTS[best])
 
 
 @dataclass(frozen=True)
