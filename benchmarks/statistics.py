@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Ranked, Units, interval
-from lrope_interp.probes.statistics.estimates import Scoring
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Ranked, Units
+from lrope_interp.probes.statistics.estimates import Estimate, Scoring
 from lrope_interp.probes.statistics.nulls import SameByte, Shifts, family_wise
 from lrope_interp.probes.statistics.ranking import Curve, Ranking
 
@@ -42,11 +42,11 @@ class Clock:
 def measure(n_units: int = N_UNITS, n_gaps: int = N_GAPS, n_layers: int = N_LAYERS) -> dict[str, float]:
     """Return the seconds that each part takes for one label and all layers."""
     rng, clock = np.random.default_rng(0), Clock()
-    document, t = np.divmod(np.arange(n_gaps), -(-n_gaps // n_units))
+    document = np.arange(n_gaps) // -(-n_gaps // n_units)
     is_boundary, byte = rng.random(n_gaps) < 0.2, rng.integers(0, 90, n_gaps)
     layers = [(rng.normal(size=n_gaps) + 0.3 * is_boundary).astype(np.float32) for _ in range(n_layers)]
     with clock.part("set up once: units, weights, offsets, signs"):
-        units, boot = Units.of(document, t), Bootstrap()
+        units, boot = Units.of(document), Bootstrap()
         boot.weights(units.count)
         turned, same = Shifts.of(document).turn(is_boundary), SameByte.of(byte, units)
     found, shifted, alike = [], [], []
@@ -59,7 +59,7 @@ def measure(n_units: int = N_UNITS, n_gaps: int = N_GAPS, n_layers: int = N_LAYE
             assert ranked.gaps.size
         for name in ("roc_auc", "average_precision"):
             with clock.part(f"resample {name}"):
-                interval(getattr(boot, name)(ranked, is_boundary))
+                _ = Estimate(0.5, getattr(boot, name)(ranked, is_boundary), units.count).interval
         with clock.part("resample F1 and MCC"):
             calls = Scoring(units, boot).calls(is_called, is_boundary)
             _ = calls["f1"].interval, calls["mcc"].interval

@@ -53,7 +53,7 @@ def beyond(seed: int) -> Line:
     """One run: is a function of entropy, or an independent extra, declared beyond surprisal?"""
     form = FORMS[seed % len(FORMS)]
     fit, test = plant(2 * seed, form), plant(2 * seed + 1, form, n_documents=100)
-    tests = BeyondTest(fit.sample, test.sample, Units.of(test.sample.document, test.t), Bootstrap(), seed)
+    tests = BeyondTest(fit.sample, test.sample, Units.of(test.sample.document), Bootstrap(), seed)
     line: Line = {"form": form}
     for name in SIGNALS:
         for row in tests.of_signal(getattr(fit, name), getattr(test, name)):

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import signal, stats
 
-from lrope_interp.probes.statistics.bootstrap import N_RESAMPLES, Bootstrap, Ranked, Units, interval
+from lrope_interp.probes.statistics.bootstrap import N_RESAMPLES, Bootstrap, Units
+from lrope_interp.probes.statistics.estimates import Scoring
 from lrope_interp.probes.statistics.nulls import SameByte, Shifts, p_value
 from lrope_interp.probes.statistics.ranking import Curve, Ranking
 
@@ -79,8 +80,8 @@ def true_auc() -> float:
 def auc_interval(seed: int, boot: Bootstrap) -> tuple[float, float]:
     """One run: the interval of a drawn sample."""
     values, is_boundary, document = clustered(seed)
-    units = Units.of(document, np.tile(np.arange(N_GAPS), N_CLUSTERS))
-    return interval(boot.roc_auc(Ranked(Ranking.of(values), units), is_boundary))
+    scoring = Scoring(Units.of(document), boot)
+    return scoring.roc_auc(scoring.rank(values), is_boundary).interval
 
 
 def clustered(
@@ -120,7 +121,7 @@ def same_byte_p(seed: int, effect: float, n_documents: int = 60, n_gaps: int = 3
     is_boundary = logit + _wander(rng, n_documents, n_gaps) > 0
     levels = 0.5 * rng.normal(size=n_documents)[document]
     values = 2 * lexical[byte] + levels + _wander(rng, n_documents, n_gaps) + effect * is_boundary
-    same = SameByte.of(byte, Units.of(document, np.tile(np.arange(n_gaps), n_documents)), seed)
+    same = SameByte.of(byte, Units.of(document), seed)
     return p_value(*same.draw(Ranking.of(values), is_boundary))
 
 

@@ -42,6 +42,7 @@ _VERSIONED = ("lrope-interp", "torch", "transformer-lens", "numpy", "pandas")
 
 
 LOSES, TIES, WINS = "the control is better", "no difference shown", "the layer is better"
+AS_GOOD = "as good within the margin"
 ALL_LANGUAGES = "all"  # in a column `language`: the row of every language together
 # What a column of a table holds, in whichever table it stands; all others are floats.
 _HOLDS = {

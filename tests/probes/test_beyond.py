@@ -39,8 +39,7 @@ def _bins_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_test(fit: LabelledGaps, test: LabelledGaps) -> BeyondTest:
-    t = np.arange(len(test.document))
-    return BeyondTest(fit, test, Units.of(test.document, t), BOOT)
+    return BeyondTest(fit, test, Units.of(test.document), BOOT)
 
 
 def planted_pair(form: str = "tanh", **kwargs: Any) -> tuple[Planted, Planted]:
@@ -261,7 +260,7 @@ def test_joint_bins_are_of_equal_size_and_keep_ties_together() -> None:
 def test_a_function_of_entropy_leaves_nothing_within_bins(form: str) -> None:
     test = plant(3, form)
     entropy, surprisal = (test.sample.curves[name] for name in ("entropy", "surprisal"))
-    bins = WithinBins(entropy, surprisal, test.sample.is_boundary, Units.of(test.sample.document, test.t))
+    bins = WithinBins(entropy, surprisal, test.sample.is_boundary, Units.of(test.sample.document))
     assert np.abs(bins.left_of(test.shaped)).max() < 1e-6
     assert bins.p(bins.left_of(test.shaped)) == 1
 

@@ -17,12 +17,14 @@ from lrope_interp.probes.boundaries.comparisons import (
     null_rows,
     share_rows,
     spearman_matrix,
+    verdict_rows,
+    with_bands,
     with_p_values,
 )
 from lrope_interp.probes.boundaries.harness import Choice, Trial
 from lrope_interp.probes.capture.signals import Kind, Signal, SignalColumn, Target
 from lrope_interp.probes.statistics.estimates import Estimate
-from lrope_interp.results import LOSES, TIES, WINS
+from lrope_interp.results import AS_GOOD, LOSES, TIES, WINS
 
 
 def trial(
@@ -35,6 +37,8 @@ def trial(
     seed: int | None = None,
     noise: float = 0.01,
     has_null: bool = False,
+    label: str = "words",
+    dev: float | None = None,
 ) -> Trial:
     """Make a trial whose resamples scatter around its AUC, and whose null lies two s.d. below it."""
     rng = np.random.default_rng(zlib.crc32(repr((name, layer, head, seed)).encode()))
@@ -43,8 +47,9 @@ def trial(
     column = SignalColumn(signal, layer, head, {}, only)
     null = auc - 0.1 + 0.05 * rng.normal(size=999) if has_null else None
     shared = np.random.default_rng(0).normal(size=500) * 0.05
-    estimate = Estimate(auc, auc + shared + noise * rng.normal(size=500))
-    return Trial(column, "words", "characters", Choice(), estimate, null)
+    estimate = Estimate(auc, auc + shared + noise * rng.normal(size=500), 100)
+    choice = Choice(dev_roc_auc=auc if dev is None else dev)
+    return Trial(column, label, "characters", choice, estimate, null)
 
 
 def test_differences_are_paired_so_that_what_documents_share_cancels() -> None:
@@ -57,6 +62,61 @@ def test_differences_are_paired_so_that_what_documents_share_cancels() -> None:
     assert [row["verdict"] for row in (entropy, words, near)] == [WINS, LOSES, TIES]
     bare = replace(controls[1], auc=Estimate(0.9))
     assert difference_rows([layer, bare])[0]["verdict"] == "", "without an interval there is none"
+
+
+def test_the_layer_and_the_control_of_a_verdict_are_picked_on_dev() -> None:
+    trials = [
+        trial("increments", 0.9, kind="layer", layer=0, dev=0.7),
+        trial("increments", 0.8, kind="layer", layer=1, dev=0.75),
+        trial("entropy", 0.6, dev=0.9),
+        trial("surprisal", 0.95, dev=0.8),
+        trial("byte_mean", 0.99, layer=0, dev=0.99),  # another layer's
+    ]
+    (row,) = verdict_rows(trials)
+    assert (row["layer"], row["control"], row["difference"]) == (1, "entropy", pytest.approx(0.2))
+    assert row["verdict"] == WINS and row["control_value"] == 0.6
+    assert verdict_rows([trial("increments", 0.9, kind="layer", layer=0, dev=math.nan), trials[2]]) == []
+
+
+def test_verdicts_count_the_labels_and_equality_needs_a_margin() -> None:
+    names = ("a", "b", "c", "d", "e", "f")
+    layers = [trial("increments", 0.735, kind="layer", layer=0, label=name, noise=0.015) for name in names]
+    controls = [trial("entropy", 0.70, label=name, noise=1e-5) for name in names]
+    (alone,) = verdict_rows([layers[0], controls[0]])
+    assert alone["verdict"] == WINS and alone["p_holm"] == alone["p"] < 0.05 < 6 * alone["p"]
+    many = verdict_rows([*layers, *controls])
+    assert {row["verdict"] for row in many} == {TIES}
+    assert all(row["p_holm"] > 0.05 for row in many)
+    narrow = [
+        trial("increments", 0.69, kind="layer", layer=0, noise=0.001),
+        trial("entropy", 0.69, noise=0.001),
+    ]
+    (row,) = verdict_rows(narrow)
+    assert (row["verdict"], row["margin"]) == (AS_GOOD, 0.02) and row["power"] > 0.99
+    wide = [trial("increments", 0.69, kind="layer", layer=0, noise=0.02), trial("entropy", 0.69, noise=0.02)]
+    assert verdict_rows(wide)[0]["verdict"] == TIES and verdict_rows(wide)[0]["power"] < 0.3
+
+
+def test_seeds_of_a_control_make_a_difference_less_sure() -> None:
+    layer = trial("increments", 0.8, kind="layer", layer=0, noise=0.002)
+    heads = [
+        trial("untrained", auc, layer=0, seed=seed, noise=0.002)
+        for seed, auc in enumerate((0.70, 0.78, 0.82))
+    ]
+    (row,) = difference_rows([layer, *heads])
+    one, two = difference_rows([layer, heads[0]])[0], row
+    assert one["ci_high"] - one["ci_low"] < 0.02 < two["ci_high"] - two["ci_low"]
+    assert two["verdict"] == TIES, "heads differ more than the layer does from their mean"
+    assert two["seed_low"] < two["ci_low"] and two["ci_high"] < two["seed_high"]
+
+
+def test_bands_stand_beside_the_intervals_of_layers() -> None:
+    layers = [trial("increments", 0.7, kind="layer", layer=k) for k in range(6)]
+    score = {"signal": "increments", "head": None, "label": "words", "stratum": "characters"}
+    scores = [score | {"layer": 2, "metric": metric} for metric in ("roc_auc", "f1")]
+    with_bands(scores, layers)
+    low, high = layers[2].auc.interval
+    assert scores[0]["band_low"] < low and high < scores[0]["band_high"] and "band_low" not in scores[1]
 
 
 def test_a_layer_is_held_against_its_own_controls_and_those_of_no_layer() -> None:

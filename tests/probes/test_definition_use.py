@@ -199,7 +199,7 @@ def test_a_result_has_every_table_and_the_same_numbers_twice(make_model: MakeMod
     assert set(effects["model"]) == {"trained", "untrained", "trained - untrained"}
     assert effects["layer"].isna().sum() == len(effects) / 3
     assert any("fewer than 500" in warning for warning in one.warnings)
-    assert any("blocks of 4,096 bytes" in warning for warning in one.warnings)
+    assert any("fewer than 5 files" in warning for warning in one.warnings)
 
 
 def test_a_piece_is_read_as_the_whole_file() -> None:

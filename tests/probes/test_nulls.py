@@ -61,7 +61,7 @@ def lettered(seed: int, n_units: int = 25, n: int = 20) -> tuple[np.ndarray, np.
     strata = rng.choice([3, 7, 200, 70_000], p=[0.5, 0.3, 0.19, 0.01], size=n_units * n)
     is_boundary = rng.random(len(strata)) < 0.3
     document = np.repeat(np.arange(n_units), n)
-    units = Units(document, n_units, n_units, True)
+    units = Units(document, n_units, n_units)
     return np.round(2 * rng.normal(size=len(strata)) + is_boundary), is_boundary, strata, units
 
 

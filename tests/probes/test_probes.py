@@ -287,9 +287,9 @@ def test_a_claim_stands_by_its_lower_bound_against_every_control_and_not_by_its_
     halves = {DOCUMENT: half_document, TYPE: half_type}
     claims.__dict__["areas"] = {
         (key, split, concept): [
-            Estimate(0.7, 0.7 + halves[split] * spread)
+            Estimate(0.7, 0.7 + halves[split] * spread, 100)
             if key[0] == NONE
-            else Estimate(0.6, np.full(len(spread), 0.6))
+            else Estimate(0.6, np.full(len(spread), 0.6), 100)
         ]
         * len(seeds)
         for (key, split, concept), seeds in claims.areas.items()
@@ -316,9 +316,9 @@ def test_a_gain_counts_by_its_lower_bound_alone_and_less_that_of_the_untrained_m
     sample, every = planted
     spread = np.linspace(-1, 1, Bootstrap(0).n_resamples)
     losses = {
-        JOINT: Estimate(0.6, 0.6 + 0 * spread),
-        JOINT_PLUS: Estimate(0.5, 0.5 - half * spread),
-        JOINT_UNTRAINED: Estimate(0.6 - untrained, 0.6 - untrained + 0 * spread),
+        JOINT: Estimate(0.6, 0.6 + 0 * spread, 100),
+        JOINT_PLUS: Estimate(0.5, 0.5 - half * spread, 100),
+        JOINT_UNTRAINED: Estimate(0.6 - untrained, 0.6 - untrained + 0 * spread, 100),
     }
 
     def control_of(log_p: np.ndarray, _: np.ndarray) -> list[str]:
@@ -348,7 +348,7 @@ def test_on_new_types_a_probe_of_noise_is_at_chance_though_its_folds_differ_in_t
     share = np.array([(y[fold != k] == 1).mean() for k in range(5)])[fold]  # all that noise teaches
     logit = np.log(share / (1 - share)) + rng.normal(0, 0.01, size=4_000)
     log_p = -np.logaddexp(0, np.stack([logit, -logit], axis=1)).astype(np.float32)
-    scoring = Scoring(Units.of(document, np.zeros_like(y)), Bootstrap(0), N_BINS)
+    scoring = Scoring(Units.of(document), Bootstrap(0), N_BINS)
     odds, is_one = log_odds(log_p[:, 1]), y == 1
     assert scoring.roc_auc(scoring.rank(odds), is_one).value < 0.3
     found = scoring.roc_auc_within(odds, is_one, fold)

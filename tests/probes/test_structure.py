@@ -228,7 +228,7 @@ def test_resamples_to_first_order_spread_as_exact_ones_do() -> None:
     number, cluster = rng.integers(0, 3, size=240), np.repeat(np.arange(60), 4)
     is_one = rng.random(240) < 0.5
     values = np.round(rng.normal(size=240) + 0.5 * is_one + rng.normal(size=60)[cluster] + 4, 2)
-    strata, units = Strata(number, is_one), Units(cluster, 60, 60, True)
+    strata, units = Strata(number, is_one), Units(cluster, 60, 60)
     bootstrap = Bootstrap(0, 60)
     exact = [weighted(strata, values, weights[cluster]) for weights in bootstrap.weights(60)]
     for at, one in enumerate((strata.roc_auc(values), strata.ratio_of_means(values))):

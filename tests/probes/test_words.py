@@ -23,7 +23,7 @@ from lrope_interp.probes.capture.gaps import Field, Gaps
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.capture.signals import Signal, SignalColumn
 from lrope_interp.probes.statistics.bootstrap import Bootstrap
-from lrope_interp.reports.boundaries.page import render, verdicts
+from lrope_interp.reports import render, verdicts
 from lrope_interp.results import Result
 
 MakeModel = Callable[..., LRopeTransformer]

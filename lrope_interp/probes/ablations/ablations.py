@@ -27,7 +27,7 @@ from lrope_interp.probes.ablations.tables import Tables, increments_frame
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, check_layers, lay_out, staged
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
 from lrope_interp.probes.capture.selection import Selection, select
-from lrope_interp.probes.statistics.bootstrap import Bootstrap
+from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap
 from lrope_interp.progress import shows_progress
 from lrope_interp.results import Result, provenance
 
@@ -194,11 +194,8 @@ def _warnings(
         )
     if not any(arm.reads_attention for arm in arms):
         yield "attention is looked at only where all increments of all layers are frozen"
-    units = tables.groups[0].units
-    if not units.has_interval:
-        yield f"no interval: {plural(units.count, 'unit')} of {plural(units.n_documents, 'document')}"
-    elif not units.is_document:
-        yield "fewer than 50 documents: intervals resample blocks of 4,096 bytes"
+    if not tables.groups[0].units.has_interval:
+        yield f"no interval: fewer than {MIN_UNITS} documents"
     for row in places.to_dict("records"):
         if row["n_known"] < row["n_documents"]:
             yield (

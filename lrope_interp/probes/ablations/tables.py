@@ -112,7 +112,7 @@ class Tables:
         rows = []
         for group in self.by_language:
             found = self.estimate(group, self.outcomes.loss)
-            found |= {"language": group.language, "nats_per_byte": found["value"], "unit": group.units.word}
+            found |= {"language": group.language, "nats_per_byte": found["value"], "unit": "document"}
             rows.append(found | {"n_documents": group.units.n_documents})
         return table(rows, _BASE)
 
@@ -238,7 +238,7 @@ class Tables:
         byte_class: str = ALL_CLASSES,
     ) -> Group:
         at = np.flatnonzero(is_inside)
-        return Group(language, byte_class, at, Units.of(self.captured.document[at], self.captured.t[at]))
+        return Group(language, byte_class, at, Units.of(self.captured.document[at]))
 
     def _is_predicted(self, group: Group) -> Bool[np.ndarray, " n_bytes"]:
         """Return at which bytes of a group a token begins: there a prediction was made."""

@@ -26,12 +26,15 @@ from lrope_interp.probes.boundaries.comparisons import (
     ERROR_COLUMNS,
     NULL_COLUMNS,
     SHARE_COLUMNS,
+    VERDICT_COLUMNS,
     WORD_DIFFERENCE_COLUMNS,
     difference_rows,
     error_rows,
     match_tables,
     null_rows,
     share_rows,
+    verdict_rows,
+    with_bands,
     with_p_values,
     word_difference_rows,
 )
@@ -67,7 +70,7 @@ from lrope_interp.probes.capture.capture import (
 )
 from lrope_interp.probes.capture.gaps import ALIGNMENTS, Field, Gaps, Label
 from lrope_interp.probes.capture.selection import HELD_OUT, Selection, check_beside, select
-from lrope_interp.probes.statistics.bootstrap import MIN_DOCUMENTS, MIN_UNITS, Bootstrap
+from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap
 from lrope_interp.probes.statistics.logistic import Fits
 from lrope_interp.progress import shows_progress
 from lrope_interp.results import Result, provenance, table
@@ -123,7 +126,7 @@ def boundaries(
         on_progress: Told the stage, what is done of it and all of it.
 
     Returns:
-        A result of kind "boundaries" with the tables `scores`, `nulls`, `differences`, `word_differences`,
+        A result of kind "boundaries" with the tables `verdicts`, `scores`, `nulls`, `differences`, `word_differences`,
         `shares`, `beyond`, `errors`, `roc`, `precision_recall`, `choices`, `classes`, `labels`, `strata` and
         `stride` (`unscored`, where tokens are longer than a byte; `matches` and `correlations`, where a
         run is matched), and with the test gaps. In `scores`, the row without a seed of a control
@@ -183,12 +186,14 @@ def boundaries(
     cheap = scorer.baseline_trials()
     nulls, scores = null_rows(trials), scored.rows["scores"]
     with_p_values(scores, nulls)
+    with_bands(scores, trials)
     scores += [row for one in scorer.test_fields for row in prevalence_rows(one)]
     scores += scorer.baseline_rows(cheap)
     beyond = beyond_rows(scorer, gaps["fit"], captured, found, counts, selection.training, on_progress)
 
     begin(on_progress, "comparing")
     tables = {
+        "verdicts": table(verdict_rows(trials), VERDICT_COLUMNS),
         "scores": table([*scores, *seed_means(scores)], SCORE_COLUMNS),
         "nulls": table(nulls, NULL_COLUMNS),
         "differences": table(difference_rows(trials), DIFFERENCE_COLUMNS),
@@ -324,12 +329,8 @@ def _warnings(scorer: Scorer, scored: Scored) -> list[str]:
     fields = scorer.test_fields
     found = [
         *_named(
-            [one for one in fields if one.units.has_interval and not one.units.is_document],
-            f"fewer than {MIN_DOCUMENTS} test documents, so intervals resample blocks of 4,096 bytes, in",
-        ),
-        *_named(
             [one for one in fields if not one.units.has_interval],
-            f"fewer than {MIN_UNITS} units or a single document: no interval in",
+            f"fewer than {MIN_UNITS} test documents: no interval in",
         ),
     ]
     found += [

@@ -35,11 +35,12 @@ WORD_LABELS = ("words", "words_merged", "despaced", "tokens")
 SEGMENT_LABELS = (*WORD_LABELS, "sentences", "lines", "scopes")
 SCORE_COLUMNS = (
     *("signal", "kind", "layer", "head", "label", "stratum", "align", "sign", "metric", "value", "raw_value"),
-    *("ci_low", "ci_high", "p_shift", "p_same_byte", "n", "n_positive", "n_documents", "seed"),
+    *("ci_low", "ci_high", "band_low", "band_high", "p_shift", "p_same_byte", "n", "n_positive"),
+    *("n_documents", "seed"),
 )
 PREVALENCE = "prevalence"
 EVERYTHING, LENGTH_PRIOR = "everything", "length_prior"
-_ESTIMATES = ("value", "raw_value", "ci_low", "ci_high", "p_shift", "p_same_byte")
+_ESTIMATES = ("value", "raw_value", "ci_low", "ci_high", "band_low", "band_high", "p_shift", "p_same_byte")
 _TABLES = ("byte_mean", "token_mean")
 _Made = TypeVar("_Made")
 

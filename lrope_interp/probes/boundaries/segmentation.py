@@ -82,7 +82,7 @@ class WholeText:
             is_boundary=so_far[after] > so_far[before],
             by_rule=by_rule,
             at=np.where(is_decided, at, -1),
-            units=Units.of(document[after], gaps.t[first[after]]),
+            units=Units.of(document[after]),
         )
 
 

@@ -86,7 +86,7 @@ def strata_frame(gaps: Gaps) -> pd.DataFrame:
             "n": len(one.gaps),
             "n_documents": one.units.n_documents,
             "n_units": one.units.count,
-            "unit": one.units.word,
+            "unit": "document",
         }
         for one in {field.stratum: field for field in reversed(gaps.fields())}.values()
     ]

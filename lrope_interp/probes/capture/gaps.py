@@ -195,7 +195,7 @@ class Gaps:
         return Field(
             stratum=stratum,
             gaps=gaps,
-            units=Units.of(self.document[gaps], self.t[gaps]),
+            units=Units.of(self.document[gaps]),
             labels={name: self.labels[name].is_boundary[gaps] for name in labels},
             alignments=ALIGNMENTS[:1] if is_plain else ALIGNMENTS,
         )

@@ -79,11 +79,8 @@ class Claims:
     @cached_property
     def scoring(self) -> Scoring:
         """How the test spans are scored."""
-        sample, own = self.sample, self.sample.is_test
-        first, _ = sample.spans.bytes_of(sample.documents)
-        starts = np.cumsum([0] + [one.n_bytes for one in sample.documents])[:-1]
-        document = sample.spans.document
-        return Scoring(Units.of(document[own], (first - starts[document])[own]), self.bootstrap, N_BINS)
+        document = self.sample.spans.document[self.sample.is_test]
+        return Scoring(Units.of(document), self.bootstrap, N_BINS)
 
     @property
     def y(self) -> Int64[np.ndarray, " n_test"]:
@@ -113,7 +110,8 @@ class Claims:
     @property
     def _chance(self) -> Estimate:
         """The ROC-AUC of the majority class."""
-        return Estimate(0.5, np.full(self.bootstrap.n_resamples, 0.5))
+        resampled, n_units = np.full(self.bootstrap.n_resamples, 0.5), self.scoring.units.count
+        return Estimate(0.5, resampled, n_units, within=(0.5, 0.5))
 
     def probes(self) -> pd.DataFrame:
         """Return `probes.csv`: every score of every set."""
@@ -183,7 +181,7 @@ class Claims:
         """Return accuracy less that on random labels by lexical type, the mean over five of them."""
         random = [self.scoring.mean(right) for right in one.is_control_right]
         accuracy = self.scoring.mean(one.by_document[0].argmax(axis=1) == self.y)
-        return accuracy - Estimate.mean(random, is_redrawn=True)
+        return accuracy - Estimate.mean(random)
 
     def _claim(self, one: Outcome, concept: str) -> dict[str, Any]:
         """Return a claim with all that speaks against it."""

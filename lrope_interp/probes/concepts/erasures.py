@@ -136,7 +136,7 @@ def erasures(
     in_order = {layer: [one for own in by_arm.values() for one in own] for layer, by_arm in erasers.items()}
     captured = lay_out(model, test.documents, (), predictions=False)
     before, after, nats = run_erased(model, captured, in_order, batch_size, on_progress)
-    units = Units.of(captured.document[is_scored], captured.t[is_scored])
+    units = Units.of(captured.document[is_scored])
     scoring, concepts = Scoring(units, Bootstrap(seed)), set(fit.concept_at.tolist())
     found: list[dict[str, Any]] = []
     for at, (layer, (fitter, *_)) in enumerate(fitted.items()):

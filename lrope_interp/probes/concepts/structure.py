@@ -175,7 +175,9 @@ def contrast_rows(
                 resampled = None
                 if drawn is not None:
                     resampled = _ratio(_standardised(*(one[:, own] for one in drawn)))
-                ratio = over_seeds([Estimate(value, resampled) for value in _ratio(means).tolist()])
+                ratio = over_seeds(
+                    [Estimate(value, resampled, design.units.count) for value in _ratio(means).tolist()]
+                )
                 sides = dict(zip(("between", "within"), means.mean(axis=0).tolist(), strict=True))
                 counted = zip(("n_between", "n_within"), n[own].sum(axis=0).astype(int).tolist(), strict=True)
                 rows.append(

@@ -10,14 +10,12 @@ from jaxtyping import Float32
 
 from lrope_interp.data import character_starts
 from lrope_interp.data.spans.families import FAMILIES
-from lrope_interp.errors import plural
 from lrope_interp.probes.concepts.claims import BEYOND
 from lrope_interp.probes.concepts.features import Features
 from lrope_interp.probes.concepts.options import INCREMENTS, RESID
 from lrope_interp.probes.concepts.probes import SPARSE_COLUMNS, sparse_path
 from lrope_interp.probes.concepts.reads import Sources
 from lrope_interp.probes.concepts.spans import SpanSample
-from lrope_interp.probes.statistics.bootstrap import BLOCK_BYTES, MIN_DOCUMENTS
 from lrope_interp.probes.statistics.logistic import Fits
 from lrope_interp.results import table
 
@@ -125,11 +123,6 @@ def warnings_of(samples: Sequence[SpanSample], tables: Mapping[str, pd.DataFrame
     found += Fits(*counted).notes("probes")
     if np.isnan(tables["claims"]["above_low"].to_numpy(float)).all():
         found.append("no interval: too few test documents, so nothing is claimed")
-    elif (n_documents := int(tables["claims"]["n_documents"].to_numpy(int).min())) < MIN_DOCUMENTS:
-        found.append(
-            f"{plural(n_documents, 'document')} scored, fewer than {MIN_DOCUMENTS}: intervals draw blocks of "
-            f"{BLOCK_BYTES:,} bytes of them again, which makes them somewhat too narrow"
-        )
     if np.isnan(tables["claims"]["untrained_auc"].to_numpy(float)).all():
         found.append("no untrained model can be made of one without increment heads, so nothing is claimed")
     n_claims = len(tables["claims"])

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from lrope_interp.probes.concepts.units import HOLDERS, SMALLEST, Stretches, StructuredText
 from lrope_interp.probes.statistics.bootstrap import Units
-from lrope_interp.probes.statistics.estimates import Estimate, over_seeds
+from lrope_interp.probes.statistics.estimates import SHARE, Estimate, over_seeds
 
 TREE_COLUMNS = (
     *("unit", "layer", "head", "language", "tree", "metric", "value", "ci_low", "ci_high"),
@@ -239,7 +239,8 @@ def _rows(
             if design.units.has_interval:
                 drawn = _scores(text.bootstrap.weights(design.units.count) @ counts)
             for at, value in enumerate(_scores(counts.sum(axis=0)).tolist()):
-                scored[at].append(Estimate(value, None if drawn is None else drawn[at]))
+                resampled = None if drawn is None else drawn[at]
+                scored[at].append(Estimate(value, resampled, design.units.count, within=SHARE))
         where = {"unit": design.unit, "language": design.language, "n": int(design.own.sum())}
         where |= said | {"n_documents": design.units.n_documents}
         rows += [

@@ -139,4 +139,4 @@ class StructuredText:
 
     def units_at(self, at: Int64[np.ndarray, " n"]) -> Units:
         """Return what is resampled of places given by their bytes."""
-        return Units.of(self.captured.document[at], self.captured.t[at])
+        return Units.of(self.captured.document[at])

@@ -21,12 +21,12 @@ from lrope_interp.data.documents import sizes_of
 from lrope_interp.data.held_out import MAX_BYTES, sample_documents
 from lrope_interp.data.sources.files import LARGEST_WHOLE_FILE
 from lrope_interp.data.texts import AnyText, text_documents
-from lrope_interp.errors import LRopeError, check_seed, plural, whole_number
+from lrope_interp.errors import LRopeError, check_seed, whole_number
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, capture
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.selection import GIVEN, Selection, describe, manifest_of, select
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
+from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap, Units
 from lrope_interp.probes.statistics.estimates import Scoring
 from lrope_interp.progress import shows_progress
 from lrope_interp.results import ALL_LANGUAGES, Result, provenance, table
@@ -153,17 +153,10 @@ def _languages(captured: Captured, bootstrap: Bootstrap) -> tuple[pd.DataFrame, 
     rows, warnings = [], []
     for name, is_own in {ALL_LANGUAGES: np.ones(captured.n_bytes, dtype=bool), **captured.spoken}.items():
         inside = np.flatnonzero(is_own)
-        units = Units.of(captured.document[inside], captured.t[inside])
+        units = Units.of(captured.document[inside])
         nats = captured.surprisal[inside].astype(np.float64)
         if not units.has_interval:
-            warnings.append(
-                f"no interval for {name}: {plural(units.count, 'unit')} of "
-                f"{plural(units.n_documents, 'document')}"
-            )
-        elif not units.is_document:
-            warnings.append(
-                f"fewer than 50 documents for {name}: the interval resamples blocks of 4,096 bytes"
-            )
+            warnings.append(f"no interval for {name}: fewer than {MIN_UNITS} documents")
         sizes = {"n_bytes": len(inside), "n_documents": units.n_documents, "n_units": units.count}
         found = Scoring(units, bootstrap).mean(nats)
         rows.append({"language": name, "nats_per_byte": found.value} | found.row() | sizes)

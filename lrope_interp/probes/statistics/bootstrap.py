@@ -9,7 +9,6 @@ that share units share the weights: their differences are paired.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,9 +20,7 @@ from lrope_interp.probes.statistics.ranking import Ranking
 
 N_RESAMPLES = 2_000
 N_BINS = 4_096
-BLOCK_BYTES = 4_096
-MIN_DOCUMENTS = 50
-MIN_UNITS = 20
+MIN_UNITS = 5
 MAX_UNITS = 1_024
 MAX_FIT_GAPS = 50_000
 _CHUNK = 256
@@ -37,38 +34,26 @@ class Units:
         index: The unit of each gap, from 0 to `count` - 1.
         count: How many units there are.
         n_documents: How many documents they come from.
-        is_document: False where documents were too few and blocks within them stand in.
     """
 
     index: Int[np.ndarray, " n"]
     count: int
     n_documents: int
-    is_document: bool
 
     @classmethod
-    def of(cls, document: Int[np.ndarray, " n"], t: Int[np.ndarray, " n"]) -> Units:
-        """Make units of gaps given by document number and byte offset.
+    def of(cls, document: Int[np.ndarray, " n"]) -> Units:
+        """Make units of gaps given by document number.
 
-        From 50 documents on the unit is the document, below that a block of 4,096 bytes within
-        one. Blocks of one document are not independent: such intervals are somewhat too narrow.
-        More than 1,024 units are pooled into 1,024, which stay independent of each other.
+        Parts of a document resemble each other, so that blocks of few documents are no substitute for more
+        of them. More than 1,024 documents are pooled into 1,024 units, which stay independent of each other.
         """
-        n_documents = len(np.unique(document))
-        is_document = n_documents >= MIN_DOCUMENTS
-        width = int(t.max(initial=0)) // BLOCK_BYTES + 1
-        key = document if is_document else document * width + t // BLOCK_BYTES
-        found, index = np.unique(key, return_inverse=True)
-        return cls(index % MAX_UNITS, min(len(found), MAX_UNITS), n_documents, is_document)
+        found, index = np.unique(document, return_inverse=True)
+        return cls(index % MAX_UNITS, min(len(found), MAX_UNITS), len(found))
 
     @property
     def has_interval(self) -> bool:
-        """True with at least 20 units from more than one document."""
-        return self.count >= MIN_UNITS and self.n_documents > 1
-
-    @property
-    def word(self) -> str:
-        """What a unit is called in tables and messages."""
-        return "document" if self.is_document else f"block of {BLOCK_BYTES:,} bytes"
+        """True with at least 5 units."""
+        return self.count >= MIN_UNITS
 
 
 @dataclass(frozen=True)
@@ -212,20 +197,6 @@ def _precision_sum(
     np.divide(hits, precision, out=precision)
     hits[:, 1:] -= hits[:, :-1].copy()
     return np.einsum("rb,rb->r", hits, precision)
-
-
-def interval(resampled: Float[np.ndarray, " resamples"], level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of resampled statistics.
-
-    Resamples without a value are left out; where more than one in twenty has none, the interval
-    would describe the lucky ones only and is NaN.
-    """
-    known = resampled[~np.isnan(resampled)]
-    if len(known) < 0.95 * len(resampled) or not len(known):
-        return math.nan, math.nan
-    tail = (100 - 100 * level) / 200  # 0.025 exactly, which (1 - 0.95) / 2 is not
-    low, high = np.quantile(known, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def draw_gaps(

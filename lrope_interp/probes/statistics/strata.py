@@ -36,7 +36,7 @@ class Influenced:
         if not units.has_interval:
             return Estimate(self.value)
         per_unit = np.bincount(units.index, weights=self.influence, minlength=units.count)
-        return Estimate(self.value, self.value + bootstrap.weights(units.count) @ per_unit)
+        return Estimate(self.value, self.value + bootstrap.weights(units.count) @ per_unit, units.count)
 
 
 @dataclass(frozen=True)

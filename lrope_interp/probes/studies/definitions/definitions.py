@@ -29,8 +29,8 @@ from lrope_interp.probes.capture.capture import (
 )
 from lrope_interp.probes.capture.controls import calibration_tokens
 from lrope_interp.probes.capture.selection import ALSO_TRAINED, FIT_BYTES, Selection, describe, select
-from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units, interval
-from lrope_interp.probes.statistics.estimates import Scoring
+from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap, Units
+from lrope_interp.probes.statistics.estimates import Estimate, Scoring
 from lrope_interp.probes.studies.definitions.pairs import (
     CONTROLS,
     MOST_PAIRS,
@@ -256,8 +256,8 @@ def distance_rows(
 
 
 def units_of(pairs: pd.DataFrame) -> Units:
-    """Return what the bootstrap draws: files, or blocks of the bytes where uses end."""
-    return Units.of(pairs["document"].to_numpy(), pairs["byte"].to_numpy())
+    """Return what the bootstrap draws: files."""
+    return Units.of(pairs["document"].to_numpy())
 
 
 def matched_mean(
@@ -327,7 +327,7 @@ def _stratified_rows(
         logs = reading[measure][both.index]
         for at, place in enumerate(places):
             value, resampled = _within_strata(logs[:, at], is_real, stratum, units, bootstrap)
-            low, high = interval(resampled) if is_told else (np.nan, np.nan)
+            low, high = Estimate(value, resampled if is_told else None, units.count).interval
             where = {"kind": kind, "control": STRATIFIED, "measure": measure, "model": TRAINED, **place}
             means = {"real": np.exp(logs[is_real, at].mean()), "difference": value}
             means["matched"] = means["real"] / np.exp(value)
@@ -404,11 +404,8 @@ def _warnings(found: Found, n_ctx: int) -> list[str]:
     warnings = []
     pairs: Any = found.pairs
     units = units_of(pairs[pairs["control"] == USES])
-    if not units.is_document:
-        warnings.append(
-            f"only {plural(units.n_documents, 'file')}: intervals resample blocks of 4,096 bytes, and are "
-            "somewhat too narrow"
-        )
+    if not units.has_interval:
+        warnings.append(f"no interval: pairs come from fewer than {MIN_UNITS} files")
     for row in found.counts:
         if row["n_measured"] < _FEW:
             warnings.append(

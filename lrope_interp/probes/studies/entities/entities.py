@@ -285,7 +285,7 @@ def reversed_rows(
         bootstrap: Draws first words again.
     """
     words, index = np.unique([pair.first for pair in pairs], return_inverse=True)
-    scoring = Scoring(Units(index, len(words), len(words), is_document=False), bootstrap)
+    scoring = Scoring(Units.of(index), bootstrap)
     order = sorted(range(len(pairs)), key=lambda at: (-counts.get(pairs[at].text, 0), pairs[at].text))
     most_frequent = sorted({pairs[at].first: at for at in reversed(order)}.values())
     spans = measured_bytes(pairs, offsets)

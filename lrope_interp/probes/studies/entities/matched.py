@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from scipy.optimize import linear_sum_assignment
 
 from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap, Units
+from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
 from lrope_interp.probes.statistics.estimates import Estimate, Scoring
 from lrope_interp.probes.studies.entities.regression import RAW, curves, entropy_before_second
 from lrope_interp.probes.studies.entities.signals import EntitySignal, Row
@@ -21,6 +21,7 @@ MATCHED = "matched"
 CALIPERS = (0.35, 0.7, 1.05)
 """How far log frequency and log probability may lie apart, tried in this order until enough are matched."""
 
+LEAST_PAIRS = 20  # that a caliper must match, or the next one is tried
 _FORBIDDEN = 1e6
 _GROUPS = 1_024
 
@@ -114,7 +115,7 @@ def match(
             kept = cost[rows, columns] < _FORBIDDEN
             left.append(a[rows[kept]])
             right.append(b[columns[kept]])
-        if sum(map(len, left)) >= MIN_UNITS:
+        if sum(map(len, left)) >= LEAST_PAIRS:
             break
     return Matches(
         is_name, covariates, tuple(tolerance), np.concatenate(left), np.concatenate(right), caliper
@@ -189,7 +190,7 @@ def paired_difference(
 ) -> tuple[Estimate, int]:
     """Return the mean difference of names less their matches, and how many pairs it has.
 
-    Pairs are drawn again. Below 20 there is no interval.
+    Pairs are drawn again. Below 5 there is no interval.
     """
     apart = response[matches.name] - response[matches.other]
     apart = apart[~np.isnan(apart)]
@@ -208,7 +209,7 @@ def plain_difference(
 
 def _drawn(n: int, most: int) -> Units:
     """Return what is drawn again: each of n things, or at most so many groups of them."""
-    return Units(np.arange(n) % max(most, 1), min(n, most), n, is_document=False)
+    return Units(np.arange(n) % max(most, 1), min(n, most), n)
 
 
 def _mean(values: Float[np.ndarray, " n"]) -> float:
