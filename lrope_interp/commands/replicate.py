@@ -49,6 +49,10 @@ def replicate(
     margin: Annotated[
         float, typer.Option(metavar="NATS", help="Difference that counts as none, a byte.")
     ] = 0.003,
+    looks: Annotated[
+        int | None,
+        typer.Option(min=1, help="How often arms will be compared while seeds are added. Default: once."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Its runs are gone on with. Default: runs/replicate-..."),
@@ -61,14 +65,15 @@ def replicate(
     from lrope_interp.commands.progress import Course, listen
     from lrope_interp.commands.train import write_report
     from lrope_interp.folders import as_given
-    from lrope_interp.probes.studies.replication.replication import Comparison
-    from lrope_interp.results import stamp
+    from lrope_interp.probes.studies.replication.replication import Comparison, next_look
+    from lrope_interp.results import RESULT_FILE, load_result, stamp
     from lrope_interp.training.config import train_config
     from lrope_interp.training.replication import check_reference, opened, parse_arms, train_missing
 
     asked.check_image()
     say, parsed = asked.output, parse_arms(arms)
-    comparison = Comparison(check_reference(reference, parsed), margin)
+    reference = check_reference(reference, parsed)
+    Comparison(reference, margin)
     base = train_config(
         preset or "tiny",
         n_steps=steps,
@@ -77,6 +82,9 @@ def replicate(
         encoding_errors=asked.encoding_errors,
     )
     replication = _resolve(parsed, seeds, base, out, overwrite)
+    has_result = (replication.folder / RESULT_FILE).exists() and not overwrite
+    declared, looked_at = next_look(load_result(replication.folder) if has_result else None, seeds, looks)
+    comparison = Comparison(reference, margin, declared, looked_at)
     planned = replication.runs()
     n_finished = 0 if overwrite else sum(one.trained() is not None for one in planned)
     _say_what_runs(replication, n_finished, say)

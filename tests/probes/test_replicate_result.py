@@ -9,8 +9,13 @@ import pandas as pd
 import pytest
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.probes.statistics.equivalence import MARGINS
-from lrope_interp.probes.studies.replication.replication import Comparison, compare, replicate_result
+from lrope_interp.probes.statistics.equivalence import MARGINS, paired, verdict
+from lrope_interp.probes.studies.replication.replication import (
+    Comparison,
+    compare,
+    next_look,
+    replicate_result,
+)
 from lrope_interp.results import Result
 
 
@@ -102,3 +107,29 @@ def test_only_seeds_that_both_arms_have_make_pairs() -> None:
     other = pd.DataFrame([*runs({"fixed": [1.0]}), runs({"shared": [0.0, 1.5]})[1]])
     with pytest.raises(LRopeError, match="no seed has both shared and fixed"):
         compare(other, Comparison())
+
+
+def test_seeds_are_not_added_after_a_look_unless_looks_were_declared() -> None:
+    assert next_look(None, 5, None) == (1, (5,))
+    once = result_of(LOSSES, Comparison(looked_at=(3,)))
+    assert next_look(once, 3, None) == (1, (3,)), "the same seeds once more"
+    for n_seeds, looks, said in ((8, None, "too often"), (2, None, "too often"), (8, 2, "1 were declared")):
+        with pytest.raises(LRopeError, match=said):
+            next_look(once, n_seeds, looks)
+    twice = result_of(LOSSES, Comparison(looks=2, looked_at=(3,)))
+    assert next_look(twice, 8, None) == (2, (3, 8))
+    one = {name: losses[:1] for name, losses in LOSSES.items()}
+    assert next_look(result_of(one, Comparison(looked_at=())), 5, None) == (1, (5,)), "one seed is no look"
+
+
+def test_declared_looks_keep_a_false_equivalent_at_five_in_a_hundred() -> None:
+    """Differences at the margin: four looks at 5 % each find "equivalent" in more than 8 of 100 cases."""
+    rng, at, margin = np.random.default_rng(4), (5, 8, 12, 20), 0.003
+    found = {1: 0, 4: 0}
+    for _ in range(1_000):
+        values = rng.normal(margin, 0.003, size=20)
+        for looks in found:
+            said = [verdict(paired(values[:n]), margin, looks)["verdict"] for n in at]
+            found[looks] += "equivalent" in said
+    assert found[1] > 80
+    assert found[4] < 62

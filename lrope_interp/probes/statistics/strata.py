@@ -170,6 +170,10 @@ class WithinBins:
         wins = self._sum(ranks * self.is_boundary) + pairs / 2
         return float(wins.sum() / pairs.sum())
 
+    def sign(self, left: Float[np.ndarray, " n"]) -> int:
+        """Return which way the values point within bins, which need not be the way they point across them."""
+        return 1 if float(left @ self._label_left) >= 0 else -1
+
     def p(self, left: Float[np.ndarray, " n"]) -> float:
         """Return the chance of so large an association if the units' signs were a matter of luck.
 

@@ -25,10 +25,14 @@ class Comparison:
     Attributes:
         reference: The arm that every other one is compared with.
         margin: The margin of the headline, in nats per byte; `MARGINS` are shown beside it.
+        looks: How many times arms are compared, all told, as was declared before the first time.
+        looked_at: With how many seeds they were compared so far, this time included.
     """
 
     reference: str = "fixed"
     margin: float = MARGIN
+    looks: int = 1
+    looked_at: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a margin that is no positive number."""
@@ -38,6 +42,45 @@ class Comparison:
     def margins(self) -> tuple[float, ...]:
         """All margins that are shown, the smallest first."""
         return tuple(sorted({*MARGINS, self.margin}))
+
+
+def next_look(before: Result | None, n_seeds: int, looks: int | None) -> tuple[int, tuple[int, ...]]:
+    """Count this comparison among those that were declared; the same seeds once more are no new one.
+
+    Args:
+        before: What was compared in this folder last, if anything.
+        n_seeds: Seeds of each arm now.
+        looks: How many looks are asked for; None keeps what was declared, which is 1 unless said otherwise.
+
+    Returns:
+        Looks declared, and the seeds of each look so far, with this one. One seed gives no verdict, so that
+        it is no look.
+
+    Raises:
+        LRopeError: Seeds were added after the last declared look, or looks after the first one.
+    """
+    own = (n_seeds,) if n_seeds > 1 else ()
+    if before is None:
+        return looks or 1, own
+    had = int(before.tables["runs"]["seed"].nunique())
+    declared = int(before.provenance.get("looks", 1))
+    looked_at = tuple(before.provenance.get("looked_at", [had] if had > 1 else []))
+    if not looked_at:
+        return looks or declared, own
+    if looks not in (None, declared):
+        raise LRopeError(
+            f"{looks} looks are asked for, but {declared} were declared before the first one: "
+            "leave --looks out, or begin again with --overwrite or another --out"
+        )
+    if n_seeds == looked_at[-1]:
+        return declared, looked_at
+    if n_seeds < looked_at[-1] or len(looked_at) >= declared:
+        raise LRopeError(
+            f"arms were compared with {looked_at[-1]} seeds, and {n_seeds} are asked for now: another number "
+            'of seeds after having looked finds "equivalent" too often. Declare looks beforehand '
+            "(--looks 2 tests each at half of the 5 %), in another --out or with --overwrite"
+        )
+    return declared, (*looked_at, n_seeds)
 
 
 def replicate_result(
@@ -73,6 +116,8 @@ def replicate_result(
             **provenance(config=config, data=data, seed=None),
             "reference": comparison.reference,
             "margin": comparison.margin,
+            "looks": comparison.looks,
+            "looked_at": list(comparison.looked_at),
         },
         headline=_headline(differences, comparison),
         tables={**tables, "differences": differences},
@@ -93,7 +138,7 @@ def compare(runs: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
         if differences.empty:
             raise LRopeError(f"no seed has both {arm} and {reference}: there is nothing to compare")
         observed = {"arm": arm, "reference": reference} | paired(differences.to_numpy())
-        lines += [observed | verdict(observed, margin) for margin in comparison.margins]
+        lines += [observed | verdict(observed, margin, comparison.looks) for margin in comparison.margins]
     return pd.DataFrame(lines).astype({"n_seeds": "Int64", "n_seeds_for_power": "Int64"})
 
 
