@@ -62,7 +62,7 @@ def next_look(before: Result | None, n_seeds: int, looks: int | None) -> tuple[i
     own = (n_seeds,) if n_seeds > 1 else ()
     if before is None:
         return looks or 1, own
-    had = int(before.tables["runs"]["seed"].nunique())
+    had = len(set(before.tables["runs"]["seed"].tolist()))
     declared = int(before.provenance.get("looks", 1))
     looked_at = tuple(before.provenance.get("looked_at", [had] if had > 1 else []))
     if not looked_at:
