@@ -85,7 +85,7 @@ def test_verdicts_count_the_labels_and_equality_needs_a_margin() -> None:
     (alone,) = verdict_rows([layers[0], controls[0]])
     assert alone["verdict"] == WINS and alone["p_holm"] == alone["p"] < 0.05 < 6 * alone["p"]
     many = verdict_rows([*layers, *controls])
-    assert {row["verdict"] for row in many} == {TIES}
+    assert {row["verdict"] for row in many} == {AS_GOOD}, "above -0.02, and no more can be said of six"
     assert all(row["p_holm"] > 0.05 for row in many)
     narrow = [
         trial("increments", 0.69, kind="layer", layer=0, noise=0.001),

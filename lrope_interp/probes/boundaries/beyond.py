@@ -283,9 +283,8 @@ def joint_log_odds(
         own = is_boundary[~half]
         if own.all() or not own.any():
             continue  # a half without both kinds tells nothing
-        trees = HistGradientBoostingClassifier(
-            max_iter=100, max_leaf_nodes=15, min_samples_leaf=50, early_stopping=False, random_state=0
-        )
+        options: dict[str, Any] = {"max_iter": 100, "max_leaf_nodes": 15, "early_stopping": False}
+        trees = HistGradientBoostingClassifier(min_samples_leaf=50, random_state=0, **options)
         trees.fit(known[~half], own)
         on_fit[half] = trees.decision_function(known[half])
         on_test += trees.decision_function(elsewhere) / 2
