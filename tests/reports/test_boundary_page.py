@@ -32,7 +32,7 @@ from lrope_interp.reports.boundaries.figures import (
     plot_leaderboard,
 )
 from lrope_interp.reports.kit.glyphs import N_SHADES
-from lrope_interp.results import LOSES, TIES, WINS, Result, verdict_on
+from lrope_interp.results import AS_GOOD, LOSES, TIES, WINS, Result, verdict_on
 
 HERE = ("words", "characters")
 ResultOf = Callable[[str], Result]
@@ -108,6 +108,25 @@ def test_the_strongest_control_is_the_one_that_leaves_least(scored: Result) -> N
     assert {*written.frame["verdict"]} == {TIES}, "as the analysis wrote it"
     unbounded = table.assign(verdict=TIES, ci_low=np.nan, ci_high=np.nan)
     assert {*verdicts(_with(scored, differences=unbounded)).frame["verdict"]} == {""}
+
+
+def test_the_page_shows_the_layer_and_the_control_that_dev_chose(scored: Result) -> None:
+    places = {"label": ["words", "whitespace"], "stratum": HERE[1], "layer": [2, 1], "head": [pd.NA, pd.NA]}
+    bounds = {"value": 0.6, "ci_low": 0.5, "ci_high": 0.7}
+    beside = {"control": "pmi", "control_layer": pd.NA, "control_head": pd.NA, "control_value": 0.61}
+    found = {"difference": -0.01, "difference_low": -0.015, "difference_high": 0.0, "p_holm": 0.06}
+    table = pd.DataFrame(places | bounds | beside | found | {"margin": 0.02, "verdict": [AS_GOOD, TIES]})
+    result = _with(scored, verdicts=table)
+    shown = verdicts(result)
+    words = shown.frame.set_index("what").loc["words"]
+    assert words[["where", "control", "difference", "verdict"]].tolist() == ["layer 2", "PMI", -0.01, AS_GOOD]
+    assert words["value"] == tables.auc_frame(result, *HERE).set_index("name").loc["layer 2", "value"]
+    assert words["value"] < tables.auc_frame(result, *HERE).query("signal == 'increments'")["value"].max()
+    assert "≈" in shown.rows[[*shown.frame["what"]].index("words")].cells[-1]
+    assert "as good as the strongest control for words" in shown.headline
+    assert "picked on dev" in shown.caption and "0.02" in shown.caption
+    assert set(tables.differences_frame(result, *HERE)["layer"]) == {2}, "figures are of the same layer"
+    assert "picked on the text that is scored" in verdicts(scored).caption
 
 
 def test_without_an_interval_there_is_no_verdict() -> None:

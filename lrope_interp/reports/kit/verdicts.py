@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from lrope_interp.reports.kit.frames import Frame
 from lrope_interp.reports.kit.wording import NOTHING, interval, is_number, number, signed, signed_interval
-from lrope_interp.results import LOSES, TIES, WINS
+from lrope_interp.results import AS_GOOD, LOSES, TIES, WINS
 
-MARKS = {WINS: ("▲", "won"), LOSES: ("▼", "lost"), TIES: ("=", "open")}
+MARKS = {WINS: ("▲", "won"), LOSES: ("▼", "lost"), AS_GOOD: ("≈", "open"), TIES: ("=", "open")}
 _WIDTH, _HEIGHT, _EDGE = 132, 18, 5  # pixels of a drawn interval
 COLUMNS = (  # of `Verdicts.frame`
     *("what", "where", "value", "low", "high", "control"),
@@ -137,7 +137,7 @@ class Verdicts:
 
 def _short(cell: str) -> str:
     for long, short in (
-        (LOSES, "control"), (WINS, "layer"), (TIES, "neither"), (" mean increment", " mean"),
+        (LOSES, "control"), (WINS, "layer"), (AS_GOOD, "as good"), (TIES, "neither"), (" mean increment", " mean"),
         ("supervised ", ""), ("finds it too", "too"), ("untrained model", "untrained"),
         ("Best layer", "Best"), ("Strongest control", "Control"), ("Nearest control", "Control"),
         ("Costliest alone", "Costliest"), ("; seeds for 80 %", "; seeds"), ("all layers", "all"),
