@@ -129,8 +129,8 @@ def boundaries(
         A result of kind "boundaries" with the tables `verdicts`, `scores`, `nulls`, `differences`,
         `word_differences`, `shares`, `beyond`, `errors`, `roc`, `precision_recall`, `choices`, `classes`,
         `labels`, `strata` and `stride` (`unscored`, where tokens are longer than a byte; `matches` and
-        `correlations`, where a run is matched), and with the test gaps. In `scores`, the row without a seed of a
-        control with seeds is the mean over them, and its ci_low and ci_high are their range.
+        `correlations`, where a run is matched), and with the test gaps. In `scores`, the row without a seed
+        of a control with seeds is the mean over them, and its ci_low and ci_high are their range.
 
     Raises:
         LRopeError: A fixed model, an unknown layer or label, a constant signal, nothing to score.

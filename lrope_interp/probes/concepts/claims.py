@@ -36,6 +36,7 @@ from lrope_interp.probes.statistics.estimates import Estimate, Scoring, over_see
 from lrope_interp.results import table
 
 BEYOND, WINS, UNMEASURED = "beyond controls", "control wins", "not measured"
+UNDECIDED = "not shown"  # neither stands above every control, nor is any of them above it
 DOCUMENT, TYPE = "document", "type"
 ALL = "all"
 N_BINS = 256
@@ -194,7 +195,7 @@ class Claims:
             "n_concept": int((self.y == number).sum()),
             "n_types": len(np.unique(self.sample.types[self.sample.spans.concept == number])),
         }
-        lows = [row["selectivity_low"]]
+        intervals = [(row["selectivity_low"], row["selectivity_high"])]
         for split, prefix in ((DOCUMENT, ""), (TYPE, "type_")):
             own = self.areas[one.of.key, split, concept][0]
             controls = self._controls(features, layer, split, concept)
@@ -204,8 +205,8 @@ class Claims:
             if split == DOCUMENT:
                 nothing = Estimate(math.nan)
                 row |= {f"{name}_auc": controls.get(name, nothing).value for name in _SINGLE}
-            lows += [(own - control).interval[0] for control in controls.values()]
-        row["verdict"] = _verdict(row, lows)
+            intervals += [(own - control).interval for control in controls.values()]
+        row["verdict"] = _verdict(row, intervals)
         return row | self._gains(features, layer, number)
 
     def _controls(self, features: str, layer: int | None, split: str, concept: str) -> Mapping[str, Estimate]:
@@ -266,10 +267,12 @@ def _are_above(bounds: Sequence[float]) -> bool:
     return all(bound > 0 for bound in bounds)
 
 
-def _verdict(row: Mapping[str, Any], lows: Sequence[float]) -> str:
+def _verdict(row: Mapping[str, Any], intervals: Sequence[tuple[float, float]]) -> str:
     """Return the mark of a claim; without intervals, or an untrained model beside it, nothing is claimed."""
     if any(math.isnan(row[name]) for name in ("above_low", "type_above_low", "selectivity_low")):
         return UNMEASURED
-    if not _are_above(lows):
+    if any(high < 0 for _, high in intervals):
         return WINS
+    if not _are_above([low for low, _ in intervals]):
+        return UNDECIDED
     return UNMEASURED if math.isnan(row["untrained_auc"]) else BEYOND

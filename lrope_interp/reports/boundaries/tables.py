@@ -130,7 +130,7 @@ def _keys(frame: Frame, *names: str) -> list[tuple[Any, ...]]:
 
 
 def best_layer(scores: Frame) -> Row | None:
-    """Return the line of the layer that dev chose, else of the one with the highest value, None without any."""
+    """Return the line of the layer that dev chose, else the highest; None where no layer has a score."""
     layers = scores[(scores["signal"] == "increments") & scores["value"].notna()]
     if layers["is_picked"].any():
         return layers[layers["is_picked"]].iloc[0]

@@ -137,7 +137,8 @@ class Verdicts:
 
 def _short(cell: str) -> str:
     for long, short in (
-        (LOSES, "control"), (WINS, "layer"), (AS_GOOD, "as good"), (TIES, "neither"), (" mean increment", " mean"),
+        (LOSES, "control"), (WINS, "layer"), (AS_GOOD, "as good"), (TIES, "neither"),
+        (" mean increment", " mean"),
         ("supervised ", ""), ("finds it too", "too"), ("untrained model", "untrained"),
         ("Best layer", "Best"), ("Strongest control", "Control"), ("Nearest control", "Control"),
         ("Costliest alone", "Costliest"), ("; seeds for 80 %", "; seeds"), ("all layers", "all"),
