@@ -178,7 +178,9 @@ def test_a_sample_is_no_larger_than_asked_and_takes_no_more_others_than_concepts
 
 UNKNOWN = {"is_hooked": True}  # nothing is remembered
 DISTANCE = 2.0
-REACH = 1.9842 / 3**0.5  # of a 95 % interval of 100 documents, if resamples spread evenly from -1 to 1
+REACH = (
+    1.9842 * (100 / 99 / 3) ** 0.5
+)  # of 95 % intervals of 100 documents, if resamples spread evenly from -1 to 1
 BOUNDS = {"above_low": 0.01, "type_above_low": 0.01, "selectivity_low": 0.1}
 
 
