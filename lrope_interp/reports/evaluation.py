@@ -34,9 +34,7 @@ def verdicts(result: Result) -> Verdicts:
     rows = table.rename(columns=columns)[[*columns.values()]].reindex(columns=[*COLUMNS])
     has_bounds = bool(rows["low"].notna().any())
     size = plural(int(result.provenance["data"]["n_bytes"]), "byte")
-    bounds = (
-        "95 % over documents, or over blocks where there are few" if has_bounds else "too few units for any"
-    )
+    bounds = "95 % over documents" if has_bounds else "too few documents for any"
     return Verdicts(
         headline=f"The model predicts this text with {number(found['nats_per_byte'], 4)} nats per byte "
         f"({number(found['bits_per_byte'], 4)} bits), over {size}.",

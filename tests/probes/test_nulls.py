@@ -89,7 +89,7 @@ def test_a_signal_that_is_a_function_of_the_byte_has_p_one_and_few_units_have_no
     assert (observed, p_value(observed, null)) == (0, 1)
     label = same.draw(Ranking.of(np.arange(500.0)), strata == 7)
     assert p_value(*label) == 1, "nor can a signal tell a label that is a function of the byte"
-    values, is_boundary, strata, units = lettered(3, n_units=19)
+    values, is_boundary, strata, units = lettered(3, n_units=4)
     few = SameByte.of(strata, units)
     assert math.isnan(p_value(*few.draw(Ranking.of(values), is_boundary))), "too few units"
 

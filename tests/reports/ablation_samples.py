@@ -64,7 +64,7 @@ def ablations_result(
             "n_passes": float(len(places) + 1), "gain": float(blocks.sum() / blocks["blocks_run"]),
         },
         tables={name: _typed(table) for name, table in tables.items()},
-        warnings=("41 documents: intervals resample blocks of 4,096 bytes", *([hostile] if hostile else ())),
+        warnings=("no interval: fewer than 5 documents", *([hostile] if hostile else ())),
         created="2026-11-22T07:00:00+00:00",
     )  # fmt: skip
 

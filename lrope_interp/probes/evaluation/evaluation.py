@@ -64,7 +64,7 @@ def evaluate(
 
     Returns:
         A result of kind "eval" with the tables `documents` and `languages`; the interval draws
-        documents again, or blocks of 4,096 bytes where there are fewer than 50.
+        documents again.
     """
     check_seed(seed)
     if max_bytes is not None:

@@ -1,10 +1,10 @@
 """What a score would be if signal and label did not belong together.
 
 Two nulls, which ask different things. The **circular shift** turns the labels of each document
-against the signal: it keeps how both cluster within a document and how documents differ, and
-breaks only their alignment. The **same-byte** test compares gaps before equal bytes only, so that
-nothing a lookup table over bytes knows can make it small. Draws are shared by all signals, so that
-the largest of a family can be judged as such.
+against the signal (in short documents it flips what each says within itself): it keeps how both cluster
+within a document and how documents differ, and breaks only their alignment. The **same-byte** test
+compares gaps before equal bytes only, so that nothing a lookup table over bytes knows can make it small.
+Draws are shared by all signals, so that the largest of a family can be judged as such.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class SameByte:
     def draw(
         self, ranking: Ranking, is_boundary: Bool[np.ndarray, " n"]
     ) -> tuple[float, Float[np.ndarray, " flips"]]:
-        """The statistic and its null draws; NaN with fewer than 20 units or a single document."""
+        """The statistic and its null draws; NaN with fewer than 5 units."""
         if not self.units.has_interval:
             return math.nan, np.full(len(self.flips), np.nan)
         share = np.bincount(self.strata, weights=is_boundary) / np.maximum(np.bincount(self.strata), 1)

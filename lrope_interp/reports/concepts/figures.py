@@ -137,7 +137,7 @@ def plot_layers(result: Result, concept: str | None = None, features: str | None
     return plot_panels(frame, _LAYERS, "", reference={AREA: 0.5, ABOVE: 0.0, GAIN: 0.0})
 
 
-OWN, AHEAD, UNDER, WORDS = "claimed", "control, as good", "control, below", "the same, unseen words"
+OWN, AHEAD, UNDER, WORDS = "claimed", "control, not below", "control, below", "the same, unseen words"
 _LOOKS = {
     OWN: {"color": _BLUE, "size": 11},
     AHEAD: {"color": theme.ACCENT, "symbol": "triangle-left", "size": 11},

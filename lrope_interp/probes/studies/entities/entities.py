@@ -441,7 +441,7 @@ def _warnings(tables: Mapping[str, pd.DataFrame], has_training: bool) -> list[st
     for name, language in (("matched", "English"), ("chinese", "Chinese")):
         own = _increments(tables[name], design=MATCHED)
         if len(own) and own["ci_low"].isna().all():
-            found.append(f"{language}: fewer than 20 names could be matched, so there is no interval")
+            found.append(f"{language}: fewer than 5 names could be matched, so there is no interval")
     rows: Any = tables["balance"]
     rows = rows[~rows["covariate"].isin(WATCHED) & (rows["after"].abs() > UNBALANCED)]
     found += [
