@@ -57,7 +57,9 @@ class Estimate:
     @property
     def interval_of_one_seed(self) -> tuple[float, float]:
         """Where the number would lie in 95 of 100 cases if one new seed stood for the mean over seeds."""
-        return self._interval([*self._parts, *((variance * (df + 1), df) for variance, df in self.seeds)])
+        # The error of the mean and the distance of a new seed are known from one spread: one part, not two.
+        parts = [*self._parts[:1], *((variance * (df + 2), df) for variance, df in self.seeds)]
+        return self._interval(parts if self._parts else [])
 
     @property
     def p(self) -> float:
