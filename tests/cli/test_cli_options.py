@@ -257,10 +257,10 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
     ("study context", "--model other", {"--model": lambda s: s.computes.plan.shape["d_model"] == 16}),
     (
         "study replicate",
-        f"--arms shared,per-layer --seeds 3 --reference shared --margin 0.5 {ON_RUNS} "
+        f"--arms shared,per-layer --seeds 3 --looks 2 --reference shared --margin 0.5 {ON_RUNS} "
         "--out there --overwrite --json --quiet --verbose --open --format svg",
         SAID | same("train_missing.replication.base", ON_RUNS, steps="n_steps")
-        | same("computes.comparison", "--reference shared --margin 0.5")
+        | same("computes.comparison", "--looks 2 --reference shared --margin 0.5")
         | {
             "--arms": lambda s: s.train_missing.replication.arms == ("shared", "per_layer"),
             "--seeds": lambda s: s.train_missing.replication.n_seeds == 3,

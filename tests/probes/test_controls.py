@@ -85,7 +85,7 @@ def test_calibration_windows_have_no_pads(bilingual: Selection) -> None:
 
 
 OF_BYTES = {"spacebyte", "character_start"}
-OF_TRAINING_TEXT = {"branching_entropy", "pmi"}
+OF_TRAINING_TEXT = {"branching_entropy", "pmi", "nvbe", "nvbe_words"}
 AS_IT_IS_READ = {"increments", "entropy", "entropy_next", "rise", "surprisal", "cosine"}
 OF_FIT = {"byte_mean", "random_head", "untrained", "ceiling"}
 OF_FIT_AND_TRAINING_TEXT = {"ngram_2", "ngram_3", "ngram_4", "ngram_5"}

@@ -199,7 +199,10 @@ def test_a_result_has_every_table_and_the_same_numbers_twice(make_model: MakeMod
     assert set(effects["model"]) == {"trained", "untrained", "trained - untrained"}
     assert effects["layer"].isna().sum() == len(effects) / 3
     assert any("fewer than 500" in warning for warning in one.warnings)
-    assert any("fewer than 5 files" in warning for warning in one.warnings)
+    assert effects["ci_low"].notna().any(), "six files are enough for intervals"
+    few = definition_uses(model, code_selection(2), most_pairs=20)
+    assert any("fewer than 5 files" in warning for warning in few.warnings)
+    assert few.tables["definitions"]["ci_low"].isna().all()
 
 
 def test_a_piece_is_read_as_the_whole_file() -> None:
