@@ -90,6 +90,9 @@ def test_a_memory_of_other_commands_or_a_broken_one_is_none(
     monkeypatch.setattr("lrope_interp.data.cache.cache_folder", lambda: tmp_path)
     (tmp_path / "stages.json").write_text(kept)
     assert output._usual("ablate") == output.USUAL.get("ablate", {})
+    with Voice().progress("ablate") as tell:
+        tell("reading", 1, 1)
+    assert list(json.loads((tmp_path / "stages.json").read_text())["ablate"]) == ["reading"]
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,6 +133,15 @@ def test_a_selection_for_another_model_is_checked_against_this_one(run_copy: Pat
     assert scored.headline["nats_per_byte"] == lr.eval(model, selection.test).headline["nats_per_byte"]
 
 
+def test_a_text_is_read_itself_and_of_a_corpus_what_the_command_reads(run_copy: Path) -> None:
+    model = lr.load(run_copy)
+    with pytest.raises(lr.LRopeError, match="needs English text with spaces"):
+        lr.entities(model, text="fox" * 50)
+    read = lr.select_corpus(model, max_bytes=200, spread=True)  # of fit text there are 800 bytes
+    one, other = (lr.ablate(model, freeze="mean", **how) for how in ({"max_bytes": 200}, {"data": read}))
+    assert one.tables["ablations"].equals(other.tables["ablations"])
+
+
 def python_of(repository: Path) -> Iterator[tuple[str, str]]:
     """Yield the Python of the README, of every page and of every notebook."""
     for page in (repository / "README.md", *sorted((repository / "docs").rglob("*.md"))):

@@ -210,6 +210,8 @@ def test_the_stride_moves_deeper_layers_only(tiny_model: LRopeTransformer) -> No
     assert frame.loc[0, "shift"] == pytest.approx(0, abs=1e-5)
     assert 1e-4 < frame.loc[1, "shift"] < 1
     assert "(layer 1, " in stride_note(frame.reset_index(), 32)[0]
+    constant = frame.reset_index().replace({"shift": {frame.loc[0, "shift"]: np.nan}})
+    assert stride_note(constant, 32) == stride_note(frame.reset_index(), 32)
     bytes_only = capture(tiny_model, [english(0)], layers=[0])
     assert stride_frame(tiny_model, bytes_only, 64).empty
     short = stride_frame(tiny_model, capture(tiny_model, [text("short")]), 64)

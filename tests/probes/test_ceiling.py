@@ -138,6 +138,9 @@ def test_a_label_that_one_document_holds_alone_leaves_no_ceiling_and_no_crash(
     ceilings = fit_ceilings(captured, gaps, sample, Fits())
     assert {target.label for target, _ in ceilings[0]} <= {"whitespace"}
     assert len(ceilings[0]) == len(ceilings[1])
+    # A gap within a character has no label, and Han has a probe of its own.
+    for target, _ in ceilings[0]:
+        assert {*target.strata} == {*gaps.strata} - {"bytes", "han"}
 
 
 def planted(seed: int = 0, n: int = 4000, m: int = 12, strength: float = 1.5) -> tuple[np.ndarray, ...]:

@@ -18,6 +18,7 @@ from lrope_interp.data import Document
 from lrope_interp.data.spans.typed import Spans
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
+from lrope_interp.probes.capture.capture import capture
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.concepts import concepts as concepts_module
 from lrope_interp.probes.concepts import reads as reads_module
@@ -64,6 +65,17 @@ def test_labels_random_by_type_are_won_by_a_control_in_every_row(result: Result)
     names = ["selectivity", "type_auc", "untrained_auc", "random_head_auc", "ngram_auc", "byte_window_auc"]
     names += ["entropy_auc", "gain", "type_gain", "gain_untrained", "above_low", "type_above_low"]
     assert np.isfinite(claims[names].to_numpy(float)).all()
+
+
+def test_examples_show_the_increments_at_their_own_characters(
+    model: LRopeTransformer, selection: Selection, result: Result
+) -> None:
+    documents = {one.name: one for one in selection.test}
+    ratios = []
+    for name, own in result.tables["examples"].groupby("document"):
+        own_increments = capture(model, [documents[str(name)]], predictions=False).increments[1].mean(axis=0)
+        ratios += (own["value"] / own_increments[own["character"]]).tolist()
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-4)  # one over the layer's mean
 
 
 class _Enough(Exception):

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from probe_samples import chinese, english, select
 
-from lrope_interp.data import Document
+from lrope_interp.data import Corpus, CorpusPart, Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.probes.capture.capture import capture
 from lrope_interp.probes.capture.selection import Selection
@@ -30,6 +30,7 @@ from lrope_interp.probes.studies.entities.text import (
     TextCounts,
     chinese_words,
     neighbours,
+    select_passages,
     word_pairs,
     words_of,
 )
@@ -335,3 +336,13 @@ def test_names_that_stand_in_training_text_are_not_counted(
     words = sum(len(list(neighbours(one.text))) for one in rest)
     n = entities(make_model(n_layers=1), data=masked, pairs=NAMES).tables["regression"]["n"]
     assert 0 < n.iloc[0] <= words < sum(len(list(neighbours(one.text))) for one in small.test)
+
+
+def test_of_passages_with_names_those_first_by_hash_are_taken_that_fit(small: Selection) -> None:
+    documents = tuple(english(number, 400) for number in range(30))
+    corpus = Corpus("en", (CorpusPart("en", "en", documents, 1.0),))
+    every = sorted(select_passages(small, corpus, NAMES, 10**6).test, key=lambda one: one.sha256)
+    taken = sorted(select_passages(small, corpus, NAMES, 5_000).test, key=lambda one: one.sha256)
+    assert 0 < len(taken) < len(every) and taken == every[: len(taken)]
+    n_bytes = sum(one.n_bytes for one in taken)
+    assert n_bytes <= 5_000 < n_bytes + every[len(taken)].n_bytes

@@ -237,6 +237,9 @@ def test_attention_is_drawn_before_after_and_by_its_change(ablated: Result) -> N
     np.testing.assert_array_equal(np.nanmax(cells, axis=0), frame["change"])
     counted = tables.count(frame)
     assert counted[OPEN] == np.isfinite(changes[0].z).sum() and sum(counted.values()) == len(frame) == 24
+    for metric, places in (("look_back", 1), ("within_word", 2)):
+        cells = figures.plot_attention(ablated, "mean", metric).data[0].text.ravel()
+        assert {len(cell.partition(".")[2]) for cell in cells} == {places}
 
 
 def test_strips_mark_the_target_and_shade_by_its_loss(ablated: Result) -> None:

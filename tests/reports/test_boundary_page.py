@@ -296,6 +296,9 @@ def test_curves_and_errors_are_those_of_the_tables(scored: Result) -> None:
         for trace, (title, curve) in zip(drawn, groups, strict=True):
             assert trace.name == title
             np.testing.assert_allclose(trace.y, curve[name], atol=1e-6)
+    chance, prevalence = (next(one for one in figure.data if one.xaxis == axis) for axis in ("x", "x2"))
+    assert (chance.x, chance.y) == ((0, 1), (0, 1))
+    assert (prevalence.x, prevalence.y) == ((0, 1), (0.2, 0.2))
     (counted, strips), errors = tables.error_strips(scored, *HERE), tables.errors_frame(scored, *HERE)
     assert counted == "7 misses, 3 false alarms" and len(strips) == 10
     assert errors.loc[errors["value"].idxmax(), "shade"] == N_SHADES - 1

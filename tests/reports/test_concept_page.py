@@ -214,10 +214,12 @@ def test_every_panel_draws_its_frame_over_the_names_of_its_axis(probed: Result) 
         drawn = [(trace.name, float(value)) for trace in data for value in trace.y]
         names = [looks[series].name for series in frame["series"]]
         assert sorted(drawn) == sorted(zip(names, frame["value"], strict=True)) != []
+        assert sorted(trace.name for trace in data if trace.showlegend) == sorted(set(names)), "named once"
     figure, frame, looks = _panels(probed)[0]
     own = frame[(frame["panel"] == tables.ABOVE) & (frame["series"] == "document")]
     points = next(trace for trace in figure.data if trace.name == "unseen documents" and trace.xaxis == "x2")
     assert [figure.layout.xaxis2.ticktext[round(x)] for x in points.x] == own["x"].tolist()
+    assert points.mode == "markers"
     np.testing.assert_allclose(points.error_y.array, own["high"] - own["value"])
     np.testing.assert_allclose(points.error_y.arrayminus, own["value"] - own["low"])
 

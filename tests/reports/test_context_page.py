@@ -12,7 +12,14 @@ from study_samples import cost_result
 
 from lrope_interp.errors import LRopeError
 from lrope_interp.reports import render
-from lrope_interp.reports.context import change, flops_frame, glance_table, phase_frame, verdicts
+from lrope_interp.reports.context import (
+    angles_table,
+    change,
+    flops_frame,
+    glance_table,
+    phase_frame,
+    verdicts,
+)
 from lrope_interp.reports.kit.frames import worded
 from lrope_interp.results import Result
 
@@ -69,6 +76,7 @@ def test_times_have_their_quartiles_and_operations_add_up(measured: Result) -> N
     at_512 = flops[flops["context"] == 512].set_index("arm")
     expected = at_512.loc["per_layer", "total"] / at_512.loc["fixed", "total"]
     assert at_512.loc["per_layer", "ratio"] == pytest.approx(expected)
+    assert angles_table(measured)["Largest error, rad"].iloc[[0, -1]].tolist() == ["2.4e−7", "0.13"]
 
 
 def test_every_length_has_its_costs_on_the_page(measured: Result, page_of: Callable[[str], str]) -> None:

@@ -184,6 +184,9 @@ def test_the_sample_is_training_text_an_equal_share_of_each_part(corpus: Corpus)
     assert sum(len(text) for text in cut if text.startswith("left")) == 500
     assert sum(len(text) for text in cut) == 1000
     assert cut == list(tokenizer_sample(corpus, 1000))
+    two = (Document("a", "abc", "en", "en"), Document("b", "def", "en", "en"))
+    [only] = tokenizer_sample(Corpus("en", (CorpusPart("en", "en", two, 0.0),)), 3)
+    assert only in ("abc", "def"), "nothing follows a document that fills the limit"
 
 
 @given(limit=st.integers(1, 40))
