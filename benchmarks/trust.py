@@ -4,7 +4,7 @@
 
 Runs of seeds 0 to n - 1, one line each, appended to OUT/CHECK.jsonl; those that are there already are
 not done again, so that the same command goes on after an interruption. OUT/summary.csv has one row a
-figure, over all runs that are there.
+figure, over all runs that are there. `beyond`, which grows trees, has 400 runs at most.
 """
 
 from __future__ import annotations
@@ -17,16 +17,38 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from scipy import stats
 
-from benchmarks.planted import FORMS, plant
-from lrope_interp.probes.boundaries.beyond import BeyondTest
+from benchmarks import trust_statistics
+from benchmarks.planted import ENTROPY_FORMS, FORMS, plant
+from benchmarks.trust_statistics import Line
+from lrope_interp.probes.boundaries.beyond import LEVEL, BeyondTest
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
+from lrope_interp.probes.statistics.strata import WithinBins
 
-Line = dict[str, Any]
 SIGNALS = ("shaped", "noisy", "extra")
+RARE, FOUND, COVERS, ALWAYS = (0.0, 0.07), (0.95, 1.0), (0.93, 0.97), (1.0, 1.0)
+WANTED = {
+    "extra": FOUND,
+    "reversed": FOUND,
+    "shaped": RARE,
+    "noisy": RARE,
+    "the interval holds the truth": COVERS,
+    "the interval of one new head holds it": COVERS,
+    "no interval": ALWAYS,
+    "all bands hold": COVERS,
+    "picked on test, it would": (0.0, 0.93),
+    "a label without an effect is declared": (0.04, 0.06),
+    "the label with one is": FOUND,
+    "called as good": RARE,
+    "power found less power told": (-0.05, 0.05),
+    "equal arms": FOUND,
+    "one look": RARE,
+    "four declared looks": RARE,
+    "four looks, not declared, would": (0.07, 1.0),
+}
 _PROGRESS_SECONDS = 30
 
 
@@ -43,14 +65,28 @@ class Figure:
     runs: int
 
     @classmethod
-    def of(cls, name: str, value: float, wanted: tuple[float, float], runs: int) -> Figure:
-        """Judge `value`; `name` is "CHECK: what was counted"."""
-        check, figure = name.split(": ")
+    def of(cls, check: str, figure: str, value: float, wanted: tuple[float, float], runs: int) -> Figure:
+        """Judge `value`."""
         return cls(check, figure, round(value, 6), *wanted, wanted[0] <= value <= wanted[1], runs)
 
 
+@dataclass(frozen=True)
+class Check:
+    """What is tried.
+
+    Attributes:
+        run: Does one run of a seed.
+        summarise: Makes figures of all runs, given the name of the check.
+        most_runs: Runs at most, where each is dear.
+    """
+
+    run: Callable[[int], Line]
+    summarise: Callable[[str, list[Line]], Iterator[Figure]]
+    most_runs: int = 1_000_000
+
+
 def beyond(seed: int) -> Line:
-    """One run: is a function of entropy, or an independent extra, declared beyond surprisal?"""
+    """One run: is a function of entropy and surprisal, or an independent extra, declared beyond them?"""
     form = FORMS[seed % len(FORMS)]
     fit, test = plant(2 * seed, form), plant(2 * seed + 1, form, n_documents=100)
     tests = BeyondTest(fit.sample, test.sample, Units.of(test.sample.document), Bootstrap(), seed)
@@ -61,61 +97,68 @@ def beyond(seed: int) -> Line:
     return line
 
 
-def coverage(seed: int) -> Line:
-    """One run: does the interval of ROC-AUC hold the true one?"""
-    from benchmarks import trust_statistics
+def bins(seed: int) -> Line:
+    """One run: is a relation that reverses within bins found by ranks, and a function of entropy not?"""
+    form = ENTROPY_FORMS[seed % len(ENTROPY_FORMS)]
+    splits = plant(2 * seed, form), plant(2 * seed + 1, form, n_documents=100)
+    fit, test = (
+        WithinBins(
+            one.sample.curves["entropy"],
+            one.sample.curves["surprisal"],
+            one.sample.is_boundary,
+            Units.of(one.sample.document),
+            seed,
+        )
+        for one in splits
+    )
+    line: Line = {"form": form}
+    for name in ("reversed", "noisy"):
+        before, after = (getattr(one, name) for one in splits)
+        line[name] = test.p(fit.sign(fit.left_of(before)) * test.left_of(after)) < LEVEL
+    return line
 
-    low, high = trust_statistics.auc_interval(seed, Bootstrap())
-    return {"is_covered": bool(low <= trust_statistics.true_auc() <= high)}
 
-
-def shift_null(seed: int) -> Line:
-    """One run: p under the circular shift, without and with an effect."""
-    from benchmarks.trust_statistics import shift_p
-
-    return {"null": shift_p(seed, 0.0), "planted": shift_p(seed, 0.2)}
-
-
-def same_byte_null(seed: int) -> Line:
-    """One run: p of the same-byte test, without and with an effect."""
-    from benchmarks.trust_statistics import same_byte_p
-
-    return {"null": same_byte_p(seed, 0.0), "planted": same_byte_p(seed, 0.3)}
-
-
-def summarise_beyond(lines: list[Line]) -> Iterator[Figure]:
+def by_form(check: str, lines: list[Line]) -> Iterator[Figure]:
     """Shares found, of all runs and by the form of f."""
     for key in (name for name in lines[0] if name not in ("form", "seed")):
-        signal, baseline = key.split()
-        wanted = (0.95, 1.0) if signal == "extra" else (0.0, 0.07)
+        signal, *baseline = key.split()
         for form in ("any form", *FORMS):
             found = [line[key] for line in lines if form in ("any form", line["form"])]
             if found:
-                name = f"beyond: {signal} found beyond {baseline}, {form}"
-                yield Figure.of(name, float(np.mean(found)), wanted, len(found))
+                name = " ".join([signal, "found", *(f"beyond {one}" for one in baseline)])
+                yield Figure.of(check, f"{name}, {form}", float(np.mean(found)), WANTED[signal], len(found))
 
 
-def summarise_coverage(lines: list[Line]) -> Iterator[Figure]:
-    """Share of intervals that hold the truth."""
-    share = float(np.mean([line["is_covered"] for line in lines]))
-    yield Figure.of("coverage: intervals that hold the true ROC-AUC", share, (0.93, 0.97), len(lines))
+def shares(check: str, lines: list[Line]) -> Iterator[Figure]:
+    """How often what runs say is true."""
+    for key in (name for name in lines[0] if name != "seed"):
+        value = float(np.mean([line[key] for line in lines]))
+        yield Figure.of(check, key, value, WANTED[key.split(": ")[-1]], len(lines))
 
 
-def summarise_null(check: str, lines: list[Line]) -> Iterator[Figure]:
+def nulls(check: str, lines: list[Line]) -> Iterator[Figure]:
     """Kolmogorov-Smirnov p of the null, and power."""
-    from benchmarks.trust_statistics import NullTrust
+    null, planted = (np.array([line[key] for line in lines]) for key in ("null", "planted"))
+    uniform = float(stats.kstest(null, "uniform").pvalue)
+    yield Figure.of(check, "KS p of null p values", uniform, (0.001, 1.0), len(lines))
+    yield Figure.of(check, "null p of at most 0.05", float(np.mean(null <= 0.05)), RARE, len(lines))
+    found = float(np.mean(planted <= 0.05))
+    yield Figure.of(check, "planted effects with p of at most 0.05", found, FOUND, len(lines))
 
-    trust = NullTrust.of(*(np.array([line[key] for line in lines]) for key in ("null", "planted")))
-    yield Figure.of(f"{check}: KS p of null p values", trust.ks_p, (0.001, 1.0), len(lines))
-    yield Figure.of(f"{check}: null p of at most 0.05", trust.rejected, (0.0, 0.07), len(lines))
-    yield Figure.of(f"{check}: planted effects with p of at most 0.05", trust.found, (0.95, 1.0), len(lines))
 
-
-CHECKS: dict[str, tuple[Callable[[int], Line], Callable[[list[Line]], Iterator[Figure]]]] = {
-    "beyond": (beyond, summarise_beyond),
-    "coverage": (coverage, summarise_coverage),
-    "shift_null": (shift_null, lambda lines: summarise_null("shift_null", lines)),
-    "same_byte_null": (same_byte_null, lambda lines: summarise_null("same_byte_null", lines)),
+CHECKS: dict[str, Check] = {
+    "bins": Check(bins, by_form),
+    "coverage": Check(trust_statistics.coverage, shares),
+    "seeds": Check(trust_statistics.seeds, shares),
+    "layers": Check(trust_statistics.layers, shares),
+    "labels": Check(trust_statistics.labels, shares),
+    "margin": Check(trust_statistics.margin, shares),
+    "looks": Check(trust_statistics.looks, shares),
+    "shift_null": Check(trust_statistics.shift_null, nulls),
+    "short_null_0.6": Check(trust_statistics.short_null(0.6), nulls),
+    "short_null_0.9": Check(trust_statistics.short_null(0.9), nulls),
+    "same_byte_null": Check(trust_statistics.same_byte_null, nulls),
+    "beyond": Check(beyond, by_form, most_runs=400),
 }
 
 
@@ -130,22 +173,22 @@ def read(path: Path) -> dict[int, Line]:
     return {line["seed"]: line for line in map(json.loads, whole.splitlines())}
 
 
-def run_check(name: str, n_runs: int, folder: Path) -> list[Line]:
-    """Do the runs that are missing, and return all of the first `n_runs` seeds."""
-    path, run = folder / f"{name}.jsonl", CHECKS[name][0]
-    done = read(path)
+def run_check(name: str, n_runs: int, folder: Path) -> list[Figure]:
+    """Do the runs that are missing, and return the figures of all of the first `n_runs` seeds."""
+    path, check = folder / f"{name}.jsonl", CHECKS[name]
+    done, n_runs = read(path), min(n_runs, check.most_runs)
     begin = said = time.monotonic()
     missing = [seed for seed in range(n_runs) if seed not in done]
     with path.open("a") as file:
         for k, seed in enumerate(missing, 1):
-            done[seed] = {"seed": seed, **run(seed)}
+            done[seed] = {"seed": seed, **check.run(seed)}
             file.write(json.dumps(done[seed]) + "\n")
             file.flush()
             now = time.monotonic()
             if now - said > _PROGRESS_SECONDS or k == len(missing):
                 said, left = now, (now - begin) / k * (len(missing) - k)
                 print(f"{name}: {n_runs - len(missing) + k} of {n_runs} runs, {left:.0f} s left", flush=True)
-    return [done[seed] for seed in range(n_runs)]
+    return [*check.summarise(name, [done[seed] for seed in range(n_runs)])]
 
 
 def write_summary(figures: list[Figure], path: Path) -> None:
@@ -175,7 +218,7 @@ def main(words: list[str] | None = None) -> int:
     asked.out.mkdir(parents=True, exist_ok=True)
     figures = []
     for name in names:
-        figures += CHECKS[name][1](run_check(name, asked.runs, asked.out))
+        figures += run_check(name, asked.runs, asked.out)
     write_summary(figures, asked.out / "summary.csv")
     return 0 if all(one.is_met for one in figures) else 1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from lrope_interp.probes.statistics.curves import (
     fit_logit,
     log_likelihood,
 )
-from lrope_interp.probes.statistics.ranking import Ranking, ranks_within
+from lrope_interp.probes.statistics.ranking import Ranking, ranks_within, roc_auc
 from lrope_interp.probes.statistics.strata import WithinBins, joint_bins
 
 BOOT = Bootstrap(n_resamples=500)
@@ -56,10 +55,11 @@ def by_baseline(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {row["baseline"]: row for row in rows}
 
 
-def test_an_extra_is_found_beyond_every_baseline_and_a_function_of_entropy_beyond_none() -> None:
-    lines = [trust.beyond(seed) for seed in range(6)]
+def test_an_extra_is_found_beyond_every_baseline_and_a_function_of_what_they_hold_beyond_none() -> None:
+    """A run of each form: three of entropy, and a joint one of entropy and surprisal."""
+    lines = [trust.beyond(seed) for seed in range(4)]
     for baseline in ("M0", "M0_lexical", "bins"):
-        assert sum(line[f"extra {baseline}"] for line in lines) >= 5
+        assert sum(line[f"extra {baseline}"] for line in lines) >= 3
         assert sum(line[f"shaped {baseline}"] for line in lines) <= 1
         assert sum(line[f"noisy {baseline}"] for line in lines) <= 1
 
@@ -91,15 +91,18 @@ def test_what_is_held_fixed_is_what_was_given() -> None:
     assert not any(row["is_beyond"] for row in rows[:2])
 
 
-def test_the_sign_turns_the_rank_test_and_nothing_else() -> None:
+def test_the_rank_test_looks_the_way_that_the_signal_points_within_the_bins_of_fit() -> None:
     fit, test = planted_pair(auc=0.75)
     tests = make_test(fit.sample, test.sample)
-    up, down = (tests.of_signal(sign * fit.extra, sign * test.extra, sign) for sign in (1, -1))
-    wrong = by_baseline(tests.of_signal(fit.extra, test.extra, -1))["bins"]
+    up, down = (tests.of_signal(sign * fit.extra, sign * test.extra) for sign in (1, -1))
     for a, b in zip(up, down, strict=True):
         assert a["delta_auc"] == pytest.approx(b["delta_auc"], abs=1e-3)
+    wrong = by_baseline(tests.of_signal(-fit.extra, test.extra))["bins"]
     assert wrong["p"] > 0.99
     assert wrong["delta_auc"] == pytest.approx(-up[2]["delta_auc"], abs=1e-9)
+    assert roc_auc(test.reversed, test.sample.is_boundary) > 0.55
+    turned = by_baseline(tests.of_signal(fit.reversed, test.reversed))["bins"]
+    assert turned["p"] < 0.01 and turned["delta_auc"] > 0.05
 
 
 def test_the_label_itself_is_beyond_and_a_constant_is_not() -> None:
@@ -134,7 +137,7 @@ def test_a_label_of_one_kind_is_not_tested(which: str) -> None:
 
 
 def test_too_few_documents_or_gaps_get_estimates_without_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    fit, test = plant(0, "tanh", n_documents=10), plant(1, "tanh", n_documents=5)
+    fit, test = plant(0, "tanh", n_documents=10), plant(1, "tanh", n_documents=4)
     rows = make_test(fit.sample, test.sample).of_signal(fit.extra, test.extra)
     assert all(not math.isnan(row["delta_auc"]) and row["is_beyond"] is None for row in rows)
     assert all(math.isnan(rows[0][name]) for name in ("auc_low", "auc_high", "bits_low", "bits_high"))
@@ -278,19 +281,6 @@ def test_the_draw_of_gaps_follows_what_documents_hold_and_not_their_numbers() ->
     is_held = hold_out(document, code, seed=0)
     assert is_held.sum() == 600
     assert all(len(set(is_held[document == k].tolist())) == 1 for k in range(30))
-
-
-def test_the_trust_runs_go_on_where_they_were_cut_off(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trust.main(["--runs", "2", "--checks", "beyond", "--out", str(tmp_path)])
-    lines = tmp_path / "beyond.jsonl"
-    whole = lines.read_text()
-    lines.write_text(whole[: len(whole) * 3 // 4])
-    trust.main(["--runs", "2", "--checks", "beyond", "--out", str(tmp_path)])
-    assert lines.read_text() == whole
-    assert "1 of 2" not in capsys.readouterr().out.splitlines()[0]
-    assert "extra found beyond M0" in (tmp_path / "summary.csv").read_text()
 
 
 @pytest.mark.slow
