@@ -157,9 +157,14 @@ def simultaneous(family: Sequence[Estimate], seed: int = 0) -> list[tuple[float,
             drawn.append((one.resampled - np.nanmean(one.resampled)) / np.nanstd(one.resampled))
     if not at:
         return bounds
-    furthest, df = np.nanmax(np.abs(drawn), axis=0), family[at[0][0]].n_units - 1
-    scale = np.sqrt(np.random.default_rng([seed, df]).chisquare(df, size=len(furthest)) / df)
-    width = float(np.quantile(furthest / scale, LEVEL))
+    deviation, df = np.nan_to_num(np.array(drawn)), family[at[0][0]].n_units - 1
+    # Each standard error is an estimate of its own; where members correlate by r, their variances do by r
+    # squared. With one draw for all, bands of 24 layers hold in .80 of cases of 5 documents, .92 of 25.
+    shared = np.atleast_2d(np.corrcoef(deviation)) ** 2 + 1e-6 * np.eye(len(at))
+    rng, spread = np.random.default_rng([seed, df]), 2 / (9 * df)
+    normal = rng.standard_normal(deviation.T.shape) @ np.linalg.cholesky(shared).T
+    scale = np.maximum(1 - spread + math.sqrt(spread) * normal.T, 1e-3) ** 1.5  # Wilson & Hilferty 1931
+    width = float(np.quantile(np.max(np.abs(deviation) / scale, axis=0), LEVEL))
     for number, error in at:
         one, half = family[number], width * error
         bounds[number] = max(one.value - half, one.within[0]), min(one.value + half, one.within[1])
