@@ -22,7 +22,7 @@ from lrope_interp.probes.boundaries.comparisons import MARGIN, difference_rows, 
 from lrope_interp.probes.boundaries.harness import Choice, Trial
 from lrope_interp.probes.capture.signals import Kind, Signal, SignalColumn
 from lrope_interp.probes.statistics.bootstrap import Bootstrap, Units
-from lrope_interp.probes.statistics.equivalence import EQUIVALENT, paired, verdict
+from lrope_interp.probes.statistics.equivalence import ALPHA, EQUIVALENT, paired, tost_power, verdict
 from lrope_interp.probes.statistics.equivalence import MARGIN as LOSS_MARGIN
 from lrope_interp.probes.statistics.estimates import Estimate, Scoring, simultaneous
 from lrope_interp.probes.statistics.nulls import SameByte, Shifts, p_value
@@ -231,13 +231,13 @@ def looks(seed: int) -> Line:
         found = (verdict(paired(difference + noise[:n]), LOSS_MARGIN, declared) for n in n_seeds)
         return any(one["verdict"] == EQUIVALENT for one in found)
 
+    found = is_found(0.0, LOOKS[-1:], len(LOOKS))
+    told = tost_power(max(LOOKS), LOSS_MARGIN, LOSS_MARGIN, alpha=ALPHA / len(LOOKS))
     return {
         "called equivalent at the margin: one look": is_found(LOSS_MARGIN, LOOKS[:1], 1),
         "called equivalent at the margin: four declared looks": is_found(LOSS_MARGIN, LOOKS, len(LOOKS)),
         "called equivalent at the margin: four looks, not declared, would": is_found(LOSS_MARGIN, LOOKS, 1),
-        "called equivalent, the last of four declared looks: equal arms": is_found(
-            0.0, LOOKS[-1:], len(LOOKS)
-        ),
+        "equal arms at the last of four declared looks: power found less power told": found - told,
     }
 
 
