@@ -293,8 +293,8 @@ def by_trees(
     options |= {"min_samples_leaf": 50, "random_state": 0}
     for half in (is_held, ~is_held):
         own = wanted[~half]
-        if own.min() == own.max():
-            continue  # a half of one kind tells nothing
+        if not (half.any() and len(own)) or own.min() == own.max():
+            continue  # a single document, or a half of one kind, tells nothing
         if wanted.dtype == bool:
             say = HistGradientBoostingClassifier(**options).fit(known[~half], own).decision_function
         else:
