@@ -58,6 +58,13 @@ def boundaries_table(claim: str) -> str:
     return marked_tables.table(["", "layer: ROC-AUC", "strongest control", "difference"], rows)
 
 
+def layer_0_sentence() -> str:
+    """Return what layer 0 and its strongest control have at white space."""
+    ((text, name, stratum, label),) = BOUNDARIES["layer-0"]
+    own, control, difference = generate_boundaries.verdict_cells(load(name), label, stratum)
+    return f"{text}, layer {own}; {control}; difference {difference}."
+
+
 def beyond_sentence() -> str:
     """Return the most bits that a layer adds to surprisal, and to that and the pair of characters."""
     sets = generate_boundaries.beyond_sets()
@@ -240,8 +247,10 @@ def cost_table() -> str:
 
 def tables() -> dict[str, str]:
     """Return every table of the page by its name."""
-    made = {claim: boundaries_table(claim) for claim in BOUNDARIES}
-    return made | {
+    return {
+        "layer-0": layer_0_sentence(),
+        "marks": boundaries_table("marks"),
+        "words": boundaries_table("words"),
         "beyond": beyond_sentence(),
         "freezing": freezing_table(),
         "places": places_table(),

@@ -1,6 +1,6 @@
-"""Write the table in docs/hooks.md from the model itself: `python docs/generate_hooks.py`.
+"""Write the list in docs/hooks.md from the model itself: `python docs/generate_hooks.py`.
 
-Tiny models of every mode are run with caching, and what fired is the table. The sizes of all axes
+Tiny models of every mode are run with caching, and what fired is listed. The sizes of all axes
 differ, so that a shape can be read back as letters.
 """
 
@@ -45,8 +45,8 @@ class HookRow:
     modes: list[str] = field(default_factory=list)
     flag: str | None = None
 
-    def cells(self) -> list[str]:
-        """Return the table's cells."""
+    def parts(self) -> list[str]:
+        """Return name, shape and note."""
         leaf = self.name.rsplit(".", 1)[-1]
         name = f"**`{self.name}`**" if leaf in OURS else f"`{self.name}`"
         notes = [NOTES[leaf]] if leaf in NOTES else []
@@ -99,24 +99,24 @@ def hook_rows() -> list[HookRow]:
     return [rows[name] for name in order]
 
 
-def hook_table() -> str:
-    """Return the table in Markdown: neighbours of one shape and with one note share a row."""
-    lines = ["| name | shape | |", "|---|---|---|"]
-    for (shape, note), rows in groupby((row.cells() for row in hook_rows()), key=lambda cells: cells[1:]):
-        lines.append(f"| {'<br> '.join(name for name, *_ in rows)} | {shape} | {note} |")
+def hook_list() -> str:
+    """Return the list in Markdown: neighbours of one shape and with one note share an item."""
+    lines = []
+    for (shape, note), rows in groupby((row.parts() for row in hook_rows()), key=lambda parts: parts[1:]):
+        lines.append(f"* {', '.join(name for name, *_ in rows)} {shape}" + (f": {note}" if note else ""))
     return "\n".join(lines)
 
 
-def committed_table() -> str:
+def committed_list() -> str:
     """Return what stands between the two markers in docs/hooks.md."""
     return PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0].strip()
 
 
 def write() -> None:
-    """Put the generated table between the markers."""
+    """Put the generated list between the markers."""
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{hook_table()}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{hook_list()}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

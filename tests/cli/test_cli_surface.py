@@ -150,10 +150,9 @@ def test_every_option_stands_on_its_page_or_among_the_shared(repository: Path) -
 
 
 def options_in(page: str) -> set[str]:
-    """Return the options in the first column of the tables of a page."""
-    page = page.replace("<code>", "`").replace("</code>", "`")  # where a cell holds a bar
-    cells = re.findall(r"^\| (`.*?) \| ", page, re.MULTILINE)
-    return {option for cell in cells for option in re.findall(r"`(--[a-z-]+)", cell)}
+    """Return the options that the lists of a page explain."""
+    items = re.findall(r"^\* (`.*?): ", page, re.MULTILINE)
+    return {option for item in items for option in re.findall(r"`(--[a-z-]+)", item)}
 
 
 @pytest.mark.parametrize("old", options.MOVED)

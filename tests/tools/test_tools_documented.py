@@ -27,11 +27,11 @@ def generator(repository: Path) -> ModuleType:
     return module
 
 
-def test_the_committed_table_of_hooks_is_the_generated_one(generator):
-    assert generator.committed_table() == generator.hook_table(), "run: python docs/generate_hooks.py"
+def test_the_committed_list_of_hooks_is_the_generated_one(generator):
+    assert generator.committed_list() == generator.hook_list(), "run: python docs/generate_hooks.py"
 
 
-def test_the_generated_table_lists_every_hook_point_of_every_mode(generator, make_model):
+def test_the_generated_list_has_every_hook_point_of_every_mode(generator, make_model):
     listed = {row.name for row in generator.hook_rows()}
     for mode in ("per_layer", "shared", "fixed"):
         for name in make_model(increments=mode).hook_dict:
