@@ -361,6 +361,16 @@ class ManifestFile(Form):
     splits: _Splits
 
 
+class SampleRow(Form):
+    """A row of `sample.jsonl`: a piece of a held-out document, whose sha256 is `cut_from`."""
+
+    name: str
+    text: Annotated[str, StringConstraints(min_length=1)]
+    part: str
+    language: str
+    cut_from: Sha256
+
+
 class TokenizerFile(Form):
     """`tokenizer.json` of a run."""
 

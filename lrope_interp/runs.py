@@ -8,8 +8,9 @@ standard library, so that `lrope-interp list runs` answers at once.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from lrope_interp.errors import LRopeError
 RUN_FORMAT = 1
 RUN_FILE = "run.json"
 RUNS = Path("runs")
+REFERENCE = "reference"
+SHIPPED = Path(__file__).with_name(REFERENCE)  # a trained model, where the package has its weights
+USING_REFERENCE = f"using the reference model, which comes with the package: no finished run under ./{RUNS}"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _FINISHED_FILES = ("config.json", "data.json", "tokenizer.json", "model.safetensors")
 
@@ -30,10 +34,22 @@ class Run:
     Attributes:
         folder: Where the run lies.
         info: The content of `run.json`.
+        name: Of a run that is not the user's own folder: "reference", or OWNER/NAME of the hub.
     """
 
     folder: Path
     info: Mapping[str, Any]
+    name: str = ""
+
+    @property
+    def called(self) -> str:
+        """What ``--model`` calls it: its name, or its folder."""
+        return self.name or str(self.folder)
+
+    @property
+    def home(self) -> Path:
+        """Where results go unless told otherwise: the folder, or one under ./runs of a run by name."""
+        return RUNS / self.name if self.name else self.folder
 
     @property
     def status(self) -> str:
@@ -106,6 +122,52 @@ def read_run(folder: Path | str, *, allow_unfinished: bool = False) -> Run:
             f"go on with `lrope-interp train --resume --out {folder}`"
         )
     return run
+
+
+def place_of(name: Path | str, *, file: str = RUN_FILE) -> tuple[Path, str]:
+    """Return the folder that a model's name means, and the name where it is not the user's own folder.
+
+    A local folder that holds the file wins, then ``reference``, then OWNER/NAME of the Hugging Face hub,
+    unless there is a folder OWNER here: then it is a path.
+
+    Args:
+        name: A folder, or a name.
+        file: What a local folder of that name must hold to win.
+
+    Raises:
+        LRopeError: A name of the hub that it does not give.
+    """
+    folder, words = Path(name), str(name)
+    if (folder / file).is_file():
+        return folder, ""
+    if words == REFERENCE and (SHIPPED / RUN_FILE).is_file():
+        return SHIPPED, REFERENCE
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", words, re.ASCII) and not folder.parent.exists():
+        from lrope_interp.hub import pulled
+
+        return pulled(words), words
+    return folder, ""
+
+
+def find_run(name: Path | str | None = None, warn: Callable[[str], object] | None = None) -> Run:
+    """Return the finished run that a name means (see `place_of`).
+
+    Args:
+        name: None takes the newest finished run under ./runs, and where there is none the reference model.
+        warn: See `list_runs`.
+
+    Raises:
+        LRopeError: There is none.
+    """
+    if name is not None:
+        folder, called = place_of(name)
+        return replace(read_run(folder), name=called)
+    try:
+        return newest_finished_run(warn=warn)
+    except LRopeError:
+        if not (SHIPPED / RUN_FILE).is_file():
+            raise
+    return replace(read_run(SHIPPED), name=REFERENCE)
 
 
 def list_runs(root: Path | str = RUNS, warn: Callable[[str], object] | None = None) -> list[Run]:

@@ -39,6 +39,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no run there is no model either, whether the package has its weights or not."""
+    monkeypatch.setattr("lrope_interp.runs.SHIPPED", Path("/nowhere/reference"))
+
+
 @pytest.fixture
 def journal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Every fsync and rename from now on, in order, by the name of what it is done to."""

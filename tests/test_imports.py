@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-LEAVES = {"errors", "files", "folders", "progress", "results", "runs", "tokenizers"}
+LEAVES = {"errors", "files", "folders", "hub", "progress", "results", "runs", "tokenizers"}
 ROOMS = {
     "errors": set(),
     "progress": set(),
     "files": {"errors"},
     "folders": {"errors"},
     "tokenizers": {"errors", "files", "folders"},
-    "runs": {"errors", "files", "folders"},
+    "hub": {"errors"},
+    "runs": {"errors", "files", "folders", "hub"},
     "results": {"errors", "files", "folders", "runs"},
     "data": LEAVES,
     "models": LEAVES,

@@ -17,7 +17,7 @@ import typer
 
 from lrope_interp.commands import options
 from lrope_interp.commands.output import OnProgress, Voice
-from lrope_interp.errors import LRopeError
+from lrope_interp.errors import LRopeError, plural
 
 if TYPE_CHECKING:
     from lrope_interp.folders import Reservation
@@ -65,17 +65,18 @@ class Analysis:
 
     @cached_property
     def run(self) -> Run:
-        """The run of ``--model``, or the newest finished one, which is then named."""
+        """The run of ``--model``; else the newest finished one, or the reference, which is then named."""
         from lrope_interp.folders import recover
-        from lrope_interp.runs import RUNS, newest_finished_run, read_run
+        from lrope_interp.runs import RUNS, USING_REFERENCE, find_run
 
         for place in (RUNS,) if self.model is None else (self.model.absolute().parent, self.model):
             recover(place)
-        if self.model is not None:
-            return read_run(self.model)
-        run = newest_finished_run(warn=self.output.warn)
-        recover(run.folder)
-        self.output.note(f"using {run.folder}, the newest finished run")
+        run = find_run(self.model, self.output.warn)
+        if self.model is None and run.name:
+            self.output.note(USING_REFERENCE)
+        elif self.model is None:
+            recover(run.folder)
+            self.output.note(f"using {run.folder}, the newest finished run")
         return run
 
     def load_model(self, run: Run | None = None) -> LRopeTransformer:
@@ -115,9 +116,9 @@ class Analysis:
 
     def other_model(self, path: Path | None) -> LRopeTransformer | None:
         """Load the model of another run."""
-        from lrope_interp.runs import read_run
+        from lrope_interp.runs import find_run
 
-        return None if path is None else self.load_model(read_run(path))
+        return None if path is None else self.load_model(find_run(path))
 
     def report(
         self,
@@ -140,7 +141,7 @@ class Analysis:
         from lrope_interp.results import stamp
 
         self.check_image()
-        asked, again = self.out or self.run.folder / self.command, self._command_line()
+        asked, again = self.out or self.run.home / self.command, self._command_line()
         try:
             with (
                 reserved(
@@ -151,7 +152,7 @@ class Analysis:
                 on_progress("reading the text", 0, 1)
                 made = make(on_progress)
                 on_progress("writing the page", 0, 1)
-                known = {"model": self.run.folder.name, "model_sha256": model.weights_sha256}
+                known = {"model": self.run.name or self.run.folder.name, "model_sha256": model.weights_sha256}
                 made = stamp(made, command=again, **known)
                 result, folder = save(made, asked, reservation, self.image)
         except KeyboardInterrupt:
@@ -161,6 +162,10 @@ class Analysis:
                 f"interrupted: what was computed is kept. Go on where it stopped with: {again}", err=True
             )
             raise typer.Exit(INTERRUPTED) from None
+        read = result.provenance.get("data", {})
+        if self.run.name and "n_documents" in read:  # nobody named it: it follows from what is installed
+            n_documents, n_bytes = plural(read["n_documents"], "document"), plural(read["n_bytes"], "byte")
+            self.output.line(f"read on {read['name']}: {n_documents} of {read['split']}, {n_bytes}")
         self.close(result, folder)
 
     def check_image(self) -> None:
@@ -185,7 +190,7 @@ class Analysis:
         """Return the command as it was given, with the run that was chosen where none was named."""
         words = ["lrope-interp", *sys.argv[1:]]
         end = words.index("--") if "--" in words else len(words)  # what stands behind is text
-        named = [] if self.model is not None else ["--model", str(self.run.folder)]
+        named = [] if self.model is not None else ["--model", self.run.called]
         return shlex.join([*words[:end], *named, *words[end:]])
 
 

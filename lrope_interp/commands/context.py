@@ -59,7 +59,7 @@ def context(
     from lrope_interp.probes.studies.context.context import measure_costs
     from lrope_interp.probes.studies.context.plan import CostPlan, parse_arms, parse_contexts
     from lrope_interp.results import stamp
-    from lrope_interp.runs import RUNS
+    from lrope_interp.runs import RUNS, find_run
     from lrope_interp.training.distribution import resolve_dtype
 
     sizes, chosen = parse_contexts(contexts, max_context), parse_arms(arms)
@@ -79,7 +79,7 @@ def context(
         f"{', '.join(arm.replace('_', '-') for arm in plan.arms)} at "
         f"{', '.join(f'{size:,}' for size in plan.contexts)} tokens, {plan.dtype} on {plan.device}"
     )
-    target = out or (model or RUNS) / "context"
+    target = out or (RUNS if model is None else find_run(model).home) / "context"
     with reserved(target, "context", overwrite=asked.overwrite, is_numbered=out is None) as reservation:
         with asked.output.progress(asked.command) as on_progress:
             measured = measure_costs(plan, on_progress=on_progress, on_note=asked.output.note)
@@ -94,7 +94,7 @@ def context(
 def _shape(preset: str | None, model: Path | None) -> Mapping[str, Any]:
     """Return the shape of a run, or of a preset."""
     from lrope_interp.models.checkpoint import read_config
-    from lrope_interp.runs import read_run
+    from lrope_interp.runs import find_run
     from lrope_interp.training.config import train_config
 
     if model is None:
@@ -102,4 +102,4 @@ def _shape(preset: str | None, model: Path | None) -> Mapping[str, Any]:
         return {name: getattr(config, name) for name in _SHAPE}
     if preset is not None:
         raise LRopeError("--preset and --model both say which shape: give one of them")
-    return read_config(read_run(model).folder)["model"]
+    return read_config(find_run(model).folder)["model"]

@@ -53,7 +53,7 @@ def generate(
     n_prompt = len(model.own_tokenizer().encode(prompt))
     if n_prompt + 1 + max_new_tokens > model.cfg.n_ctx:
         raise LRopeError(
-            f"n_ctx={model.cfg.n_ctx} of {run.folder} cannot hold {n_prompt} tokens of prompt "
+            f"n_ctx={model.cfg.n_ctx} of {run.called} cannot hold {n_prompt} tokens of prompt "
             f"and {max_new_tokens} new ones; lower --max-new-tokens or shorten the prompt"
         )
 
@@ -70,7 +70,7 @@ def generate(
             seed=asked.seed,
         )
 
-    about = {"model": run.folder, "prompt": prompt, "seed": asked.seed}
+    about = {"model": run.called, "prompt": prompt, "seed": asked.seed}
     if freeze is None:
         written = []
         for piece in pieces():  # shown as it comes

@@ -55,7 +55,7 @@ def runs(
 ) -> None:
     """List the runs, and the reports of the newest finished one."""
     from lrope_interp.folders import recover
-    from lrope_interp.runs import RUNS, list_runs
+    from lrope_interp.runs import RUN_FILE, RUNS, SHIPPED, list_runs
 
     out = Voice(as_json)
     root = RUNS if folder is None else folder
@@ -72,7 +72,8 @@ def runs(
         out.table(f"Runs under {root}, the newest last", header[:n_shown], rows)
         out.line()
     else:
-        out.line(f"no runs under {root} yet: `lrope-interp train` makes one")
+        until = "; until then commands read the reference model" if (SHIPPED / RUN_FILE).is_file() else ""
+        out.line(f"no runs under {root} yet: `lrope-interp train` makes one{until}")
     if reports:
         out.line(f"Reports of {finished[-1].folder}, the newest finished run:")
         for path in reports:

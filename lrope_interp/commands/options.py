@@ -25,7 +25,11 @@ Suite = Literal["default", "full"]
 
 Model = Annotated[
     Path | None,
-    typer.Option("--model", metavar="RUN", help="Run folder. Default: the newest finished run under ./runs."),
+    typer.Option(
+        "--model",
+        metavar="RUN",
+        help="Run folder, reference, or OWNER/NAME of the hub. Default: newest under ./runs, else reference.",
+    ),
 ]
 Data = Annotated[
     str | None,

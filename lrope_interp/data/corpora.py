@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lrope_interp.data.documents import Corpus, CorpusPart, Document, Reading, hashes_of, where
+from lrope_interp.data.documents import HELD_OUT, Corpus, CorpusPart, Document, Reading, hashes_of, where
 from lrope_interp.data.labels.words import despaced_part
 from lrope_interp.data.sources import files, hub, installed
 from lrope_interp.data.sources.installed import is_installed
 from lrope_interp.data.store import kept_documents
 from lrope_interp.errors import LRopeError, unknown, visible
+from lrope_interp.files import SMALL, SampleRow, check, opened_file, parsed
 
 DEFAULT_CORPUS = "bilingual"
 FILE_PREFIX = "file:"
@@ -212,7 +213,8 @@ def load_corpus_for(
 
     Args:
         manifest: The run's ``data.json``.
-        name: None loads the run's own corpus; so does its name, from where the name says.
+        name: None loads the run's own corpus, or where its package is not installed the sample of it that
+            lies beside the model, if one does; its name loads it from where the name says.
         encoding_errors: For another corpus; see `load_corpus`.
         text_column: For another corpus; see `load_corpus`.
 
@@ -229,6 +231,8 @@ def load_corpus_for(
     is_brought = own.startswith((FILE_PREFIX, hub.PREFIX))
     if name is None and is_brought:
         return _kept_corpus(manifest, reading)
+    if name is None and manifest.get("sample") and corpus_status(own) != "installed":
+        return sample_corpus(manifest)
     if name is None or is_same_name(name, own):
         corpus = load_corpus(name or own, **asdict(reading))
         if is_brought and set(hashes_of(corpus.documents())) != _hashes(manifest):
@@ -259,6 +263,40 @@ def _kept_corpus(manifest: Mapping[str, Any], reading: Reading) -> Corpus:
     return Corpus(name, (files.stored_part(part, documents, said),), reading)
 
 
+def sample_corpus(manifest: Mapping[str, Any]) -> Corpus:
+    """Return the sample of held-out text that comes with a model whose corpus has to be installed.
+
+    It is JSON lines, which ``file:`` reads too: a piece of a document a row, with the sha256 of the whole
+    document, whose split it has.
+
+    Raises:
+        LRopeError: A row is none, or of a document that was not held out.
+    """
+    path, split_of = Path(manifest["sample"]), {}
+    for split in HELD_OUT:
+        split_of |= dict.fromkeys(manifest["splits"].get(split, {}).get("sha256", ()), split)
+    pieces, splits = [], {}
+    with opened_file(path) as file:
+        for number, line in enumerate(file.read(SMALL).splitlines(), start=1):
+            try:
+                row = check(SampleRow, parsed(line), "it")
+                split = split_of[row.cut_from]
+            except (ValueError, KeyError) as error:
+                raise LRopeError(
+                    f"{path}, line {number}: no piece of a held-out document ({error})"
+                ) from None
+            piece = Document(row.name, row.text, row.part, row.language, cut_from=row.cut_from)
+            pieces.append(piece)
+            splits[piece.sha256] = split
+    part = CorpusPart("sample", "und", tuple(pieces), 1.0, given_splits=splits)
+    own, n_bytes = str(manifest["name"]), sum(piece.n_bytes for piece in pieces)
+    note = (
+        f"read on the sample that comes with the model, {n_bytes:,} bytes that it was not trained on: "
+        f"{own} is not installed ({corpus_status(own)})"
+    )
+    return Corpus(f"the sample of {own}", (part,), note=note)
+
+
 def _hashes(manifest: Mapping[str, Any]) -> set[str]:
     return {sha256 for split in manifest["splits"].values() for sha256 in split["sha256"]}
 
@@ -285,7 +323,7 @@ def training_documents(manifest: Mapping[str, Any]) -> Sequence[Document]:
     Raises:
         LRopeError: The corpus cannot be loaded, or its text is no longer the same.
     """
-    found = load_corpus_for(manifest).documents()
+    found = load_corpus_for({**manifest, "sample": None}).documents()
     wanted = frozenset(manifest["splits"]["train"]["sha256"])
     documents = where(found, [sha256 in wanted for sha256 in hashes_of(found)])
     n_missing = len(wanted) - len(documents)

@@ -20,6 +20,7 @@ from jaxtyping import Int64
 
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.files import LARGE, ManifestFile, read_json
+from lrope_interp.hub import SAMPLE_FILE
 
 MANIFEST_FILE = "data.json"
 MANIFEST_FORMAT = 1
@@ -288,6 +289,8 @@ class CorpusPart:
         source: Provenance: package, version, files, rights, and what was removed or skipped.
         trained_on: Hashes of documents that a model has seen; they count as "train" whatever
             their own hash says.
+        given_splits: The split of each document by its sha256, where its own hash does not decide it: of
+            pieces, whose whole documents were split.
     """
 
     name: str
@@ -296,11 +299,12 @@ class CorpusPart:
     held_out_share: float
     source: Mapping[str, Any] = field(default_factory=dict)
     trained_on: frozenset[str] = frozenset()
+    given_splits: Mapping[str, str] | None = None
 
     @cached_property
     def splits(self) -> dict[str, str]:
         """The split of each document, by sha256; the same whatever order they come in."""
-        own = hash_splits(hashes_of(self.documents), self.held_out_share)
+        own = dict(self.given_splits or hash_splits(hashes_of(self.documents), self.held_out_share))
         return own | {sha256: "train" for sha256 in own if sha256 in self.trained_on}
 
     def of_split(self, split: str | None) -> Sequence[Document]:
@@ -318,11 +322,19 @@ class CorpusPart:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A named corpus: one part, or several that training draws from with equal probability."""
+    """A named corpus: one part, or several that training draws from with equal probability.
+
+    Attributes:
+        name: Its name.
+        parts: What it consists of.
+        reading: How its text was read.
+        note: Of a sample that is read in place of a corpus: what it is, and how to have the whole.
+    """
 
     name: str
     parts: tuple[CorpusPart, ...]
     reading: Reading = field(default_factory=Reading)
+    note: str = ""
 
     def documents(self, split: str | None = None, *, part: str | None = None) -> Sequence[Document]:
         """Return the documents of one split (train, fit, dev, test) and one part, or of all.
@@ -397,13 +409,18 @@ class Corpus:
 
 
 def read_manifest(run_folder: Path | str) -> dict[str, Any]:
-    """Read the `data.json` of a run: what its model was trained on."""
+    """Read the `data.json` of a run: what its model was trained on.
+
+    Where the folder has a sample of held-out text (see `corpora.sample_corpus`), "sample" says where.
+    """
     missing = (
         f"{run_folder} has no {MANIFEST_FILE}, so nothing says what its model was trained on; "
         "give a run folder made by `lrope-interp train`"
     )
     path = Path(run_folder) / MANIFEST_FILE
-    return read_json(path, ManifestFile, newest=MANIFEST_FORMAT, missing=missing, most_bytes=LARGE)
+    manifest = read_json(path, ManifestFile, newest=MANIFEST_FORMAT, missing=missing, most_bytes=LARGE)
+    sample = path.with_name(SAMPLE_FILE)
+    return {**manifest, "sample": str(sample) if sample.is_file() else None}
 
 
 def unique_documents(documents: Iterable[Document]) -> tuple[tuple[Document, ...], int]:

@@ -214,7 +214,10 @@ def _check_header(path: Path, own: Mapping[str, torch.Tensor]) -> None:
             raise LRopeError(
                 f"{path}: {name} has shape {shape}, the configuration says {tuple(parameter.shape)}"
             )
-        if dtype != _STORED_AS.get(parameter.dtype):
+        stored = {_STORED_AS.get(parameter.dtype)}
+        if parameter.dtype == torch.float32:  # halves take half the room, and are widened without loss
+            stored |= {"F16", "BF16"}
+        if dtype not in stored:
             raise LRopeError(
                 f"{path}: {name} holds numbers of type {dtype}, the configuration says "
                 f"{str(parameter.dtype).removeprefix('torch.')}"

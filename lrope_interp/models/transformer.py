@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
 from lrope_interp.errors import LRopeError, check_seed, unknown, whole_number
 from lrope_interp.folders import recover
+from lrope_interp.hub import pushed
 from lrope_interp.models import checkpoint
 from lrope_interp.models.block import Block, Stream
 from lrope_interp.models.config import LRopeConfig, resolve_device
@@ -37,7 +39,7 @@ from lrope_interp.models.layers import Embed, HookedRMSNorm, Unembed
 from lrope_interp.models.notebook import model_html
 from lrope_interp.models.text import check_mask, too_long
 from lrope_interp.models.weights import Weights, initialize
-from lrope_interp.runs import RUNS, Run, newest_finished_run, read_run
+from lrope_interp.runs import RUNS, USING_REFERENCE, Run, find_run, place_of, read_run
 from lrope_interp.tokenizers import TOKENIZER_FILE, ByteTokenizer, load_tokenizer
 
 _RETURN_TYPES = ("logits", "loss", "both")
@@ -345,6 +347,39 @@ class LRopeTransformer(Generation, Weights):
         """Write `model.safetensors` and `config.json`; see `models.checkpoint`."""
         checkpoint.save_pretrained(self, Path(folder), extra_config)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "Push a run of lrope-interp",
+    ) -> str:
+        """Upload this model, as it is now, with the files of its run, to the Hugging Face hub.
+
+        Args:
+            repo_id: OWNER/NAME; made if it is not there.
+            private: Whether a repository that is made is private; None takes the owner's setting.
+            token: None takes the one of `hf auth login`.
+            commit_message: Of the upload.
+
+        Returns:
+            The address of the upload. `from_pretrained(repo_id)` and `load` read it back.
+
+        Raises:
+            LRopeError: A model that no run holds, so that nothing says what it was trained on; a hub that
+                cannot be reached, or refuses.
+        """
+        if self.folder is None:
+            raise LRopeError(
+                "this model was not loaded from a run, so nothing says what it was trained on: load one with "
+                "lrope_interp.load(FOLDER) and push that"
+            )
+        run = read_run(self.folder)
+        said = {"training": checkpoint.read_config(self.folder).get("training", {})}
+        how = {"private": private, "token": token, "commit_message": commit_message}
+        return pushed(repo_id, run.folder, run.info, lambda place: self.save_pretrained(place, said), **how)
+
     @classmethod
     def from_pretrained(
         cls,
@@ -357,18 +392,20 @@ class LRopeTransformer(Generation, Weights):
         """Load a run folder, or any folder with configuration and weights, in eval mode.
 
         Args:
-            folder: Holds `config.json` and `model.safetensors`.
+            folder: Holds `config.json` and `model.safetensors`. Where none is called so, "reference" is the
+                model that comes with the package, and "owner/name" one of the Hugging Face hub.
             device: Where to put the model; the CPU if None.
             n_ctx: A new limit on the input's length, which needs no new weight.
-            dtype: Of the weights ("bfloat16", or torch's); the one they were saved in if None. Increment
-                heads stay float32.
+            dtype: Of the weights ("bfloat16", or torch's); what `config.json` says if None, also where they
+                are stored as halves of float32. Increment heads stay float32.
             fold_ln: Whether to fold the norms' gains into the weights (`fold_ln_`), which
                 HookedTransformer does unless told otherwise; not done here unless asked for.
 
         Raises:
-            LRopeError: Folder missing, incomplete, of a newer format, or holding a pickle; no such dtype.
+            LRopeError: Folder missing, incomplete, of a newer format, or holding a pickle; no such dtype; a
+                hub that cannot be reached.
         """
-        folder = Path(folder)
+        folder, _ = place_of(folder, file=checkpoint.CONFIG_FILE)
         before = os.stat(folder) if folder.is_dir() else None
         fields = dict(checkpoint.read_config(folder)["model"])
         fields["device"] = device or "cpu"
@@ -421,7 +458,9 @@ def load(run: str | Path | Run | None = None, *, device: str = "auto") -> LRopeT
     """Load the model of a run, in eval mode; see `LRopeTransformer.from_pretrained`.
 
     Args:
-        run: A run folder, or what `train` returned. Default: the newest finished run under `runs`.
+        run: A run folder, or what `train` returned; "reference", or "owner/name" of the Hugging Face hub.
+            Default: the newest finished run under `runs`, or the reference where there is none, which a line
+            on stderr then says.
         device: "auto", "cpu", "cuda" or "mps".
 
     Raises:
@@ -429,11 +468,13 @@ def load(run: str | Path | Run | None = None, *, device: str = "auto") -> LRopeT
     """
     if run is None:
         recover(RUNS)
-        run = newest_finished_run()
+        run = find_run()
+        if run.name:
+            logging.getLogger("lrope_interp").warning(USING_REFERENCE)
     elif isinstance(run, str | Path | Run):
         folder = run.folder if isinstance(run, Run) else Path(run).expanduser()
         recover(folder.absolute().parent)
-        run = read_run(folder)  # again, where it was read: it may have been unfinished then, or still be
+        run = find_run(folder)  # again, where it was read: it may have been unfinished then, or still be
     else:
         raise LRopeError(f"a run folder is wanted, or what train returned; got {run!r:.60}")
     return LRopeTransformer.from_pretrained(run.folder, device=resolve_device(device))

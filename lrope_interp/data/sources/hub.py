@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from lrope_interp.data.cache import cached_entries
 from lrope_interp.data.documents import CorpusPart, IndexedDocuments, Reading
@@ -17,6 +15,7 @@ from lrope_interp.data.sources.files import column_missing, state_of, stored_par
 from lrope_interp.data.sources.plain_text import language_of
 from lrope_interp.data.store import TEXTS, Piece, reopened, store_documents
 from lrope_interp.errors import LRopeError
+from lrope_interp.hub import unreachable
 
 PREFIX = "hf:"
 FORM = "hf:NAME[:CONFIG[:SPLIT[:COLUMN]]]"
@@ -129,29 +128,13 @@ def _builder(request: HubRequest) -> Any:
     datasets.disable_progress_bars()
     try:
         folder = request.folder
-        if folder is None:
-            _require_hub()
+        if folder is None and (problem := unreachable()):
+            raise LRopeError(f"{problem}; {_INSTEAD}")
         return datasets.load_dataset_builder(str(folder or request.name), request.config)
     except LRopeError:
         raise
     except Exception as error:  # whatever a reader of foreign formats stumbles over
         raise _failed(request, error) from None
-
-
-def _require_hub() -> None:
-    """Find out at once that there is no network, which the hub's client tries for a minute."""
-    from datasets import config
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise LRopeError(f"the Hugging Face hub is switched off by HF_HUB_OFFLINE; {_INSTEAD}")
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return
-    host = urlsplit(config.HF_ENDPOINT).hostname or "huggingface.co"
-    try:
-        socket.getaddrinfo(host, 443)
-    except OSError:
-        raise LRopeError(f"the Hugging Face hub ({host}) cannot be reached from here; {_INSTEAD}") from None
 
 
 _INSTEAD = (

@@ -313,16 +313,16 @@ def _select_units(
         for split in ("fit", "dev"):
             if not splits[split]:
                 raise LRopeError(
-                    f"every {split} document of {manifest['name']} stands in {called} "
+                    f"every {split} document of {own.data['name']} stands in {called} "
                     "too, so nothing is left to choose signs and fit tables on; give 60 units or more"
                 )
         n_left_out = len(own.fit) + len(own.dev) - len(splits["fit"]) - len(splits["dev"])
         if n_left_out:
             warnings.append(
-                f"{n_left_out} fit and dev documents of {manifest['name']} share more than set phrases with "
+                f"{n_left_out} fit and dev documents of {own.data['name']} share more than set phrases with "
                 f"{called} and are left out"
             )
-        splits["dev"], from_where = _of_same_script(tuple(splits["dev"]), test, manifest["name"])
+        splits["dev"], from_where = _of_same_script(tuple(splits["dev"]), test, own.data["name"])
         warnings += [
             f"{called} has {plural(len(documents), 'unit')}, fewer than 60: signs, thresholds and "
             f"alignments come from {from_where}, byte means from all of it, and the whole file is test"
@@ -379,6 +379,8 @@ def training_text(
 ) -> tuple[Sequence[Document] | None, list[str]]:
     """Find the training text, if possible in the corpus at hand, or say why shingles were not looked for."""
     wanted = frozenset(manifest["splits"]["train"]["sha256"])
+    if loaded is not None and loaded.note:  # no phrase of its pieces is in the training text
+        return None, [loaded.note]
     if loaded is not None:
         found = loaded.documents()
         documents = where(found, [sha256 in wanted for sha256 in hashes_of(found)])

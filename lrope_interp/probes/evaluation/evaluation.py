@@ -109,7 +109,7 @@ def _evaluated(
         corpus = load_corpus_for(manifest, data, **how).held_out_from(manifest)
         documents = evaluation_documents(corpus, "test", max_bytes or MAX_BYTES)
         assert_held_out(manifest, documents)
-        return documents, describe(corpus.name, documents), []
+        return documents, describe(corpus.name, documents), [corpus.note] if corpus.note else []
     if data is not None:
         raise LRopeError("text and data both say what to read: give one of them")
     # Of a model that no run holds nothing is known.
