@@ -28,25 +28,14 @@ tags: [interpretability, rotary-position-embeddings]
 
 # {name}
 
-A small decoder that learns how far each token advances its rotary position.
+A small decoder that learns how far each token advances its rotary position:
+`lrope_interp.load("{name}")`. It says nothing about large models.
 
 | | |
 |---|---|
-| increments | {increments} |
-| data | {data} |
-| steps | {n_steps:,} |
-| validation | {validation} |
-| seed | {seed} |
-| parameters | {n_parameters:,} |
+{rows}
 
-```python
-import lrope_interp as lr
-
-model = lr.load("{name}")
-```
-
-`run.json` says how it was trained, `data.json` has the sha256 of every document that it was trained on, so
-that analyses refuse them. A small model of small data: nothing here says anything about large ones.
+`run.json` says how it was trained; `data.json` has the sha256 of every document that it was trained on.
 """
 
 
@@ -77,19 +66,20 @@ def pulled(name: str) -> Path:
     """
     import huggingface_hub
 
-    problem = unreachable()
-    what = {"allow_patterns": [*_BESIDE, *_MODEL], "library_name": "lrope-interp"}
+    problem, ours = unreachable(), [*_BESIDE, *_MODEL]
     try:
-        folder = Path(huggingface_hub.snapshot_download(name, local_files_only=problem is not None, **what))
+        found = huggingface_hub.snapshot_download(
+            name, allow_patterns=ours, local_files_only=problem is not None
+        )
     except Exception as error:  # of the network, of the hub, of its client
         why = problem or f"the Hugging Face hub did not give it ({_first_line(error)})"
         raise LRopeError(
             f"there is no folder {name}, and {why}; `lrope-interp list runs` lists the runs that there are. "
             "Where there is no network, a model of the hub that was loaded before is found again"
         ) from None
-    if not (folder / _MODEL[0]).is_file():
+    if not Path(found, _MODEL[0]).is_file():
         raise LRopeError(f"{name} on the Hugging Face hub has no {_MODEL[0]}: it is no model of lrope-interp")
-    return folder
+    return Path(found)
 
 
 def pushed(
@@ -100,7 +90,6 @@ def pushed(
     *,
     private: bool | None,
     token: str | None,
-    commit_message: str,
 ) -> str:
     """Upload a run folder: a model, the files beside it, and a card where it has none.
 
@@ -111,10 +100,6 @@ def pushed(
         save: Writes configuration and weights into a folder.
         private: Whether a repository that is made is private; None takes the owner's setting.
         token: None takes the one of `hf auth login`.
-        commit_message: Of the upload.
-
-    Returns:
-        The address of the upload.
 
     Raises:
         LRopeError: The hub cannot be reached, or refuses.
@@ -130,23 +115,16 @@ def pushed(
             if (run_folder / beside).is_file():
                 shutil.copyfile(run_folder / beside, place / beside)
         if not (place / CARD_FILE).exists():
-            (place / CARD_FILE).write_text(_card(name, info), encoding="utf-8")
+            told = {key: info.get(key) for key in ("increments", "data", "n_steps", "seed", "n_parameters")}
+            rows = (f"| {key} | {value} |" for key, value in (told | dict(info.get("summary") or {})).items())
+            (place / CARD_FILE).write_text(_CARD.format(name=name, rows="\n".join(rows)), encoding="utf-8")
         try:
             api = huggingface_hub.HfApi(token=token)
             made = api.create_repo(name, private=private, exist_ok=True)
-            how = {"repo_id": made.repo_id, "repo_type": "model", "folder_path": place}
-            return str(api.upload_folder(**how, commit_message=commit_message))
+            message = "Push a run of lrope-interp"
+            return str(api.upload_folder(repo_id=made.repo_id, folder_path=place, commit_message=message))
         except Exception as error:
             raise LRopeError(f"{name} cannot be pushed: {_first_line(error)}") from None
-
-
-def _card(name: str, info: Mapping[str, Any]) -> str:
-    """Return a card that says what `run.json` says."""
-    summary = info.get("summary") or {}
-    nats, bits = (summary.get(f"validation_{unit}_per_byte") for unit in ("nats", "bits"))
-    told = {"increments": "", "data": "", "n_steps": 0, "seed": None, "n_parameters": 0} | dict(info)
-    validation = "-" if nats is None or bits is None else f"{nats:.3f} nats, {bits:.3f} bits per byte"
-    return _CARD.format(**told | {"name": name, "validation": validation})
 
 
 def _first_line(error: Exception) -> str:

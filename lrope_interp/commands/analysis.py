@@ -162,10 +162,10 @@ class Analysis:
                 f"interrupted: what was computed is kept. Go on where it stopped with: {again}", err=True
             )
             raise typer.Exit(INTERRUPTED) from None
-        read = result.provenance.get("data", {})
-        if self.run.name and "n_documents" in read:  # nobody named it: it follows from what is installed
+        read, is_chosen = result.provenance.get("data", {}), self.data or self.text or self.gold
+        if self.run.name and not is_chosen and "n_documents" in read:  # it follows from what is installed
             n_documents, n_bytes = plural(read["n_documents"], "document"), plural(read["n_bytes"], "byte")
-            self.output.line(f"read on {read['name']}: {n_documents} of {read['split']}, {n_bytes}")
+            self.output.line(f"read on {read['name']}: {n_documents}, {n_bytes}")
         self.close(result, folder)
 
     def check_image(self) -> None:

@@ -347,21 +347,13 @@ class LRopeTransformer(Generation, Weights):
         """Write `model.safetensors` and `config.json`; see `models.checkpoint`."""
         checkpoint.save_pretrained(self, Path(folder), extra_config)
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | None = None,
-        commit_message: str = "Push a run of lrope-interp",
-    ) -> str:
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
         """Upload this model, as it is now, with the files of its run, to the Hugging Face hub.
 
         Args:
             repo_id: OWNER/NAME; made if it is not there.
             private: Whether a repository that is made is private; None takes the owner's setting.
             token: None takes the one of `hf auth login`.
-            commit_message: Of the upload.
 
         Returns:
             The address of the upload. `from_pretrained(repo_id)` and `load` read it back.
@@ -371,14 +363,13 @@ class LRopeTransformer(Generation, Weights):
                 cannot be reached, or refuses.
         """
         if self.folder is None:
-            raise LRopeError(
-                "this model was not loaded from a run, so nothing says what it was trained on: load one with "
-                "lrope_interp.load(FOLDER) and push that"
-            )
-        run = read_run(self.folder)
-        said = {"training": checkpoint.read_config(self.folder).get("training", {})}
-        how = {"private": private, "token": token, "commit_message": commit_message}
-        return pushed(repo_id, run.folder, run.info, lambda place: self.save_pretrained(place, said), **how)
+            raise LRopeError("a model that was loaded from a run can be pushed: run.json goes with it")
+        run, said = read_run(self.folder), checkpoint.read_config(self.folder)
+
+        def save(place: Path) -> None:
+            self.save_pretrained(place, {"training": said.get("training", {})})
+
+        return pushed(repo_id, run.folder, run.info, save, private=private, token=token)
 
     @classmethod
     def from_pretrained(
