@@ -174,7 +174,7 @@ def pack(
     for old in out.iterdir():
         old.unlink()
     config = read_config(run.folder)
-    write_json_atomically(out / CONFIG_FILE, config)  # its dtype is float32: halves are how it is stored
+    write_json_atomically(out / CONFIG_FILE, {**config, "stored_as": best})  # its dtype stays float32
     save_tensors(halved(model, HALVES[best]), out / WEIGHTS_FILE)
     for name in (MANIFEST_FILE, TOKENIZER_FILE):
         shutil.copyfile(run.folder / name, out / name)

@@ -280,6 +280,7 @@ class ModelFile(Form):
     model: ModelShape
     training: dict[str, Any] = {}
     frozen: str | None = None
+    stored_as: Literal["float16", "bfloat16"] | None = None
 
 
 class _Summary(Form):

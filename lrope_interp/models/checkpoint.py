@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from lrope_interp.errors import LRopeError, unknown
 from lrope_interp.files import ModelFile, opened_file, read_json
 from lrope_interp.folders import naming, sync_file, sync_folder, write_json_atomically
-from lrope_interp.models.config import LRopeConfig
+from lrope_interp.models.config import DTYPES, LRopeConfig
 from lrope_interp.models.frozen import (
     ContextualIncrements,
     FrozenIncrements,
@@ -158,15 +158,20 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(path, ModelFile, newest=MODEL_FORMAT, missing=missing)
 
 
-def load_weights(model: HookedModel, path: Path) -> str:
+def load_weights(model: HookedModel, path: Path, stored_as: str | None = None) -> str:
     """Copy weights from a safetensors file into the model; names, shapes and dtypes must match.
+
+    Args:
+        model: What to fill.
+        path: The file.
+        stored_as: What `config.json` says of float32 weights in half the room: "float16" or "bfloat16".
 
     Returns:
         The sha256 of the file that was read, whatever has taken its place since.
     """
     before = path.stat() if path.is_file() else None
     own = dict(model.named_parameters())
-    _check_header(path, own)
+    _check_header(path, own, stored_as)
     weights = read_weights(path)
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
@@ -181,13 +186,16 @@ def load_weights(model: HookedModel, path: Path) -> str:
     return digest
 
 
-def check_shape(cfg: LRopeConfig, path: Path, build: Callable[[LRopeConfig], HookedModel]) -> None:
+def check_shape(
+    cfg: LRopeConfig, path: Path, build: Callable[[LRopeConfig], HookedModel], stored_as: str | None = None
+) -> None:
     """Compare a configuration with the header of its weights, before memory is taken for either.
 
     Args:
         cfg: The configuration.
         path: Its weights.
         build: `LRopeTransformer`, built here without values to learn names and shapes.
+        stored_as: See `load_weights`.
     """
     n_blocks = len({name.split(".")[1] for name in _header(path) if name.startswith("blocks.")})
     if n_blocks != cfg.n_layers:
@@ -197,10 +205,10 @@ def check_shape(cfg: LRopeConfig, path: Path, build: Callable[[LRopeConfig], Hoo
         )
     with torch.device("meta"):
         empty = build(LRopeConfig.from_dict({**cfg.to_dict(), "device": "meta", "seed": 0}))
-    _check_header(path, dict(empty.named_parameters()))
+    _check_header(path, dict(empty.named_parameters()), stored_as)
 
 
-def _check_header(path: Path, own: Mapping[str, torch.Tensor]) -> None:
+def _check_header(path: Path, own: Mapping[str, torch.Tensor], stored_as: str | None) -> None:
     """Refuse weights of other names, shapes or dtypes than the parameters."""
     header = _header(path)
     missing, extra = sorted(own.keys() - header.keys()), sorted(header.keys() - own.keys())
@@ -214,10 +222,8 @@ def _check_header(path: Path, own: Mapping[str, torch.Tensor]) -> None:
             raise LRopeError(
                 f"{path}: {name} has shape {shape}, the configuration says {tuple(parameter.shape)}"
             )
-        stored = {_STORED_AS.get(parameter.dtype)}
-        if parameter.dtype == torch.float32:  # halves take half the room, and are widened without loss
-            stored |= {"F16", "BF16"}
-        if dtype not in stored:
+        is_half = stored_as is not None and dtype == _STORED_AS[DTYPES[stored_as]]
+        if dtype != _STORED_AS.get(parameter.dtype) and not (is_half and parameter.dtype == torch.float32):
             raise LRopeError(
                 f"{path}: {name} holds numbers of type {dtype}, the configuration says "
                 f"{str(parameter.dtype).removeprefix('torch.')}"

@@ -398,16 +398,17 @@ class LRopeTransformer(Generation, Weights):
         """
         folder, _ = place_of(folder, file=checkpoint.CONFIG_FILE)
         before = os.stat(folder) if folder.is_dir() else None
-        fields = dict(checkpoint.read_config(folder)["model"])
+        said = checkpoint.read_config(folder)
+        fields, stored_as = dict(said["model"]), said.get("stored_as")
         fields["device"] = device or "cpu"
         if n_ctx is not None:
             fields["n_ctx"] = n_ctx
         cfg = LRopeConfig.from_dict(fields)
         wanted = cfg.dtype if dtype is None else LRopeConfig.from_dict(fields | {"dtype": dtype}).dtype
-        checkpoint.check_shape(cfg, folder / checkpoint.WEIGHTS_FILE, cls)
+        checkpoint.check_shape(cfg, folder / checkpoint.WEIGHTS_FILE, cls, stored_as)
         model = cls(cfg)
         model.folder = folder.absolute()
-        model.weights_sha256 = checkpoint.load_weights(model, folder / checkpoint.WEIGHTS_FILE)
+        model.weights_sha256 = checkpoint.load_weights(model, folder / checkpoint.WEIGHTS_FILE, stored_as)
         increments = checkpoint.load_increments(folder, model.cfg, cls.from_pretrained)
         if increments is not None:
             attach_increments(model, increments)

@@ -74,8 +74,9 @@ def test_a_pack_is_a_run_folder_in_half_precision_with_a_card(trained: Path, pac
         assert torch.equal(stored[name], half) and torch.equal(loaded, half.float())
         assert half.element_size() == (4 if "increments" in name else 2)
     assert loaded.dtype == shipped.cfg.dtype == torch.float32
+    assert json.loads((packed / "config.json").read_text())["stored_as"] == how["stored_as"]
     card = (packed / "README.md").read_text(encoding="utf-8")
-    assert "12" not in card.partition("| tokens |")[0] and "nats per byte" in card and "6 steps" in card
+    assert "nats per byte" in card and "6 steps" in card and "not finished" not in card
 
 
 def test_an_unfinished_run_is_packed_from_its_newest_checkpoint_and_says_so(
