@@ -373,7 +373,7 @@ def test_the_real_reference_loads_and_its_sample_was_held_out(monkeypatch: pytes
     model = lr.load("reference", device="cpu")
     assert model.cfg.dtype == torch.float32 and model.cfg.increments == "per_layer"
     text = "The people of the United States are at peace with all nations."
-    assert 0 < float(model(text, return_type="loss")) < 3
+    assert 0 < model(text, return_type="loss").item() < 3
     selection = select_corpus(model)
     assert len(selection.test) >= 20 and len(selection.dev) >= 5 and len(selection.fit) >= 10
     assert 40_000 < sum(one.n_bytes for split in HELD_OUT for one in getattr(selection, split)) < 80_000
