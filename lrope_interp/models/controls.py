@@ -26,6 +26,7 @@ def randomised_control(
     tokens: Int[Tensor, "batch pos"],
     seed: int,
     trunk: Literal["untrained", "trained"] = "untrained",
+    n_layers: int | None = None,
 ) -> LRopeTransformer:
     """Return a control model of the same configuration, in eval mode.
 
@@ -34,6 +35,7 @@ def randomised_control(
         tokens: Text on which the spread is measured; the first position is left out.
         seed: Of every random weight.
         trunk: "untrained" draws all weights; "trained" keeps the trunk and draws only the heads.
+        n_layers: How many layers will be read, from the first on; of the others no head is matched.
 
     Returns:
         A model whose every increment head has, on `tokens`, the pre-sigmoid mean and standard
@@ -52,16 +54,22 @@ def randomised_control(
             for name, parameter in control.named_parameters():
                 if name.endswith(".w"):  # the gains too, so that no layer is close to the identity by chance
                     parameter.add_((_RANDOM_GAIN_STD * normal_values(parameter, seed, name)).to(parameter))
-    trained = _pre_sigmoid(model, tokens)
-    for name, head in _heads(control):
+    n_layers = model.cfg.n_layers if n_layers is None else n_layers
+    [trained], stream = _read(model, tokens, n_layers, "hook_increments_pre"), None
+    for layer, (name, head) in enumerate(_heads(control)[:n_layers]):
         _draw_head(head, name, seed)
         # Front to back: a layer reads what the random increments of those before it have made of the text.
-        _match_spread(head, _pre_sigmoid(control, tokens)[name], trained[name], name)
+        with torch.no_grad():
+            if stream is None:
+                stream = control(tokens, stop_at_layer=0)
+            else:
+                stream = control(stream, start_at_layer=layer - 1, stop_at_layer=layer)
+            _match_spread(head, head.read_out(head.hidden(stream)), trained[name], name)
     return control.eval()
 
 
 def random_heads(
-    model: LRopeTransformer, tokens: Int[Tensor, "batch pos"], seed: int
+    model: LRopeTransformer, tokens: Int[Tensor, "batch pos"], seed: int, n_layers: int | None = None
 ) -> dict[int, IncrementHead]:
     """Return random heads for reading the trained trunk, which they do not steer.
 
@@ -72,18 +80,18 @@ def random_heads(
         model: The trained model.
         tokens: Text on which the spread is matched; the first position is left out.
         seed: Of the heads' weights.
+        n_layers: How many layers will be read, from the first on; the others get no head.
 
     Returns:
         For each layer a head whose pre-sigmoid mean and s.d. on `tokens` are the trained layer's.
     """
-    entering = _read(model, tokens, "hook_increments_in")
-    trained = _pre_sigmoid(model, tokens)
-    drawn = copy.deepcopy(dict(_heads(model)))
+    n_layers = model.cfg.n_layers if n_layers is None else n_layers
+    entering, trained = _read(model, tokens, n_layers, "hook_increments_in", "hook_increments_pre")
+    drawn = copy.deepcopy(dict(_heads(model)[:n_layers]))
     for name, head in drawn.items():
         _draw_head(head, name, seed)
         with torch.no_grad():
-            own = head.read_out(head.hidden(entering[name]))[:, 1:]
-        _match_spread(head, own.reshape(-1, own.shape[-1]), trained[name], name)
+            _match_spread(head, head.read_out(head.hidden(entering[name])), trained[name], name)
     if model.cfg.increments == "shared":
         shared = next(iter(drawn.values()))
         return {layer: shared for layer in range(model.cfg.n_layers)}
@@ -102,9 +110,14 @@ def _draw_head(head: IncrementHead, name: str, seed: int) -> None:
 
 
 def _match_spread(
-    head: IncrementHead, own: Float[Tensor, "n n_out"], trained: Float[Tensor, "n n_out"], name: str
+    head: IncrementHead,
+    own: Float[Tensor, "batch pos n_out"],
+    trained: Float[Tensor, "batch pos *_"],
+    name: str,
 ) -> None:
-    """Scale and shift the last layer from its own mean and s.d. to the trained layer's."""
+    """Scale and shift the last layer to the trained layer's mean and s.d., the first position left out."""
+    n_out = own.shape[-1]
+    own, trained = own[:, 1:].reshape(-1, n_out), trained[:, 1:].reshape(-1, n_out)
     if bool((trained.std(0) <= 1e-6 * (1 + trained.mean(0).abs())).any()):
         raise LRopeError(f"the increments of {name} are constant, so no control can have their spread")
     factor = trained.std(0) / own.std(0)
@@ -118,18 +131,19 @@ def _heads(model: LRopeTransformer) -> list[tuple[str, IncrementHead]]:
     return [(name, module) for name, module in model.named_modules() if isinstance(module, IncrementHead)]
 
 
-def _read(model: LRopeTransformer, tokens: Tensor, leaf: str) -> dict[str, Tensor]:
-    """Return what passes one hook of each increment head on `tokens`, by the name of the head's module."""
-    hooks = {name: f"{name.removesuffix('.increments')}.{leaf}" for name, _ in _heads(model)}
+def _read(
+    model: LRopeTransformer, tokens: Tensor, n_layers: int, *leaves: str
+) -> list[dict[str, Float[Tensor, "batch pos *_"]]]:
+    """Return what passes hooks of the increment heads of the first layers, by the names of their modules."""
+    hooks = [
+        {name: f"{name.removesuffix('.increments')}.{leaf}" for name, _ in _heads(model)[:n_layers]}
+        for leaf in leaves
+    ]
     with torch.no_grad():
         _, cache = model.run_with_cache(
-            tokens, names_filter=list(hooks.values()), return_type=None, return_cache_object=False
+            tokens,
+            names_filter=[hook for one in hooks for hook in one.values()],
+            stop_at_layer=n_layers,
+            return_cache_object=False,
         )
-    return {name: cache[hook] for name, hook in hooks.items()}
-
-
-def _pre_sigmoid(model: LRopeTransformer, tokens: Tensor) -> dict[str, Float[Tensor, "n n_out"]]:
-    """Return each head's pre-sigmoid values on `tokens`, first position left out."""
-    n_out = model.cfg.n_heads if model.cfg.per_head else 1
-    read = _read(model, tokens, "hook_increments_pre")
-    return {name: pre[:, 1:].reshape(-1, n_out) for name, pre in read.items()}
+    return [{name: cache[hook] for name, hook in one.items()} for one in hooks]
