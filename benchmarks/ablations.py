@@ -38,7 +38,7 @@ def main() -> None:
             if round_number:  # the first one warms up
                 seconds[layer].append(taken)
     median = {layer: statistics.median(found) for layer, found in seconds.items()}
-    arms = passes(plan(n_layers, local="words"))
+    arms = passes(plan(n_layers))
     with_skipping = median[0] + sum(median[min(arm.layers)] for arm in arms)
     without = median[0] * (1 + len(arms))
     for layer, found in median.items():

@@ -45,13 +45,14 @@ RUNS = {
 }
 SENTENCE = "The fox jumps over the green tree, and 人民日报今天在北京 said so."
 ANALYSES = {
-    "boundaries": "boundaries --model text --max-bytes 4000 --match runs/other --fixed-model runs/fixed",
+    "boundaries": "boundaries --model text --max-bytes 4000 --match runs/other --fixed-model runs/fixed "
+    "--suite full",
     "boundaries-layer": "boundaries --model base --layer 0 --max-bytes 2000 --labels words --seed 3",
-    "boundaries-bpe": "boundaries --model heads --align last",
-    "boundaries-code": "boundaries --model code --layer 0 --max-bytes 2000 --labels lines",
+    "boundaries-bpe": "boundaries --model heads --align last --suite full",
+    "boundaries-code": "boundaries --model code --layer 0 --max-bytes 2000 --labels lines --suite full",
     "boundaries-gold": "boundaries --model text --gold gold.txt --max-bytes 4000 --layer 1",
     "boundaries-text": "boundaries --model base --text text.txt --max-bytes 2000 --layer 2",
-    "boundaries-despaced": "boundaries --model despaced --max-bytes 5000",
+    "boundaries-despaced": "boundaries --model despaced --max-bytes 5000 --suite full",
     "ablate": "ablate --model base --max-bytes 4000",
     "ablate-full": "ablate --model heads --suite full --heads --max-bytes 3000",
     "ablate-where": "ablate --model base --freeze mean --where words --layer 1 --max-bytes 4000",
@@ -60,7 +61,7 @@ ANALYSES = {
     "probe-full": "probe --model base --suite full --concept entities --layer 1 --max-bytes 6000 "
     "--features increments,positions,resid",
     "probe-spans": "probe --model heads --spans spans.jsonl",
-    "probe-code": "probe --model code --concept code --layer 0 --max-bytes 10000",
+    "probe-code": "probe --model code --concept code --layer 0 --max-bytes 10000 --suite full",
     "entities": "study entities --model base --max-bytes 60000",
     "entities-pairs": "study entities --model heads --text text.txt --pairs pairs.txt",
     "distance": ["distance", "--model", "base", SENTENCE],

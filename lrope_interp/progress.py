@@ -16,17 +16,16 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 _REFRESH = 0.4  # seconds between two looks of a notebook
 # What stages weigh before anything was measured here. Estimates: seconds of a few windows of the `small`
 # shape, times the windows that the defaults read; fits and statistics as runs of the `tiny` shape took them.
-_UNTRAINED = [f"untrained {k}/5" for k in range(1, 6)]
+_UNTRAINED = ["untrained 1/2", "untrained 2/2"]
 USUAL: dict[str, dict[str, float]] = {
     "boundaries": {
-        "capturing fit": 100.0, "fitting ceilings": 12.0, "capturing dev": 100.0, "capturing test": 100.0,
-        "reading training text": 105.0, **dict.fromkeys(_UNTRAINED, 70.0), "scoring": 22.0,
-        "beyond surprisal": 18.0,
+        "capturing fit": 8.0, "capturing dev": 6.0, "capturing test": 12.0,
+        **dict.fromkeys(_UNTRAINED, 10.0), "scoring": 6.0,
     },
     "ablate": {"fit": 1.0, "ablations": 60.0},
     "probe": {
-        **dict.fromkeys([f"reading: {one}" for one in ("model", *_UNTRAINED)], 100.0),
-        "probing: clauses": 25.0, "probing: entities": 40.0, "structure": 3.0,
+        **dict.fromkeys([f"reading: {one}" for one in ("model", *_UNTRAINED)], 30.0),
+        "probing: clauses": 10.0, "probing: entities": 20.0,
     },
 }  # fmt: skip
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -97,22 +97,22 @@ class Analysis:
             n = {2: "both", 3: "all"}[len(given)]
             raise LRopeError(f"{' and '.join(given)} {n} say what to read: give one of them")
 
-    def select(self, *, spread: bool = False) -> Selection:
+    def select(self, **amounts: Any) -> Selection:
         """Return held-out documents, checked against what the run was trained on.
 
         Args:
-            spread: Whether a small share of each document of a corpus is read, not a large one of a few.
+            amounts: How much of them, if not ``--max-bytes``; see `capture.suites`.
         """
         from lrope_interp.data import read_manifest
         from lrope_interp.probes.capture.selection import select_corpus, select_gold, select_text
 
         manifest = read_manifest(self.run.folder)
-        limits = {"max_bytes": self.max_bytes, "encoding_errors": self.encoding_errors}
+        limits = {"max_bytes": self.max_bytes, "encoding_errors": self.encoding_errors, **amounts}
         if self.text is not None:
             return select_text(manifest, self.text, **limits)
         if self.gold is not None:
             return select_gold(manifest, self.gold, **limits)
-        return select_corpus(manifest, self.data, text_column=self.text_column, spread=spread, **limits)
+        return select_corpus(manifest, self.data, text_column=self.text_column, **limits)
 
     def other_model(self, path: Path | None) -> LRopeTransformer | None:
         """Load the model of another run."""

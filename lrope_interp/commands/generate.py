@@ -117,14 +117,14 @@ def _intervention(asked: Analysis, model: LRopeTransformer, to: str) -> Interven
     """Return what is written over the increments; means are fitted on held-out text first."""
     from dataclasses import replace
 
-    from lrope_interp.commands.ablate import MAX_BYTES
     from lrope_interp.probes.ablations import interventions
     from lrope_interp.probes.capture.capture import staged
     from lrope_interp.probes.capture.increment_statistics import fit_increments
+    from lrope_interp.probes.capture.suites import FULL, amounts
 
     if to == "1":
         return interventions.freeze(1.0)
-    documents = replace(asked, model=asked.run.folder, max_bytes=MAX_BYTES).select(spread=True).fit
+    documents = replace(asked, model=asked.run.folder).select(**amounts("ablate", FULL)).fit
     n_bytes = sum(one.n_bytes for one in documents)
     asked.output.note(f"means of {n_bytes:,} bytes that the model was not trained on")
     with asked.output.progress() as on_progress:

@@ -21,7 +21,6 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 OnBadBytes = Literal["strict", "replace"]
 PresetName = Literal["tiny", "small", "paper"]
 Frozen = Literal["1", "mean", "lexical"]
-Suite = Literal["default", "full"]
 
 Model = Annotated[
     Path | None,
@@ -52,6 +51,14 @@ GoldFile = Annotated[
 MaxBytes = Annotated[
     int,
     typer.Option("--max-bytes", min=1, help="Most bytes a language for each of fit, dev and test."),
+]
+MaxBytesIfGiven = Annotated[
+    int | None,
+    typer.Option("--max-bytes", min=1, help="Most bytes a language for each split. Default: the suite's."),
+]
+Suite = Annotated[
+    Literal["default", "full"],
+    typer.Option("--suite", help="default answers in a minute; full takes more text and all controls."),
 ]
 Out = Annotated[
     Path | None,

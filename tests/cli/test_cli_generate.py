@@ -40,6 +40,7 @@ def test_frozen_it_writes_what_the_model_writes_under_the_hook(cli: Cli, run_cop
     from lrope_interp.models import LRopeTransformer
     from lrope_interp.probes.capture.capture import capture
     from lrope_interp.probes.capture.selection import select_corpus
+    from lrope_interp.probes.capture.suites import amounts
 
     model = LRopeTransformer.from_pretrained(run_copy)
     draw = torch.Generator().manual_seed(1)
@@ -49,7 +50,7 @@ def test_frozen_it_writes_what_the_model_writes_under_the_hook(cli: Cli, run_cop
             parameter.add_(size * torch.randn(parameter.shape, generator=draw))
     model.save_pretrained(run_copy)
     fit = capture(
-        model, select_corpus(read_manifest(run_copy), max_bytes=30_000, spread=True).fit, predictions=False
+        model, select_corpus(read_manifest(run_copy), **amounts("ablate", "full")).fit, predictions=False
     )
     increments = fit.increments[1, 0]
     table = torch.full((257,), float(increments.mean()))

@@ -130,8 +130,8 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
     (
         "boundaries",
         f"{PLACE_WORDS} {CORPUS_WORDS} {SEED_WORDS} --layer 1 --labels words,whitespace --align last "
-        "--fixed-model twin --match third",
-        PLACE | CORPUS | COMPUTING_HOW | LAYER | TWIN | same("computes", "--align last")
+        "--fixed-model twin --match third --suite full",
+        PLACE | CORPUS | COMPUTING_HOW | LAYER | TWIN | same("computes", "--align last --suite full")
         | {
             "--labels": lambda s: s.computes.labels == ["words", "whitespace"],
             "--match": lambda s: s.computes.match.came_from == Path("third"),

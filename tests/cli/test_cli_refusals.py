@@ -66,7 +66,7 @@ WITH_A_RUN = [
     ("probe --features ,", "--features names nothing"),
     # options that need or exclude each other
     ("ablate --layer 1", "give --freeze 1|mean|lexical too"),
-    ("ablate --freeze 1 --suite default", "give one of them"),
+    ("ablate --freeze 1 --suite full", "give one of them"),
     ("generate the --layer 1", "give --freeze 1|mean|lexical too"),
     ("generate the --freeze 1 --layer each --max-new-tokens 4", "unknown layer"),
     ("probe --spans body.jsonl --concept red", "--concept"),

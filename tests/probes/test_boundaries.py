@@ -35,7 +35,7 @@ MakeModel = Callable[..., LRopeTransformer]
 
 @pytest.fixture(scope="module")
 def result(make_model: MakeModel, bilingual: Selection) -> Result:
-    return boundaries(make_model(), data=bilingual, batch_size=64)
+    return boundaries(make_model(), data=bilingual, suite="full", batch_size=64)
 
 
 def pick(result: Result, **where: object) -> pd.DataFrame:
@@ -211,7 +211,7 @@ def test_classes_labels_and_provenance(
     assert labels.loc[("words", "zh"), "grade"] == "gold"
     assert labels.loc[("words", "en"), "grade"] == "rule"
     assert set(result.provenance) == {
-        *("model", "model_sha256", "config", "data", "seed", "versions", "command")
+        *("model", "model_sha256", "config", "data", "seed", "versions", "command", "suite")
     }
     assert set(result.provenance["data"]) == {"name", "sha256", "n_documents", "n_bytes", "split"}
     assert result.provenance["config"]["n_layers"] == 2
@@ -249,14 +249,15 @@ def test_order_and_batch_size_change_nothing(make_model: MakeModel, texts: Selec
 
 def test_per_head_and_shared_models(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     small = select(lambda number: [english(number, 25)], n=3)
-    heads = boundaries(make_model(per_head=True), data=small, layers=[1], labels=["words"])
+    how = {"data": small, "labels": ["words"], "suite": "full"}
+    heads = boundaries(make_model(per_head=True), layers=[1], **how)
     assert set(pick(heads, signal="increments")["head"]) == {0, 1}
     assert heads.gaps is not None
     assert {"increments.L1H0", "byte_mean.L1H1", "untrained.L1H0.S4"} <= set(heads.gaps)
     assert "L1H1 words roc_auc" in heads.headline
     assert not any("did not converge" in said for said in heads.warnings)
     monkeypatch.setattr(ceiling, "MAX_ITERATIONS", 1)
-    shared = boundaries(make_model(increments="shared"), data=small, labels=["words"])
+    shared = boundaries(make_model(increments="shared"), **how)
     assert any("fits of the ceiling did not converge" in said for said in shared.warnings)
     assert set(pick(shared, signal="increments")["layer"]) == {0}
     assert any("shared" in said for said in shared.warnings)
@@ -432,7 +433,8 @@ def with_signals(make_model: MakeModel) -> Iterator[Result]:
         register(name)(function)
     try:
         selection = select(lambda number: [english(number)], n=60)
-        yield boundaries(make_model(), data=selection, layers=0, labels=["words"], batch_size=64)
+        how = {"layers": 0, "labels": ["words"], "suite": "full", "batch_size": 64}
+        yield boundaries(make_model(), data=selection, **how)
     finally:
         for name in signals:
             unregister(name)

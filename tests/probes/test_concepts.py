@@ -29,7 +29,8 @@ from lrope_interp.probes.concepts.spans import select_spans
 from lrope_interp.results import Result
 
 MakeModel = Callable[..., LRopeTransformer]
-OPTIONS: dict[str, Any] = {"layers": 1, "features": ("increments", "positions")}
+DEFAULT: dict[str, Any] = {"layers": 1, "features": ("increments", "positions")}
+OPTIONS = DEFAULT | {"suite": "full"}
 N = 22
 
 

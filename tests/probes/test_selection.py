@@ -22,7 +22,6 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.probes.boundaries.harness import Scorer
 from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.selection import (
-    FIT_BYTES,
     HELD_OUT,
     Selection,
     _script,
@@ -83,11 +82,15 @@ def test_each_split_has_its_own_documents_and_its_own_limit(
 ) -> None:
     corpus = load_corpus(f"file:{corpus_file}")
     found = select_corpus(manifest, max_bytes=2_000, spread=is_spread)
-    for split in HELD_OUT:
-        limit = FIT_BYTES if is_spread and split == "fit" else 2_000
-        expected = evaluation_documents(corpus, split, limit, is_spread and split != "fit")
-        assert {one.sha256 for one in getattr(found, split)} == {one.sha256 for one in expected}
-    assert sum(one.n_bytes for one in found.fit) > 2_000 or not is_spread
+    apart = select_corpus(manifest, max_bytes={"fit": 3_000, "dev": 2_000, "test": 1_000}, spread=is_spread)
+    for split, other in zip(HELD_OUT, (3_000, 2_000, 1_000), strict=True):
+        for selection, limit in ((found, 2_000), (apart, other)):
+            expected = evaluation_documents(corpus, split, limit, is_spread)
+            own = getattr(selection, split)
+            assert {one.sha256 for one in own} == {one.sha256 for one in expected}
+            assert sum(one.n_bytes for one in own) <= limit
+    with pytest.raises(LRopeError, match="Did you mean 'test'"):
+        select_corpus(manifest, max_bytes={"tets": 2_000})
 
 
 def test_bytes_that_training_text_has_too_are_marked_in_the_split_they_stand_in() -> None:

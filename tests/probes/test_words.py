@@ -106,7 +106,8 @@ def result(make_model: MakeModel) -> Result:
     selection = select(
         lambda number: [news(number)], n=30, training=[news(9000 + number, 400) for number in range(20)]
     )
-    return boundaries(make_model(), data=selection, layers=[1], labels=["words"], batch_size=64)
+    how = {"layers": [1], "labels": ["words"], "suite": "full", "batch_size": 64}
+    return boundaries(make_model(), data=selection, **how)
 
 
 def values(result: Result, metric: str, stratum: str = "han") -> Any:

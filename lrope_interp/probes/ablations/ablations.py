@@ -16,9 +16,7 @@ from lrope_interp.probes.ablations.places import INSIDE_WORDS, LOCAL_PLACES, Pla
 from lrope_interp.probes.ablations.plan import (
     FROZEN,
     LEXICAL,
-    MAX_BYTES,
     RESAMPLE,
-    SUITES,
     AblationArm,
     passes,
     plan,
@@ -27,6 +25,7 @@ from lrope_interp.probes.ablations.tables import Tables, increments_frame
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, check_layers, lay_out, staged
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
 from lrope_interp.probes.capture.selection import Selection, select
+from lrope_interp.probes.capture.suites import DEFAULT, amounts, is_full
 from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap
 from lrope_interp.progress import shows_progress
 from lrope_interp.results import Result, provenance
@@ -44,9 +43,9 @@ def ablate(
     freeze: str | int | None = None,
     is_each: bool = False,
     where: str = "",
-    suite: str = "default",
+    suite: str = DEFAULT,
     heads: bool = False,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | None = None,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
@@ -65,19 +64,21 @@ def ablate(
         layers: With `freeze`: one layer, several with `is_each`, or all (None).
         freeze: "1", "mean" or "lexical": only this intervention; None runs a suite.
         is_each: With `freeze`, whether each of the layers is frozen alone instead.
-        where: With `freeze`, at which gaps only ("": at all); in a suite, at which gaps the local edits are
-            made ("": where words begin, or the text's nearest to it). See `places.PLACES`.
-        suite: "default" or "full", where `freeze` is None.
+        where: With `freeze`, at which gaps only ("": at all); in the full suite, at which gaps local edits
+            are made ("": where words begin, or the text's nearest to it). See `places.PLACES`.
+        suite: Where `freeze` is None. "default": to 1, to the layer's mean and to the byte's, which split
+            what freezing to 1 costs. "full": also increments from elsewhere, shuffled, shifted, scaled and
+            edited locally, layers together, and kinds of gaps; on more text.
         heads: Whether single heads are frozen too (with `freeze`: instead), in a model that has increments
             per head.
-        max_bytes: The most bytes of each language in each split.
+        max_bytes: The most bytes of each language in each split; None for what the suite reads.
         seed: Of resamples, shuffles and draws.
         batch_size: Windows at a time; it bounds the memory and changes no number beyond 1e-5.
         on_progress: Told the stage, what is done of it and all of it.
 
     Returns:
         A result of kind "ablate" with the tables `ablations`, `distances`, `attention`, `examples`,
-        `base`, `places`, `increments` and `passes`.
+        `base`, `places`, `passes` and, where means were written, `increments`.
 
     Raises:
         LRopeError: A layer that does not exist, a label that never occurs, or single heads of a model
@@ -87,14 +88,18 @@ def ablate(
     freeze = None if freeze is None else str(freeze)
     every, n_heads = tuple(range(model.cfg.n_layers)), model.cfg.n_heads if model.cfg.per_head else 1
     chosen = check_layers(model, layers)
-    if suite not in SUITES:
-        raise unknown("suite", suite, SUITES)
+    has_all = is_full(suite)
     if freeze is None and (layers is not None or is_each):
         raise LRopeError("a suite ablates every layer: choose layers together with an intervention (freeze)")
     if freeze is not None and freeze not in FROZEN:
         raise unknown("value to freeze to:", freeze, FROZEN)
-    if freeze is not None and suite != "default":
-        raise LRopeError("freeze is one intervention and a suite many: give one of them")
+    if freeze is not None and has_all:
+        raise LRopeError("freeze is one intervention and the full suite many: give one of them")
+    if where and freeze is None and not has_all:
+        raise LRopeError(
+            f"the default suite changes increments everywhere: to change them at {where}, give an "
+            "intervention too (freeze), or the suite full, whose local edits are made there"
+        )
     if heads and n_heads == 1:
         raise LRopeError(
             "the heads of this model share their increments, so none can be ablated alone; train one with "
@@ -105,13 +110,13 @@ def ablate(
             f"layers {', '.join(map(str, chosen))} together are neither one layer nor all {len(every)}: "
             "ask for each alone, or use ablated(model, ..., layers=[...]) in Python"
         )
-    selection = select(model, text, data, max_bytes=max_bytes, spread=True)
+    selection = select(model, text, data, **amounts("ablate", suite, max_bytes))
     captured = lay_out(model, selection.test, (), predictions=False)
     is_scored = ~np.concatenate([np.zeros(0, dtype=bool), *selection.shared["test"]])
     if not (is_scored & captured.is_token_start).any():
         raise LRopeError("there is no text to score: every test document is empty or stands in training text")
     places = Places(captured, seed)
-    label = next(iter(places.occurring(LOCAL_PLACES)), None)
+    label = next((name for name in LOCAL_PLACES if places.occurring([name])), None)
     arms = plan(
         len(every),
         chosen,
@@ -121,11 +126,13 @@ def ablate(
         suite=suite,
         heads=n_heads if heads else 0,
         local=where or label,
-        places=places.occurring(FULL_PLACES) if suite == "full" else (),
+        places=places.occurring(FULL_PLACES) if has_all else (),
     )
     masks = {arm.where: places.mask(arm.where) for arm in arms if arm.where}
-    on_fit = staged(on_progress, "fit")
-    fitted = fit_increments(model, selection.fit, batch_size=batch_size, on_progress=on_fit)
+    means, fitted = [layer for arm in arms if arm.is_fitted for layer in arm.layers], None
+    if means:
+        how = {"n_layers": max(means) + 1, "batch_size": batch_size}
+        fitted = fit_increments(model, selection.fit, **how, on_progress=staged(on_progress, "fit"))
     outcomes = run_arms(
         model,
         fitted,
@@ -146,10 +153,11 @@ def ablate(
         "base": tables.base(),
         "places": places.frame(sorted(masks)),
         "passes": tables.passes(),
-        "increments": increments_frame(fitted),
     }
     known = provenance(config=model.cfg.to_dict(), data=dict(selection.data), seed=seed)
-    known |= {"fit": {"n_bytes": fitted.n_bytes, "n_documents": fitted.n_documents}}
+    if fitted is not None:
+        frames["increments"] = increments_frame(fitted)
+        known["fit"] = {"n_bytes": fitted.n_bytes, "n_documents": fitted.n_documents}
     known["suite"] = suite if freeze is None else "asked"
     return Result(
         kind="ablate",
@@ -183,7 +191,7 @@ def _warnings(
     model: LRopeTransformer,
     tables: Tables,
     arms: Sequence[AblationArm],
-    fitted: IncrementStatistics,
+    fitted: IncrementStatistics | None,
     places: pd.DataFrame,
     label: str | None,
 ) -> Iterator[str]:
@@ -204,12 +212,13 @@ def _warnings(
             )
     if label is None:
         yield "the text has no words, lines, punctuation or white space: no local edits, no loss by distance"
-    is_new = np.diff(fitted.first)[tables.captured.tokens] == 0
-    if is_new.any() and any(arm.intervention in (LEXICAL, RESAMPLE) for arm in arms):
-        yield (
-            f"{int(is_new.sum()):,} of {plural(len(is_new), 'token')} never occur in the fit text: "
-            "`lexical` gives them their layer's mean, `resample` any of its increments"
-        )
+    if fitted is not None and any(arm.intervention in (LEXICAL, RESAMPLE) for arm in arms):
+        is_new = np.diff(fitted.first)[tables.captured.tokens] == 0
+        if is_new.any():
+            yield (
+                f"{int(is_new.sum()):,} of {plural(len(is_new), 'token')} never occur in the fit text: "
+                "`lexical` gives them their layer's mean, `resample` any of its increments"
+            )
     if not tables.captured.has_byte_tokens:
         yield (
             "tokens are longer than a byte: a byte's mean is its token's; a label marks the token that holds "

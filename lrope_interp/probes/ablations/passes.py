@@ -91,7 +91,7 @@ class Outcomes:
 
 def run_arms(
     model: LRopeTransformer,
-    fitted: IncrementStatistics,
+    fitted: IncrementStatistics | None,
     captured: Captured,
     masks: Mapping[str, Bool[np.ndarray, " n_tokens"]],
     words: Int64[np.ndarray, " n_tokens"],
@@ -105,7 +105,7 @@ def run_arms(
 
     Args:
         model: The model, which is left as it is.
-        fitted: Statistics of its increments on other text.
+        fitted: Statistics of its increments on other text; None where no arm writes them.
         captured: What is read: documents and their tokens.
         masks: By name of a place: at which tokens it holds.
         words: Which word each token stands in, -1 for none.
@@ -114,22 +114,16 @@ def run_arms(
         batch_size: Windows at a time.
         on_progress: Told "ablations", window-passes done, and all of them.
     """
-    mean = layer_mean(fitted)
-    interventions = {
-        ONE: freeze(1.0),
-        MEAN: mean,
-        LEXICAL: lexical_mean(fitted),
-        RESAMPLE: same_byte_resample(fitted, seed),
-        SHUFFLE: shuffle(seed),
-        SHIFT: circular_shift(seed=seed),
-        LOCAL: mean,
-        LOCAL_COMPENSATED: mean,
-    }
+    interventions = {ONE: freeze(1.0), SHUFFLE: shuffle(seed), SHIFT: circular_shift(seed=seed)}
+    if fitted is not None:
+        mean = layer_mean(fitted)
+        interventions |= {MEAN: mean, LOCAL: mean, LOCAL_COMPENSATED: mean}
+        interventions |= {LEXICAL: lexical_mean(fitted), RESAMPLE: same_byte_resample(fitted, seed)}
     seen = [number for number, arm in enumerate(arms) if arm.reads_attention]
     said = {
         "masks": {name: _sha256(mask) for name, mask in sorted(masks.items())},
         "words": _sha256(words),
-        "fitted": [_sha256(fitted.values), _sha256(fitted.first)],
+        "fitted": [_sha256(values) for values in ((fitted.values, fitted.first) if fitted else ())],
         "arms": [arm.what() for arm in arms],
         "seed": seed,
     }

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from lrope_interp.probes.capture.suites import DEFAULT, is_full
+
 UNTOUCHED = "untouched"
 BEYOND_RANDOM = "beyond_random"
 ONE, MEAN, LEXICAL, SCALE = "one", "mean", "lexical", "scale"
 RESAMPLE, SHUFFLE, SHIFT = "resample", "shuffle", "shift"
 LOCAL, LOCAL_COMPENSATED = "local", "local_compensated"
 SINGLE, ALL, UP, DOWN, RESTORE = "single", "all", "up", "down", "restore"
-SUITES = ("default", "full")
 FROZEN = {"1": ONE, "mean": MEAN, "lexical": LEXICAL}
-MAX_BYTES = 30_000  # of each language in each split: every intervention reads all of it again
 SPLIT = (ONE, MEAN, LEXICAL)
 FACTORS = (0.25, 0.5, 2**-0.5, 2**0.5, 2.0, 4.0)
 DEFAULT_FACTOR = 2.0
 RANDOM = "random:"
 """In front of a place: as many gaps as it has, drawn at random. The control of freezing there."""
-_EVERYWHERE = (ONE, MEAN, LEXICAL, RESAMPLE, SHUFFLE, SHIFT)
+_ELSEWHERE = (RESAMPLE, SHUFFLE, SHIFT)
 _LOCAL = (LOCAL, LOCAL_COMPENSATED)
 
 
@@ -52,6 +52,11 @@ class AblationArm:
     def restored(self) -> int | None:
         """The layer that keeps the increments of the untouched model, whatever reaches it."""
         return self.layer if self.design == RESTORE else None
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether what is written was fitted on other text."""
+        return self.intervention in (MEAN, LEXICAL, RESAMPLE, *_LOCAL)
 
     @property
     def reads_attention(self) -> bool:
@@ -90,7 +95,7 @@ def plan(
     freeze: str | None = None,
     is_each: bool = False,
     where: str = "",
-    suite: str = "default",
+    suite: str = DEFAULT,
     heads: int = 0,
     local: str | None = None,
     places: Sequence[str] = (),
@@ -105,7 +110,7 @@ def plan(
         where: With `freeze`, at which gaps only.
         suite: "default" or "full".
         heads: How many heads are frozen one by one; 0 where none is.
-        local: At which gaps a suite makes local edits; None leaves them out.
+        local: At which gaps the full suite makes local edits; None leaves them out.
         places: At which gaps alone the full suite freezes to the mean.
     """
     every = tuple(range(n_layers))
@@ -127,12 +132,12 @@ def plan(
         if not is_each and tuple(layers) == every:
             return [AblationArm(name, ALL, every, where=where)]
         return singly(name, layers, where=where)
-    arms = [arm for name in _EVERYWHERE for arm in each_and_all(name)]
+    arms = [arm for name in SPLIT for arm in each_and_all(name)] + by_head(MEAN, every)
+    if not is_full(suite):
+        return arms
+    arms += [arm for name in _ELSEWHERE for arm in each_and_all(name)]
     arms += each_and_all(SCALE, parameter=DEFAULT_FACTOR)
     arms += [arm for name in _LOCAL if local for arm in each_and_all(name, where=local)]
-    arms += by_head(MEAN, every)
-    if suite != "full":
-        return arms
     factors = [factor for factor in FACTORS if factor != DEFAULT_FACTOR]
     arms += [arm for factor in factors for arm in each_and_all(SCALE, parameter=factor)]
     for name in (ONE, MEAN):

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import torch
 
-from lrope_interp.data.held_out import MAX_BYTES
 from lrope_interp.data.labels.kinds import LABELS, default_labels
 from lrope_interp.data.texts import AnyText
 from lrope_interp.errors import LRopeError, check_seed, unknown
@@ -46,7 +45,7 @@ from lrope_interp.probes.boundaries.harness import (
     prevalence_rows,
     seed_means,
 )
-from lrope_interp.probes.boundaries.signals import SCORED_SPLITS, gather, twin_columns
+from lrope_interp.probes.boundaries.signals import SCORED_SPLITS, gather, gather_default, twin_columns
 from lrope_interp.probes.boundaries.tables import (
     classes_frame,
     gaps_frame,
@@ -70,6 +69,7 @@ from lrope_interp.probes.capture.capture import (
 )
 from lrope_interp.probes.capture.gaps import ALIGNMENTS, Field, Gaps, Label
 from lrope_interp.probes.capture.selection import HELD_OUT, Selection, check_beside, select
+from lrope_interp.probes.capture.suites import DEFAULT, amounts, is_full
 from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap
 from lrope_interp.probes.statistics.logistic import Fits
 from lrope_interp.progress import shows_progress
@@ -95,7 +95,8 @@ def boundaries(
     align: str | None = None,
     fixed_model: LRopeTransformer | None = None,
     match: LRopeTransformer | None = None,
-    max_bytes: int = MAX_BYTES,
+    suite: str = DEFAULT,
+    max_bytes: int | None = None,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
@@ -120,22 +121,27 @@ def boundaries(
         fixed_model: A model with fixed positions, whose neighbouring states are compared as a control. The
             documents must be held out from it too.
         match: A run of another seed, whose layers are matched with those of the model; the same holds.
-        max_bytes: The most bytes of each language in each split.
-        seed: Of resamples, shifts and flips. The untrained controls always have seeds 0 to 4.
+        suite: "default": little text of every document, and the controls that cost little. "full": also
+            tables that count text, rules, the supervised ceiling, nulls, what is beyond surprisal, and more
+            seeds of untrained models and random heads.
+        max_bytes: The most bytes of each language in each split; None for what the suite reads.
+        seed: Of resamples, shifts and flips. The untrained controls always have seeds from 0 on.
         batch_size: Windows at a time; changes nothing but memory and time.
         on_progress: Told the stage, what is done of it and all of it.
 
     Returns:
-        A result of kind "boundaries" with the tables `verdicts`, `scores`, `nulls`, `differences`,
-        `word_differences`, `shares`, `beyond`, `errors`, `roc`, `precision_recall`, `choices`, `classes`,
-        `labels`, `strata` and `stride` (`unscored`, where tokens are longer than a byte; `matches` and
-        `correlations`, where a run is matched), and with the test gaps. In `scores`, the row without a seed
-        of a control with seeds is the mean over them, and its ci_low and ci_high are their range.
+        A result of kind "boundaries" with the tables `verdicts`, `scores`, `differences`,
+        `word_differences`, `errors`, `roc`, `precision_recall`, `choices`, `classes`, `labels` and `strata`
+        (of the full suite also `nulls`, `shares`, `beyond` and `stride`; `unscored`, where tokens are longer
+        than a byte; `matches` and `correlations`, where a run is matched), and with the test gaps. In
+        `scores`, the row without a seed of a control with seeds is the mean over them, and its ci_low and
+        ci_high are their range.
 
     Raises:
         LRopeError: A fixed model, an unknown layer or label, a constant signal, nothing to score.
     """
     check_seed(seed)
+    has_all = is_full(suite)
     align = None if align == "dev" else align
     if align is not None and align not in ALIGNMENTS:
         raise LRopeError(f"unknown alignment {align!r}; choose from: dev, {', '.join(ALIGNMENTS)}")
@@ -148,11 +154,11 @@ def boundaries(
             raise LRopeError(f"no label to score; choose from: {', '.join(LABELS)}")
     layers, notes = _scored_layers(model, layers)
     _check_models(model, fixed_model, match)
-    selection = select(model, text, data, max_bytes=max_bytes)
+    selection = select(model, text, data, **amounts("boundaries", suite, max_bytes))
     check_beside(fixed_model, "the fixed model", selection)
     check_beside(match, "the model to match", selection)
     labels, gaps = labels or default_labels(selection.test), {}
-    for split in HELD_OUT:
+    for split in HELD_OUT if has_all else SCORED_SPLITS:
         documents = getattr(selection, split)
         mask = token_start_mask(model, documents)
         gaps[split] = Gaps.of(documents, labels, selection.shared.get(split), mask)
@@ -163,17 +169,22 @@ def boundaries(
             )
     has_byte_tokens = model.own_tokenizer().name == ByteTokenizer.name
 
-    captured, found, counts, said = gather(
-        model, selection, gaps, layers, batch_size=batch_size, on_progress=on_progress
-    )
+    how = {"batch_size": batch_size, "on_progress": on_progress}
+    counts = None
+    if has_all:
+        captured, found, counts, said = gather(model, selection, gaps, layers, **how)
+    else:
+        captured, found, said = gather_default(model, selection, layers, **how)
     if fixed_model is not None:
-        found += twin_columns(fixed_model, selection, layers, batch_size=batch_size, on_progress=on_progress)
+        found += twin_columns(fixed_model, selection, layers, **how)
 
     unlabelled = next((one.values["dev"] for one in found if one.signal.name == NVBE_WORDS), None)
-    scorer = Scorer(gaps["dev"], gaps["test"], Bootstrap(seed), captured["test"], align, unlabelled)
-    fits = Fits()
-    found += combination_columns(scorer, gaps["fit"], found, fits, on_progress)
-    notes += fits.notes("combinations of signals")
+    of_nulls = captured["test"] if has_all else None
+    scorer = Scorer(gaps["dev"], gaps["test"], Bootstrap(seed), of_nulls, align, unlabelled)
+    if has_all:
+        fits = Fits()
+        found += combination_columns(scorer, gaps["fit"], found, fits, on_progress)
+        notes += fits.notes("combinations of signals")
     for one in found:
         scorer.refuse_constant(one)
     scored = Scored()
@@ -182,23 +193,28 @@ def boundaries(
         for _, one in zip(counted(found, "scoring", on_progress), pool.map(scorer.score, found), strict=True):
             scored.add(one)
     trials = [one for one in scored.trials if not math.isnan(one.auc.value)]
-    begin(on_progress, "nulls")
-    cheap = scorer.baseline_trials()
-    nulls, scores = null_rows(trials), scored.rows["scores"]
-    with_p_values(scores, nulls)
+    begin(on_progress, "comparing")
+    cheap, scores = scorer.baseline_trials(), scored.rows["scores"]
     with_bands(scores, trials)
     scores += [row for one in scorer.test_fields for row in prevalence_rows(one)]
     scores += scorer.baseline_rows(cheap)
-    beyond = beyond_rows(scorer, gaps["fit"], captured, found, counts, selection.training, on_progress)
-
-    begin(on_progress, "comparing")
+    more: dict[str, pd.DataFrame] = {}
+    if has_all:
+        nulls = null_rows(trials)
+        with_p_values(scores, nulls)
+        beyond = beyond_rows(scorer, gaps["fit"], captured, found, counts, selection.training, on_progress)
+        more = {
+            "nulls": table(nulls, NULL_COLUMNS),
+            "shares": table(share_rows(trials), SHARE_COLUMNS),
+            "beyond": table(beyond, BEYOND_TABLE),
+            "stride": stride_frame(model, captured["test"], batch_size),
+        }
+        notes += stride_note(more["stride"], model.cfg.n_ctx, "bytes" if has_byte_tokens else "tokens")
     tables = {
         "verdicts": table(verdict_rows(trials), VERDICT_COLUMNS),
         "scores": table([*scores, *seed_means(scores)], SCORE_COLUMNS),
-        "nulls": table(nulls, NULL_COLUMNS),
         "differences": table(difference_rows(trials), DIFFERENCE_COLUMNS),
         "word_differences": table(word_difference_rows([*trials, *cheap]), WORD_DIFFERENCE_COLUMNS),
-        "shares": table(share_rows(trials), SHARE_COLUMNS),
         "errors": table(error_rows(scorer, trials), ERROR_COLUMNS),
         "roc": table(scored.rows["roc"], (*_CURVE, "fpr", "tpr")),
         "precision_recall": table(scored.rows["precision_recall"], (*_CURVE, "recall", "precision")),
@@ -206,8 +222,7 @@ def boundaries(
         "classes": classes_frame(captured["test"]),
         "labels": labels_frame(scorer.test),
         "strata": strata_frame(scorer.test),
-        "beyond": table(beyond, BEYOND_TABLE),
-        "stride": stride_frame(model, captured["test"], batch_size),
+        **more,
     }
     if match is not None:
         other = {
@@ -223,7 +238,6 @@ def boundaries(
         }
         tables |= match_tables(scorer, captured["test"], scored, other)
     notes += said
-    notes += stride_note(tables["stride"], model.cfg.n_ctx, "bytes" if has_byte_tokens else "tokens")
     headline = _headline(tables["scores"]) | _added(tables["word_differences"])
     if not has_byte_tokens:
         tables["unscored"] = unscored_frame(gaps["test"])
@@ -231,7 +245,7 @@ def boundaries(
         notes += _token_notes(tables["unscored"])
     return Result(
         kind="boundaries",
-        provenance=provenance(config=model.cfg.to_dict(), data=selection.data, seed=seed),
+        provenance=provenance(config=model.cfg.to_dict(), data=selection.data, seed=seed) | {"suite": suite},
         headline=headline,
         tables=tables,
         warnings=tuple(dict.fromkeys([*selection.warnings, *notes, *_warnings(scorer, scored)])),

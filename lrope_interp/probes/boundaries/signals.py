@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from lrope_interp.data import Document
 from lrope_interp.data.held_out import sample_documents
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
@@ -22,10 +22,11 @@ from lrope_interp.probes.capture.capture import COSINE, Progress, Readout, begin
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import (
     RULES,
+    UNTRAINED_SEEDS,
     byte_mean,
     ngram_means,
     random_head_readout,
-    residual_signals,
+    random_head_signals,
     unseen_bytes_note,
     untrained,
 )
@@ -33,6 +34,7 @@ from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.increment_statistics import capture_increments
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.capture.signals import SIGNALS, Signal, SignalColumn, columns
+from lrope_interp.probes.capture.suites import DEFAULT, N_SEEDS
 from lrope_interp.probes.statistics.logistic import Fits
 
 SCORED_SPLITS = ("dev", "test")
@@ -49,7 +51,7 @@ def gather(
     batch_size: int,
     on_progress: Progress | None = None,
 ) -> tuple[dict[str, Captured], list[SignalColumn], TextTables | None, list[str]]:
-    """Capture every split and evaluate every signal.
+    """Capture every split and evaluate every signal of the full suite.
 
     Args:
         model: The trained model.
@@ -64,27 +66,15 @@ def gather(
         alone have values for "fit" too; counts of the training text, None where it could not be loaded; and
         what a reader must know.
     """
-
-    def read(
-        split: str, documents: Sequence[Document], readouts: Sequence[Readout], at: np.ndarray | None = None
-    ) -> Captured:
-        return capture(
-            model,
-            documents,
-            layers=layers,
-            readouts=readouts,
-            hidden_at=at,
-            batch_size=batch_size,
-            on_progress=staged(on_progress, f"capturing {split}"),
-        )
-
+    read = partial(_capture, model, selection, layers, batch_size, on_progress)
     sample = HiddenSample.of(gaps["fit"])
-    fit = read("fit", selection.fit, (COSINE,), sample.at)
+    fit = read("fit", (COSINE,), sample.at)
     fits = Fits()
     ceilings = fit_ceilings(fit, gaps["fit"], sample, fits, on_progress)
     fit = replace(fit, hidden=fit.hidden[:0, :0], hidden_at=fit.hidden_at[:0])  # up to 2 GB, no longer needed
-    readouts = (COSINE, random_head_readout(model, selection.fit), *ceiling_readouts(ceilings))
-    scored = {split: read(split, getattr(selection, split), readouts) for split in SCORED_SPLITS}
+    heads = random_head_readout(model, selection.fit, n_layers=max(layers) + 1)
+    readouts = (COSINE, heads, *ceiling_readouts(ceilings))
+    scored = {split: read(split, readouts) for split in SCORED_SPLITS}
     captured = {"fit": fit, **scored}
 
     is_shared = model.cfg.increments == "shared"
@@ -110,7 +100,8 @@ def gather(
         *counted,
         *([] if jieba is None else [jieba]),
         *RULES,
-        *residual_signals(),
+        Signal(COSINE.name, lambda captured: captured.readouts[COSINE.name]),
+        *random_head_signals(UNTRAINED_SEEDS),
         *untrained(model, selection.fit, batch_size=batch_size, on_progress=on_progress),
     ]
     known = [*SIGNALS.values(), *of_text]
@@ -126,6 +117,59 @@ def gather(
             *fits.notes("fits of the ceiling"),
             *unseen_bytes_note(fit, captured["test"]),
         ],
+    )
+
+
+def gather_default(
+    model: LRopeTransformer,
+    selection: Selection,
+    layers: Sequence[int],
+    *,
+    batch_size: int,
+    on_progress: Progress | None = None,
+) -> tuple[dict[str, Captured], list[SignalColumn], list[str]]:
+    """Read dev and test once, and evaluate the signals of the default suite: no table but that of bytes.
+
+    Args:
+        model: The trained model.
+        selection: Its documents.
+        layers: Which layers are scored.
+        batch_size: Windows at a time.
+        on_progress: Told about every forward pass.
+
+    Returns:
+        What was captured of "dev" and "test"; all signals; and what a reader must know.
+    """
+    seeds, how = UNTRAINED_SEEDS[: N_SEEDS[DEFAULT]], {"batch_size": batch_size}
+    told = staged(on_progress, "capturing fit")
+    fit = capture_increments(model, selection.fit, layers, **how, on_progress=told)
+    heads = random_head_readout(model, selection.fit, seeds, max(layers) + 1)
+    read = partial(_capture, model, selection, layers, batch_size, on_progress)
+    scored = {split: read(split, (heads,)) for split in SCORED_SPLITS}
+    controls = [byte_mean(fit, model.cfg.increments == "shared"), *random_head_signals(seeds)]
+    controls += untrained(model, selection.fit, seeds=seeds, **how, on_progress=on_progress)
+    found = [column for signal in [*SIGNALS.values(), *controls] for column in columns(signal, scored)]
+    return scored, found, unseen_bytes_note(fit, scored["test"])
+
+
+def _capture(
+    model: LRopeTransformer,
+    selection: Selection,
+    layers: Sequence[int],
+    batch_size: int,
+    on_progress: Progress | None,
+    split: str,
+    readouts: Sequence[Readout],
+    hidden_at: np.ndarray | None = None,
+) -> Captured:
+    return capture(
+        model,
+        getattr(selection, split),
+        layers=layers,
+        readouts=readouts,
+        hidden_at=hidden_at,
+        batch_size=batch_size,
+        on_progress=staged(on_progress, f"capturing {split}"),
     )
 
 

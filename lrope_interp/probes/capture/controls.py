@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import random_heads, randomised_control
 from lrope_interp.probes.capture.cache import model_identity, remembered
-from lrope_interp.probes.capture.capture import COSINE, Progress, Readout, capture, head_readout, staged
+from lrope_interp.probes.capture.capture import Progress, Readout, capture, head_readout, staged
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.signals import Signal
 from lrope_interp.probes.statistics.suffixes import grow, look_up
@@ -190,7 +190,12 @@ def _room(captured: Captured) -> Int64[np.ndarray, " n_tokens"]:
 
 
 def untrained(
-    model: LRopeTransformer, fit: Sequence[Document], *, batch_size: int, on_progress: Progress | None = None
+    model: LRopeTransformer,
+    fit: Sequence[Document],
+    *,
+    seeds: Sequence[int] = UNTRAINED_SEEDS,
+    batch_size: int,
+    on_progress: Progress | None = None,
 ) -> list[Signal]:
     """Make the controls that never learned: one signal a seed.
 
@@ -202,33 +207,42 @@ def untrained(
     Args:
         model: The trained model.
         fit: Documents on which the spread is measured.
+        seeds: Of the random weights.
         batch_size: Windows at a time.
-        on_progress: Told about every forward pass, by stages "untrained 1/5", ...
+        on_progress: Told about every forward pass, by stages "untrained 1/2", ...
     """
     tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
     identity = model_identity(model) | {"what": "untrained", "calibration": sorted(one.sha256 for one in fit)}
     identity |= {"overlap": UNTRAINED_OVERLAP}
 
+    @lru_cache(maxsize=1)  # one split is read after the other
+    def control(seed: int, n_layers: int) -> LRopeTransformer:
+        return randomised_control(model, tokens, seed, n_layers=n_layers)
+
     def read(seed: int, number: int, captured: Captured) -> Float32[np.ndarray, "layers heads n_bytes"]:
-        stage = staged(on_progress, f"untrained {number}/{len(UNTRAINED_SEEDS)}")
+        stage = staged(on_progress, f"untrained {number}/{len(seeds)}")
         place = {"layers": list(captured.layers), "documents": [one.sha256 for one in captured.documents]}
+
         return remembered(
             identity | place | {"seed": seed},
-            lambda: _increments_of(randomised_control(model, tokens, seed), batch_size, stage, captured),
+            lambda: _increments_of(control(seed, max(captured.layers) + 1), batch_size, stage, captured),
         )
 
     return [
         Signal("untrained", partial(read, seed, number), seed=seed)
-        for number, seed in enumerate(UNTRAINED_SEEDS, start=1)
+        for number, seed in enumerate(seeds, start=1)
     ]
 
 
 def random_head_readout(
-    model: LRopeTransformer, fit: Sequence[Document], seeds: Sequence[int] = UNTRAINED_SEEDS
+    model: LRopeTransformer,
+    fit: Sequence[Document],
+    seeds: Sequence[int] = UNTRAINED_SEEDS,
+    n_layers: int | None = None,
 ) -> Readout:
-    """Return what reads the trained trunk through random heads, one a seed, while it is captured."""
+    """Return what reads the trained trunk, its first layers or all, through random heads, one a seed."""
     tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
-    return head_readout(RANDOM_HEAD, [random_heads(model, tokens, seed) for seed in seeds])
+    return head_readout(RANDOM_HEAD, [random_heads(model, tokens, seed, n_layers) for seed in seeds])
 
 
 def random_head(captured: Captured, seed: int) -> Float32[np.ndarray, "layers heads n_bytes"]:
@@ -238,10 +252,9 @@ def random_head(captured: Captured, seed: int) -> Float32[np.ndarray, "layers he
     return captured.readouts[RANDOM_HEAD][:, at : at + n_heads]
 
 
-def residual_signals() -> list[Signal]:
-    """Return the controls that were read off the residual stream with `random_head_readout` and `COSINE`."""
-    heads = [Signal(RANDOM_HEAD, partial(random_head, seed=seed), seed=seed) for seed in UNTRAINED_SEEDS]
-    return [Signal(COSINE.name, lambda captured: captured.readouts[COSINE.name]), *heads]
+def random_head_signals(seeds: Sequence[int]) -> list[Signal]:
+    """Return the controls that `random_head_readout` read off the residual stream."""
+    return [Signal(RANDOM_HEAD, partial(random_head, seed=seed), seed=seed) for seed in seeds]
 
 
 def calibration_tokens(

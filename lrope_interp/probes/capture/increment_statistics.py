@@ -89,6 +89,7 @@ def fit_increments(
     model: LRopeTransformer,
     documents: Sequence[Document],
     *,
+    n_layers: int | None = None,
     batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
 ) -> IncrementStatistics:
@@ -99,11 +100,12 @@ def fit_increments(
     Args:
         model: Any model; a fixed one gives ones.
         documents: Text that is not scored later.
+        n_layers: Of how many layers, from the first on; None for all.
         batch_size: Windows at a time; it changes nothing else.
         on_progress: Told about the forward passes.
     """
-    every = range(model.cfg.n_layers)
-    captured = capture_increments(model, documents, every, batch_size=batch_size, on_progress=on_progress)
+    layers = range(model.cfg.n_layers if n_layers is None else n_layers)
+    captured = capture_increments(model, documents, layers, batch_size=batch_size, on_progress=on_progress)
     return IncrementStatistics.of(captured, model.cfg.d_vocab)
 
 

@@ -30,11 +30,10 @@ from lrope_interp.data.documents import Reading, unique_documents
 from lrope_interp.data.held_out import MAX_BYTES, piece_of, shared_shingles
 from lrope_interp.data.labels.words import without_space
 from lrope_interp.data.texts import AnyText, gold_documents, text_documents, text_splits
-from lrope_interp.errors import LRopeError, plural
+from lrope_interp.errors import LRopeError, plural, unknown
 from lrope_interp.models import LRopeTransformer
 
 HELD_OUT = ("fit", "dev", "test")
-FIT_BYTES = 100_000
 GIVEN = "text:given"  # the name of a text that has none
 ALSO_TRAINED = "also occur in training text"
 _MOST_SHARED = 0.02
@@ -136,7 +135,7 @@ def select(
     text: AnyText | None = None,
     data: str | Selection | None = None,
     *,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | Mapping[str, int] = MAX_BYTES,
     spread: bool = False,
 ) -> Selection:
     """Select what an analysis reads: a text, a corpus, or what was selected before.
@@ -146,7 +145,7 @@ def select(
         text: See `select_text`.
         data: Name of a corpus (see `select_corpus`), or a selection. With neither `text` nor `data`, the
             held-out part of the run's own corpus.
-        max_bytes: The most bytes of each language in each split.
+        max_bytes: The most bytes of each language in each split; a mapping has a number a split.
         spread: See `select_corpus`.
 
     Raises:
@@ -166,7 +165,7 @@ def select(
                 )
         return data
     if text is not None:
-        return select_text(model, text, max_bytes=max_bytes)
+        return select_text(model, text, max_bytes=max_bytes, spread=spread)
     return select_corpus(model, data, max_bytes=max_bytes, spread=spread)
 
 
@@ -201,7 +200,7 @@ def select_corpus(
     model: LRopeTransformer | Mapping[str, Any],
     name: str | None = None,
     *,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | Mapping[str, int] = MAX_BYTES,
     encoding_errors: str = "strict",
     text_column: str = "text",
     spread: bool = False,
@@ -211,11 +210,10 @@ def select_corpus(
     Args:
         model: The model, loaded from a run; or the run's `data.json`.
         name: A corpus, as in `--data`. One that the model never saw is held out as a whole.
-        max_bytes: The most bytes of each language in each split.
+        max_bytes: The most bytes of each language in each split; a mapping has a number a split.
         encoding_errors: For `file:` and `hf:` corpora other than the model's own, "strict" or "replace".
         text_column: For tables other than the model's own, the column that holds the text.
-        spread: Whether few bytes shall still come from many documents: dev and test take a shorter
-            piece of each, and fit has up to four times `max_bytes`, as far as 100,000 bytes a language.
+        spread: Whether few bytes shall still come from many documents, by a shorter piece of each.
 
     Raises:
         LRopeError: The corpus cannot be loaded, or the model was trained on what would be scored.
@@ -225,9 +223,8 @@ def select_corpus(
     corpus = load_corpus_for(manifest, name, **how).held_out_from(manifest)
     for split in HELD_OUT:
         assert_held_out(manifest, corpus.documents(split))
-    splits = {split: evaluation_documents(corpus, split, max_bytes, spread) for split in HELD_OUT}
-    if spread:
-        splits["fit"] = evaluation_documents(corpus, "fit", max(max_bytes, min(FIT_BYTES, 4 * max_bytes)))
+    most = _by_split(max_bytes)
+    splits = {split: evaluation_documents(corpus, split, most[split], spread) for split in HELD_OUT}
     training, warnings = training_text(manifest, corpus)
     return Selection.of(corpus.name, splits, training=training, warnings=warnings)
 
@@ -236,8 +233,9 @@ def select_text(
     model: LRopeTransformer | Mapping[str, Any],
     text: AnyText,
     *,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | Mapping[str, int] = MAX_BYTES,
     encoding_errors: str = "strict",
+    spread: bool = False,
 ) -> Selection:
     """Select the paragraphs of a text, de-spaced if the run's own text was.
 
@@ -249,22 +247,24 @@ def select_text(
         model: The model, loaded from a run; or the run's `data.json`.
         text: The text itself, or a `Path` of a UTF-8 file; its units are the paragraphs between blank lines.
             Of a list of texts the units are its entries.
-        max_bytes: The most bytes of each split.
+        max_bytes: The most bytes of each split; a mapping has a number a split.
         encoding_errors: "strict" or "replace".
+        spread: See `select_corpus`.
     """
     manifest = manifest_of(model)
     is_despaced = Reading.of(manifest).despaced
     documents = text_documents(text, encoding_errors=encoding_errors, is_despaced=is_despaced)
     name = f"text:{text.name}" if isinstance(text, Path) else GIVEN
-    return _select_units(manifest, name, documents, max_bytes)
+    return _select_units(manifest, name, documents, _by_split(max_bytes), spread)
 
 
 def select_gold(
     model: LRopeTransformer | Mapping[str, Any],
     path: Path | str,
     *,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | Mapping[str, int] = MAX_BYTES,
     encoding_errors: str = "strict",
+    spread: bool = False,
 ) -> Selection:
     """Select the units of a gold segmentation, de-spaced if the run's own text was.
 
@@ -275,13 +275,14 @@ def select_gold(
     Args:
         model: The model, loaded from a run; or the run's `data.json`.
         path: A sentence a line with blanks between words, or CoNLL-U.
-        max_bytes: The most bytes of each split.
+        max_bytes: The most bytes of each split; a mapping has a number a split.
         encoding_errors: "strict" or "replace".
+        spread: See `select_corpus`.
     """
     manifest = manifest_of(model)
     is_despaced = Reading.of(manifest).despaced
     documents = gold_documents(path, encoding_errors=encoding_errors, is_despaced=is_despaced)
-    selection = _select_units(manifest, f"gold:{Path(path).name}", documents, max_bytes)
+    selection = _select_units(manifest, f"gold:{Path(path).name}", documents, _by_split(max_bytes), spread)
     if any(one.word_grade == "gold" or not one.is_despaced for one in selection.dev):
         return selection
     problem = (
@@ -292,7 +293,11 @@ def select_gold(
 
 
 def _select_units(
-    manifest: Mapping[str, Any], name: str, documents: Sequence[Document], max_bytes: int
+    manifest: Mapping[str, Any],
+    name: str,
+    documents: Sequence[Document],
+    most: Mapping[str, int],
+    spread: bool,
 ) -> Selection:
     """Split the units of the user's text, or test on them all and take the rest from the run's corpus."""
     assert_held_out(manifest, documents)
@@ -303,12 +308,12 @@ def _select_units(
         if isinstance(documents, tuple):
             documents, _ = unique_documents(documents)
         limited = Corpus(name, (CorpusPart(name, documents[0].language, documents, held_out_share=1.0),))
-        splits = {split: evaluation_documents(limited, split, max_bytes) for split in HELD_OUT}
+        splits = {split: evaluation_documents(limited, split, most[split], spread) for split in HELD_OUT}
     else:
-        own = select_corpus(manifest, max_bytes=max_bytes)
+        own = select_corpus(manifest, max_bytes=most, spread=spread)
         test = tuple(splits["test"])
-        if sum(document.n_bytes for document in test) > max_bytes:  # one piece of equal length of each
-            test = tuple(piece_of(document, max(max_bytes // len(test), 1)) for document in test)
+        if sum(document.n_bytes for document in test) > most["test"]:  # one piece of equal length of each
+            test = tuple(piece_of(document, max(most["test"] // len(test), 1)) for document in test)
         splits |= {"fit": _apart(own.fit, test), "dev": _apart(own.dev, test), "test": test}
         for split in ("fit", "dev"):
             if not splits[split]:
@@ -330,6 +335,16 @@ def _select_units(
     if len(splits["test"]) == 1:
         warnings.append("a single test unit gives no interval")
     return Selection.of(name, splits, training=training, warnings=warnings)
+
+
+def _by_split(max_bytes: int | Mapping[str, int]) -> dict[str, int]:
+    """Return the most bytes of every split; a split that a mapping leaves out has the usual."""
+    if not isinstance(max_bytes, Mapping):
+        return dict.fromkeys(HELD_OUT, max_bytes)
+    for split in max_bytes:
+        if split not in HELD_OUT:
+            raise unknown("split in max_bytes:", split, HELD_OUT)
+    return dict.fromkeys(HELD_OUT, MAX_BYTES) | dict(max_bytes)
 
 
 def _apart(own: tuple[Document, ...], test: tuple[Document, ...]) -> tuple[Document, ...]:

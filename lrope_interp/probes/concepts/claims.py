@@ -50,8 +50,9 @@ _CLAIMS += ("type_auc", "type_auc_low", "type_auc_high", "type_best_control", "t
 _CLAIMS += ("type_above", "type_above_low", "type_above_high")
 _CLAIMS += tuple(f"{name}_auc" for name in _SINGLE)
 _CLAIMS += ("selectivity", "selectivity_low", "selectivity_high", "mdl_bits")
-_CLAIMS += ("gain", "gain_low", "gain_high", "type_gain", "type_gain_low", "type_gain_high")
-_CLAIMS += ("gain_untrained", "type_gain_untrained")
+_GAINS = ("gain", "gain_low", "gain_high", "type_gain", "type_gain_low", "type_gain_high")
+_GAINS += ("gain_untrained", "type_gain_untrained")
+_CLAIMS += _GAINS
 _CLAIMS += ("is_adding", "n", "n_concept", "n_types", "n_documents", "verdict")
 _FITS = ("family", "control", "features", "layer", "c", "n_features", "n_train", "n_fits", "n_unconverged")
 
@@ -223,6 +224,8 @@ class Claims:
 
     def _gains(self, features: str, layer: int | None, number: int) -> dict[str, Any]:
         """Return by how much a probe of all controls of the text improves when the features are added."""
+        if (JOINT, "", None) not in self.by_key:
+            return dict.fromkeys(_GAINS, math.nan) | {"is_adding": None}
         joint, plus = self.by_key[JOINT, "", None], self.by_key[JOINT_PLUS, features, layer]
         other = self.by_key.get((JOINT_UNTRAINED, features, layer))
         row: dict[str, Any] = {}

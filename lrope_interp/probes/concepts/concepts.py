@@ -22,18 +22,17 @@ from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, ch
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import UNTRAINED_SEEDS
 from lrope_interp.probes.capture.selection import Selection, check_beside, manifest_of, select
+from lrope_interp.probes.capture.suites import DEFAULT, N_SEEDS, amounts, is_full
 from lrope_interp.probes.concepts.claims import Claims
 from lrope_interp.probes.concepts.erasing import MarkedText
 from lrope_interp.probes.concepts.erasures import erasures
-from lrope_interp.probes.concepts.features import Features, SpanTokens
+from lrope_interp.probes.concepts.features import BYTE_WINDOW, JOINT, OF_TEXT, Features, SpanTokens
 from lrope_interp.probes.concepts.options import (
     FEATURES,
     INCREMENTS,
-    MAX_BYTES,
     MOST_RESID_SPANS,
     MOST_SPANS,
     RESID,
-    SUITES,
 )
 from lrope_interp.probes.concepts.probes import run_probes
 from lrope_interp.probes.concepts.reads import ModelReader, Sources, normalised, structure_signals
@@ -96,10 +95,10 @@ def probe(
     concepts: str | Sequence[str] | None = None,
     spans: Path | str | SpansOf | None = None,
     features: str | Sequence[str] = INCREMENTS,
-    suite: str = "default",
+    suite: str = DEFAULT,
     fixed_model: LRopeTransformer | None = None,
     max_spans: int = MOST_SPANS,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | None = None,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
@@ -119,18 +118,19 @@ def probe(
         spans: A file of spans of one's own with their texts (see `select_spans`); or, with `data`, a function
             that gives the spans of documents. They are one family, "spans".
         features: Some of "increments", "positions", "resid".
-        suite: "default": probes with all controls, gaps and trees. "full": code lengths, sparse paths and
-            erasures too.
+        suite: "default": probes beside bytes, untrained models, random heads and control tasks. "full": also
+            n-grams, place, entropy and all of these together, code lengths, sparse paths, erasures, gaps and
+            trees; on more text, with more seeds.
         fixed_model: A fixed model of the same shape and training, as one more control.
         max_spans: The most spans of a family; 20,000 where residual streams are probed.
-        max_bytes: The most bytes of each language in each split.
+        max_bytes: The most bytes of each language in each split; None for what the suite reads.
         seed: Of samples, control tasks and resamples.
         batch_size: Windows at a time; it changes no number.
         on_progress: Told the stage, what is done of it and all of it.
 
     Returns:
-        A result of kind "probe" with the tables `claims`, `probes`, `fits`, `spans`, `contrasts`, `pairs`,
-        `trees`, `examples`, and of the full suite `sparse` and `erasures`.
+        A result of kind "probe" with the tables `claims`, `probes`, `fits`, `spans`, `examples`, and of the
+        full suite `contrasts`, `pairs`, `trees`, `sparse` and `erasures`.
 
     Raises:
         LRopeError: No such concept or layer, too few spans, or increments of a model that has none.
@@ -144,11 +144,10 @@ def probe(
             raise unknown("features", name, FEATURES)
     if not features or len(set(features)) < len(features):
         raise LRopeError(f"features must be one or more of {', '.join(FEATURES)}, each once")
-    if suite not in SUITES:
-        raise unknown("suite", suite, SUITES)
+    has_all, text_amounts = is_full(suite), amounts("probe", suite, max_bytes)
     if max_spans < 1:
         raise LRopeError(f"max_spans must be at least 1, got {max_spans}")
-    most, is_full = min(max_spans, MOST_RESID_SPANS) if RESID in features else max_spans, suite == "full"
+    most = min(max_spans, MOST_RESID_SPANS) if RESID in features else max_spans
     if increments_name(model) == "fixed" and set(features) != {RESID}:
         raise LRopeError(
             "the increments of this model are all 1, so there is nothing in them to decode; probe its "
@@ -157,8 +156,9 @@ def probe(
     if fixed_model is not None:
         _check_twin(fixed_model, model)
     if not isinstance(spans, Path | str):
-        selection, given = select(model, text, data, max_bytes=max_bytes, spread=True), spans
+        selection, given = select(model, text, data, **text_amounts), spans
     elif text is data is concepts is None:
+        max_bytes = max_bytes or max(text_amounts["max_bytes"].values())
         selection, given = select_spans(manifest_of(model), spans, max_bytes=max_bytes)
     else:
         raise LRopeError(
@@ -174,8 +174,11 @@ def probe(
     if RESID in features:
         last = [SpanTokens.of(captured, sample.spans).last for sample in samples]
         hidden_at = captured.token_starts[np.unique(np.concatenate(last))].astype(np.int64)
-    reader, fit = ModelReader(whole.documents, hidden_at, batch_size, on_progress), selection.fit
-    seeds = UNTRAINED_SEEDS if model.cfg.increments != "fixed" else ()
+    seeds, fit = UNTRAINED_SEEDS[: N_SEEDS[suite]], selection.fit
+    reader = ModelReader(
+        whole.documents, hidden_at, batch_size, on_progress, seeds, n_layers=max(layers) + 1, predicts=has_all
+    )
+    seeds = seeds if model.cfg.increments != "fixed" else ()
     sources = Sources(
         captured=captured,
         layers=layers,
@@ -193,20 +196,21 @@ def probe(
     bootstrap = Bootstrap(seed)
     frames: dict[str, list[pd.DataFrame]] = {}
     for sample in samples:
-        read = Features(sample, sources, features)
+        read = Features(sample, sources, features, (*OF_TEXT, JOINT) if has_all else (BYTE_WINDOW,))
         sets = [*read.of_text(), *read.of_layers()]
-        outcomes = run_probes(sample, sets, identity, with_codes=is_full, seed=seed, on_progress=on_progress)
+        outcomes = run_probes(sample, sets, identity, with_codes=has_all, seed=seed, on_progress=on_progress)
         claims = Claims(sample, outcomes, bootstrap)
         own = {"claims": claims.claims(), "probes": claims.probes(), "fits": claims.fits()}
         own["spans"] = spans_frame(sample)
         own["examples"] = examples_frame(sample, sources, normalised(sources, whole.n_train))
-        if is_full:
+        if has_all:
             own["sparse"] = sparse_frame(sample, read, seed)
             own |= _erasures(model, whole, sample, layers, seed, batch_size, on_progress)
         for name, frame in own.items():
             frames.setdefault(name, []).append(frame)
     tables = {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
-    tables |= _structure(whole, sources, bootstrap, on_progress)
+    if has_all:
+        tables |= _structure(whole, sources, bootstrap, on_progress)
     known = provenance(config=model.cfg.to_dict(), data=dict(selection.data), seed=seed)
     known |= {"suite": suite, "features": list(features), "has_twin": fixed_model is not None}
     return Result(

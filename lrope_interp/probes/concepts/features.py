@@ -21,7 +21,7 @@ from lrope_interp.data.spans.typed import Spans
 from lrope_interp.models.increments import inverse_frequencies
 from lrope_interp.probes.capture.capture import HIDDEN
 from lrope_interp.probes.capture.captured import Captured
-from lrope_interp.probes.capture.controls import RANDOM_HEAD, UNTRAINED_SEEDS
+from lrope_interp.probes.capture.controls import RANDOM_HEAD
 from lrope_interp.probes.concepts.options import INCREMENTS, POSITIONS, RESID
 from lrope_interp.probes.concepts.reads import PREDICTIONS, Sources
 from lrope_interp.probes.concepts.spans import SpanSample
@@ -73,11 +73,13 @@ class Features:
         sample: The spans.
         sources: What the models did.
         kinds: Some of "increments", "positions", "resid".
+        text_controls: Some of `OF_TEXT`; and `JOINT`, to which features are then added too.
     """
 
     sample: SpanSample
     sources: Sources
     kinds: tuple[str, ...]
+    text_controls: tuple[str, ...] = (*OF_TEXT, JOINT)
     _kept: dict[tuple[str, str, int], np.ndarray] = field(default_factory=dict, compare=False)
 
     def of_text(self) -> Iterator[FeatureSet]:
@@ -89,8 +91,8 @@ class Features:
             ENTROPY: self._entropies,
             JOINT: lambda: self._joint,
         }
-        for name, make in makers.items():
-            yield FeatureSet(name, "", None, (make,))
+        for name in self.text_controls:
+            yield FeatureSet(name, "", None, (makers[name],))
 
     def of_layers(self) -> Iterator[FeatureSet]:
         """Yield what is claimed for every layer and for all together, and its controls of the same shape."""
@@ -124,7 +126,8 @@ class Features:
     def _of_layer(self, kind: str, layer: int | None) -> Iterator[FeatureSet]:
         seeds = {NONE: 1, UNTRAINED: len(self.sources.untrained)}
         if kind != RESID and RANDOM_HEAD in self.sources.model:
-            seeds[RANDOM_HEAD] = len(UNTRAINED_SEEDS)
+            n_heads = self.sources.model[INCREMENTS].shape[1]
+            seeds[RANDOM_HEAD] = self.sources.model[RANDOM_HEAD].shape[1] // n_heads
         if self.sources.twin is not None:
             seeds[FIXED] = 1
         for control, n_seeds in seeds.items():
@@ -134,6 +137,8 @@ class Features:
             )
             if matrices:
                 yield FeatureSet(control, kind, layer, matrices)
+        if JOINT not in self.text_controls:
+            return
         yield FeatureSet(JOINT_PLUS, kind, layer, (lambda: self._beside_joint(NONE, kind, layer),))
         if self.sources.untrained:
             more = (lambda: self._beside_joint(UNTRAINED, kind, layer),)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -51,7 +52,7 @@ class Sources:
 
     Attributes:
         captured: The documents and their tokens.
-        layers: The layers that are probed; reads hold all layers of the model.
+        layers: The layers that are probed; reads hold all layers up to the last of them.
         model: Of the model that is explained.
         untrained: Of control models, one a seed.
         twin: Of a fixed model, if there is one.
@@ -77,15 +78,21 @@ class ModelReader:
         hidden_at: Joined bytes, rising, at which residual streams are kept; they begin tokens.
         batch_size: Windows at a time; it changes no number.
         on_progress: Told the stage, bytes done and bytes in all.
+        seeds: Of random heads and untrained models.
+        n_layers: How many layers are read, from the first on; None for all.
+        predicts: Whether the model that is explained is asked for predictions.
     """
 
     documents: tuple[Document, ...]
     hidden_at: Int64[np.ndarray, " m"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     batch_size: int = 16
     on_progress: Progress | None = None
+    seeds: tuple[int, ...] = UNTRAINED_SEEDS
+    n_layers: int | None = None
+    predicts: bool = True
 
     def trained(self, model: LRopeTransformer, calibration: Sequence[Document]) -> Reads:
-        """Read increments, predictions, and the stream through random heads, five a layer.
+        """Read increments, predictions, and the stream through random heads, one a seed in each layer.
 
         Args:
             model: The model that is explained.
@@ -93,24 +100,25 @@ class ModelReader:
         """
         readouts: tuple[Readout, ...] = ()
         if model.cfg.increments != "fixed":
-            readouts = (random_head_readout(model, calibration),)
-        return self._read(model, "model", readouts, {"calibration": _hashes(calibration)})
+            readouts = (random_head_readout(model, calibration, self.seeds, self.n_layers),)
+        said = {"calibration": _hashes(calibration), "seeds": list(self.seeds)}
+        return self._read(model, "model", readouts, said, predicts=self.predicts)
 
     def untrained(self, model: LRopeTransformer, calibration: Sequence[Document], seed: int) -> Reads:
         """Read increments and the stream of a control model that never learned."""
         tokens = calibration_tokens(calibration, model.cfg.n_ctx, model.own_tokenizer())
-        control = randomised_control(model, tokens.to(model.cfg.device), seed)
-        stage = f"untrained {seed + 1}/{len(UNTRAINED_SEEDS)}"
-        return self._read(control, stage, (), {}, is_control=True)
+        control = randomised_control(model, tokens.to(model.cfg.device), seed, n_layers=self.n_layers)
+        stage = f"untrained {seed + 1}/{len(self.seeds)}"
+        return self._read(control, stage, (), {}, overlap=UNTRAINED_OVERLAP)
 
     def twin(self, twin: LRopeTransformer, model: LRopeTransformer, calibration: Sequence[Document]) -> Reads:
         """Read the stream of a fixed model, through the random heads that are put on the model's too.
 
         A fixed model has no increments to read; what a head could make of its stream is the question.
         """
-        heads = random_head_readout(model, calibration, UNTRAINED_SEEDS[:1])
+        heads = random_head_readout(model, calibration, self.seeds[:1], self.n_layers)
         said = {"heads": model_identity(model), "calibration": _hashes(calibration)}
-        return self._read(twin, "fixed", (heads,), said)
+        return self._read(twin, "fixed", (heads,), said, predicts=self.predicts)
 
     def _read(
         self,
@@ -118,18 +126,20 @@ class ModelReader:
         stage: str,
         readouts: tuple[Readout, ...],
         said: Mapping[str, object],
-        is_control: bool = False,
+        predicts: bool = False,
+        overlap: float = OVERLAP,
     ) -> Reads:
         """Read piece after piece, and put what was read together; controls are not asked to predict."""
-        known = model_identity(model) | {"heads": [one.name for one in readouts], "is_control": is_control}
-        known |= dict(said)
+        how = {"predictions": predicts, "overlap": overlap}
+        known = model_identity(model) | {"heads": [one.name for one in readouts], "n_layers": self.n_layers}
+        known |= how | dict(said)
         found: list[Reads] = []
         n_done, n_bytes = 0, sum(one.n_bytes for one in self.documents)
         for piece, hidden_at in self._pieces():
             found.append(
                 remembered(
                     known | {"documents": _hashes(piece), "hidden": hidden_at.tolist()},
-                    lambda piece=piece, at=hidden_at: self._piece(model, piece, readouts, at, is_control),
+                    lambda piece=piece, at=hidden_at: self._piece(model, piece, readouts, at, **how),
                     KIND,
                     _KEPT,
                 )
@@ -160,20 +170,20 @@ class ModelReader:
         documents: tuple[Document, ...],
         readouts: tuple[Readout, ...],
         hidden_at: Int64[np.ndarray, " m"],
-        is_control: bool,
+        **how: Any,
     ) -> Reads:
         """Run a model over some documents; what is read is that at the first bytes of tokens."""
         captured = capture(
             model,
             documents,
-            predictions=not is_control,
+            layers=None if self.n_layers is None else range(self.n_layers),
             readouts=readouts,
             hidden_at=hidden_at,
-            overlap=UNTRAINED_OVERLAP if is_control else OVERLAP,
+            **how,
             batch_size=self.batch_size,
         )
         at_bytes = {INCREMENTS: captured.increments, **captured.readouts}
-        if not is_control:
+        if how["predictions"]:
             predictions = (captured.entropy, captured.surprisal, captured.entropy_next)
             at_bytes[PREDICTIONS] = np.stack(predictions)[None]
         found = {name: captured.at_tokens(values) for name, values in at_bytes.items()}
@@ -224,7 +234,7 @@ def structure_signals(
     if RANDOM_HEAD in sources.model:
         n_heads = own.shape[1]
         drawn = sources.model[RANDOM_HEAD][layers]
-        parts = [drawn[:, seed * n_heads : (seed + 1) * n_heads] for seed in range(len(UNTRAINED_SEEDS))]
+        parts = [drawn[:, at : at + n_heads] for at in range(0, drawn.shape[1], n_heads)]
         signals[RANDOM_HEAD] = [of(_normalised(one, captured, n_train)) for one in parts]
     return test, signals
 

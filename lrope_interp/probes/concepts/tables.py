@@ -97,11 +97,12 @@ def sparse_frame(sample: SpanSample, features: Features, seed: int) -> pd.DataFr
 
 
 def headline(claims: pd.DataFrame) -> dict[str, float | None]:
-    """Return how many claims stand, and how many add something to all controls of the text."""
+    """Return how many claims stand, and how many add to all controls of the text, where that was asked."""
+    adding = claims["is_adding"].dropna().tolist()
     return {
         "n_claims": float(len(claims)),
         "n_beyond_controls": float(claims["verdict"].tolist().count(BEYOND)),
-        "n_adding": float(claims["is_adding"].to_numpy(bool).sum()),
+        "n_adding": float(sum(adding)) if adding else None,
         "best_above": None if claims.empty else float(np.nanmax(claims["above"].to_numpy(float))),
     }
 

@@ -28,7 +28,7 @@ from lrope_interp.probes.capture.capture import (
     window_sums,
 )
 from lrope_interp.probes.capture.controls import calibration_tokens
-from lrope_interp.probes.capture.selection import ALSO_TRAINED, FIT_BYTES, Selection, describe, select
+from lrope_interp.probes.capture.selection import ALSO_TRAINED, Selection, describe, select
 from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap, Units
 from lrope_interp.probes.statistics.estimates import Estimate, Scoring
 from lrope_interp.probes.studies.definitions.pairs import (
@@ -54,6 +54,7 @@ _COUNTS = ("kind", "n_found", "n_far", "n_shared", "n_measured")
 _MATCHES = ("kind", "control", "n", "n_controls", "apart_tokens", "apart_lines")
 _PAIRS = ("document", "kind", "byte", "n_tokens", "n_lines")
 _FEW = 500
+_FIT_BYTES = 100_000
 _STEPS_AN_OCTAVE = 4
 _MOST_LINES = 5
 _BINS = 5
@@ -118,7 +119,7 @@ def definition_uses(
         most_pairs=most_pairs,
         on_progress=on_progress,
     )
-    fit = sample_documents(selection.fit, FIT_BYTES)
+    fit = sample_documents(selection.fit, _FIT_BYTES)
     tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
     pairs: Any = found.pairs
     readings: dict[str, list[Reading]] = {TRAINED: [], UNTRAINED: []}
