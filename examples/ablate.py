@@ -40,15 +40,13 @@ model
 # | 1, ordinary RoPE | everything, *scale included* | a lot, if its mean is far from 1 |
 # | the layer's mean | all variation | what the variation is worth |
 # | the byte's mean | the context | **nothing, by construction** |
-# | the same byte, elsewhere | the context, but not the spread | nothing, likewise |
-# | shuffled | the right places | more than the mean, if places matter |
 
 # %%
 result = lr.ablate(model, max_bytes=10_000)  # of text that no mean is fitted on
 result
 
 # %% [markdown]
-# The third and fourth rows check the machinery at layer 0, which reads no context, and are findings above.
+# The third row checks the machinery at layer 0, which reads no context, and is a finding above.
 # The figure splits freezing to 1 into scale, what the byte carries, and context. The parts sum by
 # construction; their *order* is a choice.
 
@@ -108,5 +106,5 @@ figure
 # (`lrope-interp train --increments frozen:RUN`). Nor **where the information is**: a layer may cost nothing
 # because another does the same.
 #
-# * [`suite="full"`](../docs/commands/ablate.md): scales, layers one by one, kinds of gaps.
+# * [`suite="full"`](../docs/commands/ablate.md): shuffled, scaled, layers one by one, kinds of gaps.
 # * [What our models lose](../docs/evidence/ablations.md). Next lesson: [probe](../docs/lessons/probe.md).

@@ -65,13 +65,12 @@ pd.DataFrame(rows).rename("layer {}".format).round(3)
 # ## Every control at once
 #
 # How well do increments tell boundaries from other gaps, on text that the run did not train on? Beside the
-# layers stand the byte table, the model's entropy and surprisal, and five untrained models with the same
+# layers stand the byte table, the model's entropy and surprisal, and two untrained models with the same
 # spread. The verdict is the interval of the difference from the strongest: left of the line the control is
 # better.
 
 # %%
-held_out = lr.select_corpus(model, max_bytes=12_000, spread=True)
-result = lr.boundaries(model, data=held_out, labels=["whitespace", "words"])
+result = lr.boundaries(model, labels=["whitespace", "words"])
 result
 
 # %%
@@ -83,6 +82,6 @@ result.plot("controls", label="words")
 # A high score says that increments *differ* at boundaries, not that predictions need them: that is
 # [the next lesson](../docs/lessons/ablate.md). Nor does it say that another seed agrees: layers swap roles.
 #
-# * [`lr.boundaries(model)`](../docs/commands/boundaries.md): every label, more text.
+# * [`lr.boundaries(model)`](../docs/commands/boundaries.md): every label; with `suite="full"` more text, nulls, a ceiling.
 # * `text=Path("novel.txt")`: your own text. `result.report("page.html")`: everything on one page.
 # * [What our models show](../docs/evidence/boundaries.md).

@@ -61,7 +61,8 @@ def coin(documents) -> lr.Spans:
     return spans_of(documents, ("heads", "tails"), toss)
 
 
-held_out = lr.select_corpus(model, max_bytes=12_000, spread=True)
+most = {"fit": 48_000, "dev": 12_000, "test": 12_000}
+held_out = lr.select_corpus(model, max_bytes=most, spread=True)
 real = lr.probe(model, data=held_out, spans=capitals, layers=1, max_spans=1_500)
 real
 
@@ -98,7 +99,7 @@ with torch.inference_mode():
 # %% [markdown]
 # One text, no interval, no random erasure beside it: a recipe, not a result.
 #
-# * `suite="full"`: erasures in every layer, beside random and shuffled ones.
+# * `suite="full"`: n-grams and place as controls, erasures in every layer, beside random and shuffled ones.
 # * `features="resid"`: the hidden state before the layer.
 # * [`lr.probe(model)`](../docs/commands/probe.md): what the corpus itself marks.
 # * [What our models show](../docs/evidence.md): a control wins nearly everywhere.
