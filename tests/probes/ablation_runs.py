@@ -22,10 +22,16 @@ def spread_out(model: LRopeTransformer) -> LRopeTransformer:
 
 
 def value(
-    result: Result, intervention: str, layers: str, metric: str = "nats_per_byte", **where: str
+    result: Result, intervention: str, layers: str, metric: str = "nats_per_byte", **where: str | float
 ) -> float:
     rows = result.tables["ablations"]
-    asked = {"intervention": intervention, "layers": layers, "metric": metric, "where": "", "language": "all"}
+    asked: dict[str, str | float] = {
+        "intervention": intervention,
+        "layers": layers,
+        "metric": metric,
+        "where": "",
+        "language": "all",
+    }
     asked |= {"byte_class": "all"} | where
     for name, wanted in asked.items():
         rows = rows[rows[name] == wanted]

@@ -55,7 +55,8 @@ def test_the_seed_of_ablations_draws_replacements_and_intervals(
 ) -> None:
     results = [ablate(model, data=many, suite="full", seed=seed) for seed in (0, 1)]
     one, other = (cast(Any, result.tables["ablations"]) for result in results)
-    is_drawn = one["intervention"].isin(["resample", "shuffle", "shift"])
+    is_drawn = one["intervention"].isin(["resample", "shuffle", "shift", "beyond_random"])
+    is_drawn |= one["where"].str.startswith("random:")
     is_whole = (one["metric"] == "nats_per_byte") & (one["byte_class"] == "all")
     assert differing(one[~is_drawn], other[~is_drawn]) == set(DRAWN)
     assert (one["value"] != other["value"])[is_drawn & is_whole].all()
