@@ -82,6 +82,6 @@ result.plot("controls", label="words")
 # A high score says that increments *differ* at boundaries, not that predictions need them: that is
 # [the next lesson](../docs/lessons/ablate.md). Nor does it say that another seed agrees: layers swap roles.
 #
-# * [`lr.boundaries(model)`](../docs/commands/boundaries.md): every label. `suite="full"`: more text and controls.
+# * [`lr.boundaries(model)`](../docs/commands/boundaries.md): every label; `suite="full"`: more controls.
 # * `text=Path("novel.txt")`: your own text. `result.report("page.html")`: everything on one page.
 # * [What our models show](../docs/evidence/boundaries.md).
