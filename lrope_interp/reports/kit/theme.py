@@ -92,7 +92,7 @@ def template() -> go.layout.Template:
             "align": "left",
             "font": {"family": SANS, "size": 12, "color": INK},
         },
-        legend={"font": {"size": 11}, "bgcolor": "rgba(255, 255, 255, 0.85)"},
+        legend={"font": {"size": 11}, "bgcolor": "rgba(0, 0, 0, 0)"},
         colorway=[layer_colour(i, 6) for i in range(6)],
         dragmode=False,
         hovermode="closest",
