@@ -126,10 +126,10 @@ def test_declared_looks_keep_a_false_equivalent_at_five_in_a_hundred() -> None:
     """Differences at the margin: four looks at 5 % each find "equivalent" in more than 8 of 100 cases."""
     rng, at, margin = np.random.default_rng(4), (5, 8, 12, 20), 0.003
     found = {1: 0, 4: 0}
-    for _ in range(1_000):
+    for _ in range(300):
         values = rng.normal(margin, 0.003, size=20)
         for looks in found:
             said = [verdict(paired(values[:n]), margin, looks)["verdict"] for n in at]
             found[looks] += "equivalent" in said
-    assert found[1] > 80
-    assert found[4] < 62
+    assert found[1] > 24
+    assert found[4] < 18
