@@ -19,7 +19,7 @@ from lrope_interp.results import load_result
 
 TOP = Path(__file__).resolve().parent.parent
 PICTURES: dict[str, list[tuple[str, str | None, dict[str, str]]]] = {
-    "spacing.png": [("small-spacing-en", None, {}), ("small-spacing-zh", None, {})],
+    "spacing.png": [("reference-spacing-en", None, {}), ("reference-spacing-zh", None, {})],
     "boundaries.png": [("small-boundaries", None, {})],
     "controls.png": [("small-boundaries", "controls", {"label": "words"})],
     "ablate.png": [("small-ablations", None, {})],

@@ -332,7 +332,7 @@ def test_as_many_brackets_as_allowed_are_read() -> None:
 def test_results_that_were_kept_still_load(repository: Path) -> None:
     for path in repository.glob("results/*/result.json"):
         assert read_json(path, ResultFile, newest=1)["tables"]
-    for name in ("small-spacing-en", "replicate-tiny", "tiny-boundaries"):
+    for name in ("reference-spacing-en", "replicate-tiny", "tiny-boundaries"):
         assert load_result(repository / "results" / name).tables
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,11 +52,12 @@ def runs(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[FOLDER]", help="Where the runs are. Default: ./runs.")
     ] = None,
+    is_found: Annotated[bool, typer.Option("--found", help="Say under each report what it found.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """List the runs, and the reports of the newest finished one."""
+    """List the runs, and the reports of the newest finished one and of the reference model."""
     from lrope_interp.folders import recover
-    from lrope_interp.runs import RUN_FILE, RUNS, SHIPPED, list_runs
+    from lrope_interp.runs import REFERENCE, RUN_FILE, RUNS, SHIPPED, list_runs
 
     out = Voice(as_json)
     root = RUNS if folder is None else folder
@@ -64,7 +66,10 @@ def runs(
     recover(root)
     found = list_runs(root, out.warn)
     finished = [run for run in found if run.is_finished]
-    reports = reports_of(finished[-1]) if finished else []
+    reports = reports_of(finished[-1].folder) if finished else []
+    is_own = (root / REFERENCE / RUN_FILE).is_file()  # a run of that name, listed as such
+    of_reference = [] if is_own else reports_of(root / REFERENCE)
+    findings = {str(path): finding(path.parent, out.warn) for path in of_reference + reports if is_found}
     if found:
         header = ["run", "data", "increments", "seed", "steps", "nats/byte", "started"]
         n_shown = len(header) if console(to_stderr=False).width > _WIDE else -1
@@ -74,18 +79,42 @@ def runs(
     else:
         until = "; until then commands read the reference model" if (SHIPPED / RUN_FILE).is_file() else ""
         out.line(f"no runs under {root} yet: `lrope-interp train` makes one{until}")
-    if reports:
-        out.line(f"Reports of {finished[-1].folder}, the newest finished run:")
-        for path in reports:
+    for whose, paths in (
+        ("the reference model, which comes with the package (`--model reference`)", of_reference),
+        (f"{finished[-1].folder}, the newest finished run" if finished else "", reports),
+    ):
+        out.line(f"Reports of {whose}:") if paths else None
+        for path in paths:
             out.line(f"  {path}")
-    out.finish({"runs": [_entry(run) for run in found], "reports": reports})
+            for sentence in findings.get(str(path), ()):
+                out.paragraph(sentence, "    ")
+    payload = {"runs": [_entry(run) for run in found], "reports": reports, "of_reference": of_reference}
+    out.finish({**payload, "found": findings} if is_found else payload)
 
 
-def reports_of(run: Run) -> list[Path]:
-    """Return the training report and those of the analyses inside the run folder."""
-    inner = sorted(run.folder.glob(f"*/{REPORT}"), key=lambda path: path.stat().st_mtime)
-    own = run.folder / REPORT
+def reports_of(folder: Path) -> list[Path]:
+    """Return the training report and those of the analyses inside a run folder."""
+    inner = sorted(folder.glob(f"*/{REPORT}"), key=lambda path: path.stat().st_mtime)
+    own = folder / REPORT
     return [path for path in (own, *inner) if path.is_file() and not path.parent.name.startswith(".")]
+
+
+def finding(folder: Path, warn: Callable[[str], object]) -> list[str]:
+    """Return what a result says in a sentence, and its best score; nothing of a folder without a result."""
+    from lrope_interp import reports
+    from lrope_interp.results import RESULT_FILE, load_result
+
+    if not (folder / RESULT_FILE).is_file():  # a run with its training report
+        return []
+    try:
+        told = reports.verdicts(load_result(folder))
+    except LRopeError as error:
+        warn(f"left out: {error}")
+        return []
+    if not (told.has("value") and told.has("control")):
+        return [told.headline]
+    best = told.rows[int(told.frame["value"].astype(float).argmax())].cells
+    return [told.headline, f"Largest {told.headings[2]}: {best[0]}, {best[1]}, {best[2]}."]
 
 
 def _row(run: Run, root: Path) -> list[str]:

@@ -70,10 +70,10 @@ class Voice:
         if not self.as_json:
             typer.echo(visible(text))
 
-    def paragraph(self, text: str) -> None:
-        """Print prose in lines of at most 80 columns."""
+    def paragraph(self, text: str, margin: str = "") -> None:
+        """Print prose in lines of at most 80 columns, each behind a margin."""
         if not self.as_json:
-            typer.echo(_wrapped(text))
+            typer.echo(_wrapped(margin + text, margin))
 
     def text(self, text: str, end: str = "\n") -> None:
         """Print a text, or a piece of one, with its line ends and tabs."""

@@ -39,7 +39,7 @@ from lrope_interp.models.layers import Embed, HookedRMSNorm, Unembed
 from lrope_interp.models.notebook import model_html
 from lrope_interp.models.text import check_mask, too_long
 from lrope_interp.models.weights import Weights, initialize
-from lrope_interp.runs import RUNS, USING_REFERENCE, Run, find_run, place_of, read_run
+from lrope_interp.runs import RUNS, SHIPPED, USING_REFERENCE, Run, find_run, place_of, read_run
 from lrope_interp.tokenizers import TOKENIZER_FILE, ByteTokenizer, load_tokenizer
 
 _RETURN_TYPES = ("logits", "loss", "both")
@@ -89,7 +89,8 @@ class LRopeTransformer(Generation, Weights):
 
     def _repr_html_(self) -> str:
         """Return the shape of the model, for notebooks."""
-        n_parameters, folder = sum(one.numel() for one in self.parameters()), str(self.folder or "")
+        folder = "the model that ships: reference" if self.folder == SHIPPED else str(self.folder or "")
+        n_parameters = sum(one.numel() for one in self.parameters())
         where = f"{self.cfg.device}, {str(self.cfg.dtype).removeprefix('torch.')}"
         return model_html(self.cfg, n_parameters, where, folder)
 

@@ -307,5 +307,9 @@ def test_runs_are_listed_with_the_pages_of_the_newest(cli: Cli, run_copy: Path) 
     assert f"runs/{run_copy.name}" in printed
     assert printed.splitlines()[-1].strip() == f"runs/{run_copy.name}/show/report.html"
     assert cli("list", "runs", "--json").json["runs"][0]["status"] == "finished"
+    assert "delimiters" in " ".join(cli("list", "runs", "--found").out.split("report.html")[-1].split())
+    Path(f"runs/{run_copy.name}/show/result.json").write_text("{")
+    torn = cli("list", "runs", "--found")
+    assert torn.code == 0 and "left out" in torn.err
     shutil.rmtree("runs")
     assert "lrope-interp train" in cli("list", "runs").out

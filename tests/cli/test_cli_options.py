@@ -279,6 +279,7 @@ CALLS: list[tuple[str, str, dict[str, Check]]] = [
     ("train", "--resume --out other", {"--resume": lambda s: s.computes.resume}),
     ("list runs", "elsewhere --json", {"[FOLDER]": lambda s: s.list_runs.root == Path("elsewhere"),
                                   "--json": PLACE["--json"]}),
+    ("list runs", "--found --json", {"--found": lambda s: '"found"' in s.answer.out}),
     ("list corpora", "--json", {"--json": PLACE["--json"]}),
 ]  # fmt: skip
 PLAIN = {
@@ -388,6 +389,7 @@ def watch(
         try:
             answer = cli(*shlex.split(words))
             assert answer.code == 0, answer.err
+            seen.answer = answer
         except Reached:
             pass
         return seen

@@ -27,7 +27,7 @@ from lrope_interp.results import load_result
 GOLDEN = Path(__file__).with_name("golden")
 RESULTS = (
     *("context-cost-paper", "replicate-tiny", "small-ablations", "small-boundaries", "small-concepts-wiki"),
-    *("small-entities", "small-spacing-en", "tiny-definitions"),
+    *("small-entities", "reference-spacing-en", "tiny-definitions"),
 )
 TEXT = "'the fox sees the dog'"
 COMMANDS = {

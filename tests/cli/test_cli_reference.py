@@ -111,7 +111,9 @@ def test_where_no_run_is_commands_read_the_reference_say_so_and_write_under_runs
     assert sorted(reference.rglob("*")) == before
     named = cli("show", "hello", "--model", "reference")
     assert named.code == 0 and NOTE not in named.err
-    assert "until then commands read the reference" in cli("list", "runs").out
+    listed = cli("list", "runs").out
+    assert "until then commands read the reference" in listed
+    assert listed.splitlines()[-1].strip().startswith("runs/reference/show")
 
 
 def test_a_run_and_a_local_folder_win_over_the_reference(cli: Cli, reference: Path, run_copy: Path) -> None:

@@ -100,7 +100,10 @@ def test_version_is_the_package_version() -> None:
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """Return the `lrope-interp ...` lines of the code blocks of a page, as words."""
+    """Return the `lrope-interp ...` lines of the code blocks of a page, or of a Makefile, as words."""
+    text = re.sub(
+        r"^\t@?(?:echo && )?\$\(LROPE\)(.*)$", r"```bash\nlrope-interp\1\n```", text, flags=re.MULTILINE
+    )
     blocks = re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     lines = [line.removeprefix("$ ") for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [shlex.split(line, comments=True) for line in lines if line.startswith("lrope-interp ")]
@@ -108,7 +111,7 @@ def commands_in(text: str) -> list[list[str]]:
 
 def pages() -> list[Path]:
     top = Path(__file__).resolve().parents[2]
-    return [top / "README.md", *sorted((top / "docs").rglob("*.md"))]
+    return [top / "README.md", top / "Makefile", *sorted((top / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
@@ -130,6 +133,9 @@ def test_the_readme_shows_commands_and_its_make_targets_exist(repository: Path) 
         {"demo", "test"} <= set(re.findall(r"(?:^|`)make ([a-z-]+)", readme, flags=re.MULTILINE)) <= targets
     )
     assert len(commands_in(readme)) >= 3
+    demo = commands_in((repository / "Makefile").read_text(encoding="utf-8"))
+    assert [words[1] for words in demo] == ["show", "boundaries", "train", "boundaries", "list"]
+    assert ["--model", "reference"] == demo[0][-2:] == demo[1][-2:]  # whatever runs there are by then
 
 
 def test_every_option_stands_on_its_page_or_among_the_shared(repository: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_changed_number_would_be_noticed(generator: ModuleType) -> None:
 
 
 def test_a_page_of_the_site_takes_plotly_from_beside_it() -> None:
-    page = render(load_result(TOP / "results" / "small-spacing-en"))
+    page = render(load_result(TOP / "results" / "reference-spacing-en"))
     with script("render_pages") as hook:
         shared = hook.shared(page)
         assert f'<script src="{hook.PLOTLY}">' in shared

@@ -104,8 +104,8 @@ def test_the_widened_arm_comes_nearest_to_the_size_of_the_per_layer_arm(base: Tr
     a_unit = 3 * base.d_model * base.n_layers
     assert abs(size("fixed_wide") - size("per_layer")) <= a_unit / 2
     assert arm_config("fixed_wide", base, 0).widened == extra_units(base)
-    assert arm_config("fixed_wide", train_config("tiny"), 0).widened == 11
-    assert n_extra_parameters("per_layer", train_config("tiny")) == 25_734
+    assert arm_config("fixed_wide", train_config("tiny"), 0).widened == 6
+    assert n_extra_parameters("per_layer", train_config("tiny")) == 4_484
 
 
 def test_arms_are_parsed_as_they_are_spoken_and_others_are_refused() -> None:

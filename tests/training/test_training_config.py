@@ -20,8 +20,8 @@ def through_json(config: TrainConfig) -> TrainConfig:
 
 def test_the_presets_have_the_published_shapes() -> None:
     tiny, small, paper = (train_config(preset) for preset in PRESETS)
-    assert (tiny.d_model, tiny.n_layers, tiny.n_heads, tiny.n_ctx) == (128, 6, 4, 256)
-    assert (tiny.n_steps, tiny.batch_size) == (600, 16)
+    assert (tiny.d_model, tiny.n_layers, tiny.n_heads, tiny.n_ctx) == (64, 4, 4, 256)
+    assert (tiny.n_steps, tiny.batch_size) == (1200, 16)
     assert (small.d_model, small.n_layers, small.n_heads, small.d_head, small.d_mlp) == (256, 6, 8, 32, 1024)
     assert (small.n_steps, small.batch_size, small.n_ctx) == (4000, 16, 256)
     assert (paper.d_model, paper.d_mlp, paper.n_ctx, paper.batch_size) == (256, 1024, 512, 64)
