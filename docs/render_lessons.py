@@ -1,14 +1,13 @@
 """Run the lessons in examples/ and write them as pages: `python docs/render_lessons.py [--model RUN]`.
 
 Prose and code go into docs/lessons/NAME.md as they stand (a test compares them), outputs as a notebook
-shows them: results and tables as HTML, figures photographed to docs/img/. Without a run a short one is
-trained first, some minutes on two CPU cores.
+shows them: results and tables as HTML, figures photographed to docs/img/. Without a run they read the
+model that ships.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -26,15 +25,6 @@ LESSONS = {
         "Change of each byte's loss when increments are frozen everywhere, at words, and at words alone",
     ],
     "probe": [],
-}
-# What the run that is trained here has instead of what the preset `tiny` says.
-TRAINED = {
-    "data": "english",
-    "n_layers": 3,
-    "n_ctx": 128,
-    "n_steps": 200,
-    "batch_size": 8,
-    "validation_bytes": 5_000,
 }
 FIGURE = "application/vnd.plotly.v1+json"
 # What the theme of the site would do otherwise: shrink drawings to nothing, and pad their cells.
@@ -71,8 +61,8 @@ def committed(name: str) -> Iterator[tuple[str, str]]:
                 yield ("code" if place % 2 else "markdown"), text
 
 
-def rendered(name: str, folder: Path) -> str:
-    """Run a lesson in a folder and return its page."""
+def rendered(name: str, folder: Path, about: str) -> str:
+    """Run a lesson in a folder and return its page, which ends with `about`."""
     import jupytext
     from nbclient import NotebookClient
 
@@ -80,12 +70,6 @@ def rendered(name: str, folder: Path) -> str:
     resources = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=3600, kernel_name="python3", resources=resources).execute()
     outputs = (cell.outputs for cell in notebook.cells if cell.cell_type == "code")
-    (run,) = (folder / "runs").iterdir()
-    trained = json.loads((run / "config.json").read_text(encoding="utf-8"))["training"]
-    about = (
-        f"This page is `examples/{name}.py`, run on {trained['n_layers']} layers after {trained['n_steps']} "
-        "steps: enough to see what results look like, not what increments learn."
-    )
     parts, pictures = [], iter(enumerate(LESSONS[name], 1))
     for kind, text in source(name):
         parts.append(text if kind == "markdown" else f"```python\n{text}\n```")
@@ -129,23 +113,22 @@ def _photograph(figure: dict[str, Any], target: Path) -> None:
 
 def main() -> None:
     """Write the pages of all lessons."""
-    import lrope_interp as lr
-
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, help="a finished run, instead of training one")
+    parser.add_argument("--model", type=Path, help="a finished run, instead of the reference")
     parser.add_argument("--only", choices=LESSONS, help="one lesson instead of all")
     asked = parser.parse_args()
     os.environ["PLOTLY_RENDERER"] = "plotly_mimetype"
     pages = TOP / "docs" / "lessons"
     pages.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        runs = Path(folder) / "runs"
         if asked.model:
-            shutil.copytree(asked.model, runs / asked.model.resolve().name)
-        else:
-            lr.train("tiny", runs / "tiny-english-per_layer-s0", **TRAINED)
+            shutil.copytree(asked.model, Path(folder) / "runs" / asked.model.resolve().name)
+        read = asked.model.resolve().name if asked.model else "the model that ships"
         for name in [asked.only] if asked.only else LESSONS:
-            (pages / f"{name}.md").write_text(rendered(name, Path(folder)), encoding="utf-8")
+            (pages / f"{name}.md").write_text(
+                rendered(name, Path(folder), f"This page is `examples/{name}.py`, run on {read}."),
+                encoding="utf-8",
+            )
 
 
 if __name__ == "__main__":

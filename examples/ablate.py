@@ -22,12 +22,7 @@ import torch
 
 import lrope_interp as lr
 
-try:
-    model = lr.load()  # the newest finished run under ./runs
-except lr.LRopeError:
-    # There is none: seconds of training run every cell, and show nothing.
-    quick = dict(n_steps=40, batch_size=8, n_ctx=64, n_layers=2, validation_bytes=5_000)
-    model = lr.load(lr.train("tiny", data="code", **quick))
+model = lr.load()  # the newest finished run under ./runs, else the one that ships: "reference"
 model
 
 # %% [markdown]

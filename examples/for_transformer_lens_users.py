@@ -31,33 +31,12 @@ import lrope_interp as lr
 # %% [markdown]
 # ## A model
 #
-# The newest finished run under `runs/`. Without one (`lrope-interp train --preset tiny` makes one in
-# minutes), a toy is trained on three sentences for a few seconds: enough to run every cell, far too
-# little to conclude anything from it.
+# The newest finished run under `runs/`, else the reference model, which comes with the package.
 
 # %%
-TOY_TEXTS = ["The cat sat on the mat. ", "The dog lay in the sun. ", "A cat and a dog ran off. "]
-
-
-def toy_model(n_steps: int = 80) -> lr.LRopeTransformer:
-    torch.manual_seed(0)
-    model = lr.LRopeTransformer(lr.LRopeConfig(n_layers=2, d_model=32, n_heads=2, d_mlp=64, n_ctx=64, seed=0))
-    optimiser = torch.optim.AdamW(model.parameter_groups(0.1, 1e-2, 3.0))
-    tokens = model.to_tokens([text * 2 for text in TOY_TEXTS])
-    for _ in range(n_steps):
-        model(tokens, return_type="loss").backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    return model.eval()
-
-
-try:
-    model = lr.load()
-    source = model.folder.name
-except lr.LRopeError:
-    model, source = toy_model(), "a toy, trained for 80 steps"
+model = lr.load()
 torch.set_grad_enabled(False)
-print(f"{source}: {model.cfg.n_layers} layers, increments {model.cfg.increments}")
+print(f"{model.folder.name}: {model.cfg.n_layers} layers, increments {model.cfg.increments}")
 
 # %% [markdown]
 # ## Cache
@@ -126,7 +105,7 @@ def freeze(increments: torch.Tensor, hook, value: float | None) -> torch.Tensor:
     return torch.full_like(increments, value)
 
 
-tokens = model.to_tokens(TOY_TEXTS[0] * 2)
+tokens = model.to_tokens("The cat sat on the mat. " * 2)
 rows = {"as trained": model(tokens, return_type="loss").item()}
 for label, value in (("frozen to 1", 1.0), ("frozen to the layer's mean", None)):
     for layer in range(model.cfg.n_layers):

@@ -27,12 +27,7 @@ import torch
 
 import lrope_interp as lr
 
-try:
-    model = lr.load()  # the newest finished run under ./runs
-except lr.LRopeError:
-    # There is none: seconds of training run every cell, and show nothing.
-    quick = dict(n_steps=40, batch_size=8, n_ctx=64, n_layers=2, validation_bytes=5_000)
-    model = lr.load(lr.train("tiny", data="code", **quick))
+model = lr.load()  # the newest finished run under ./runs, else the one that ships: "reference"
 model
 
 # %% [markdown]
@@ -73,7 +68,7 @@ tossed
 # %% [markdown]
 # ## Words that the probe has not seen
 #
-# `type_auc` is what is left on new words. The coin falls to 0.5, a guess: what does so was no evidence.
+# `type_auc` is what is left on new words. Of the coin nothing is: what falls to 0.5 was no evidence.
 # Capitals stay, and lose all the same where a control wins, such as the bytes of the span. A claim must beat
 # **every** control on both, and be selective: do better than on random labels of words, such as the coin.
 

@@ -1,9 +1,10 @@
-"""The notebooks in examples/ run from top to bottom in an empty folder; pages of lessons repeat them."""
+"""The notebooks in examples/ run from top to bottom beside one small run; pages of lessons repeat them."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,16 @@ def test_the_notebook_runs(example: Path, tmp_path: Path) -> None:
     import jupytext
     from nbclient import NotebookClient
 
+    import lrope_interp as lr
+
+    quick: dict[str, Any] = {
+        "n_steps": 40,
+        "batch_size": 8,
+        "n_ctx": 64,
+        "n_layers": 2,
+        "validation_bytes": 5_000,
+    }
+    lr.train("tiny", tmp_path / "runs" / "quick", data="code", **quick)  # the reference takes its minutes
     notebook = jupytext.read(example)
     assert any(cell.cell_type == "markdown" for cell in notebook.cells)
     client = NotebookClient(
