@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from concept_samples import random_by_type, sample_of
-from scipy import sparse
+from scipy import sparse, stats
 from sklearn.linear_model import LogisticRegression
 
 from lrope_interp.errors import LRopeError
@@ -306,6 +306,23 @@ def test_a_claim_stands_by_its_lower_bound_against_every_control_and_not_by_its_
     assert found["above_high"] == pytest.approx(0.1 + REACH * half_document, abs=1e-3)
     assert found["selectivity_low"] > 0
     assert found["verdict"] == verdict
+
+
+def test_seeds_of_a_control_widen_the_difference_on_new_words_as_on_new_documents(
+    planted: tuple[SpanSample, list],
+) -> None:
+    """On new words each fold has another seed, so that only new documents tell how much seeds differ."""
+    claims = Claims(*planted, Bootstrap(0))
+    still, seeds = np.zeros(claims.bootstrap.n_resamples), 0.6 + 0.05 * np.arange(5)
+
+    def known(control: str, split: str) -> list[Estimate]:
+        values = {NONE: [0.7], UNTRAINED: seeds.tolist() if split == DOCUMENT else [0.6]}.get(control, [0.5])
+        return [Estimate(value, value + still, 100) for value in values]
+
+    claims.__dict__["areas"] = {where: known(where[0][0], where[1]) for where in claims.areas}
+    found, half = claims.claims().iloc[0], stats.t.ppf(0.975, 4) * seeds.std(ddof=1) / np.sqrt(5)
+    for split in ("above", "type_above"):
+        assert found[f"{split}_high"] - found[f"{split}_low"] == pytest.approx(2 * half)
 
 
 @pytest.mark.parametrize(

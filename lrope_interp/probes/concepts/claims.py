@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -215,12 +215,16 @@ class Claims:
         keys: dict[str, Key] = {name: (name, "", None) for name in (*OF_TEXT, JOINT)}
         keys |= {name: (name, features, layer) for name in OF_MODELS}
         found = {
-            name: Estimate.mean(self.areas[key, split, concept])
-            for name, key in keys.items()
-            if key in self.by_key
+            name: self._over_seeds(key, split, concept) for name, key in keys.items() if key in self.by_key
         }
         found[MAJORITY] = self._chance
         return {name: one for name, one in found.items() if not math.isnan(one.value)}
+
+    def _over_seeds(self, key: Key, split: str, concept: str) -> Estimate:
+        """Return the mean over seeds; on new words (a seed a fold) they spread as on new documents."""
+        own = Estimate.mean(self.areas[key, split, concept])
+        known = own if split == DOCUMENT else Estimate.mean(self.areas[key, DOCUMENT, concept])
+        return replace(own, seeds=known.seeds)
 
     def _gains(self, features: str, layer: int | None, number: int) -> dict[str, Any]:
         """Return by how much a probe of all controls of the text improves when the features are added."""
