@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec
 
 import numpy as np
 import pandas as pd
 
-from lrope_interp.reports.kit.frames import Frame, Row, table_of, whole_numbers
+from lrope_interp.reports.kit.frames import Frame, Row, cell_of, table_of, whole_numbers
 from lrope_interp.reports.kit.glyphs import N_SHADES, Cell, Strip, described, visible
 from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
 from lrope_interp.reports.kit.wording import (
@@ -56,6 +57,7 @@ _NAMES = {
     "model_and_counts": "model and counts, fitted",
     "ceiling": "supervised probe (ceiling)",
 }
+Asked = ParamSpec("Asked")
 _NGRAM = re.compile(r"^ngram_(\d+)$")
 _PLACE = ["signal", "layer", "head"]
 _KEYS = ["kind", *_PLACE, "align"]
@@ -84,12 +86,18 @@ def labels_and_strata(result: Result) -> list[tuple[str, list[str]]]:
     ]
 
 
-def cell_of(result: Result, name: str, label: str, stratum: str) -> Frame:
-    """Return the rows of a table that are about one label and stratum; none where there is no such table."""
-    table = table_of(result, name)
-    return table if table.empty else table[(table["label"] == label) & (table["stratum"] == stratum)]
+def _once(make: Callable[Asked, Frame]) -> Callable[Asked, Frame]:
+    """Keep the frames of a page, whose template and figures ask for the same ones."""
+    kept = lru_cache(maxsize=512)(make)
+
+    @wraps(make)
+    def found(*args: Asked.args, **kwargs: Asked.kwargs) -> Frame:
+        return kept(*args, **kwargs).copy(deep=False)
+
+    return found
 
 
+@_once
 def auc_frame(result: Result, label: str, stratum: str, metric: str = "roc_auc") -> Frame:
     """Return one line a signal, layer and head: its score with an interval, or a range over seeds.
 
@@ -99,11 +107,6 @@ def auc_frame(result: Result, label: str, stratum: str, metric: str = "roc_auc")
         "interval", "range" or ""), `n_seeds`, `n`, `n_positive`, `n_documents`, `p_shift`,
         `p_same_byte`, `is_picked` (the layer that dev chose). Layers first, then controls.
     """
-    return _auc_frame(result, label, stratum, metric).copy(deep=False)
-
-
-@lru_cache(maxsize=512)  # each figure of a page asks again
-def _auc_frame(result: Result, label: str, stratum: str, metric: str) -> Frame:
     chosen = cell_of(result, "scores", label, stratum)
     chosen = chosen[chosen["metric"] == metric].reindex(
         columns=[*dict.fromkeys([*_KEYS, "sign", "value", "raw_value", "ci_low", "ci_high", "p_shift"]),
@@ -347,6 +350,7 @@ _WORDS = {
 }
 
 
+@_once
 def differences_frame(result: Result, label: str, stratum: str) -> Frame:
     """Return the best layer minus each of its controls, the strongest control first.
 
@@ -417,6 +421,7 @@ def beyond_words(result: Result, label: str, stratum: str) -> str:
     return f"{passed or 'none'}{some}"
 
 
+@_once
 def leaderboard_frame(result: Result, label: str, stratum: str) -> Frame:
     """Return what the leaderboard draws, best first: one line a layer and one a control.
 
@@ -457,6 +462,7 @@ def by_layer_frame(result: Result, label: str, stratum: str) -> Frame:
     return scores[own].sort_values(["signal", "layer"], kind="stable")
 
 
+@_once
 def curves_frame(result: Result, table: str, label: str, stratum: str) -> Frame:
     """Return the points of the curves to draw: the best layer, the strongest controls beside it, its probe.
 
@@ -556,9 +562,12 @@ def score_table(result: Result, label: str, stratum: str) -> tuple[Frame, list[s
     for column, heading in (("p_shift", "p (shift)"), ("p_same_byte", "p (same byte)")):
         if scores[column].notna().any():
             table[heading] = [number(value, 3) for value in scores[column]]
-    keys = pd.MultiIndex.from_frame(scores[_KEYS])
+    own = cell_of(result, "scores", label, stratum)
+    own = own[own["seed"].isna()].assign(align=own["align"].fillna("").astype(str))
+    known = dict(zip(_keys(own, *_KEYS, "metric"), own["value"].tolist(), strict=True))
+    keys = _keys(scores, *_KEYS)
     for metric, heading in _METRICS.items():
-        values = auc_frame(result, label, stratum, metric).set_index(_KEYS)["value"].reindex(keys)
+        values = pd.Series([known.get((*key, metric), np.nan) for key in keys], dtype=float)
         if values.notna().any():
             if metric == "token_f1" and "Token F1, cut" not in table:  # a result of an earlier version
                 heading = "Token F1, cut"
