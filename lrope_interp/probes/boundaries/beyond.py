@@ -7,6 +7,7 @@ frequency fixed by curves, and ranks within bins of equal entropy and surprisal,
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ class BeyondTest:
         units: What is resampled, of the test gaps.
         bootstrap: The resamples, shared by both models: differences are paired.
         seed: Of the draw of fit gaps and of the flips.
+        grown: What trees say of a signal, kept from one label to the next.
     """
 
     fit: LabelledGaps
@@ -102,6 +104,7 @@ class BeyondTest:
     units: Units
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     seed: int = 0
+    grown: dict[bytes, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
 
     def of_signal(
         self, fit_values: Num[np.ndarray, " n_fit"], test_values: Num[np.ndarray, " n_test"]
@@ -144,7 +147,12 @@ class BeyondTest:
         # alone know a joint function of them too badly: the function itself was "beyond" in 20 of 20.
         ranks = ranks_within(np.zeros(len(fit_values), dtype=np.int64), Ranking.of(fit_values))
         fit, test = self._fitted, self.test
-        expected = by_trees(fit.columns, ranks, fit.document, test.columns, self.seed)
+        # What they say of it is the same whatever the label: trees are grown once for the same numbers.
+        known = (fit.columns, ranks, fit.document, test.columns)
+        key = hashlib.sha256(b"".join(one.tobytes() for one in known)).digest()
+        if key not in self.grown:
+            self.grown[key] = by_trees(*known, self.seed)
+        expected = self.grown[key]
         curve, spline = Spline.of(expected[0]), Spline.of(fit_values)
         on_fit, on_test = (
             (np.hstack([steps, curve.columns(guess)]), spline.columns(values))
@@ -347,6 +355,7 @@ def beyond_rows(
         if all(_has_both(fields[split].get((stratum, label)), label) for split in gaps)
     ]
     odds: dict[str, dict[str, Float[np.ndarray, "n_bytes 2"]]] = {}
+    grown: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     for label, stratum in counted(cells, "beyond surprisal", on_progress):
         if label not in odds:
             odds[label] = _odds_at_bytes(label, gaps, training)
@@ -371,9 +380,8 @@ def beyond_rows(
                         gaps[split].document[one.gaps],
                         at_gaps.get(split),
                     )
-                tests[choice.align] = BeyondTest(
-                    **samples, units=own["test"].units, bootstrap=scorer.bootstrap, seed=scorer.bootstrap.seed
-                )
+                how = {"bootstrap": scorer.bootstrap, "seed": scorer.bootstrap.seed, "grown": grown}
+                tests[choice.align] = BeyondTest(**samples, units=own["test"].units, **how)
             on_fit, on_test = (
                 gaps[split].characters.align(column.values[split], own[split].gaps, choice.align)
                 for split in ("fit", "test")
