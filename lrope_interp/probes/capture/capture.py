@@ -97,6 +97,31 @@ def capture(
     return out
 
 
+def sees_bytes_only(model: LRopeTransformer, layers: Sequence[int]) -> bool:
+    """Return whether the increments of these layers, if no hook changes them, are a table of 256 numbers."""
+    reads_embedding = tuple(layers) == (0,) or model.cfg.increments == "shared"
+    return reads_embedding and model.own_tokenizer().name == ByteTokenizer.name
+
+
+def increments_by_byte(
+    model: LRopeTransformer, captured: Captured, *, batch_size: int, on_progress: Progress | None = None
+) -> Float32[np.ndarray, "layers heads n_bytes"]:
+    """Return the increments of what `lay_out` laid out, from a text of every character once.
+
+    Args:
+        model: One that `sees_bytes_only`, in the layers laid out.
+        captured: Documents and layers.
+        batch_size: Windows at a time.
+        on_progress: Told about the forward passes.
+    """
+    letters = "".join(sorted(set().union(*(one.text for one in captured.documents))))
+    how = {"layers": captured.layers, "batch_size": batch_size, "on_progress": on_progress}
+    read = capture(model, [Document("alphabet", letters, "", "und")], predictions=False, overlap=0.0, **how)
+    place = np.zeros(256, dtype=np.int64)
+    place[read.byte] = np.arange(read.n_bytes)
+    return read.increments[..., place[captured.byte]]
+
+
 def capture_unhurried(
     model: LRopeTransformer, document: Document, span: slice, *, layers: Sequence[int], batch_size: int
 ) -> Float32[np.ndarray, "layers heads n_span"]:

@@ -19,7 +19,15 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.models.controls import random_heads, randomised_control
 from lrope_interp.probes.capture.cache import model_identity, remembered
-from lrope_interp.probes.capture.capture import Progress, Readout, capture, head_readout, staged
+from lrope_interp.probes.capture.capture import (
+    Progress,
+    Readout,
+    capture,
+    head_readout,
+    increments_by_byte,
+    sees_bytes_only,
+    staged,
+)
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.signals import Signal
 from lrope_interp.probes.statistics.suffixes import grow, look_up
@@ -275,26 +283,11 @@ def calibration_tokens(
 def _increments_of(
     control: LRopeTransformer, batch_size: int, on_progress: Progress | None, captured: Captured
 ) -> Float32[np.ndarray, "layers heads n_bytes"]:
-    sees_bytes_only = captured.layers == (0,) or control.cfg.increments == "shared"
-    sees_bytes_only &= control.own_tokenizer().name == ByteTokenizer.name
-    documents: Sequence[Document] = captured.documents
-    if sees_bytes_only:  # a text of every character once is enough
-        letters = "".join(sorted(set().union(*(one.text for one in documents))))
-        documents = [Document("alphabet", letters, "", "und")]
-    read = capture(
-        control,
-        documents,
-        layers=captured.layers,
-        predictions=False,
-        overlap=UNTRAINED_OVERLAP,
-        batch_size=batch_size,
-        on_progress=on_progress,
-    )
-    if not sees_bytes_only:
-        return read.increments
-    place = np.zeros(256, dtype=np.int64)
-    place[read.byte] = np.arange(read.n_bytes)
-    return read.increments[..., place[captured.byte]]
+    how = {"batch_size": batch_size, "on_progress": on_progress}
+    if sees_bytes_only(control, captured.layers):
+        return increments_by_byte(control, captured, **how)
+    how |= {"layers": captured.layers, "overlap": UNTRAINED_OVERLAP}
+    return capture(control, captured.documents, predictions=False, **how).increments
 
 
 def _shifted(flags: np.ndarray, captured: Captured, by: int) -> np.ndarray:

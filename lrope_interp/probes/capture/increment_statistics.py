@@ -16,7 +16,14 @@ from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.cache import model_identity, remembered
-from lrope_interp.probes.capture.capture import BATCH_SIZE, Progress, capture, lay_out
+from lrope_interp.probes.capture.capture import (
+    BATCH_SIZE,
+    Progress,
+    capture,
+    increments_by_byte,
+    lay_out,
+    sees_bytes_only,
+)
 from lrope_interp.probes.capture.captured import Captured
 
 
@@ -129,6 +136,9 @@ def capture_increments(
 
     def read() -> Float32[np.ndarray, "layers heads n_bytes"]:
         how = {"batch_size": batch_size, "on_progress": on_progress}
+        is_plain = not identity["is_hooked"] and identity["attached"] is None
+        if is_plain and sees_bytes_only(model, layers):
+            return increments_by_byte(model, captured, **how)
         return capture(model, documents, layers=layers, predictions=False, **how).increments
 
     hashes = [one.sha256 for one in documents]
