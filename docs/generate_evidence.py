@@ -16,6 +16,7 @@ import marked_tables
 import pandas as pd
 
 from lrope_interp.reports import context, replication
+from lrope_interp.reports.boundaries.tables import added, words_frame
 from lrope_interp.reports.concepts.tables import best_claims, control_name
 from lrope_interp.reports.kit.changes import with_bounds
 from lrope_interp.reports.kit.verdicts import MARKS
@@ -25,20 +26,20 @@ from lrope_interp.results import TIES, Result, load_result, verdict_on
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "evidence.md"
 BOUNDARIES = {  # by claim: text, result, stratum, label
-    "layer-0": (("English", "small-boundaries", "en", "whitespace"),),
+    "layer-0": (("English", "reference-boundaries", "en", "whitespace"),),
     "marks": (
-        ("English punctuation", "small-boundaries", "en", "punctuation"),
+        ("English punctuation", "reference-boundaries", "en", "punctuation"),
         ("despaced punctuation", "tiny-boundaries-despaced", "characters", "punctuation"),
         ("code: opening brackets", "tiny-boundaries-code", "characters", "brackets_open"),
         ("code: line starts", "tiny-boundaries-code", "characters", "lines"),
     ),
     "words": (
-        ("English words", "small-boundaries", "en", "words"),
-        ("Chinese words", "small-boundaries", "han", "words"),
-        ("Chinese words, names merged", "small-boundaries", "han", "words_merged"),
+        ("English words", "reference-boundaries", "en", "words"),
+        ("Chinese words", "reference-boundaries", "han", "words"),
+        ("Chinese words, names merged", "reference-boundaries", "han", "words_merged"),
         ("despaced words", "tiny-boundaries-despaced", "characters", "despaced"),
         ("code: tokens", "tiny-boundaries-code", "characters", "tokens"),
-        ("English sentences", "small-boundaries", "en", "sentences"),
+        ("English sentences", "reference-boundaries", "en", "sentences"),
         ("code: scopes", "tiny-boundaries-code", "characters", "scopes"),
     ),
 }
@@ -63,6 +64,19 @@ def layer_0_sentence() -> str:
     ((text, name, stratum, label),) = BOUNDARIES["layer-0"]
     own, control, difference = generate_boundaries.verdict_cells(load(name), label, stratum)
     return f"{text}, layer {own}; {control}; difference {difference}."
+
+
+def adds_sentence() -> str:
+    """Return what word F1 gains where a regression on counts has the model's signals too."""
+    result = load(generate_boundaries.REFERENCE)
+    scores = words_frame(result, "words", "han").set_index("signal")["word_f1"]
+    row = added(result).set_index(["label", "stratum"]).loc[("words", "han")]
+    bounds = signed_interval(row["ci_low"], row["ci_high"])
+    return (
+        f"Word F1 of Chinese: all counts of training text, fitted, {number(scores['counts'], 3)}; with the "
+        f"model's signals {number(scores['model_and_counts'], 3)}: {MARKS[row['verdict']][0]} "
+        f"{signed(row['value'])} {bounds}. The model alone {number(scores['model'], 3)}."
+    )
 
 
 def beyond_sentence() -> str:
@@ -251,6 +265,7 @@ def tables() -> dict[str, str]:
         "layer-0": layer_0_sentence(),
         "marks": boundaries_table("marks"),
         "words": boundaries_table("words"),
+        "adds": adds_sentence(),
         "beyond": beyond_sentence(),
         "freezing": freezing_table(),
         "places": places_table(),
