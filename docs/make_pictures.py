@@ -20,8 +20,8 @@ from lrope_interp.results import load_result
 TOP = Path(__file__).resolve().parent.parent
 PICTURES: dict[str, list[tuple[str, str | None, dict[str, str]]]] = {
     "spacing.png": [("reference-spacing-en", None, {}), ("reference-spacing-zh", None, {})],
-    "boundaries.png": [("small-boundaries", None, {})],
-    "controls.png": [("small-boundaries", "controls", {"label": "words"})],
+    "boundaries.png": [("reference-boundaries", None, {})],
+    "controls.png": [("reference-boundaries", "controls", {"label": "words"})],
     "ablate.png": [("small-ablations", None, {})],
     "split.png": [("small-ablations", "split", {})],
     "probe.png": [("small-concepts", None, {})],

@@ -26,7 +26,13 @@ from lrope_interp.results import load_result
 
 GOLDEN = Path(__file__).with_name("golden")
 RESULTS = (
-    *("context-cost-paper", "replicate-tiny", "small-ablations", "small-boundaries", "small-concepts-wiki"),
+    *(
+        "context-cost-paper",
+        "replicate-tiny",
+        "small-ablations",
+        "reference-boundaries",
+        "small-concepts-wiki",
+    ),
     *("small-entities", "reference-spacing-en", "tiny-definitions"),
 )
 TEXT = "'the fox sees the dog'"
@@ -70,7 +76,7 @@ def compare(name: str, found: str) -> None:
 @pytest.mark.parametrize("name", RESULTS)
 def test_a_result_is_printed_in_80_columns(name: str, repository: Path) -> None:
     result = load_result(repository / "results" / name)
-    asked = Analysis(result.kind, verbose=name == "small-boundaries")
+    asked = Analysis(result.kind, verbose=name == "reference-boundaries")
     compare(name, printed(lambda: asked.close(result, Path("runs/mine") / result.kind)))
 
 

@@ -120,6 +120,8 @@ def test_the_page_shows_the_layer_and_the_control_that_dev_chose(scored: Result)
     shown = verdicts(result)
     words = shown.frame.set_index("what").loc["words"]
     assert words[["where", "control", "difference", "verdict"]].tolist() == ["layer 2", "PMI", -0.01, AS_GOOD]
+    unpicked = shown.frame.set_index("what").loc["punctuation"]
+    assert [unpicked[name] for name in ("where", "control", "verdict")] == ["", "", ""], "dev chose no layer"
     assert words["value"] == tables.auc_frame(result, *HERE).set_index("name").loc["layer 2", "value"]
     assert words["value"] < tables.auc_frame(result, *HERE).query("signal == 'increments'")["value"].max()
     assert "≈" in shown.rows[[*shown.frame["what"]].index("words")].cells[-1]

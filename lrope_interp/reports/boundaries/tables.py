@@ -13,7 +13,7 @@ import pandas as pd
 
 from lrope_interp.reports.kit.frames import Frame, Row, cell_of, table_of, whole_numbers
 from lrope_interp.reports.kit.glyphs import N_SHADES, Cell, Strip, described, visible
-from lrope_interp.reports.kit.verdicts import COLUMNS, Verdicts
+from lrope_interp.reports.kit.verdicts import COLUMNS, MARKS, Verdicts
 from lrope_interp.reports.kit.wording import (
     LANGUAGES,
     NOTHING,
@@ -171,7 +171,7 @@ def verdicts(result: Result) -> Verdicts:
     brackets = "Brackets: 95 % over documents, differences in pairs"
     brackets = brackets if bool(frame["low"].notna().any()) else "Too few documents for intervals"
     known = table_of(result, "verdicts")
-    if known.empty:  # a result of an earlier version
+    if "verdicts" not in result.tables:  # a result of an earlier version
         brackets += "; layer and control are picked on the text that is scored"
     else:
         brackets += "; layer and control are picked on dev, and verdicts count all labels (Holm)"
@@ -182,9 +182,10 @@ def verdicts(result: Result) -> Verdicts:
         headline=_headline(frame[frame["control"] != _NAMES["counts"]]),
         frame=frame,
         names=names | {"difference": "Layer minus control"},
+        marks=MARKS | {ADDS: MARKS[WINS], HARMS: MARKS[LOSES]},
         caption=f"ROC-AUC, 0.5 is chance. {brackets}."
         + (table if "layer 0" in frame["where"].tolist() else "")
-        + (" Rows of F1: does the model add to counting?" if is_about_words else ""),
+        + (" Rows of F1: does the model add to counting? Each at 95 %." if is_about_words else ""),
     )
 
 
@@ -227,10 +228,13 @@ def _added_verdicts(result: Result) -> list[dict[str, Any]]:
         found |= {"value": one[row["metric"]], "low": one[f"{row['metric']}_low"]}
         found |= {"high": one[f"{row['metric']}_high"], "control": _NAMES["counts"], "beyond": ""}
         found |= {"difference": row["value"], "difference_low": row["ci_low"]}
-        rows.append(found | {"difference_high": row["ci_high"], "verdict": row["verdict"]})
+        verdict = _ADDING.get(row["verdict"], row["verdict"])
+        rows.append(found | {"difference_high": row["ci_high"], "verdict": verdict})
     return rows
 
 
+ADDS, HARMS = "the model adds", "worse with the model"
+_ADDING = {WINS: ADDS, LOSES: HARMS}
 F1_METRICS = ("token_f1_cut", "token_f1", "token_f1_unsupervised", "word_f1")
 
 
@@ -301,11 +305,11 @@ def _verdict(result: Result, label: str, stratum: str) -> dict[str, Any]:
     best, controls = best_layer(scores), controls_beside(scores)
     row: dict[str, Any] = dict.fromkeys([*COLUMNS, "beyond"], "") | {"what": label.replace("_", " ")}
     row |= dict.fromkeys(["value", "low", "high", "difference", "difference_low", "difference_high"], np.nan)
-    if best is None:
+    chosen = cell_of(result, "verdicts", label, stratum)
+    if best is None or (chosen.empty and "verdicts" in result.tables):  # dev could choose no layer
         return row
     row |= {"where": best["name"]} | {name: best[name] for name in ("value", "low", "high")}
     row["beyond"] = beyond_words(result, label, stratum)
-    chosen = cell_of(result, "verdicts", label, stratum)
     if len(chosen):
         own = chosen.iloc[0]
         row |= {name: own[name] for name in ("difference", "difference_low", "difference_high")}

@@ -138,6 +138,7 @@ class Verdicts:
 def _short(cell: str) -> str:
     for long, short in (
         (LOSES, "control"), (WINS, "layer"), (AS_GOOD, "as good"), (TIES, "neither"),
+        ("the model adds", "adds"), ("worse with the model", "worse"),
         (" mean increment", " mean"),
         ("supervised ", ""), ("finds it too", "too"), ("untrained model", "untrained"),
         ("Best layer", "Best"), ("Strongest control", "Control"), ("Nearest control", "Control"),
