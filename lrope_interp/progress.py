@@ -14,18 +14,19 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Told the stage, what is done of it, and all of it."""
 
 _REFRESH = 0.4  # seconds between two looks of a notebook
-# What stages weigh before anything was measured here. Estimates: seconds of a few windows of the `small`
-# shape, times the windows that the defaults read; fits and statistics as runs of the `tiny` shape took them.
+# What stages weigh before anything was measured here: seconds of the default suites with the reference model
+# and two free cores.
 _UNTRAINED = ["untrained 1/2", "untrained 2/2"]
 USUAL: dict[str, dict[str, float]] = {
     "boundaries": {
-        "capturing fit": 8.0, "capturing dev": 6.0, "capturing test": 12.0,
-        **dict.fromkeys(_UNTRAINED, 10.0), "scoring": 6.0,
+        "reading the text": 2.0, "capturing fit": 11.0, "capturing dev": 4.0, "capturing test": 12.0,
+        **dict.fromkeys(_UNTRAINED, 12.0), "scoring": 19.0, "comparing": 1.0, "writing the page": 7.0,
     },
-    "ablate": {"fit": 1.0, "ablations": 60.0},
+    "ablate": {"reading the text": 3.0, "fit": 11.0, "ablations": 195.0, "writing the page": 2.0},
     "probe": {
-        **dict.fromkeys([f"reading: {one}" for one in ("model", *_UNTRAINED)], 30.0),
-        "probing: clauses": 10.0, "probing: entities": 20.0,
+        "reading the text": 55.0, "reading: model": 57.0, **dict.fromkeys(
+            [f"reading: {one}" for one in _UNTRAINED], 31.0
+        ), "probing: entities": 10.0, "probing: clauses": 2.0, "writing the page": 1.0,
     },
 }  # fmt: skip
 Function = TypeVar("Function", bound=Callable[..., Any])
