@@ -1,4 +1,4 @@
-# make demo      read the model that ships, then train a tiny one and ask it the same (5 minutes on 2 cores)
+# make demo      read the model that ships, then train a tiny one and ask it the same (4 minutes on 2 cores)
 # make test      the fast tests; make test-all adds the slow ones
 # make docs      the documentation, strictly, into site/
 # make bench     training speed beside other libraries (half an hour; make bench ARGS="--shapes paper ...")

@@ -86,8 +86,8 @@ def runs(
         out.line(f"Reports of {whose}:") if paths else None
         for path in paths:
             out.line(f"  {path}")
-            for sentence in findings.get(str(path), ()):
-                out.paragraph(sentence, "    ")
+            if said := findings.get(str(path)):
+                out.paragraph(said, "    ")
     payload = {"runs": [_entry(run) for run in found], "reports": reports, "of_reference": of_reference}
     out.finish({**payload, "found": findings} if is_found else payload)
 
@@ -99,22 +99,18 @@ def reports_of(folder: Path) -> list[Path]:
     return [path for path in (own, *inner) if path.is_file() and not path.parent.name.startswith(".")]
 
 
-def finding(folder: Path, warn: Callable[[str], object]) -> list[str]:
-    """Return what a result says in a sentence, and its best score; nothing of a folder without a result."""
+def finding(folder: Path, warn: Callable[[str], object]) -> str:
+    """Return what a result says in a sentence; "" of a folder without a result."""
     from lrope_interp import reports
     from lrope_interp.results import RESULT_FILE, load_result
 
     if not (folder / RESULT_FILE).is_file():  # a run with its training report
-        return []
+        return ""
     try:
-        told = reports.verdicts(load_result(folder))
+        return reports.verdicts(load_result(folder)).headline
     except LRopeError as error:
         warn(f"left out: {error}")
-        return []
-    if not (told.has("value") and told.has("control")):
-        return [told.headline]
-    best = told.rows[int(told.frame["value"].astype(float).argmax())].cells
-    return [told.headline, f"Largest {told.headings[2]}: {best[0]}, {best[1]}, {best[2]}."]
+        return ""
 
 
 def _row(run: Run, root: Path) -> list[str]:

@@ -58,7 +58,7 @@ MaxBytesIfGiven = Annotated[
 ]
 Suite = Annotated[
     Literal["default", "full"],
-    typer.Option("--suite", help="default answers in a minute; full takes more text and all controls."),
+    typer.Option("--suite", help="default answers in minutes; full takes more text and all controls."),
 ]
 Out = Annotated[
     Path | None,

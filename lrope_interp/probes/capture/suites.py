@@ -1,4 +1,4 @@
-"""The two suites of every analysis: one answers in a minute, the other leaves nothing out."""
+"""The two suites of every analysis: one answers in minutes, the other leaves nothing out."""
 
 from __future__ import annotations
 

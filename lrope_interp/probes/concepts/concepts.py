@@ -158,7 +158,8 @@ def probe(
     if not isinstance(spans, Path | str):
         selection, given = select(model, text, data, **text_amounts), spans
     elif text is data is concepts is None:
-        max_bytes = max_bytes or max(text_amounts["max_bytes"].values())
+        if max_bytes is None:
+            max_bytes = max(text_amounts["max_bytes"].values())
         selection, given = select_spans(manifest_of(model), spans, max_bytes=max_bytes)
     else:
         raise LRopeError(
