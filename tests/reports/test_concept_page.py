@@ -81,6 +81,8 @@ def test_the_headline_says_who_wins_and_what_is_added(probed: Result) -> None:
         verdicts(lost).headline
         == "Increments lose to a control for all 3 concepts; none add to all controls together."
     )
+    untested = verdicts(_claims(lost, gain=np.nan)).headline
+    assert untested == "Increments lose to a control for all 3 concepts.", "no sum of controls was asked"
     assert verdicts(_claims(probed, above=np.nan)).headline == "No claim could be measured."
 
 

@@ -217,7 +217,7 @@ def _warnings(
         if is_new.any():
             yield (
                 f"{int(is_new.sum()):,} of {plural(len(is_new), 'token')} never occur in the fit text: "
-                "`lexical` gives them their layer's mean, `resample` any of its increments"
+                "their byte's mean is their layer's, another occurrence any of its increments"
             )
     if not tables.captured.has_byte_tokens:
         yield (

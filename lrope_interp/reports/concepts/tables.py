@@ -173,7 +173,7 @@ def verdicts(result: Result) -> Verdicts:
         caption += " Brackets: 95 % over documents, differences in pairs. ▲ asks for unseen words and "
         caption += f"selectivity too; {plural(len(claims), 'claim')}, uncorrected."
     return Verdicts(
-        headline=_headline(frame),
+        headline=_headline(frame, has_gains=bool(claims["gain"].notna().any())),
         frame=frame,
         names=names | {"difference": "Minus control"},
         caption=caption,
@@ -189,7 +189,7 @@ _VERBS = {
 }  # fmt: skip
 
 
-def _headline(frame: Frame) -> str:
+def _headline(frame: Frame, *, has_gains: bool) -> str:
     """Say in at most 25 words for which concepts the features, the first kind above all, win or lose."""
     measured = frame[frame["difference"].notna()]
     if measured.empty:
@@ -216,7 +216,8 @@ def _headline(frame: Frame) -> str:
         parts += [f"{words} for {which}"] if found else []
     n_adding = int((own["adds"] != "").sum())
     clauses = [f"{name[0].upper()}{name[1:]} {' and '.join(parts[:2])}"]
-    clauses.append(f"{n_adding or 'none'} {'adds' if n_adding == 1 else 'add'} to all controls together")
+    if has_gains:
+        clauses.append(f"{n_adding or 'none'} {'adds' if n_adding == 1 else 'add'} to all controls together")
     if len(kinds) > 1:
         others = measured[measured["features"] != first]
         n_won = int((others["verdict"] == WINS).sum())
