@@ -11,15 +11,14 @@ from pathlib import Path
 import marked_tables
 import pandas as pd
 
+from lrope_interp.reports.boundaries.findings import added, words_frame
 from lrope_interp.reports.boundaries.tables import (
-    added,
     auc_frame,
     best_layer,
     cell_of,
     differences_frame,
     labels_and_strata,
     signal_name,
-    words_frame,
 )
 from lrope_interp.reports.kit.verdicts import MARKS
 from lrope_interp.reports.kit.wording import interval, number, signed, signed_interval

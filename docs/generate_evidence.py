@@ -16,7 +16,7 @@ import marked_tables
 import pandas as pd
 
 from lrope_interp.reports import context, replication
-from lrope_interp.reports.boundaries.tables import added, words_frame
+from lrope_interp.reports.boundaries.findings import added, words_frame
 from lrope_interp.reports.concepts.tables import best_claims, control_name
 from lrope_interp.reports.kit.changes import with_bounds
 from lrope_interp.reports.kit.verdicts import MARKS

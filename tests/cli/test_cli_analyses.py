@@ -60,7 +60,7 @@ def test_json_is_alone_on_stdout_and_agrees_with_the_saved_result(
 
 def test_boundaries_print_the_layer_that_was_asked_for_beside_its_controls(analysed: Made) -> None:
     printed = analysed("boundaries").said.out
-    assert printed.startswith("No verdict without intervals; a control lies ahead of every layer for")
+    assert printed.startswith("No verdict without intervals; a control lies ahead of layer 0 for")
     for word in ("words", "whitespace", "layer 0", "Layer minus control"):
         assert word in printed
     assert "layer 1" not in printed and printed.count("by construction") <= 1

@@ -19,7 +19,7 @@ from lrope_interp.commands.analysis import print_verdicts
 from lrope_interp.commands.output import Voice
 from lrope_interp.errors import LRopeError
 from lrope_interp.reports import render
-from lrope_interp.reports.boundaries import tables, verdicts
+from lrope_interp.reports.boundaries import findings, tables, verdicts
 from lrope_interp.reports.boundaries.figures import (
     NULL,
     PROBE,
@@ -104,6 +104,10 @@ def test_the_strongest_control_is_the_one_that_leaves_least(scored: Result) -> N
     assert words[["control", "difference", "verdict"]].tolist() == ["PMI", -0.2, LOSES]
     beaten = "a control beats every layer for words"
     assert found.headline == f"A layer beats every control for whitespace and punctuation; {beaten}."
+    scores, best = scored.tables["scores"], table.loc[table["signal"] == "increments", "layer"].max()
+    one = scores[~((scores["signal"] == "increments") & (scores["layer"] != best))]
+    alone = verdicts(_with(scored, scores=one, differences=table))
+    assert alone.headline.startswith(f"Layer {best} beats every control for"), "no other was asked"
     written = verdicts(_with(scored, differences=table.assign(verdict=TIES)))
     assert {*written.frame["verdict"]} == {TIES}, "as the analysis wrote it"
     unbounded = table.assign(verdict=TIES, ci_low=np.nan, ci_high=np.nan)
@@ -167,13 +171,13 @@ def test_an_interval_that_holds_zero_is_a_win_of_nobody_on_the_page(result_of: R
 
 
 def test_a_layer_is_beyond_surprisal_only_by_every_test(scored: Result) -> None:
-    assert tables.beyond_words(scored, *HERE) == "3; 1, 2 by some tests only"
-    assert tables.beyond_words(scored, "whitespace", "characters") == "none"
+    assert findings.beyond_words(scored, *HERE) == "3; 1, 2 by some tests only"
+    assert findings.beyond_words(scored, "whitespace", "characters") == "none"
     unknown = scored.tables["beyond"].assign(
         is_beyond=pd.array([pd.NA] * len(scored.tables["beyond"]), "boolean")
     )
-    assert tables.beyond_words(_with(scored, beyond=unknown), *HERE) == "too few documents"
-    assert tables.beyond_words(scored, "words", "nondelimiter") == ""
+    assert findings.beyond_words(_with(scored, beyond=unknown), *HERE) == "too few documents"
+    assert findings.beyond_words(scored, "words", "nondelimiter") == ""
 
 
 def test_matches_say_where_the_runs_agree(scored: Result) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import plotly.graph_objects as go
 
 from lrope_interp.errors import LRopeError
-from lrope_interp.reports.boundaries import figures, tables
-from lrope_interp.reports.boundaries.tables import verdicts
+from lrope_interp.reports.boundaries import figures, findings, tables
+from lrope_interp.reports.boundaries.findings import verdicts
 from lrope_interp.results import Result
 
-__all__ = ["FIGURES", "page_values", "verdicts"]
+__all__ = ["FIGURES", "findings", "page_values", "tables", "verdicts"]
 
 
 def page_values(result: Result) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from lrope_interp.reports.kit.frames import Frame, Row, cell_of, table_of, whole_numbers
 from lrope_interp.reports.kit.glyphs import N_SHADES, Cell, Strip, described, visible
-from lrope_interp.reports.kit.verdicts import COLUMNS, MARKS, Verdicts
 from lrope_interp.reports.kit.wording import (
     LANGUAGES,
     NOTHING,
@@ -26,14 +25,14 @@ from lrope_interp.reports.kit.wording import (
     signed,
     signed_interval,
 )
-from lrope_interp.results import AS_GOOD, LOSES, TIES, WINS, Result, verdict_on
+from lrope_interp.results import Result, verdict_on
 
 LABEL_ORDER = (
     "whitespace", "punctuation", "words", "words_merged", "despaced", "sentences",
     "lines", "tokens", "brackets_open", "brackets_close", "scopes",
 )  # fmt: skip
 STRATUM_ORDER = ("characters", "en", "zh", "code", "und", "nondelimiter", "han", "bytes")
-_NAMES = {
+NAMES = {
     "byte_mean": "byte's mean increment",
     "token_mean": "token's mean increment",
     "entropy_next": "entropy after the byte",
@@ -59,8 +58,8 @@ _NAMES = {
 }
 Asked = ParamSpec("Asked")
 _NGRAM = re.compile(r"^ngram_(\d+)$")
-_PLACE = ["signal", "layer", "head"]
-_KEYS = ["kind", *_PLACE, "align"]
+PLACE = ["signal", "layer", "head"]
+_KEYS = ["kind", *PLACE, "align"]
 _AUC_COLUMNS = [
     *_KEYS, "name", "sign", "value", "raw_value", "low", "high", "spread", "n_seeds",
     "n", "n_positive", "n_documents", "p_shift", "p_same_byte", "is_picked",
@@ -72,7 +71,7 @@ def signal_name(signal: str, layer: int = -1, head: int = -1) -> str:
     """Name a signal for readers; a user's own signal keeps its name."""
     if signal == "increments":
         return place(layer, head)
-    name = _NAMES.get(signal, _NGRAM.sub(r"byte \1-gram's mean increment", signal).replace("_", " "))
+    name = NAMES.get(signal, _NGRAM.sub(r"byte \1-gram's mean increment", signal).replace("_", " "))
     return name if layer < 0 else f"{name}, {place(layer, head)}"
 
 
@@ -114,22 +113,25 @@ def auc_frame(result: Result, label: str, stratum: str, metric: str = "roc_auc")
     )  # fmt: skip
     # The analysis wrote the mean over seeds, and their range as its bounds, beside the seeds.
     has_seed = chosen["seed"].notna()
-    n_seeds = has_seed.groupby([chosen[name] for name in _PLACE]).transform("sum")
+    n_seeds = has_seed.groupby([chosen[name] for name in PLACE]).transform("sum")
     frame = chosen[~has_seed].rename(columns={"ci_low": "low", "ci_high": "high"})
     frame["align"], frame["n_seeds"] = frame["align"].fillna("").astype(str), n_seeds.clip(lower=1)
     is_known = frame["low"].notna() & frame["high"].notna()
     frame["spread"] = np.select([frame["n_seeds"] > 1, is_known], ["range", "interval"], "")
-    frame["name"] = pd.Series([signal_name(*key) for key in _keys(frame)], index=frame.index, dtype="str")
-    picked = [("increments", *key) for key in _keys(cell_of(result, "verdicts", label, stratum), *_PLACE[1:])]
-    frame["is_picked"] = [key in picked for key in _keys(frame)]
-    several = frame.duplicated(_PLACE, keep=False)
+    frame["name"] = pd.Series([signal_name(*key) for key in rows_of(frame)], index=frame.index, dtype="str")
+    picked = [
+        ("increments", *key) for key in rows_of(cell_of(result, "verdicts", label, stratum), *PLACE[1:])
+    ]
+    frame["is_picked"] = [key in picked for key in rows_of(frame)]
+    several = frame.duplicated(PLACE, keep=False)
     frame.loc[several, "name"] += ", " + frame.loc[several, "align"]
     order = frame["kind"].map({"layer": 0, "ceiling": 2, "combination": 2}).fillna(1)
     return frame.iloc[order.argsort(kind="stable")][_AUC_COLUMNS].reset_index(drop=True)
 
 
-def _keys(frame: Frame, *names: str) -> list[tuple[Any, ...]]:
-    return list(zip(*(frame[name].tolist() for name in names or _PLACE), strict=True))
+def rows_of(frame: Frame, *names: str) -> list[tuple[Any, ...]]:
+    """Return each row as a tuple of the named columns, else of `PLACE`."""
+    return list(zip(*(frame[name].tolist() for name in names or PLACE), strict=True))
 
 
 def best_layer(scores: Frame) -> Row | None:
@@ -160,200 +162,6 @@ def controls_beside(scores: Frame) -> Frame:
     return controls[own].sort_values("value", ascending=False)
 
 
-def verdicts(result: Result) -> Verdicts:
-    """Return one row a label, in its widest stratum: the best layer, its strongest control, and who wins."""
-    rows = [_verdict(result, label, strata[0]) for label, strata in labels_and_strata(result) if strata]
-    rows += _added_verdicts(result)
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, "beyond"])
-    is_about_words = _NAMES["counts"] in frame["control"].tolist()
-    names = {"what": "Boundary", "where": "Best layer", "value": "ROC-AUC", "control": "Strongest control"}
-    unit = "token" if "unscored" in result.tables else "byte"
-    brackets = "Brackets: 95 % over documents, differences in pairs"
-    brackets = brackets if bool(frame["low"].notna().any()) else "Too few documents for intervals"
-    known = table_of(result, "verdicts")
-    if "verdicts" not in result.tables:  # a result of an earlier version
-        brackets += "; layer and control are picked on the text that is scored"
-    else:
-        brackets += "; layer and control are picked on dev, and verdicts count all labels (Holm)"
-    if AS_GOOD in frame["verdict"].tolist():
-        brackets += f". As good: less than {known['margin'].iloc[0]:g} worse at 95 %"
-    table = f" Layer 0 sees the {unit} alone: it equals the {unit}'s mean increment by construction."
-    return Verdicts(
-        headline=_headline(frame[frame["control"] != _NAMES["counts"]]),
-        frame=frame,
-        names=names | {"difference": "Layer minus control"},
-        marks=MARKS | {ADDS: MARKS[WINS], HARMS: MARKS[LOSES]},
-        caption=f"ROC-AUC, 0.5 is chance. {brackets}."
-        + (table if "layer 0" in frame["where"].tolist() else "")
-        + (" Rows of F1: does the model add to counting? Each at 95 %." if is_about_words else ""),
-    )
-
-
-def added(result: Result) -> Frame:
-    """Return F1 of words by the model and counts minus that by counts alone, by label, stratum and metric.
-
-    Of words of the whole text where they are gold, else of tokens; empty where nothing was combined.
-    """
-    table = table_of(result, "word_differences")
-    if table.empty:
-        return table
-    own = table[
-        (table["signal"] == "model_and_counts") & (table["control"] == "counts") & table["value"].notna()
-    ]
-    return own.drop_duplicates(["label", "stratum"], keep="last")
-
-
-def added_words(result: Result, label: str, stratum: str) -> str:
-    """Say whether the model adds to counting; "" where nothing was combined."""
-    own = added(result)
-    own = own[(own["label"] == label) & (own["stratum"] == stratum)] if len(own) else own
-    if own.empty:
-        return ""
-    row = own.iloc[0]
-    what = {WINS: "The model adds to counting", LOSES: "With the model, counting does worse"}
-    said = what.get(row["verdict"], "The model is not shown to add to counting")
-    bounds = signed_interval(row["ci_low"], row["ci_high"])
-    which = "words of the whole text" if row["metric"] == "word_f1" else "tokens"
-    return f"{said}: F1 of {which} changes by {signed(row['value'])} {bounds}."
-
-
-def _added_verdicts(result: Result) -> list[dict[str, Any]]:
-    """Return a row a label: the regression on model and counts minus that on counts, in narrowest gaps."""
-    own = added(result)
-    rows = []
-    for row in own.drop_duplicates("label", keep="last").to_dict("records") if len(own) else []:
-        scores = words_frame(result, row["label"], row["stratum"]).set_index("signal")
-        one = scores.loc["model_and_counts"]
-        found = {"what": f"{row['label'].replace('_', ' ')}, F1", "where": _NAMES["model_and_counts"]}
-        found |= {"value": one[row["metric"]], "low": one[f"{row['metric']}_low"]}
-        found |= {"high": one[f"{row['metric']}_high"], "control": _NAMES["counts"], "beyond": ""}
-        found |= {"difference": row["value"], "difference_low": row["ci_low"]}
-        verdict = _ADDING.get(row["verdict"], row["verdict"])
-        rows.append(found | {"difference_high": row["ci_high"], "verdict": verdict})
-    return rows
-
-
-ADDS, HARMS = "the model adds", "worse with the model"
-_ADDING = {WINS: ADDS, LOSES: HARMS}
-F1_METRICS = ("token_f1_cut", "token_f1", "token_f1_unsupervised", "word_f1")
-
-
-def words_frame(result: Result, label: str, stratum: str) -> Frame:
-    """Return F1 of words, one line a layer and one a control, best first; empty where words were not decoded.
-
-    Of a control with a value a layer, that of the layer with the best ROC-AUC.
-
-    Returns:
-        Columns `kind`, `signal`, `layer`, `head`, `name`, and each of `F1_METRICS` that there is, with
-        NAME_low and NAME_high.
-    """
-    scores = cell_of(result, "scores", label, stratum)
-    scores = scores[scores["metric"].isin(F1_METRICS) & scores["value"].notna() & scores["seed"].isna()]
-    if "token_f1_cut" not in scores["metric"].tolist():  # a result of an earlier version
-        return scores[:0]
-    best = best_layer(auc_frame(result, label, stratum))
-    layer = -1 if best is None else best["layer"]
-    scores = scores[(scores["signal"] == "increments") | scores["layer"].isin([-1, layer])]
-    wide = scores.pivot_table(
-        index=["kind", *_PLACE], columns="metric", values=["value", "ci_low", "ci_high"], sort=False
-    )
-    wide.columns = [
-        metric + {"value": "", "ci_low": "_low", "ci_high": "_high"}[what] for what, metric in wide
-    ]
-    frame = wide.reset_index()
-    frame["name"] = [signal_name(*key) for key in _keys(frame)]
-    by = "word_f1" if "word_f1" in frame else "token_f1"
-    return frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
-
-
-def words_table(frame: Frame) -> tuple[Frame, list[str]]:
-    """Return the lines of `words_frame` as strings, and their styles; published figures follow, named so."""
-    headings = ("Token F1, cut", "Token F1, decoded", "Token F1, without labels", "Word F1, whole text")
-    table = pd.DataFrame({"Signal": frame["name"]})
-    for metric, heading in zip(F1_METRICS, headings, strict=True):
-        if metric in frame:
-            bounds = [f"{metric}{end}" for end in ("", "_low", "_high")]
-            table[heading] = [
-                f"{number(value, 3)} {interval(low, high)}".rstrip()
-                for value, low, high in _keys(
-                    frame.reindex(columns=[*frame.columns, *{*bounds} - {*frame}]), *bounds
-                )
-            ]
-    return table, list(frame["kind"])
-
-
-QUOTED = (
-    ("every character a word", ".343", "SIGHAN 2005 PKU test", "counted, no system"),
-    (
-        "DMSLM (Downey et al. 2021, arXiv 2104.07829)", ".722-.749", "SIGHAN 2005 PKU test",
-        "a segmental language model; tuned on its dev F1",
-    ),
-    (
-        "LLACA (Zhang et al. 2025, arXiv 2505.19631)", ".893", "SIGHAN 2005 PKU test",
-        "its dictionary was made by a large language model that has read segmented text",
-    ),
-)  # fmt: skip
-
-
-def quoted_table() -> Frame:
-    """Return published word F1, quoted and not computed here, and how it differs from ours."""
-    return pd.DataFrame(QUOTED, columns=["Quoted", "Word F1", "Text", "How it differs"])
-
-
-def _verdict(result: Result, label: str, stratum: str) -> dict[str, Any]:
-    scores = auc_frame(result, label, stratum)
-    best, controls = best_layer(scores), controls_beside(scores)
-    row: dict[str, Any] = dict.fromkeys([*COLUMNS, "beyond"], "") | {"what": label.replace("_", " ")}
-    row |= dict.fromkeys(["value", "low", "high", "difference", "difference_low", "difference_high"], np.nan)
-    chosen = cell_of(result, "verdicts", label, stratum)
-    if best is None or (chosen.empty and "verdicts" in result.tables):  # dev could choose no layer
-        return row
-    row |= {"where": best["name"]} | {name: best[name] for name in ("value", "low", "high")}
-    row["beyond"] = beyond_words(result, label, stratum)
-    if len(chosen):
-        own = chosen.iloc[0]
-        row |= {name: own[name] for name in ("difference", "difference_low", "difference_high")}
-        return row | {"control": signal_name(own["control"]), "verdict": own["verdict"]}
-    against = differences_frame(result, label, stratum)
-    if len(against):
-        top = against.iloc[0]
-        row |= {"control": signal_name(top["control"]), "difference": top["value"], "verdict": top["verdict"]}
-        return row | {"difference_low": top["low"], "difference_high": top["high"]}
-    if len(controls):  # not tested in pairs: no verdict
-        top = controls.iloc[0]
-        row |= {"control": signal_name(top["signal"]), "difference": best["value"] - top["value"]}
-    return row
-
-
-def _headline(frame: Frame) -> str:
-    """Say in at most 25 words for which labels a layer beats its strongest control."""
-    scored = frame[frame["where"] != ""]
-    if scored.empty:
-        return "No layer has a score."
-    if (scored["control"] == "").all():
-        return "Without a control these numbers are not a result."
-    n = len(scored)
-    if (scored["verdict"] == "").all():
-        n_behind = int((scored["difference"] < 0).sum())
-        behind = f"a control lies ahead of every layer for {n_behind} of {plural(n, 'label')}"
-        return f"No verdict without intervals; {behind}."
-    parts = []
-    for verdict, words in _WORDS.items():
-        labels = scored.loc[scored["verdict"] == verdict, "what"].tolist()
-        which = f"{len(labels)} of {n} labels" if len(labels) < n else f"all {n} labels"
-        parts += [f"{words} for {' and '.join(labels) if len(labels) < 3 else which}"] if labels else []
-    return f"{'; '.join(parts)[0].upper()}{'; '.join(parts)[1:]}."
-
-
-_WORDS = {
-    WINS: "a layer beats every control",
-    LOSES: "a control beats every layer",
-    AS_GOOD: "a layer is as good as the strongest control",
-    TIES: "no difference from the strongest control is shown",
-    "": "no verdict without an interval",
-}
-
-
 @_once
 def differences_frame(result: Result, label: str, stratum: str) -> Frame:
     """Return the best layer minus each of its controls, the strongest control first.
@@ -372,9 +180,9 @@ def differences_frame(result: Result, label: str, stratum: str) -> Frame:
         return pd.DataFrame(columns=columns)
     table = table.assign(**{name: whole_numbers(table, name) for name in keys[1:]})
     frame = table.rename(columns={"ci_low": "low", "ci_high": "high"})
-    frame["name"] = [signal_name(*key) for key in _keys(frame, *keys)]
+    frame["name"] = [signal_name(*key) for key in rows_of(frame, *keys)]
     if "verdict" not in table:  # a result of an earlier version
-        frame["verdict"] = [verdict_on(*bounds) for bounds in _keys(frame, "low", "high")]
+        frame["verdict"] = [verdict_on(*bounds) for bounds in rows_of(frame, "low", "high")]
     frame["verdict"] = frame["verdict"].where(frame["low"].notna(), "")
     frame = frame[frame["value"].notna() & (frame["control"] != "ceiling")]
     frame = frame.sort_values("value", kind="stable").drop_duplicates("control")
@@ -404,25 +212,8 @@ def beyond_frame(result: Result, label: str, stratum: str) -> Frame:
     table = cell_of(result, "beyond", label, stratum)
     if table.empty:
         return table.assign(name="")
-    frame = table.assign(name=[signal_name(*key) for key in _keys(table)])
+    frame = table.assign(name=[signal_name(*key) for key in rows_of(table)])
     return frame.sort_values(["layer", "head"], kind="stable").reset_index(drop=True)
-
-
-def beyond_words(result: Result, label: str, stratum: str) -> str:
-    """Say which layers tell something that surprisal does not, by every test they had; "" if nobody asked."""
-    frame = beyond_frame(result, label, stratum)
-    if frame.empty:
-        return ""
-    tested = frame[(frame["signal"] == "increments") & frame["is_beyond"].notna()]
-    if tested.empty:
-        return "too few documents"
-    found = tested.groupby(["layer", "head"])["is_beyond"].agg(["all", "any"])
-    passed, torn = (
-        ", ".join(place(*key).split()[1] for key in found.index[which])
-        for which in (found["all"], found["any"] & ~found["all"])
-    )
-    some = f"; {torn} by some tests only" if torn else ""
-    return f"{passed or 'none'}{some}"
 
 
 @_once
@@ -448,8 +239,8 @@ def leaderboard_frame(result: Result, label: str, stratum: str) -> Frame:
     probes = scores[scores["kind"] == "ceiling"].groupby("layer")["value"].max()
     probe = scores["layer"].map(probes).astype(float).where(is_layer)
     frame = scores.assign(n_places=n_places, probe=probe)[np.where(is_layer, is_best_head, is_best_place)]
-    nulls = cell_of(result, "nulls", label, stratum).reindex(columns=[*_PLACE, "null_low", "null_high"])
-    frame = frame.merge(nulls.drop_duplicates(_PLACE).astype({"signal": "str"}), on=_PLACE, how="left")
+    nulls = cell_of(result, "nulls", label, stratum).reindex(columns=[*PLACE, "null_low", "null_high"])
+    frame = frame.merge(nulls.drop_duplicates(PLACE).astype({"signal": "str"}), on=PLACE, how="left")
     for name in ("p_shift", "p_same_byte"):
         frame[name] = frame[name].mask(frame["spread"] == "range")
     return frame.sort_values("value", ascending=False, kind="stable", ignore_index=True)
@@ -485,16 +276,16 @@ def curves_frame(result: Result, table: str, label: str, stratum: str) -> Frame:
     if curves.empty:
         return curves.assign(name="")
     if "seed" in curves:
-        first = curves.groupby(_PLACE)["seed"].transform("min")
+        first = curves.groupby(PLACE)["seed"].transform("min")
         curves = curves[curves["seed"].isna() | (curves["seed"] == first)]
     best, chosen = best_layer(scores), controls_beside(scores)[:_CURVES]
     if best is not None:
         is_probe = (scores["kind"] == "ceiling") & (scores["layer"] == best["layer"])
         chosen = pd.concat([best.to_frame().T, chosen, scores[is_probe]])
-    order = {key: i for i, key in enumerate(_keys(chosen))}
-    rank = np.array([order.get(key, -1) for key in _keys(curves)], dtype=int)
+    order = {key: i for i, key in enumerate(rows_of(chosen))}
+    rank = np.array([order.get(key, -1) for key in rows_of(curves)], dtype=int)
     # a control with a value a layer is named without its layer, which is the best layer's
-    names = [signal_name(*(key if key[0] == "increments" else key[:1])) for key in _keys(curves)]
+    names = [signal_name(*(key if key[0] == "increments" else key[:1])) for key in rows_of(curves)]
     shown = curves.assign(name=names, order=rank)[rank >= 0]
     return shown.sort_values("order", kind="stable", ignore_index=True)
 
@@ -512,20 +303,20 @@ def errors_frame(result: Result, label: str, stratum: str) -> Frame:
     frame = frame.assign(is_boundary=frame["is_boundary"].astype(str) == "True")
     ranks = frame["value"].rank(pct=True, method="average")
     frame["shade"] = (ranks * N_SHADES).clip(upper=N_SHADES - 1).fillna(0).astype(int)
-    return frame.sort_values([*_PLACE, "rank", "offset"], kind="stable", ignore_index=True)
+    return frame.sort_values([*PLACE, "rank", "offset"], kind="stable", ignore_index=True)
 
 
 def error_strips(result: Result, label: str, stratum: str) -> tuple[str, list[Strip]]:
     """Return how many errors of each kind are shown, in words, and each as a strip of text."""
     strips, frame = [], errors_frame(result, label, stratum)
-    for _, rows in frame.groupby([*_PLACE, "rank"], sort=False) if len(frame) else ():
+    for _, rows in frame.groupby([*PLACE, "rank"], sort=False) if len(frame) else ():
         first, gap = rows.iloc[0], rows.loc[rows["offset"] == 0, "value"]
         cells = [
             Cell(
                 visible(text), f"{described(text)}, signal {number(value, 3)}", shade,
                 is_marked=offset == 0, is_boundary=is_boundary,
             )
-            for text, value, shade, offset, is_boundary in _keys(
+            for text, value, shade, offset, is_boundary in rows_of(
                 rows, "text", "value", "shade", "offset", "is_boundary"
             )
         ]  # fmt: skip
@@ -551,7 +342,7 @@ def score_table(result: Result, label: str, stratum: str) -> tuple[Frame, list[s
     """
     scores = auc_frame(result, label, stratum).sort_values("value", ascending=False, kind="stable")
     shares = (scores["n_positive"] / scores["n"].clip(lower=1)).tolist()
-    spreads = _keys(scores, "low", "high", "spread")
+    spreads = rows_of(scores, "low", "high", "spread")
     table = pd.DataFrame({
         "Signal": scores["name"],
         "ROC-AUC": [number(value, 3) for value in scores["value"]],
@@ -568,8 +359,8 @@ def score_table(result: Result, label: str, stratum: str) -> tuple[Frame, list[s
             table[heading] = [number(value, 3) for value in scores[column]]
     own = cell_of(result, "scores", label, stratum)
     own = own[own["seed"].isna()].assign(align=own["align"].fillna("").astype(str))
-    known = dict(zip(_keys(own, *_KEYS, "metric"), own["value"].tolist(), strict=True))
-    keys = _keys(scores, *_KEYS)
+    known = dict(zip(rows_of(own, *_KEYS, "metric"), own["value"].tolist(), strict=True))
+    keys = rows_of(scores, *_KEYS)
     for metric, heading in _METRICS.items():
         values = pd.Series([known.get((*key, metric), np.nan) for key in keys], dtype=float)
         if values.notna().any():
@@ -595,7 +386,7 @@ def beyond_table(frame: Frame) -> Frame:
     """Return the tests of `beyond_frame` as strings."""
 
     def gains(value: str, low: str, high: str, digits: int) -> list[str]:
-        bounds = [signed_interval(a, b, digits) for a, b in _keys(frame, low, high)]
+        bounds = [signed_interval(a, b, digits) for a, b in rows_of(frame, low, high)]
         values = [signed(v, digits) for v in frame[value]]
         return [f"{v} {b}" if b != NOTHING else v for v, b in zip(values, bounds, strict=True)]
 
@@ -606,7 +397,7 @@ def beyond_table(frame: Frame) -> Frame:
         "Bits a gap gained": gains("bits", "bits_low", "bits_high", 5),
         "ROC-AUC": [
             f"{number(base, 4)} → {number(full, 4)}" if base == base else NOTHING
-            for base, full in _keys(frame, "base_auc", "full_auc")
+            for base, full in rows_of(frame, "base_auc", "full_auc")
         ],
         "p": [number(value, 3) for value in frame["p"]],
         "Beyond": [{"True": "yes", "False": "no"}.get(str(value), NOTHING) for value in frame["is_beyond"]],
@@ -625,7 +416,7 @@ def classes_frame(result: Result, language: str | None = None) -> Frame:
     if table.empty:
         return table.reindex(columns=[*columns, "place"])
     table = table[(table["n"] > 0) & (language is None or table.get("language", language) == language)]
-    return table.assign(place=[place(*key) for key in _keys(table, "layer", "head")]).reset_index(drop=True)
+    return table.assign(place=[place(*key) for key in rows_of(table, "layer", "head")]).reset_index(drop=True)
 
 
 def languages(result: Result) -> list[tuple[str | None, str]]:
