@@ -9,7 +9,8 @@ from lrope_interp.errors import unknown
 DEFAULT, FULL = "default", "full"
 SUITES = (DEFAULT, FULL)
 N_SEEDS = {"default": 2, "full": 5}  # of untrained models and random heads
-# Bytes of each language in each split. Every intervention of `ablate` reads all of test again.
+# Bytes of each language in each split. Every intervention of `ablate` reads all of test again. The probes
+# of `probe` are fitted on fit and dev together; how wide its intervals are depends on test.
 READS = {
     "boundaries": {
         "default": {"fit": 20_000, "dev": 10_000, "test": 20_000},
@@ -20,7 +21,7 @@ READS = {
         "full": {"fit": 100_000, "dev": 30_000, "test": 30_000},
     },
     "probe": {
-        "default": {"fit": 40_000, "dev": 40_000, "test": 40_000},
+        "default": {"fit": 25_000, "dev": 15_000, "test": 40_000},
         "full": {"fit": 100_000, "dev": 100_000, "test": 100_000},
     },
 }
