@@ -17,8 +17,8 @@ from lrope_interp.results import Result, load_result
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "evidence" / "ablations.md"
 RESULTS = {
-    "seed 0": "small-ablations",
-    "seed 1": "small-ablations-seed1",
+    "reference": "reference-ablations",
+    "small": "small-ablations-seed1",
     "code": "tiny-ablations-code",
     "despaced": "tiny-ablations-despaced",
 }
@@ -161,13 +161,13 @@ def frozen_table() -> str:
 def tables() -> dict[str, str]:
     """Return every table of the page by its name."""
     results = load()
-    small = results["seed 0"]
+    reference = results["reference"]
     return {
         "interventions": interventions_table(results),
         "layers": layers_table(results),
-        "split": split_table(small),
-        "places": places_table(small),
-        "attention": attention_table(small),
+        "split": split_table(reference),
+        "places": places_table(reference),
+        "attention": attention_table(reference),
         "frozen": frozen_table(),
     }
 

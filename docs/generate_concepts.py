@@ -19,12 +19,12 @@ from lrope_interp.results import Result, load_result, verdict_on
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs" / "evidence" / "concepts.md"
 PROBES = {
-    "small": "small-concepts",
-    "seed 1": "small-concepts-seed1",
+    "reference": "reference-concepts",
+    "small": "small-concepts-seed1",
     "Wikipedia": "small-concepts-wiki",
     "Python": "tiny-concepts-code",
 }
-ENTITIES = ("small-entities", "small-entities-seed1")
+ENTITIES = ("reference-entities", "small-entities-seed1")
 SPLITS = ("", "type_")  # unseen documents, unseen words
 
 
@@ -97,7 +97,7 @@ def units_table(results: dict[str, Result]) -> str:
     rows = []
     for title, name, column, (which, wanted), unit, language in UNITS:
         rows.append([title])
-        for result in (results["small"], results["seed 1"]):
+        for result in (results["reference"], results["small"]):
             table = result.tables[name]
             table = table[
                 (table[which] == wanted) & (table["unit"] == unit) & (table["language"] == language)
@@ -158,9 +158,9 @@ def names_table() -> str:
         rows.append([words, *cells])
     head = [
         "test",
-        "seed 0: no control",
+        "reference: no control",
         "a control",
-        "seed 1: no control",
+        "small: no control",
         "a control",
     ]
     return marked_tables.table(head, rows)
@@ -171,7 +171,7 @@ def tables() -> dict[str, str]:
     results = {name: load_result(TOP / "results" / folder) for name, folder in PROBES.items()}
     return {
         "counts": counts_table(results),
-        "people": claims_table(results["small"], results["seed 1"]),
+        "people": claims_table(results["reference"], results["small"]),
         "wiki": claims_table(results["Wikipedia"]),
         "units": units_table(results),
         "names": names_table(),

@@ -108,8 +108,8 @@ def freezing_table() -> str:
 
 
 MODELS = {
-    "seed 0": "`small`, seed 0",
-    "seed 1": "`small`, seed 1",
+    "reference": "the reference",
+    "small": "`small`",
     "code": "`tiny`, code",
     "despaced": "`tiny`, no spaces",
 }
@@ -117,11 +117,11 @@ MODELS = {
 
 def places_table() -> str:
     """Return what freezing at some gaps costs beyond freezing as many random ones."""
-    small, rows = generate_ablations.load()["seed 0"], []
+    reference, rows = generate_ablations.load()["reference"], []
     for place, words in generate_ablations.PLACES.items():
-        there = generate_ablations.change_of(small, "mean", where=place)
-        random = generate_ablations.change_of(small, "mean", where=f"random:{place}")
-        more = generate_ablations.change_of(small, "beyond_random", where=place)
+        there = generate_ablations.change_of(reference, "mean", where=place)
+        random = generate_ablations.change_of(reference, "mean", where=f"random:{place}")
+        more = generate_ablations.change_of(reference, "beyond_random", where=place)
         rows.append([words, _change(there), _change(random), _marked(more)])
     return marked_tables.table(["frozen at", "there", "at as many random gaps", "difference"], rows)
 
@@ -145,15 +145,15 @@ def concepts_sentence() -> str:
     below = [claims[f"{split}_high"] < 0 for split in ("above", "type_above")]
     above = [claims[f"{split}_low"] > 0 for split in ("above", "type_above")]
     both, either = int((below[0] & below[1]).sum()), int((below[0] | below[1]).sum())
-    better = int((above[0] | above[1]).sum()) or "none"
+    better = [int(which.sum()) or "none" for which in (above[0] & above[1], above[0] | above[1])]
     return (
         f"Of {len(claims)} claims about increments and positions a control is better on new documents and on "
         f"new words in {both} (▼), on one of the two in {either - both}, on neither in "
-        f"{len(claims) - either} (=); the features are better in {better}."
+        f"{len(claims) - either} (=); the features are better on both in {better[0]}, on one in {better[1]}."
     )
 
 
-CONCEPTS = ("small-concepts", "small-concepts-seed1", "small-concepts-wiki", "tiny-concepts-code")
+CONCEPTS = tuple(generate_concepts.PROBES.values())
 
 
 def examples_table() -> str:
@@ -171,7 +171,7 @@ def examples_table() -> str:
 
 
 EXAMPLES = (
-    ("persons (`small`, People's Daily)", "small-concepts", "person"),
+    ("persons (the reference, People's Daily)", "reference-concepts", "person"),
     ("titles (`small`, Wikipedia)", "small-concepts-wiki", "title"),
     ("names (`tiny`, Python)", "tiny-concepts-code", "name"),
 )
@@ -179,38 +179,35 @@ EXAMPLES = (
 
 def names_sentence() -> str:
     """Return what the published test finds of names, and what tests that hold words equal find."""
-    seeds = [load(name).tables for name in generate_concepts.ENTITIES]
-    found = [
-        table[(table["context"] == "alone") & (table["measure"] == "pair")]
-        for table in (tables["reversed"] for tables in seeds)
-    ]
-    (narrower,) = found[0][found[0]["verdict"] == "smaller"].to_dict("records")
-    assert not (found[1]["verdict"] == "smaller").any(), "the page says that another seed does not repeat it"
-    layer = found[0][found[0]["layer"] == narrower["layer"]]
-    untrained = layer[layer["signal"] == "untrained"].nlargest(1, "share").iloc[0]
-    regression, chinese = (seeds[0][name] for name in ("regression", "chinese"))
-    regression = regression[
-        (regression["response"] == "inner_space")
-        & (regression["model"] == "first_words")
-        & (regression["signal"] == "increments")
-        & (regression["layer"] == narrower["layer"])
-    ].iloc[0]
-    chinese = chinese[(chinese["response"] == "inner") & (chinese["design"] == "matched")]
-    chinese = chinese[chinese["layer"] == CHINESE_LAYER]
-    own = chinese[chinese["signal"] == "increments"].iloc[0]
-    head = chinese[chinese["signal"] == "random_head"].nsmallest(1, "difference").iloc[0]
-    assert regression["verdict"] == "not shown"
-    assert own["verdict"] == "control finds it too"
+    found = {name: load(name).tables for name in generate_concepts.ENTITIES}
+    for name, tables in found.items():
+        published = _of_names(tables["reversed"], context="alone", measure="pair")
+        assert not (published["verdict"] == "smaller").any(), f"{name}: the page says that it finds none"
+    tables = found["reference-entities"]
+    published = _of_names(tables["reversed"], context="alone", measure="pair").nlargest(1, "share").iloc[0]
+    regression = _of_names(tables["regression"], response="inner_space", model="first_words")
+    assert not (regression["verdict"] == "smaller").any(), "the page says that none is narrower"
+    matched = _of_names(tables["chinese"], response="inner", design="matched")
+    (chinese,) = matched[matched["verdict"] == "control finds it too"].to_dict("records")
+    untrained = tables["chinese"].query("response == 'inner' and design == 'matched'")
+    untrained = untrained[(untrained["layer"] == chinese["layer"]) & (untrained["signal"] == "untrained")]
+    least, most = (
+        _between(regression.loc[regression["coefficient"].agg(which)], "coefficient")
+        for which in ("idxmin", "idxmax")
+    )
+    nearest = untrained.nsmallest(1, "difference").iloc[0]
     return (
-        f"In layer {narrower['layer']} of `small` {_between(narrower, 'share', 2)} of names are narrower in "
-        f"their own order (▲; in no layer of seed 1), untrained {_between(untrained, 'share', 2)}. With "
-        f"words held equal by regression: {_between(regression, 'coefficient')} (=). Chinese, matched words, "
-        f"layer {CHINESE_LAYER}: {_between(own, 'difference')}, random head "
-        f"{_between(head, 'difference')} (=)."
+        f"In the reference, as published, at most {_between(published, 'share', 2)} of names are narrower in "
+        f"their own order (layer {published['layer']}, =). With words held equal by regression the layers "
+        f"lie between {least} and {most} (=). Chinese, matched words: {_between(chinese, 'difference')} in "
+        f"layer {chinese['layer']}, untrained {_between(nearest, 'difference')} there (▼); none in the "
+        "others (=)."
     )
 
 
-CHINESE_LAYER = 3  # the layer of which it was published
+def _of_names(table: pd.DataFrame, **where: str) -> pd.DataFrame:
+    is_own = (table[[*where]] == pd.Series(where)).all(axis=1)
+    return table[is_own & (table["signal"] == "increments")]
 
 
 def definitions_sentence() -> str:

@@ -22,9 +22,9 @@ PICTURES: dict[str, list[tuple[str, str | None, dict[str, str]]]] = {
     "spacing.png": [("reference-spacing-en", None, {}), ("reference-spacing-zh", None, {})],
     "boundaries.png": [("reference-boundaries", None, {})],
     "controls.png": [("reference-boundaries", "controls", {"label": "words"})],
-    "ablate.png": [("small-ablations", None, {})],
-    "split.png": [("small-ablations", "split", {})],
-    "probe.png": [("small-concepts", None, {})],
+    "ablate.png": [("reference-ablations", None, {})],
+    "split.png": [("reference-ablations", "split", {})],
+    "probe.png": [("reference-concepts", None, {})],
     "replicate.png": [("replicate-tiny", None, {})],
 }
 WIDTH = 1000  # pixels of a figure that fills its page

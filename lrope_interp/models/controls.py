@@ -7,7 +7,6 @@ head's last weight is scaled so that its pre-sigmoid values spread as the traine
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -28,7 +27,6 @@ def randomised_control(
     seed: int,
     trunk: Literal["untrained", "trained"] = "untrained",
     n_layers: int | None = None,
-    trained: Mapping[str, Float[Tensor, "batch pos *_"]] | None = None,
 ) -> LRopeTransformer:
     """Return a control model of the same configuration, in eval mode.
 
@@ -38,7 +36,6 @@ def randomised_control(
         seed: Of every random weight.
         trunk: "untrained" draws all weights; "trained" keeps the trunk and draws only the heads.
         n_layers: How many layers will be read, from the first on; of the others no head is matched.
-        trained: What `trained_heads` gave, which costs a forward pass.
 
     Returns:
         A model whose every increment head has, on `tokens`, the pre-sigmoid mean and standard
@@ -58,7 +55,7 @@ def randomised_control(
                 if name.endswith(".w"):  # the gains too, so that no layer is close to the identity by chance
                     parameter.add_((_RANDOM_GAIN_STD * normal_values(parameter, seed, name)).to(parameter))
     n_layers = model.cfg.n_layers if n_layers is None else n_layers
-    trained, stream = trained_heads(model, tokens, n_layers) if trained is None else trained, None
+    [trained], stream = _read(model, tokens, n_layers, "hook_increments_pre"), None
     for layer, (name, head) in enumerate(_heads(control)[:n_layers]):
         _draw_head(head, name, seed)
         # Front to back: a layer reads what the random increments of those before it have made of the text.
@@ -71,20 +68,9 @@ def randomised_control(
     return control.eval()
 
 
-def trained_heads(
-    model: LRopeTransformer, tokens: Int[Tensor, "batch pos"], n_layers: int | None = None
-) -> dict[str, Float[Tensor, "batch pos *_"]]:
-    """Return the pre-sigmoid values of the first layers' heads, by the names of the modules."""
-    [found] = _read(model, tokens, n_layers or model.cfg.n_layers, "hook_increments_pre")
-    return found
-
-
 def random_heads(
-    model: LRopeTransformer,
-    tokens: Int[Tensor, "batch pos"],
-    seeds: Sequence[int],
-    n_layers: int | None = None,
-) -> list[dict[int, IncrementHead]]:
+    model: LRopeTransformer, tokens: Int[Tensor, "batch pos"], seed: int, n_layers: int | None = None
+) -> dict[int, IncrementHead]:
     """Return random heads for reading the trained trunk, which they do not steer.
 
     `randomised_control(trunk="trained")` lets its random increments turn the model's queries and keys, so
@@ -93,27 +79,23 @@ def random_heads(
     Args:
         model: The trained model.
         tokens: Text on which the spread is matched; the first position is left out.
-        seeds: Of the heads' weights.
+        seed: Of the heads' weights.
         n_layers: How many layers will be read, from the first on; the others get no head.
 
     Returns:
-        For each seed, and in it each layer, a head whose pre-sigmoid mean and s.d. on `tokens` are the
-        trained layer's.
+        For each layer a head whose pre-sigmoid mean and s.d. on `tokens` are the trained layer's.
     """
     n_layers = model.cfg.n_layers if n_layers is None else n_layers
     entering, trained = _read(model, tokens, n_layers, "hook_increments_in", "hook_increments_pre")
-    found = []
-    for seed in seeds:
-        drawn = copy.deepcopy(dict(_heads(model)[:n_layers]))
-        for name, head in drawn.items():
-            _draw_head(head, name, seed)
-            with torch.no_grad():
-                _match_spread(head, head.read_out(head.hidden(entering[name])), trained[name], name)
-        if model.cfg.increments == "shared":
-            found.append(dict.fromkeys(range(model.cfg.n_layers), next(iter(drawn.values()))))
-        else:
-            found.append({int(name.split(".")[1]): head for name, head in drawn.items()})
-    return found
+    drawn = copy.deepcopy(dict(_heads(model)[:n_layers]))
+    for name, head in drawn.items():
+        _draw_head(head, name, seed)
+        with torch.no_grad():
+            _match_spread(head, head.read_out(head.hidden(entering[name])), trained[name], name)
+    if model.cfg.increments == "shared":
+        shared = next(iter(drawn.values()))
+        return {layer: shared for layer in range(model.cfg.n_layers)}
+    return {int(name.split(".")[1]): head for name, head in drawn.items()}
 
 
 def _draw_head(head: IncrementHead, name: str, seed: int) -> None:

@@ -29,11 +29,11 @@ RESULTS = (
     *(
         "context-cost-paper",
         "replicate-tiny",
-        "small-ablations",
+        "reference-ablations",
         "reference-boundaries",
         "small-concepts-wiki",
     ),
-    *("small-entities", "reference-spacing-en", "tiny-definitions"),
+    *("reference-entities", "reference-spacing-en", "tiny-definitions"),
 )
 TEXT = "'the fox sees the dog'"
 COMMANDS = {

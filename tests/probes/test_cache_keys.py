@@ -169,10 +169,10 @@ def test_what_models_do_at_spans(
     def call(
         model: Any, documents: Any, hidden: Any, fit: Any, seed: int | None = None, twin: Any = None
     ) -> Any:
-        if seed is not None:
-            return ModelReader(documents, hidden, seeds=(seed,)).untrained(model, fit)
         reader = ModelReader(documents, hidden)
-        return reader.trained(model, fit) if twin is None else reader.twin(twin, model, fit)
+        if twin is not None:
+            return reader.twin(twin, model, fit)
+        return reader.trained(model, fit) if seed is None else reader.untrained(model, fit, seed)
 
     fit = (OTHERS, [DOCUMENTS])
     assert_every_part_counts(key_of, call, parts | {"fit": fit, "seed": (None, [0, 1])})

@@ -67,7 +67,7 @@ def test_a_random_head_reads_the_trained_trunk_with_the_trained_spread(
     model = make_model(**config)
     layers = [0] if config.get("increments") == "shared" else [0, 1]
     tokens = calibration_tokens(bilingual.fit, model.cfg.n_ctx)
-    [heads] = random_heads(model, tokens, [1])
+    heads = random_heads(model, tokens, 1)
     reads = (random_head_readout(model, bilingual.fit),)
     captured = capture(model, [SHORT], layers=layers, readouts=reads)
     _, cache = model.run_with_cache(tokens)

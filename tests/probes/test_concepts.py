@@ -115,17 +115,15 @@ def test_controls_are_calibrated_on_fit_alone(
 ) -> None:
     twin = make_model(seed=4, n_ctx=64, increments="fixed")
     seen: dict[str, list[Any]] = {"trained": [], "untrained": [], "twin": [], "probes": []}
-    for name, said in (("trained", {}), ("untrained", ()), ("twin", {})):
-        monkeypatch.setattr(
-            ModelReader, name, lambda *given, of=name, said=said: seen[of].append(given[1:]) or said
-        )
+    for name in ("trained", "untrained", "twin"):
+        monkeypatch.setattr(ModelReader, name, lambda *given, of=name: seen[of].append(given[1:]) or {})
     monkeypatch.setattr(
         concepts_module, "run_probes", lambda *given, **_: (seen["probes"].append(given), _stop())
     )
     with pytest.raises(_Enough):
         probe(model, data=selection, **OPTIONS, spans=colours, fixed_model=twin)
     assert seen["trained"] == [(model, selection.fit)]
-    assert seen["untrained"] == [(model, selection.fit)]
+    assert seen["untrained"] == [(model, selection.fit, seed) for seed in range(5)]
     assert seen["twin"] == [(twin, model, selection.fit)]
     assert seen["probes"][0][2]["calibration"] == [one.sha256 for one in selection.fit]
     assert seen["probes"][0][2]["layers"] == [1]

@@ -17,7 +17,7 @@ from jaxtyping import Float32, Float64, Int64
 from lrope_interp.data import Document
 from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
-from lrope_interp.models.controls import random_heads, randomised_control, trained_heads
+from lrope_interp.models.controls import random_heads, randomised_control
 from lrope_interp.probes.capture.cache import model_identity, remembered
 from lrope_interp.probes.capture.capture import (
     Progress,
@@ -223,11 +223,9 @@ def untrained(
     identity = model_identity(model) | {"what": "untrained", "calibration": sorted(one.sha256 for one in fit)}
     identity |= {"overlap": UNTRAINED_OVERLAP}
 
-    trained = lru_cache(maxsize=1)(partial(trained_heads, model, tokens))
-
     @lru_cache(maxsize=1)  # one split is read after the other
     def control(seed: int, n_layers: int) -> LRopeTransformer:
-        return randomised_control(model, tokens, seed, n_layers=n_layers, trained=trained(n_layers))
+        return randomised_control(model, tokens, seed, n_layers=n_layers)
 
     def read(seed: int, number: int, captured: Captured) -> Float32[np.ndarray, "layers heads n_bytes"]:
         stage = staged(on_progress, f"untrained {number}/{len(seeds)}")
@@ -252,7 +250,7 @@ def random_head_readout(
 ) -> Readout:
     """Return what reads the trained trunk, its first layers or all, through random heads, one a seed."""
     tokens = calibration_tokens(fit, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
-    return head_readout(RANDOM_HEAD, random_heads(model, tokens, seeds, n_layers))
+    return head_readout(RANDOM_HEAD, [random_heads(model, tokens, seed, n_layers) for seed in seeds])
 
 
 def random_head(captured: Captured, seed: int) -> Float32[np.ndarray, "layers heads n_bytes"]:

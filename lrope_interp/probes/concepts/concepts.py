@@ -179,11 +179,12 @@ def probe(
     reader = ModelReader(
         whole.documents, hidden_at, batch_size, on_progress, seeds, n_layers=max(layers) + 1, predicts=has_all
     )
+    seeds = seeds if model.cfg.increments != "fixed" else ()
     sources = Sources(
         captured=captured,
         layers=layers,
         model=reader.trained(model, fit),
-        untrained=() if model.cfg.increments == "fixed" else reader.untrained(model, fit),
+        untrained=tuple(reader.untrained(model, fit, seed) for seed in seeds),
         twin=None if fixed_model is None else reader.twin(fixed_model, model, fit),
         hidden_at=hidden_at,
         cfg=model.cfg,

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 
 from lrope_interp.data import Document
 from lrope_interp.models import LRopeConfig, LRopeTransformer
-from lrope_interp.models.controls import randomised_control, trained_heads
+from lrope_interp.models.controls import randomised_control
 from lrope_interp.probes.capture.cache import model_identity, remembered
 from lrope_interp.probes.capture.capture import (
     HIDDEN,
@@ -104,16 +104,12 @@ class ModelReader:
         said = {"calibration": _hashes(calibration), "seeds": list(self.seeds)}
         return self._read(model, "model", readouts, said, predicts=self.predicts)
 
-    def untrained(self, model: LRopeTransformer, calibration: Sequence[Document]) -> tuple[Reads, ...]:
-        """Read increments and the stream of control models that never learned, one a seed."""
-        tokens = calibration_tokens(calibration, model.cfg.n_ctx, model.own_tokenizer()).to(model.cfg.device)
-        how = {"n_layers": self.n_layers, "trained": trained_heads(model, tokens, self.n_layers)}
-        controls = (randomised_control(model, tokens, seed, **how) for seed in self.seeds)
-        stages = (f"untrained {number}/{len(self.seeds)}" for number in range(1, len(self.seeds) + 1))
-        return tuple(
-            self._read(control, stage, (), {}, overlap=UNTRAINED_OVERLAP)
-            for control, stage in zip(controls, stages, strict=True)
-        )
+    def untrained(self, model: LRopeTransformer, calibration: Sequence[Document], seed: int) -> Reads:
+        """Read increments and the stream of a control model that never learned."""
+        tokens = calibration_tokens(calibration, model.cfg.n_ctx, model.own_tokenizer())
+        control = randomised_control(model, tokens.to(model.cfg.device), seed, n_layers=self.n_layers)
+        stage = f"untrained {seed + 1}/{len(self.seeds)}"
+        return self._read(control, stage, (), {}, overlap=UNTRAINED_OVERLAP)
 
     def twin(self, twin: LRopeTransformer, model: LRopeTransformer, calibration: Sequence[Document]) -> Reads:
         """Read the stream of a fixed model, through the random heads that are put on the model's too.
