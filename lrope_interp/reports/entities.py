@@ -329,7 +329,8 @@ def plot_test(result: Result, test: str = "regression") -> go.Figure:
                 for line, shown in zip(rows.itertuples(index=False), numbers, strict=True)
             ]
             trace = dots(rows.assign(y=rows["y"] + _PLACES[signal]), SIGNALS[signal], look, hover)
-            figure.add_trace(trace.update(error_x_color=look["color"]))
+            trace["error_x"]["color"] = look["color"]
+            figure.add_trace(trace)
     is_share = asked.value == "share"
     least = (0.3, 0.7) if is_share else (-0.02, 0.02)
     title = (

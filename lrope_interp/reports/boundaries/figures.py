@@ -222,7 +222,7 @@ def plot_by_layer(result: Result, label: str, stratum: str) -> go.Figure:
     """
     frame = by_layer_frame(result, label, stratum)
     layers = sorted(frame["layer"].unique().tolist())
-    figure = theme.new_figure(height=_HEIGHT)
+    traces: list[dict[str, Any]] = []
     ends: list[tuple[str, float, str]] = []
     last = frame["signal"] == "increments"
     groups = [*frame[~last].groupby("signal"), *frame[last].groupby("signal")]
@@ -230,20 +230,23 @@ def plot_by_layer(result: Result, label: str, stratum: str) -> go.Figure:
         name = plain(shortened(signal_name(str(signal)) if signal != "increments" else "increments", 30))
         look = _look(str(signal), str(lines["kind"].iloc[0]), index)
         if (lines["spread"] == "range").any():
-            figure.add_trace(_band(lines, name))
-        figure.add_trace(_over_layers(lines, name, look))
+            traces.append(_band(lines, name))
+        traces.append(_over_layers(lines, name, look))
         ends.append((name, float(lines["value"].iloc[-1]), str(look["color"])))
     shown = reach(frame["value"], frame["low"], frame["high"], least=(0.45, 1.0))
-    figure.add_hline(y=0.5, line={"color": theme.INK, "width": 1})
-    figure.update_layout(
-        showlegend=False, annotations=_end_labels(ends, shown), margin={"l": 54, "r": 236, "t": 16, "b": 48}
-    )
     edge = max(0.15, 0.04 * len(layers))
     low, high = min(layers, default=0), max(layers, default=0)
-    figure.update_xaxes(
-        title_text="layer", range=[low - edge, high + edge], tickmode="array", tickvals=layers, ticks=""
-    )
-    figure.update_yaxes(range=shown, title_text="ROC-AUC", dtick=0.1, tickformat=".1f")
+    figure = theme.new_figure(
+        height=_HEIGHT,
+        showlegend=False, annotations=_end_labels(ends, shown), margin={"l": 54, "r": 236, "t": 16, "b": 48},
+        xaxis={
+            "title": {"text": "layer"}, "range": [low - edge, high + edge], "tickmode": "array",
+            "tickvals": layers, "ticks": "",
+        },
+        yaxis={"range": shown, "title": {"text": "ROC-AUC"}, "dtick": 0.1, "tickformat": ".1f"},
+    )  # fmt: skip
+    figure.add_traces(traces)
+    figure.add_hline(y=0.5, line={"color": theme.INK, "width": 1})
     return figure
 
 
@@ -255,14 +258,15 @@ def _look(signal: str, kind: str, index: int) -> dict[str, object]:
     return {"color": _DARK, "width": 1.4, "dash": theme.DASHES[index % len(theme.DASHES)]}
 
 
-def _over_layers(lines: Frame, name: str, look: dict[str, object]) -> go.Scatter:
+def _over_layers(lines: Frame, name: str, look: dict[str, object]) -> dict[str, Any]:
     """Draw a signal over layers; intervals of the increments alone, or the figure would be all whiskers."""
     is_layer = (lines["signal"] == "increments").all()
     bounds = {
         "type": "data", "symmetric": False, "array": lines["high"] - lines["value"],
         "arrayminus": lines["value"] - lines["low"], "color": theme.INK, "thickness": 1.3, "width": 4,
     }  # fmt: skip
-    return go.Scatter(
+    return dict(
+        type="scatter",
         x=lines["layer"],
         y=lines["value"],
         mode="lines+markers",
@@ -274,9 +278,10 @@ def _over_layers(lines: Frame, name: str, look: dict[str, object]) -> go.Scatter
     )
 
 
-def _band(lines: Frame, name: str) -> go.Scatter:
+def _band(lines: Frame, name: str) -> dict[str, Any]:
     """Shade the range over seeds."""
-    return go.Scatter(
+    return dict(
+        type="scatter",
         x=[*lines["layer"], *lines["layer"][::-1]],
         y=[*lines["high"], *lines["low"][::-1]],
         fill="toself",
@@ -321,27 +326,28 @@ def plot_curves(result: Result, label: str, stratum: str) -> go.Figure:
     The diagonal is chance; the horizontal line of the second plot is the prevalence, which is chance there.
     """
     roc, precision = (curves_frame(result, name, label, stratum) for name in ("roc", "precision_recall"))
-    figure = theme.new_figure(height=_HEIGHT)
-    figure.add_traces(
-        [_reference([0.0, 1.0], [0.0, 1.0], CHANCE, "x", "y"), *_lines(roc, ("fpr", "tpr"), "x", "y", True)]
-    )
-    right = {"l": 54, "r": 20, "t": 16, "b": 52}
-    figure.update_layout(
-        margin=right,
-        legend={"x": 0.80 if len(precision) else 0.41, "y": 1, "xanchor": "left", "yanchor": "top"},
-        xaxis=_axis("false positive rate") | {"domain": [0, 0.37]},
-        yaxis=_axis("true positive rate"),
-    )
+    traces = [
+        _reference([0.0, 1.0], [0.0, 1.0], CHANCE, "x", "y"),
+        *_lines(roc, ("fpr", "tpr"), "x", "y", True),
+    ]
+    layout: dict[str, Any] = {
+        "margin": {"l": 54, "r": 20, "t": 16, "b": 52},
+        "legend": {"x": 0.80 if len(precision) else 0.41, "y": 1, "xanchor": "left", "yanchor": "top"},
+        "xaxis": _axis("false positive rate") | {"domain": [0, 0.37]},
+        "yaxis": _axis("true positive rate"),
+    }
     if len(precision):
         counted = auc_frame(result, label, stratum).iloc[0]
         share = float(counted["n_positive"]) / max(float(counted["n"]), 1.0)
-        figure.add_trace(_reference([0.0, 1.0], [share, share], PREVALENCE, "x2", "y2"))
-        figure.add_traces(_lines(precision, ("recall", "precision"), "x2", "y2", roc.empty))
-        figure.update_layout(
-            xaxis2=_axis("recall") | {"domain": [0.43, 0.79], "anchor": "y2"},
-            yaxis2=_axis("precision") | {"anchor": "x2"},
-            annotations=[_prevalence_label(share)],
-        )
+        traces.append(_reference([0.0, 1.0], [share, share], PREVALENCE, "x2", "y2"))
+        traces += _lines(precision, ("recall", "precision"), "x2", "y2", roc.empty)
+        layout |= {
+            "xaxis2": _axis("recall") | {"domain": [0.43, 0.79], "anchor": "y2"},
+            "yaxis2": _axis("precision") | {"anchor": "x2"},
+            "annotations": [_prevalence_label(share)],
+        }
+    figure = theme.new_figure(height=_HEIGHT, **layout)
+    figure.add_traces(traces)
     return figure
 
 
@@ -349,8 +355,9 @@ def _axis(title: str) -> dict[str, object]:
     return {"range": [-0.01, 1.01], "title": {"text": title}, "dtick": 0.2}
 
 
-def _reference(x: list[float], y: list[float], name: str, xaxis: str, yaxis: str) -> go.Scatter:
-    return go.Scatter(
+def _reference(x: list[float], y: list[float], name: str, xaxis: str, yaxis: str) -> dict[str, Any]:
+    return dict(
+        type="scatter",
         x=x, y=y, mode="lines", line={"color": theme.INK, "width": 1}, hoverinfo="skip", name=name,
         showlegend=False, xaxis=xaxis, yaxis=yaxis,
     )  # fmt: skip
@@ -364,14 +371,17 @@ def _prevalence_label(share: float) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _lines(curves: Frame, axes: tuple[str, str], xaxis: str, yaxis: str, is_named: bool) -> list[go.Scatter]:
+def _lines(
+    curves: Frame, axes: tuple[str, str], xaxis: str, yaxis: str, is_named: bool
+) -> list[dict[str, Any]]:
     """Return a line a signal, in the same look in both plots, named in one of them."""
     lines = []
     groups = curves.groupby(["signal", "layer", "head", "name"], sort=False)
     for index, ((signal, _, _, name), curve) in enumerate(groups):
         text = plain(shortened(str(name)))
         lines.append(
-            go.Scatter(
+            dict(
+                type="scatter",
                 x=curve[axes[0]].to_numpy(dtype=np.float32),
                 y=curve[axes[1]].to_numpy(dtype=np.float32),
                 mode="lines",

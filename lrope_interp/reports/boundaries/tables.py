@@ -275,19 +275,19 @@ def curves_frame(result: Result, table: str, label: str, stratum: str) -> Frame:
     curves, scores = cell_of(result, table, label, stratum), auc_frame(result, label, stratum)
     if curves.empty:
         return curves.assign(name="")
-    if "seed" in curves:
-        first = curves.groupby(PLACE)["seed"].transform("min")
-        curves = curves[curves["seed"].isna() | (curves["seed"] == first)]
     best, chosen = best_layer(scores), controls_beside(scores)[:_CURVES]
     if best is not None:
         is_probe = (scores["kind"] == "ceiling") & (scores["layer"] == best["layer"])
         chosen = pd.concat([best.to_frame().T, chosen, scores[is_probe]])
     order = {key: i for i, key in enumerate(rows_of(chosen))}
     rank = np.array([order.get(key, -1) for key in rows_of(curves)], dtype=int)
+    curves = curves.assign(order=rank)[rank >= 0]
+    if "seed" in curves:
+        first = curves.groupby(PLACE)["seed"].transform("min")
+        curves = curves[curves["seed"].isna() | (curves["seed"] == first)]
     # a control with a value a layer is named without its layer, which is the best layer's
     names = [signal_name(*(key if key[0] == "increments" else key[:1])) for key in rows_of(curves)]
-    shown = curves.assign(name=names, order=rank)[rank >= 0]
-    return shown.sort_values("order", kind="stable", ignore_index=True)
+    return curves.assign(name=names).sort_values("order", kind="stable", ignore_index=True)
 
 
 def errors_frame(result: Result, label: str, stratum: str) -> Frame:

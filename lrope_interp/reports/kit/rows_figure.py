@@ -33,19 +33,13 @@ def rows_figure(
         height: Of a row, in pixels.
     """
     n = max(len(names), 1)
-    figure = theme.new_figure(height=_TOP + _BOTTOM + height * n)
-    figure.add_trace(
-        go.Scatter(
-            x=[vertical, vertical], y=[-0.5, n - 0.5], mode="lines", yaxis=_RIGHT_AXIS,
-            line={"color": theme.INK, "width": 1}, hoverinfo="skip", showlegend=False, name="reference",
-        )
-    )  # fmt: skip
     left = 22 + _LETTER * max((len(_bare(name)) for name in names), default=0)
     axis: dict[str, Any] = {
         "range": [n - 0.5, -0.5], "tickmode": "array", "tickvals": list(range(len(names))), "ticks": "",
         "showline": False, "automargin": False, "fixedrange": True, "showgrid": True,
     }  # fmt: skip
-    figure.update_layout(
+    figure = theme.new_figure(
+        height=_TOP + _BOTTOM + height * n,
         barmode="overlay",
         margin={"l": round(left), "r": round(14 + _MONO_LETTER * len(heading)), "t": _TOP, "b": _BOTTOM},
         legend={
@@ -58,6 +52,12 @@ def rows_figure(
             "showgrid": False, "tickfont": {"size": 11, "color": theme.INK, "family": theme.MONO},
         },
         annotations=[_heading(heading)],
+    )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=[vertical, vertical], y=[-0.5, n - 0.5], mode="lines", yaxis=_RIGHT_AXIS,
+            line={"color": theme.INK, "width": 1}, hoverinfo="skip", showlegend=False, name="reference",
+        )
     )  # fmt: skip
     return figure
 
@@ -104,9 +104,10 @@ def aligned(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> tuple[lis
     return [line(row) for row in rows], line(headings)
 
 
-def dots(rows: Frame, name: str, marker: dict[str, Any], hover: Column | list[str]) -> go.Scatter:
-    """Return the values of rows (columns `y`, `value`, `low`, `high`) as dots with their intervals."""
-    return go.Scatter(
+def dots(rows: Frame, name: str, marker: dict[str, Any], hover: Column | list[str]) -> dict[str, Any]:
+    """Return a trace of rows (columns `y`, `value`, `low`, `high`): dots with their intervals."""
+    return dict(
+        type="scatter",
         x=rows["value"],
         y=rows["y"],
         mode="markers",
@@ -122,10 +123,10 @@ def dots(rows: Frame, name: str, marker: dict[str, Any], hover: Column | list[st
     )  # fmt: skip
 
 
-def bands(rows: Frame, low: str, high: str, name: str, look: tuple[str, float]) -> go.Bar:
-    """Return a horizontal band a row, from column `low` to column `high`; `look` is colour and height."""
-    return go.Bar(
-        orientation="h", base=rows[low], x=rows[high] - rows[low], y=rows["y"], width=look[1],
+def bands(rows: Frame, low: str, high: str, name: str, look: tuple[str, float]) -> dict[str, Any]:
+    """Return a trace: a band a row, from column `low` to column `high`; `look` is colour and height."""
+    return dict(
+        type="bar", orientation="h", base=rows[low], x=rows[high] - rows[low], y=rows["y"], width=look[1],
         marker={"color": look[0], "line": {"width": 0}}, name=name, hoverinfo="skip",
     )  # fmt: skip
 
