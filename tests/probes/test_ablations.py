@@ -19,9 +19,19 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations import passes as ablation_passes
 from lrope_interp.probes.ablations import tables as ablation_tables
 from lrope_interp.probes.ablations.ablations import ablate
-from lrope_interp.probes.ablations.plan import passes, plan
+from lrope_interp.probes.ablations.plan import (
+    ALL,
+    LEXICAL,
+    RESAMPLE,
+    SHIFT,
+    SHUFFLE,
+    AblationArm,
+    passes,
+    plan,
+)
 from lrope_interp.probes.capture.capture import capture
 from lrope_interp.probes.capture.selection import Selection
+from lrope_interp.probes.capture.suites import OVERLAPS
 from lrope_interp.probes.evaluation.evaluation import evaluate
 from lrope_interp.results import Result, load_result, save_result
 from lrope_interp.tokenizers.bpe import train_bpe
@@ -41,19 +51,21 @@ def loss_by_hand(
     model: LRopeTransformer,
     documents: tuple[Document, ...],
     written: Callable[[int, torch.Tensor], torch.Tensor],
+    layers: tuple[int, ...] = (0, 1, 2),
+    overlap: float = OVERLAPS["full"],
 ) -> float:
     """Nats per byte, window by window and byte by byte, with plain torch hooks."""
     nats, n_bytes, running = 0.0, 0, {}
     handles = [
-        block.hook_increments.register_forward_hook(
+        model.blocks[layer].hook_increments.register_forward_hook(
             lambda module, inputs, output, layer=layer: written(layer, running["tokens"]).to(output)
         )
-        for layer, block in enumerate(model.blocks)
+        for layer in layers
     ]
     try:
         for document in documents:
             sequence = [256, *document.text.encode()]
-            for start, stop, first in scoring_windows(len(sequence), model.cfg.n_ctx):
+            for start, stop, first in scoring_windows(len(sequence), model.cfg.n_ctx, overlap):
                 tokens = torch.tensor([sequence[start:stop]])
                 running["tokens"] = tokens
                 log_p = model(tokens).detach().log_softmax(-1)[0]
@@ -104,6 +116,22 @@ def test_each_term_of_the_split_equals_a_loop_written_by_hand(
         assert value(suite, name, "all") == pytest.approx(expected, abs=1e-5), name
         assert suite.headline[name] == value(suite, name, "all")
     assert max(abs(term) for term in terms.values()) > 1e-2
+
+
+def test_each_layer_alone_equals_whole_passes_with_that_layer_written(
+    model: LRopeTransformer, few: Selection
+) -> None:
+    found = ablate(model, data=few)  # its passes begin at the layer
+    untouched = found.headline["untouched"]
+    assert untouched is not None
+
+    def one(_layer: int, tokens: torch.Tensor) -> torch.Tensor:
+        return torch.ones(tokens.shape)
+
+    for layer in range(3):
+        expected = loss_by_hand(model, few.test, one, (layer,), OVERLAPS["default"]) - untouched
+        assert value(found, "one", str(layer)) == pytest.approx(expected, abs=1e-5)
+        assert abs(expected) > 1e-4
 
 
 def test_the_default_suite_has_what_the_split_needs_on_every_layer_in_22_passes(suite: Result) -> None:
@@ -193,9 +221,12 @@ def test_freezing_a_fixed_model_to_one_changes_nothing(make_model: MakeModel, te
     assert "changes nothing" in " ".join(found.warnings)
 
 
-def test_the_batch_makes_no_difference(model: LRopeTransformer, few: Selection) -> None:
-    options = {"freeze": "lexical", "is_each": True}
-    one, other = (ablate(model, data=few, **options, batch_size=size) for size in (16, 3))
+def test_the_batch_makes_no_difference_and_nor_do_the_pads_of_its_windows(
+    model: LRopeTransformer, few: Selection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = [AblationArm(name, ALL, (0, 1, 2)) for name in (LEXICAL, RESAMPLE, SHUFFLE, SHIFT)]
+    monkeypatch.setattr("lrope_interp.probes.ablations.ablations.plan", lambda *_, **__: arms)
+    one, other = (ablate(model, data=few, batch_size=size) for size in (16, 3))
     for name, table in one.tables.items():
         for column in table.select_dtypes("float"):
             np.testing.assert_allclose(table[column], other.tables[name][column], atol=1e-5, err_msg=column)

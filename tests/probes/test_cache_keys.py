@@ -117,7 +117,7 @@ def test_models_differ_by_attached_increments_too(make_model: MakeModel) -> None
 
 
 def test_increments_of_the_fit_text(key_of: KeyOf, models: Any) -> None:
-    parts = {"model": models, "documents": (DOCUMENTS, ORDERS)}
+    parts = {"model": models, "documents": (DOCUMENTS, ORDERS), "overlap": (0.5, [0.25])}
     assert_every_part_counts(key_of, fit_increments, parts)
 
 
@@ -234,10 +234,10 @@ def test_ablation_passes(
     arm = AblationArm("mean", "single", (0,), layer=0)
 
     def call(
-        model: Any, documents: Any, masks: Any, words: Any, fitted: Any, arms: Any, seed: int, size: int
+        model: Any, documents: Any, masks: Any, words: Any, fitted: Any, arms: Any, seed: int, **how: Any
     ) -> None:
         captured = lay_out(model, documents, (), predictions=False)
-        run_arms(model, fitted, captured, masks, words, arms, seed=seed, batch_size=size)
+        run_arms(model, fitted, captured, masks, words, arms, seed=seed, **how)
 
     arms = [
         replace(arm, intervention="one"),
@@ -258,7 +258,8 @@ def test_ablation_passes(
         ),
         "arms": ([arm], [[one] for one in arms] + [[arm, arms[0]]]),
         "seed": (0, [1]),
-        "size": (64, [65]),
+        "batch_size": (64, [65]),
+        "overlap": (0.5, [0.25]),
     }
     assert_every_part_counts(key_of, call, parts)
 

@@ -176,7 +176,9 @@ def test_no_more_than_a_batch_is_held_at_once(tiny_model: LRopeTransformer) -> N
     handle.remove()
     assert len(shapes) > 3
     assert max(shape[0] for shape in shapes) == 3
-    assert {shape[1] for shape in shapes} == {32}, "every window is padded to n_ctx"
+    lengths = [shape[1] for shape in shapes]
+    assert lengths == sorted(lengths, reverse=True), "the longest come first, so that batches pad few"
+    assert lengths[0] == 32 > lengths[-1]
     arrays = [value for value in vars(captured).values() if isinstance(value, np.ndarray)]
     assert sum(array.nbytes for array in arrays) < captured.n_bytes * (1 + 2 + 8 + 4 * (2 + 3)) + 200
 

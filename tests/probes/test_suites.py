@@ -20,7 +20,7 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations.ablations import ablate
 from lrope_interp.probes.boundaries.boundaries import boundaries
 from lrope_interp.probes.capture.selection import HELD_OUT, Selection, select_corpus
-from lrope_interp.probes.capture.suites import SUITES, amounts
+from lrope_interp.probes.capture.suites import OVERLAPS, SUITES, amounts
 from lrope_interp.probes.concepts.claims import UNMEASURED
 from lrope_interp.probes.concepts.concepts import probe
 from lrope_interp.reports import render
@@ -38,7 +38,7 @@ def colours(documents: Sequence[Document]) -> Spans:
 
 @pytest.fixture(scope="module")
 def made(make_model: MakeModel) -> dict[str, dict[str, Result]]:
-    """Every analysis with both suites, on the same text."""
+    """Every analysis with both suites, on the same text, cut into the same windows."""
     model = spread_out(make_model(seed=1, n_ctx=64))
     few = select(lambda number: [english(number, 25), chinese(number, 20)], n=6)
     coloured = {
@@ -50,10 +50,12 @@ def made(make_model: MakeModel) -> dict[str, dict[str, Result]]:
         "ablate": {"data": few},
         "probe": {"data": Selection.of("made up", coloured), "spans": colours},
     }
-    return {
-        name: {suite: analysis(model, **how[name], suite=suite) for suite in SUITES}
-        for name, analysis in ANALYSES.items()
-    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(OVERLAPS, "default", OVERLAPS["full"])
+        return {
+            name: {suite: analysis(model, **how[name], suite=suite) for suite in SUITES}
+            for name, analysis in ANALYSES.items()
+        }
 
 
 def test_the_three_have_one_option_with_one_meaning(

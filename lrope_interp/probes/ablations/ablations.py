@@ -25,7 +25,7 @@ from lrope_interp.probes.ablations.tables import Tables, increments_frame
 from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, check_layers, lay_out, staged
 from lrope_interp.probes.capture.increment_statistics import IncrementStatistics, fit_increments
 from lrope_interp.probes.capture.selection import Selection, select
-from lrope_interp.probes.capture.suites import DEFAULT, amounts, is_full
+from lrope_interp.probes.capture.suites import DEFAULT, FULL, OVERLAPS, amounts, is_full
 from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap
 from lrope_interp.progress import shows_progress
 from lrope_interp.results import Result, provenance
@@ -111,6 +111,7 @@ def ablate(
             "ask for each alone, or use ablated(model, ..., layers=[...]) in Python"
         )
     selection = select(model, text, data, **amounts("ablate", suite, max_bytes))
+    overlap = OVERLAPS[suite if freeze is None else FULL]  # as `evaluate`, where one intervention is asked
     captured = lay_out(model, selection.test, (), predictions=False)
     is_scored = ~np.concatenate([np.zeros(0, dtype=bool), *selection.shared["test"]])
     if not (is_scored & captured.is_token_start).any():
@@ -131,7 +132,7 @@ def ablate(
     masks = {arm.where: places.mask(arm.where) for arm in arms if arm.where}
     means, fitted = [layer for arm in arms if arm.is_fitted for layer in arm.layers], None
     if means:
-        how = {"n_layers": max(means) + 1, "batch_size": batch_size}
+        how = {"n_layers": max(means) + 1, "overlap": overlap, "batch_size": batch_size}
         fitted = fit_increments(model, selection.fit, **how, on_progress=staged(on_progress, "fit"))
     outcomes = run_arms(
         model,
@@ -141,6 +142,7 @@ def ablate(
         places.words(),
         passes(arms),
         seed=seed,
+        overlap=overlap,
         batch_size=batch_size,
         on_progress=on_progress,
     )

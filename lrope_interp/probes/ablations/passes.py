@@ -98,6 +98,7 @@ def run_arms(
     arms: Sequence[AblationArm],
     *,
     seed: int,
+    overlap: float,
     batch_size: int,
     on_progress: Progress | None = None,
 ) -> Outcomes:
@@ -111,6 +112,7 @@ def run_arms(
         words: Which word each token stands in, -1 for none.
         arms: No two of which write the same.
         seed: Of everything that is drawn.
+        overlap: Of windows; see `capture`.
         batch_size: Windows at a time.
         on_progress: Told "ablations", window-passes done, and all of them.
     """
@@ -141,6 +143,7 @@ def run_arms(
         batch_size=batch_size,
         stage="ablations",
         n_passes=1 + len(arms),
+        overlap=overlap,
         on_progress=on_progress,
     )
     change, kl, flips = found["outcomes"].swapaxes(0, 1)
@@ -167,14 +170,14 @@ def _run_batch(
         written = _written(arm, one, interventions)
         hooks = ablation_hooks(written, heads=arm.head, model=model)
         first = min(written)
-        # Shuffles and shifts have to know the padding, which stays where it is.
-        is_rearranged = arm.intervention in (SHUFFLE, SHIFT)
+        # What is drawn for a sequence must not depend on its padding.
+        is_drawn = arm.intervention in (RESAMPLE, SHUFFLE, SHIFT)
         with model.hooks(fwd_hooks=[*hooks, *reads]):
             logits = model(
                 one.streams[first],
                 start_at_layer=first,
                 tokens=one.tokens,
-                attention_mask=one.is_token.long() if is_rearranged else None,
+                attention_mask=one.is_token.long() if is_drawn else None,
             )
         hooks.check_fired()
         rows.append(at_predictions(one.compared(logits), batch))

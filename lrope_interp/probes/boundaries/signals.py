@@ -34,7 +34,7 @@ from lrope_interp.probes.capture.gaps import Gaps
 from lrope_interp.probes.capture.increment_statistics import capture_increments
 from lrope_interp.probes.capture.selection import Selection
 from lrope_interp.probes.capture.signals import SIGNALS, Signal, SignalColumn, columns
-from lrope_interp.probes.capture.suites import DEFAULT, N_SEEDS
+from lrope_interp.probes.capture.suites import DEFAULT, FULL, N_SEEDS, OVERLAPS
 from lrope_interp.probes.statistics.logistic import Fits
 
 SCORED_SPLITS = ("dev", "test")
@@ -141,11 +141,11 @@ def gather_default(
         What was captured of "dev" and "test"; all signals; and what a reader must know.
     """
     seeds, how = UNTRAINED_SEEDS[: N_SEEDS[DEFAULT]], {"batch_size": batch_size}
-    told = staged(on_progress, "capturing fit")
-    fit = capture_increments(model, selection.fit, layers, **how, on_progress=told)
+    told, overlap = staged(on_progress, "capturing fit"), OVERLAPS[DEFAULT]
+    fit = capture_increments(model, selection.fit, layers, **how, overlap=overlap, on_progress=told)
     heads = random_head_readout(model, selection.fit, seeds, max(layers) + 1)
     read = partial(_capture, model, selection, layers, batch_size, on_progress)
-    scored = {split: read(split, (heads,)) for split in SCORED_SPLITS}
+    scored = {split: read(split, (heads,), overlap=overlap) for split in SCORED_SPLITS}
     controls = [byte_mean(fit, model.cfg.increments == "shared"), *random_head_signals(seeds)]
     controls += untrained(model, selection.fit, seeds=seeds, **how, on_progress=on_progress)
     found = [column for signal in [*SIGNALS.values(), *controls] for column in columns(signal, scored)]
@@ -161,6 +161,7 @@ def _capture(
     split: str,
     readouts: Sequence[Readout],
     hidden_at: np.ndarray | None = None,
+    overlap: float = OVERLAPS[FULL],
 ) -> Captured:
     return capture(
         model,
@@ -168,6 +169,7 @@ def _capture(
         layers=layers,
         readouts=readouts,
         hidden_at=hidden_at,
+        overlap=overlap,
         batch_size=batch_size,
         on_progress=staged(on_progress, f"capturing {split}"),
     )

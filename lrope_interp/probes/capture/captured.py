@@ -154,31 +154,32 @@ class DocumentWindow:
 
 
 def document_windows(captured: Captured, n_ctx: int, overlap: float) -> list[DocumentWindow]:
-    """Cover all documents with windows; see `data.scoring_windows`."""
-    return [
+    """Cover all documents with windows, the longest first, so that batches hardly pad any; see `data`."""
+    every = [
         DocumentWindow(number, window)
         for number, n_tokens in enumerate(np.diff(captured.token_offsets).tolist())
         for window in scoring_windows(n_tokens + 1, n_ctx, overlap)
     ]
+    return sorted(every, key=lambda item: item.window.start - item.window.stop)
 
 
 def window_tokens(
-    batch: Sequence[DocumentWindow], captured: Captured, n_ctx: int, eos: int
-) -> Int64[np.ndarray, "batch n_ctx"]:
+    batch: Sequence[DocumentWindow], captured: Captured, eos: int
+) -> Int64[np.ndarray, "batch pos"]:
     """Cut the windows from EOS + tokens; EOS also pads on the right, where causality hides it."""
-    return at_windows(batch, captured, n_ctx, captured.tokens, eos)
+    return at_windows(batch, captured, captured.tokens, eos)
 
 
 def at_windows(
     batch: Sequence[DocumentWindow],
     captured: Captured,
-    n_ctx: int,
     values: Shaped[np.ndarray, " n_tokens"],
     elsewhere: int | bool,
-) -> Shaped[np.ndarray, "batch n_ctx"]:
+) -> Shaped[np.ndarray, "batch pos"]:
     """Lay one value a token out as the windows read them; `elsewhere` stands at EOS and padding."""
     dtype = bool if isinstance(elsewhere, bool) else np.int64
-    out = np.full((len(batch), n_ctx), elsewhere, dtype=dtype)
+    longest = max(item.window.stop - item.window.start for item in batch)
+    out = np.full((len(batch), longest), elsewhere, dtype=dtype)
     for row, item in enumerate(batch):
         start, stop, at = item.window.start, item.window.stop, int(captured.token_offsets[item.document])
         first = max(start - 1, 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -18,6 +19,7 @@ from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.capture.cache import model_identity, remembered
 from lrope_interp.probes.capture.capture import (
     BATCH_SIZE,
+    OVERLAP,
     Progress,
     capture,
     increments_by_byte,
@@ -97,6 +99,7 @@ def fit_increments(
     documents: Sequence[Document],
     *,
     n_layers: int | None = None,
+    overlap: float = OVERLAP,
     batch_size: int = BATCH_SIZE,
     on_progress: Progress | None = None,
 ) -> IncrementStatistics:
@@ -108,12 +111,13 @@ def fit_increments(
         model: Any model; a fixed one gives ones.
         documents: Text that is not scored later.
         n_layers: Of how many layers, from the first on; None for all.
+        overlap: Of windows; see `capture`.
         batch_size: Windows at a time; it changes nothing else.
         on_progress: Told about the forward passes.
     """
     layers = range(model.cfg.n_layers if n_layers is None else n_layers)
-    captured = capture_increments(model, documents, layers, batch_size=batch_size, on_progress=on_progress)
-    return IncrementStatistics.of(captured, model.cfg.d_vocab)
+    how = {"overlap": overlap, "batch_size": batch_size, "on_progress": on_progress}
+    return IncrementStatistics.of(capture_increments(model, documents, layers, **how), model.cfg.d_vocab)
 
 
 def capture_increments(
@@ -122,6 +126,7 @@ def capture_increments(
     layers: Sequence[int],
     *,
     batch_size: int,
+    overlap: float = OVERLAP,
     on_progress: Progress | None = None,
 ) -> Captured:
     """Return what `capture` without predictions returns, its increments from the cache where they are.
@@ -131,18 +136,21 @@ def capture_increments(
         documents: Text that is not scored later.
         layers: Which layers.
         batch_size: Windows at a time.
+        overlap: Of windows; see `capture`.
         on_progress: Told about the forward passes.
     """
 
     def read() -> Float32[np.ndarray, "layers heads n_bytes"]:
-        how = {"batch_size": batch_size, "on_progress": on_progress}
+        how: dict[str, Any] = {"batch_size": batch_size, "on_progress": on_progress}
         is_plain = not identity["is_hooked"] and identity["attached"] is None
         if is_plain and sees_bytes_only(model, layers):
             return increments_by_byte(model, captured, **how)
-        return capture(model, documents, layers=layers, predictions=False, **how).increments
+        how |= {"layers": layers, "overlap": overlap}
+        return capture(model, documents, predictions=False, **how).increments
 
     hashes = [one.sha256 for one in documents]
     identity = model_identity(model) | {"what": "fit", "documents": hashes, "layers": list(layers)}
+    identity |= {"overlap": overlap}
     captured = lay_out(model, documents, tuple(layers), predictions=False)
     captured.increments[...] = remembered(identity, read)
     return captured

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from lrope_interp.probes.capture.captured import Captured, DocumentWindow, at_wi
 OUTCOMES = ("change", "kl", "flips")
 LOOKS = ("look_back", "within_word")
 _MOST_BATCHES = 1_000
+_QUERIES = 64
 
 
 def attention_reads(
@@ -47,15 +49,19 @@ def attention_reads(
 
     def read_keys(rot_k: Tensor, hook: HookPoint) -> None:
         layer = hook.layer()
-        scores = model.blocks[layer].attn.scores(queries.pop(layer), rot_k)
-        n_pos = scores.shape[-1]
-        is_future = torch.ones(n_pos, n_pos, dtype=torch.bool, device=scores.device).triu(1)
-        pattern = scores.masked_fill_(is_future, -torch.inf).softmax(dim=-1).float()
-        place = torch.arange(n_pos, device=scores.device, dtype=torch.float32)
-        look_back = place - pattern @ place
-        is_same = (words[:, :, None] == words[:, None, :])[:, None]
-        within = (pattern * is_same).sum(dim=-1).masked_fill((words < 0)[:, None], torch.nan)
-        into[layer] = torch.stack([look_back, within]).movedim(2, 1)
+        rot_q, scores = queries.pop(layer), model.blocks[layer].attn.scores
+        n_batch, n_pos, n_heads, _ = rot_q.shape
+        place = torch.arange(n_pos, device=rot_q.device, dtype=torch.float32)
+        into[layer] = out = torch.empty(len(LOOKS), n_heads, n_batch, n_pos, device=rot_q.device)
+        # Some queries of one sequence at a time, and the keys up to them: that stays in a core's own memory.
+        for row, start in product(range(n_batch), range(0, n_pos, _QUERIES)):
+            own, seen = slice(start, start + _QUERIES), slice(0, start + _QUERIES)
+            found = scores(rot_q[row : row + 1, own], rot_k[row : row + 1, seen])[0]
+            is_future = place[seen] > place[own, None]
+            pattern = found.masked_fill_(is_future, -torch.inf).softmax(dim=-1).float()
+            out[0, :, row, own] = place[own] - pattern @ place[seen]
+            is_same, is_outside = words[row, own, None] == words[row, seen], words[row, own] < 0
+            out[1, :, row, own] = (pattern * is_same).sum(dim=-1).masked_fill(is_outside, torch.nan)
 
     return [
         (f"blocks.{layer}.attn.hook_rot_{part}", keep)
@@ -101,10 +107,10 @@ class Untouched:
         is_looked_at: bool,
     ) -> Untouched:
         """Cut the windows and run the untouched model, which leaves its streams and increments."""
-        device, n_ctx = model.W_E.device, model.cfg.n_ctx
+        device = model.W_E.device
 
         def laid(values: np.ndarray, elsewhere: int | bool) -> Tensor:
-            return torch.from_numpy(at_windows(batch, captured, n_ctx, values, elsewhere)).to(device)
+            return torch.from_numpy(at_windows(batch, captured, values, elsewhere)).to(device)
 
         tokens, laid_words = laid(captured.tokens, model.own_tokenizer().eos_id), laid(words, -1)
         kept: dict[str, Tensor] = {}
@@ -120,7 +126,7 @@ class Untouched:
         lengths = torch.tensor([item.window.stop - item.window.start for item in batch], device=device)
         return cls(
             tokens=tokens,
-            is_token=torch.arange(n_ctx, device=device) < lengths[:, None],
+            is_token=torch.arange(tokens.shape[1], device=device) < lengths[:, None],
             words=laid_words,
             masks={name: laid(mask, False) for name, mask in masks.items()},
             streams={layer: kept[f"blocks.{layer}.hook_resid_pre"] for layer in range(model.cfg.n_layers)},
@@ -153,6 +159,7 @@ def over_batches(
     batch_size: int,
     stage: str,
     n_passes: int,
+    overlap: float = OVERLAP,
     on_progress: Progress | None = None,
 ) -> dict[str, Float32[np.ndarray, "*rows n_bytes"]]:
     """Run all windows, a batch at a time, and put together what is said of the tokens that each scores.
@@ -168,6 +175,7 @@ def over_batches(
         batch_size: Windows at a time.
         stage: What `on_progress` is told, with window-passes done, and all of them.
         n_passes: Forward passes of a batch.
+        overlap: Of windows; see `capture`.
         on_progress: See there.
 
     Returns:
@@ -176,9 +184,10 @@ def over_batches(
     known = model_identity(model)
     documents = [one.sha256 for one in captured.documents]
     everything = {**known, "documents": documents, "batch_size": max(1, batch_size), **said}
+    everything["overlap"] = overlap
     run = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     out: dict[str, np.ndarray] = {}
-    todo = document_windows(captured, model.cfg.n_ctx, OVERLAP)
+    todo = document_windows(captured, model.cfg.n_ctx, overlap)
     for done, batch in in_batches(todo, batch_size, stage, on_progress, n_passes):
         identity = {"run": run, "done": done, "is_hooked": known["is_hooked"]}
         part = remembered(identity, lambda batch=batch: run_batch(batch), kind, _MOST_BATCHES)

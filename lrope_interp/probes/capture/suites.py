@@ -9,6 +9,7 @@ from lrope_interp.errors import unknown
 DEFAULT, FULL = "default", "full"
 SUITES = (DEFAULT, FULL)
 N_SEEDS = {"default": 2, "full": 5}  # of untrained models and random heads
+OVERLAPS = {"default": 0.25, "full": 0.5}  # of windows; see `capture`
 # Bytes of each language in each split. Every intervention of `ablate` reads all of test again. The probes
 # of `probe` are fitted on fit and dev together; how wide its intervals are depends on test.
 READS = {

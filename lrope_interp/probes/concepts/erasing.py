@@ -231,7 +231,7 @@ def _states(
     def keep(values: Tensor, hook: HookPoint) -> None:
         kept[str(hook.name)] = values.clone()
 
-    tokens = window_tokens(batch, captured, model.cfg.n_ctx, model.own_tokenizer().eos_id)
+    tokens = window_tokens(batch, captured, model.own_tokenizer().eos_id)
     model.run_with_hooks(
         torch.from_numpy(tokens),
         fwd_hooks=[(name, keep) for name in names],
