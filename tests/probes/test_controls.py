@@ -156,7 +156,7 @@ def test_a_signal_is_made_from_the_model_that_is_asked_about(
 
 def test_a_twin_is_read_itself_on_each_split(make_model: MakeModel, selection: Selection) -> None:
     twin = make_model(seed=3, increments="fixed")
-    found = twin_columns(twin, selection, [0, 1], batch_size=64)
+    found = twin_columns(twin, selection, [0, 1], 0.5, batch_size=64)
     assert [(one.signal.name, one.layer) for one in found] == [("cosine_fixed", 0), ("cosine_fixed", 1)]
     for split in ("dev", "test"):
         read = capture(twin, getattr(selection, split), readouts=(COSINE,))

@@ -69,7 +69,7 @@ from lrope_interp.probes.capture.capture import (
 )
 from lrope_interp.probes.capture.gaps import ALIGNMENTS, Field, Gaps, Label
 from lrope_interp.probes.capture.selection import HELD_OUT, Selection, check_beside, select
-from lrope_interp.probes.capture.suites import DEFAULT, amounts, is_full
+from lrope_interp.probes.capture.suites import DEFAULT, OVERLAPS, amounts, is_full
 from lrope_interp.probes.statistics.bootstrap import MIN_UNITS, Bootstrap
 from lrope_interp.probes.statistics.logistic import Fits
 from lrope_interp.progress import shows_progress
@@ -176,7 +176,7 @@ def boundaries(
     else:
         captured, found, said = gather_default(model, selection, layers, **how)
     if fixed_model is not None:
-        found += twin_columns(fixed_model, selection, layers, **how)
+        found += twin_columns(fixed_model, selection, layers, OVERLAPS[suite], **how)
 
     unlabelled = next((one.values["dev"] for one in found if one.signal.name == NVBE_WORDS), None)
     of_nulls = captured["test"] if has_all else None
@@ -231,6 +231,7 @@ def boundaries(
                 getattr(selection, split),
                 layers=(0,) if match.cfg.increments == "shared" else None,
                 predictions=False,
+                overlap=OVERLAPS[suite],
                 batch_size=batch_size,
                 on_progress=staged(on_progress, f"capturing the other run's {split}"),
             )

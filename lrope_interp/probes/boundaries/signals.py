@@ -179,6 +179,7 @@ def twin_columns(
     twin: LRopeTransformer,
     selection: Selection,
     layers: Sequence[int],
+    overlap: float,
     *,
     batch_size: int,
     on_progress: Progress | None = None,
@@ -193,6 +194,7 @@ def twin_columns(
             getattr(selection, split),
             layers=kept,
             readouts=(COSINE,),
+            overlap=overlap,
             batch_size=batch_size,
             on_progress=staged(on_progress, f"capturing fixed {split}"),
         )
