@@ -19,6 +19,7 @@ from lrope_interp.errors import LRopeError
 from lrope_interp.models import LRopeTransformer
 from lrope_interp.probes.ablations.ablations import ablate
 from lrope_interp.probes.boundaries.boundaries import boundaries
+from lrope_interp.probes.capture import capture as capture_module
 from lrope_interp.probes.capture.selection import HELD_OUT, Selection, select_corpus
 from lrope_interp.probes.capture.suites import OVERLAPS, SUITES, amounts
 from lrope_interp.probes.concepts.claims import UNMEASURED
@@ -138,21 +139,21 @@ def test_ones_are_written_without_reading_what_would_be_fitted_on(
     make_model: MakeModel, few: Selection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, seen = make_model(n_layers=3), []
-    original = LRopeTransformer.run_with_cache
+    original = capture_module._forward
 
-    def watched(self: LRopeTransformer, *given: Any, **named: Any) -> Any:
-        seen.append(named.get("stop_at_layer"))
-        return original(self, *given, **named)
+    def watched(model: LRopeTransformer, tokens: Any, layers: Any, predictions: bool, *more: Any) -> Any:
+        seen.append((layers, predictions))
+        return original(model, tokens, layers, predictions, *more)
 
-    monkeypatch.setattr(LRopeTransformer, "run_with_cache", watched)
+    monkeypatch.setattr(capture_module, "_forward", watched)
     found = ablate(model, data=few, freeze="1")
     assert not seen and "fit" not in found.provenance and "increments" not in found.tables
     found = ablate(model, data=few, freeze="mean", layers=1)
-    assert seen and set(seen) == {2}
+    assert seen and set(seen) == {((0, 1), False)}
     assert found.tables["increments"]["layer"].tolist() == [0, 1]
     seen.clear()
     boundaries(model, data=few, layers=1, labels=["words"])
-    assert None in seen and set(seen) == {None, 2}, "what predicts runs whole, all else stops"
+    assert set(seen) == {((1,), True), ((1,), False)}, "what predicts runs whole, all else stops"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Read a model over whole documents: the one caller of `run_with_cache`.
+"""Read a model over whole documents.
 
 Documents are cut into overlapping windows, windows of all documents share batches, and every
 token is read in the window that gives it the most context. Windows are padded on the right,
@@ -9,6 +9,7 @@ of a document changes its numbers beyond rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from lrope_interp.data import Document, ScoringWindow, scoring_windows
 from lrope_interp.data.windows import token_dtype
 from lrope_interp.errors import LRopeError, whole_numbers
-from lrope_interp.models import LRopeTransformer
+from lrope_interp.models import HookPoint, LRopeTransformer
 from lrope_interp.models.increments import IncrementHead
 from lrope_interp.probes.capture.captured import (
     Captured,
@@ -81,7 +82,7 @@ def capture(
         documents: Read as the model's tokens, each from its own EOS.
         layers: Which layers' increments to keep; None for all, empty for none.
         predictions: Whether to compute entropy and surprisal. Without them the forward pass stops
-            after the last layer asked for.
+            at the increments of the last layer asked for.
         readouts: What else to read, from the residual stream before each of the layers.
         hidden_at: Joined bytes, rising, at which to keep the stream itself; they must begin tokens.
         overlap: The share of a window that is read for context only; `suites.OVERLAPS` says what
@@ -322,14 +323,17 @@ def _forward(
     """
     increments = [f"blocks.{layer}.hook_increments" for layer in layers]
     streams = [f"blocks.{layer}.hook_resid_pre" for layer in layers] if readouts or has_hidden else []
-    stop = None if predictions else max(layers, default=-1) + 1
     tokens = tokens.to(model.cfg.device)
+    cache, hooks, _ = model.get_caching_hooks([*increments, *streams])
+    if not predictions:  # the last layer's increments need nothing that comes after them
+        hooks.append((["hook_embed", *increments][-1], _enough))
     with torch.inference_mode():
-        logits, cache = model.run_with_cache(tokens, names_filter=[*increments, *streams], stop_at_layer=stop)
+        logits = torch.empty(0)
+        with suppress(_EnoughError), model.hooks(hooks):
+            logits = model(tokens)
         read = {}
-        if (
-            predictions
-        ):  # entropy of what is said *at* an index, surprisal of the token that stands *after* it
+        if predictions:
+            # Entropy of what is said *at* an index, surprisal of the token that stands *after* it.
             log_p = logits.float().log_softmax(dim=-1)
             following = tokens.roll(-1, dims=1).unsqueeze(-1)
             read["entropy"] = -(log_p.exp() * log_p).sum(dim=-1)
@@ -347,6 +351,15 @@ def _forward(
             if has_hidden:
                 read[HIDDEN] = torch.stack([x.permute(2, 0, 1) for x in by_layer.values()])
     return {name: values.float().cpu().numpy() for name, values in read.items()}
+
+
+class _EnoughError(Exception):
+    """Ends a forward pass."""
+
+
+def _enough(increments: Tensor, hook: HookPoint) -> None:
+    del increments, hook
+    raise _EnoughError
 
 
 def _store(out: Captured, item: DocumentWindow, read: dict[str, Float[np.ndarray, "..."]]) -> None:
