@@ -10,7 +10,8 @@ DEFAULT, FULL = "default", "full"
 SUITES = (DEFAULT, FULL)
 N_SEEDS = {"default": 2, "full": 5}  # of untrained models and random heads
 OVERLAPS = {"default": 0.25, "full": 0.5}  # of windows; see `capture`
-# Bytes of each language in each split. Every intervention of `ablate` reads all of test again. The probes
+# Bytes of each language in each split. Every intervention of `ablate` reads all of test again: pieces
+# of 500 bytes, the shortest there are, fit one window and so are read once each time. The probes
 # of `probe` are fitted on fit and dev together; how wide its intervals are depends on test.
 READS = {
     "boundaries": {
@@ -18,7 +19,7 @@ READS = {
         "full": {"fit": 200_000, "dev": 200_000, "test": 200_000},
     },
     "ablate": {
-        "default": {"fit": 20_000, "dev": 10_000, "test": 20_000},
+        "default": {"fit": 20_000, "dev": 10_000, "test": 12_500},
         "full": {"fit": 100_000, "dev": 30_000, "test": 30_000},
     },
     "probe": {
