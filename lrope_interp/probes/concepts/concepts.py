@@ -22,7 +22,7 @@ from lrope_interp.probes.capture.capture import BATCH_SIZE, Layers, Progress, ch
 from lrope_interp.probes.capture.captured import Captured
 from lrope_interp.probes.capture.controls import UNTRAINED_SEEDS
 from lrope_interp.probes.capture.selection import Selection, check_beside, manifest_of, select
-from lrope_interp.probes.capture.suites import DEFAULT, N_SEEDS, amounts, is_full
+from lrope_interp.probes.capture.suites import DEFAULT, N_SEEDS, OVERLAPS, amounts, is_full
 from lrope_interp.probes.concepts.claims import Claims
 from lrope_interp.probes.concepts.erasing import MarkedText
 from lrope_interp.probes.concepts.erasures import erasures
@@ -176,9 +176,8 @@ def probe(
         last = [SpanTokens.of(captured, sample.spans).last for sample in samples]
         hidden_at = captured.token_starts[np.unique(np.concatenate(last))].astype(np.int64)
     seeds, fit = UNTRAINED_SEEDS[: N_SEEDS[suite]], selection.fit
-    reader = ModelReader(
-        whole.documents, hidden_at, batch_size, on_progress, seeds, n_layers=max(layers) + 1, predicts=has_all
-    )
+    how = {"n_layers": max(layers) + 1, "predicts": has_all, "overlap": OVERLAPS[suite]}
+    reader = ModelReader(whole.documents, hidden_at, batch_size, on_progress, seeds, **how)
     seeds = seeds if model.cfg.increments != "fixed" else ()
     sources = Sources(
         captured=captured,

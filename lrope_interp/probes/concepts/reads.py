@@ -81,6 +81,7 @@ class ModelReader:
         seeds: Of random heads and untrained models.
         n_layers: How many layers are read, from the first on; None for all.
         predicts: Whether the model that is explained is asked for predictions.
+        overlap: Of the windows of the model that is explained and of its twin; see `capture`.
     """
 
     documents: tuple[Document, ...]
@@ -90,6 +91,7 @@ class ModelReader:
     seeds: tuple[int, ...] = UNTRAINED_SEEDS
     n_layers: int | None = None
     predicts: bool = True
+    overlap: float = OVERLAP
 
     def trained(self, model: LRopeTransformer, calibration: Sequence[Document]) -> Reads:
         """Read increments, predictions, and the stream through random heads, one a seed in each layer.
@@ -102,7 +104,7 @@ class ModelReader:
         if model.cfg.increments != "fixed":
             readouts = (random_head_readout(model, calibration, self.seeds, self.n_layers),)
         said = {"calibration": _hashes(calibration), "seeds": list(self.seeds)}
-        return self._read(model, "model", readouts, said, predicts=self.predicts)
+        return self._read(model, "model", readouts, said, predicts=self.predicts, overlap=self.overlap)
 
     def untrained(self, model: LRopeTransformer, calibration: Sequence[Document], seed: int) -> Reads:
         """Read increments and the stream of a control model that never learned."""
@@ -118,7 +120,7 @@ class ModelReader:
         """
         heads = random_head_readout(model, calibration, self.seeds[:1], self.n_layers)
         said = {"heads": model_identity(model), "calibration": _hashes(calibration)}
-        return self._read(twin, "fixed", (heads,), said, predicts=self.predicts)
+        return self._read(twin, "fixed", (heads,), said, predicts=self.predicts, overlap=self.overlap)
 
     def _read(
         self,
