@@ -83,7 +83,8 @@ writes = {
     "mean at words": at_words,
     "taken back": lr.local_edit(at_words),
 }
-figure = go.Figure(layout=dict(yaxis_title="change, nats", xaxis_title="byte", height=340))
+axes = dict(yaxis_title="change, nats", xaxis_title="byte", height=340)
+figure = go.Figure(layout=dict(template="simple_white", **axes))
 labels = [f"{place} {token}" for place, token in enumerate(model.to_str_tokens(text))][1:]
 how = dict(return_type="loss", loss_per_token=True)
 with torch.inference_mode():
